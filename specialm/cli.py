@@ -1,0 +1,131 @@
+"""The `specialm` command. Each subcommand is one small function; everything heavy is imported
+only when a command runs, so that `specialm --help` answers at once."""
+
+import importlib
+import json
+import sys
+
+from specialm.errors import UserError
+
+HELP = """specialm: small specialised language models from generic text and a little specialist text.
+
+usage: specialm COMMAND --config=configs/....py [--config.FIELD=VALUE ...] [--workdir=DIR] [--json]
+
+  fetch        download the default corpora (pip only)
+  prepare      text -> vocabulary, windows, embeddings, clusters
+  weights      importance weights of the domains, with effective sample size and repetitions
+  train        pretrain a model
+  specialize   fine-tune a pretrained model on a domain
+  evaluate     perplexity and bits per byte on held-out documents
+  generate     continue a prompt
+  inspect      parameters, FLOPs and memory of a config, without allocating it
+  demo         all of it: compare methods over domains, write a report
+
+Options of every command (more: specialm COMMAND --help):
+  --config=PATH            a config file; --config.model.d_model=256 overrides a field
+  --workdir=DIR            where stages and models are kept (default runs/NAME of the config file)
+  --json                   print the result as JSON on standard output
+"""
+
+# Command -> (function in specialm.commands, its own options with their defaults, what it does).
+COMMANDS = {
+    "fetch": ("fetch", {"root": "data/corpora"},
+              "Downloads the default corpora into --root."),
+    "prepare": ("prepare", {},
+                "Reads the sources, trains the vocabulary, cuts windows, embeds and clusters."),
+    "weights": ("weights", {},
+                "Prints the importance weights of config.domain, or of all domains."),
+    "train": ("train", {},
+              "Pretrains config.method (slm_is needs config.domain)."),
+    "specialize": ("specialize", {"checkpoint": ""},
+                   "Fine-tunes --checkpoint (default: what `train` made of this config) on "
+                   "config.domain."),
+    "evaluate": ("evaluate", {"checkpoint": ""},
+                 "Scores --checkpoint on config.domain, or on all domains and the generic text."),
+    "generate": ("generate", {"checkpoint": "", "prompt": ""},
+                 "Continues --prompt with the model in --checkpoint."),
+    "inspect": ("inspect", {},
+                "Prints parameters, FLOPs per token and state bytes."),
+    "demo": ("demo", {},
+             "Runs every stage for config.methods, domains and seeds; writes results.jsonl and "
+             "report.html."),
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs one command. Exit status 0, or 2 when the user has to change something."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        print(HELP)
+        return 0
+    if argv[0] == "--version":
+        from specialm import __version__
+
+        print(__version__)
+        return 0
+    try:
+        return _run(argv[0], argv[1:])
+    except UserError as error:
+        print(f"specialm: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("specialm: interrupted; the same command goes on from here.", file=sys.stderr)
+        return 130
+
+
+def _run(name: str, argv: list[str]) -> int:
+    if name not in COMMANDS:
+        import difflib
+
+        near = difflib.get_close_matches(name, COMMANDS, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise UserError(f"no command {name!r}.{hint} See specialm --help.")
+    function, own, text = COMMANDS[name]
+    if "--help" in argv or "-h" in argv:
+        print(_usage(name, own, text))
+        return 0
+    options, config_path, overrides = _parse(name, argv, own)
+    from specialm import runtime
+
+    runtime.configure()
+    result, text = getattr(importlib.import_module("specialm.commands"), function)(
+        config_path, overrides, options)
+    print(json.dumps(result, indent=1) if options["json"] else text)
+    return 0
+
+
+def _usage(name: str, own: dict, text: str) -> str:
+    lines = [f"usage: specialm {name} --config=PATH [--config.FIELD=VALUE ...] [--workdir=DIR] "
+             "[--json]", "", text]
+    lines += [f"  --{option}=...   (default {value!r})" for option, value in own.items()]
+    return "\n".join([*lines, "", "Every field of a config is described in specialm/config.py."])
+
+
+def _parse(name: str, argv: list[str], own: dict) -> tuple[dict, str, list[str]]:
+    """(options, config path, config overrides). Flags are --name=value or --name value."""
+    options = {"workdir": "", "json": False, **own}
+    config_path, overrides = "", []
+    words = iter(argv)
+    for word in words:
+        flag, given, value = word.partition("=")
+        key = flag[2:] if flag.startswith("--") else ""
+        if key == "json":
+            options["json"] = value.lower() not in ("false", "0")
+            continue
+        if not (key == "config" or key.startswith("config.") or key in options):
+            raise UserError(f"{name}: unknown option {word!r}; see specialm {name} --help.")
+        if not given:
+            value = next(words, None)
+            if value is None:
+                raise UserError(f"{name}: {flag} needs a value.")
+        if key == "config":
+            config_path = value
+        elif key.startswith("config."):
+            overrides.append(f"{flag}={value}")
+        else:
+            options[key] = value
+    return options, config_path, overrides
+
+
+if __name__ == "__main__":
+    sys.exit(main())

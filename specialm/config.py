@@ -1,0 +1,210 @@
+"""The configuration tree: every setting with its default, and how a config file is read.
+
+A config file is a Python file with `get_config()`, usually a few changes to `default()`:
+
+    from specialm.config import default
+
+    def get_config():
+        config = default()
+        config.model.d_model = 256
+        return config
+
+It is locked when it is read, so that a misspelt field is an error with the nearest name.
+"""
+
+import difflib
+from pathlib import Path
+
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+
+from specialm.errors import UserError
+
+ENCODERS = ("minilm", "tfidf_svd")
+METHODS = ("slm", "slm_is", "slm_is_shuffled")
+
+
+def default() -> ConfigDict:
+    """Every setting of the project with its default value, unlocked."""
+    config = ConfigDict()
+    config.title = "specialm"
+    # What `train`, `specialize` and `evaluate` work on.
+    # slm: windows drawn uniformly | slm_is: importance sampling for `domain` | slm_is_shuffled: the
+    # control, with the probabilities of slm_is shuffled between clusters.
+    config.method = "slm"
+    config.domain = ""  # the specialist domain that importance sampling aims at
+    config.seed = 0  # initial parameters, window order, fine-tuning
+    # What `demo` compares.
+    config.methods = ("slm", "slm_is")
+    config.domains = ()  # () for all of data.domains
+    config.seeds = (0,)
+    config.data = _data()
+    config.clustering = _clustering()
+    config.model = _model()
+    config.train = _train()
+    config.finetune = _finetune()
+    config.evaluate = ConfigDict(dict(batch_size=64))
+    config.generate = ConfigDict(dict(tokens=64, temperature=0.8, top_k=40))
+    return config
+
+
+def _data() -> ConfigDict:
+    data = ConfigDict()
+    # Sources: corpora:NAME | folder:PATH | jsonl:PATH (file or folder) | tfds:NAME[:SPLIT] |
+    # seqio:TASK[:SPLIT].
+    data.generic = "corpora:generic"
+    data.domains = ConfigDict({name: f"corpora:{name}" for name in ("med", "books", "ency")})
+    data.corpora_root = "data/corpora"  # where the default corpora are downloaded to
+    data.field = "text"  # JSONL, TFDS and seqio: the field that holds the text
+    data.seqio_modules = ()  # modules imported first, which register the user's seqio Tasks
+    data.context = 128  # tokens a window, at most
+    data.vocabulary = ""  # a given SentencePiece model; "" trains one on the generic text
+    data.vocabulary_size = 2048
+    data.vocabulary_sample_bytes = 8_000_000  # generic text that the vocabulary is trained on
+    data.generic_heldout_fraction = 0.01
+    data.specialist_heldout_fraction = 0.25  # of documents (whole groups)
+    data.specialist_valid_fraction = 0.15  # of the documents that are not held out
+    data.specialist_tokens = 50_000  # size of the specialist training set; 0 for all
+    data.valid_tokens = 20_000  # at most, for early stopping; 0 for all
+    data.heldout_tokens = 150_000  # at most, for evaluation; 0 for all
+    data.shard_tokens = 16_000_000  # a window store is written in shards of about this size
+    return data
+
+
+def _clustering() -> ConfigDict:
+    clustering = ConfigDict()
+    clustering.encoder = "minilm"  # minilm | tfidf_svd
+    clustering.encoder_path = ""  # minilm: a folder with its weights; "" looks in the usual places
+    clustering.max_tokens = 256  # minilm: word pieces read of a window, at most
+    clustering.dim = 128  # tfidf_svd: dimensions kept
+    clustering.k = 256
+    clustering.method = "full"  # full | minibatch
+    clustering.iterations = 50
+    clustering.seed = 0
+    clustering.smoothing = 0.0  # of the specialist histogram towards the generic one, 0 to 1
+    return clustering
+
+
+def _model() -> ConfigDict:
+    model = ConfigDict()
+    model.num_layers = 4
+    model.d_model = 64
+    model.num_heads = 4
+    model.d_ff = 256
+    model.dtype = "float32"  # of the arithmetic: float32 | bfloat16; parameters stay float32
+    model.remat = "none"  # none | full: recompute layers in the backward pass
+    return model
+
+
+def _train() -> ConfigDict:
+    train = ConfigDict()
+    train.tokens = 3_000_000  # budget, counted as windows * context
+    train.batch_size = 64  # windows a step, over all devices
+    train.optimizer = "adamw"  # adam | adamw
+    train.schedule = "cosine"  # constant | cosine, both after linear warm-up
+    train.learning_rate = 4e-3
+    train.warmup_steps = 100
+    train.final_fraction = 0.1  # cosine: last learning rate / peak
+    train.weight_decay = 0.1  # adamw, on matrices only
+    train.beta1 = 0.9
+    train.beta2 = 0.98
+    train.clip_norm = 1.0
+    train.log_every = 25
+    train.checkpoint_every = 500
+    train.tensorboard = True
+    return train
+
+
+def _finetune() -> ConfigDict:
+    finetune = ConfigDict()
+    finetune.learning_rate = 0.0  # 0: train.learning_rate / 3 (methods.md section 2)
+    finetune.batch_size = 16
+    finetune.max_steps = 600
+    finetune.warmup_steps = 10
+    finetune.eval_every = 20
+    finetune.patience = 5  # evaluations without improvement before stopping
+    finetune.weight_decay = 0.1
+    finetune.checkpoint_every = 500  # a multiple of eval_every, to resume from
+    return finetune
+
+
+def load(path: str, overrides: list[str] = ()) -> ConfigDict:
+    """Reads a config file, applies `--config.a.b=value` overrides, checks it, locks it.
+
+    Raises:
+      UserError: the file is missing or has no `get_config`; an override names an unknown field
+        (the nearest name is given) or has a value of the wrong type; a setting is out of range.
+    """
+    file = path.split(":")[0]
+    if not Path(file).is_file():
+        raise UserError(f"--config={path}: no such file. The given ones are under configs/.")
+    argv = ["specialm", f"--config={path}", *overrides]
+    values = flags.FlagValues()
+    try:
+        holder = config_flags.DEFINE_config_file("config", None, flag_values=values, sys_argv=argv)
+        values(argv)
+        config = holder.value
+    except (AttributeError, flags.Error, TypeError, ValueError, KeyError) as error:
+        raise UserError(_explain(path, error)) from error
+    if not isinstance(config, ConfigDict):
+        raise UserError(f"--config={path}: get_config() must return a ConfigDict.")
+    config.lock()
+    check(config)
+    return config
+
+
+def _explain(path: str, error: Exception) -> str:
+    text = str(error).replace("\\n", "\n").replace("\\'", "'").replace('\\"', '"').strip("\"'\n ")
+    if isinstance(error, AttributeError | KeyError):
+        return f"--config={path}: no such field: {' '.join(text.split())}"
+    return f"--config={path}: {text}"
+
+
+def check(config: ConfigDict) -> None:
+    """Raises UserError for a value that no command could work with."""
+    _one_of("clustering.encoder", config.clustering.encoder, ENCODERS)
+    _one_of("clustering.method", config.clustering.method, ("full", "minibatch"))
+    for method in (config.method, *config.methods):
+        _one_of("method", method, METHODS)
+    _one_of("train.optimizer", config.train.optimizer, ("adam", "adamw"))
+    _one_of("train.schedule", config.train.schedule, ("constant", "cosine"))
+    _one_of("model.dtype", config.model.dtype, ("float32", "bfloat16"))
+    _one_of("model.remat", config.model.remat, ("none", "full"))
+    for name in ("data.context", "data.vocabulary_size", "clustering.k", "model.num_layers",
+                 "model.d_model", "model.num_heads", "model.d_ff", "train.tokens",
+                 "train.batch_size", "finetune.batch_size", "finetune.eval_every"):
+        value = _get(config, name)
+        if value < 1:
+            raise UserError(f"{name}={value}: must be at least 1.")
+    if config.model.d_model % config.model.num_heads:
+        raise UserError(f"model.num_heads={config.model.num_heads} does not divide "
+                        f"model.d_model={config.model.d_model}.")
+    if not 0 <= config.clustering.smoothing <= 1:
+        raise UserError(f"clustering.smoothing={config.clustering.smoothing}: must be in [0, 1].")
+    for domain in (*config.domains, *([config.domain] if config.domain else [])):
+        _one_of("domain", domain, tuple(config.data.domains))
+
+
+def _get(config: ConfigDict, name: str):
+    for part in name.split("."):
+        config = config[part]
+    return config
+
+
+def _one_of(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value in choices:
+        return
+    near = difflib.get_close_matches(str(value), choices, n=1, cutoff=0.4)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    raise UserError(f"{name}={value!r}: must be one of {', '.join(choices)}.{hint}")
+
+
+def flat(config: ConfigDict, prefix: str = "") -> dict:
+    """{"data.context": 128, ...}: for records and reports."""
+    settings = {}
+    for key, value in config.items():
+        if isinstance(value, ConfigDict):
+            settings.update(flat(value, f"{prefix}{key}."))
+        else:
+            settings[prefix + key] = list(value) if isinstance(value, tuple) else value
+    return settings

@@ -1,0 +1,121 @@
+"""Which windows make up a batch: a pure function of (seed, step), sliced for each host.
+
+All sampling is drawing a cluster from a distribution, then a window uniformly inside it; with one
+cluster it is plain uniform sampling. Draws are arranged in epochs of as many slots as the store
+has windows: a cluster gets its share of the slots, and inside it every window comes once before
+any comes again. So uniform sampling is shuffled epochs, and importance sampling repeats the
+windows of a cluster evenly, while each slot's distribution is exactly the wanted one.
+
+Nothing is stored but the cluster lists: resuming needs only the step, and the order does not
+depend on the number of hosts.
+
+Letters: N windows, B batch, K clusters.
+"""
+
+from functools import lru_cache
+
+import numpy as np
+
+from specialm.errors import UserError
+
+_ROUNDS = 4
+_MIX_1, _MIX_2 = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
+
+
+def _mix(value: np.ndarray) -> np.ndarray:
+    """SplitMix64's finaliser: every output bit depends on every input bit."""
+    value = (value ^ (value >> np.uint64(30))) * _MIX_1
+    value = (value ^ (value >> np.uint64(27))) * _MIX_2
+    return value ^ (value >> np.uint64(31))
+
+
+def permute(index: np.ndarray, size: np.ndarray, key: np.ndarray) -> np.ndarray:
+    """A pseudo-random permutation of [0, size) under `key`, applied to `index`, elementwise.
+
+    A Feistel network over the next even power of two, walked until it falls inside; a permutation
+    of billions of windows needs no memory.
+    """
+    index, size, key = np.broadcast_arrays(*(np.asarray(a, np.uint64) for a in (index, size, key)))
+    bits = np.maximum(np.ceil(np.log2(np.maximum(size, 2).astype(np.float64)) / 2), 1)
+    half = bits.astype(np.uint64)
+    low = (np.uint64(1) << half) - np.uint64(1)
+    value, todo = index.copy(), np.ones(index.shape, bool)
+    with np.errstate(over="ignore"):
+        while todo.any():
+            left, right = value[todo] >> half[todo], value[todo] & low[todo]
+            for turn in range(_ROUNDS):
+                mixed = _mix(right + key[todo] * _MIX_1 + np.uint64(turn + 1) * _MIX_2)
+                left, right = right, left ^ (mixed & low[todo])
+            value[todo] = (left << half[todo]) | right
+            todo = value >= size
+    return value.astype(np.int64)
+
+
+class Sampler:
+    """Draws windows; see the head of this file.
+
+    Args:
+      windows: N, the number of windows to draw from.
+      batch_size: B, windows a step over all hosts.
+      seed: of the order.
+      cluster_N: int [N], the cluster of each window; None for one cluster of all.
+      probability_K: float [K], probability of each cluster, summing to 1; needed with clusters.
+
+    Raises:
+      UserError: nothing to draw from, or a cluster with positive probability has no window.
+    """
+
+    def __init__(self, windows: int, batch_size: int, seed: int,
+                 cluster_N: np.ndarray | None = None, probability_K: np.ndarray | None = None):
+        if windows < 1:
+            raise UserError("there are no windows to train on; look at the counts of "
+                            "`specialm prepare`.")
+        if cluster_N is None:
+            cluster_N, probability_K = np.zeros(windows, np.int32), np.ones(1)
+        if len(cluster_N) != windows:
+            raise UserError(f"{len(cluster_N)} clusters were given for {windows} windows: the "
+                            "clusters belong to another store.")
+        self.windows, self.batch_size, self.seed = windows, batch_size, seed
+        self.size_K = np.bincount(cluster_N, minlength=len(probability_K)).astype(np.int64)
+        empty = np.flatnonzero((self.size_K == 0) & (np.asarray(probability_K) > 0))
+        if len(empty):
+            raise UserError(f"clusters {empty[:5].tolist()} have probability but no window.")
+        self._members = np.argsort(cluster_N, kind="stable")
+        self._first_K = np.concatenate([[0], np.cumsum(self.size_K)[:-1]])
+        edges = np.cumsum(np.asarray(probability_K, np.float64))
+        self._edges = np.concatenate([[0.0], edges / edges[-1]]) * windows
+        self._slots = lru_cache(maxsize=4)(self._slots_of_epoch)
+
+    def _slots_of_epoch(self, epoch: int) -> np.ndarray:
+        """int64 [K + 1]: first slot of each cluster. Systematic resampling: a shared uniform
+        shift makes every count right in expectation and never off by more than one."""
+        shift = np.random.default_rng([self.seed, epoch, 1]).random()
+        slots = np.floor(self._edges + shift).astype(np.int64)
+        slots[0], slots[-1] = 0, self.windows
+        return slots
+
+    def draws(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
+        """(window index, cluster), int64 each, of draws start..stop of the endless stream."""
+        position = np.arange(start, stop, dtype=np.int64)
+        window, cluster = np.empty_like(position), np.empty_like(position)
+        epoch_of = position // self.windows
+        for epoch in np.unique(epoch_of):
+            rows = np.flatnonzero(epoch_of == epoch)
+            slots = self._slots(int(epoch))
+            slot = permute(position[rows] % self.windows, self.windows, self._key(epoch, 0))
+            c = np.searchsorted(slots, slot, side="right") - 1
+            turn, rank = np.divmod(slot - slots[c], self.size_K[c])
+            member = permute(rank, self.size_K[c], self._key(epoch, 1 + turn))
+            window[rows], cluster[rows] = self._members[self._first_K[c] + member], c
+        return window, cluster
+
+    def _key(self, epoch: int, stream) -> np.ndarray:
+        with np.errstate(over="ignore"):
+            seed = _mix(np.uint64(self.seed) + np.uint64(0x9E3779B97F4A7C15))
+            return _mix(seed + _mix(np.uint64(epoch)) + np.asarray(stream, np.uint64) * _MIX_2)
+
+    def indices(self, step: int, host: int = 0, hosts: int = 1) -> np.ndarray:
+        """int64 [B / hosts]: the windows of this step that `host` of `hosts` reads."""
+        share = self.batch_size // hosts
+        first = step * self.batch_size + host * share
+        return self.draws(first, first + share)[0]

@@ -1,0 +1,224 @@
+"""The window store: random access to windows of tokens on disk, in plain .npy files.
+
+A store is a folder of shards and an `index.json`. Each shard holds its windows' tokens end to end
+with offsets, so nothing is padded on disk and any window is read without reading another; NumPy's
+memory maps give that with no dependency at training time. Sidecars (a cluster for each window)
+lie beside it.
+
+Letters: N windows, B batch, L context.
+"""
+
+import collections
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from specialm.data.windows import DocumentWindows
+from specialm.errors import UserError
+from specialm.files import save_array, write_json, write_text
+
+VERSION = 1
+COLUMNS = ("tokens", "offsets", "bytes", "document")
+
+
+class StoreWriter:
+    """Writes a store shard by shard; after a kill it goes on behind the last finished shard.
+
+    `settings` is all that determines the content; writing into a folder begun with other
+    settings is an error, and so is writing over a finished store.
+    """
+
+    def __init__(self, path: Path, settings: dict, shard_tokens: int):
+        self.path = Path(path)
+        self.settings = {"version": VERSION, **settings}
+        self.shard_tokens = shard_tokens
+        self.path.mkdir(parents=True, exist_ok=True)
+        if (self.path / "index.json").exists():
+            raise UserError(f"{path}: a finished window store is there already.")
+        progress = self.path / "progress.json"
+        state = json.loads(progress.read_text()) if progress.exists() else None
+        if state and state["settings"] != self.settings:
+            raise UserError(f"{path}: a store with other settings was begun here; remove the "
+                            "folder or choose another.")
+        self.shards = state["shards"] if state else []
+        self._clear()
+
+    @property
+    def documents(self) -> int:
+        """Documents already in finished shards: what a restarted writer has to skip."""
+        return sum(shard["documents"] for shard in self.shards)
+
+    def write(self, documents: Iterable[DocumentWindows], counts: collections.Counter,
+              on_document=lambda document: None) -> None:
+        """Adds all documents and closes the store."""
+        for document in documents:
+            self._pending.append(document)
+            self._tokens += len(document.tokens)
+            on_document(document)
+            if self._tokens >= self.shard_tokens:
+                self._flush()
+        if self._pending:
+            self._flush()
+        self._close(counts)
+
+    def _clear(self) -> None:
+        self._pending, self._tokens = [], 0
+
+    def _flush(self) -> None:
+        columns, names = _columns(self._pending, first=self.documents)
+        prefix = self.path / f"{len(self.shards):05d}"
+        digest = hashlib.sha256()
+        for name in COLUMNS:
+            save_array(prefix.with_suffix(f".{name}.npy"), columns[name])
+            digest.update(np.ascontiguousarray(columns[name]).tobytes())
+        write_text(prefix.with_suffix(".documents.json"), json.dumps(names))
+        self.shards.append({
+            "windows": len(columns["bytes"]), "documents": len(self._pending),
+            "tokens": len(columns["tokens"]), "bytes": int(columns["bytes"].sum()),
+            "sha256": digest.hexdigest()})
+        write_json(self.path / "progress.json",
+                    {"settings": self.settings, "shards": self.shards})
+        self._clear()
+
+    def _close(self, counts: collections.Counter) -> None:
+        total = {key: sum(shard[key] for shard in self.shards)
+                 for key in ("windows", "documents", "tokens", "bytes")}
+        content = json.dumps([self.settings, [s["sha256"] for s in self.shards]], sort_keys=True)
+        write_json(self.path / "index.json", {
+            **self.settings, **total, "counts": dict(sorted(counts.items())),
+            "fingerprint": hashlib.sha256(content.encode()).hexdigest(), "shards": self.shards})
+        (self.path / "progress.json").unlink(missing_ok=True)
+
+
+def _columns(documents: list[DocumentWindows], first: int) -> tuple[dict, list]:
+    tokens = np.concatenate([d.tokens for d in documents])
+    sizes = np.concatenate([np.diff(d.ends_N, prepend=0) for d in documents])
+    numbers = np.repeat(np.arange(first, first + len(documents)), [len(d.ends_N) for d in documents])
+    columns = {
+        "tokens": tokens.astype(np.uint16 if tokens.max() < 1 << 16 else np.uint32),
+        "offsets": np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64),
+        "bytes": np.concatenate([d.bytes_N for d in documents]).astype(np.uint32),
+        "document": numbers.astype(np.uint32)}
+    return columns, [[d.id, d.key] for d in documents]
+
+
+@dataclass(frozen=True)
+class _Shard:
+    tokens: np.ndarray
+    offsets: np.ndarray
+    bytes: np.ndarray
+    document: np.ndarray
+
+
+class WindowStore:
+    """Reads a finished store.
+
+    Args:
+      path: the store's folder.
+      vocabulary_sha256: of the vocabulary that the caller uses; checked if given.
+
+    Raises:
+      UserError: no finished store at `path`, or it was written with another vocabulary.
+    """
+
+    def __init__(self, path: str | Path, vocabulary_sha256: str | None = None):
+        self.path = Path(path)
+        if not (self.path / "index.json").exists():
+            raise UserError(f"{path}: no finished window store is there; run `specialm prepare`.")
+        self.index = json.loads((self.path / "index.json").read_text())
+        made_with = self.index["vocabulary_sha256"]
+        if vocabulary_sha256 not in (None, made_with):
+            raise UserError(f"{path}: this store was written with vocabulary {made_with[:12]}, not "
+                            f"with {vocabulary_sha256[:12]}; run `specialm prepare` again.")
+        ends = np.cumsum([shard["windows"] for shard in self.index["shards"]], dtype=np.int64)
+        self._starts = np.concatenate([[0], ends])
+
+    def __len__(self) -> int:
+        return self.index["windows"]
+
+    @property
+    def context(self) -> int:
+        return self.index["context"]
+
+    @property
+    def fingerprint(self) -> str:
+        return self.index["fingerprint"]
+
+    @cached_property
+    def _shards(self) -> list[_Shard]:
+        return [_Shard(**{name: np.load(self.path / f"{i:05d}.{name}.npy", mmap_mode="r")
+                          for name in COLUMNS}) for i in range(len(self.index["shards"]))]
+
+    @cached_property
+    def documents(self) -> list[tuple[str, int]]:
+        """(id, hash of the text) of every document, in store order."""
+        names = []
+        for i in range(len(self.index["shards"])):
+            names += map(tuple, json.loads((self.path / f"{i:05d}.documents.json").read_text()))
+        return names
+
+    @cached_property
+    def sizes_N(self) -> np.ndarray:
+        """int32: tokens of each window."""
+        return np.concatenate([np.diff(s.offsets) for s in self._shards] or [[]]).astype(np.int32)
+
+    @cached_property
+    def bytes_N(self) -> np.ndarray:
+        """int64: UTF-8 bytes of text of each window."""
+        return np.concatenate([s.bytes for s in self._shards] or [[]]).astype(np.int64)
+
+    @cached_property
+    def document_N(self) -> np.ndarray:
+        """int64: index into `documents` of each window."""
+        return np.concatenate([s.document for s in self._shards] or [[]]).astype(np.int64)
+
+    def read(self, indices_B: np.ndarray) -> np.ndarray:
+        """int32 [B, L]: the windows of these indices, 0 (pad) behind their ends.
+
+        Raises:
+          IndexError: an index outside [0, N).
+        """
+        indices_B = np.asarray(indices_B, np.int64)
+        if indices_B.size and not 0 <= indices_B.min() <= indices_B.max() < len(self):
+            raise IndexError(f"{self.path}: window index outside [0, {len(self)})")
+        tokens_BxL = np.zeros((len(indices_B), self.context), np.int32)
+        shard_B = np.searchsorted(self._starts, indices_B, side="right") - 1
+        for number in np.unique(shard_B):
+            rows = np.flatnonzero(shard_B == number)
+            shard, local = self._shards[number], indices_B[rows] - self._starts[number]
+            start, stop = shard.offsets[local], shard.offsets[local + 1]
+            position = start[:, None] + np.arange(self.context)
+            inside = position < stop[:, None]
+            values = shard.tokens[np.minimum(position, len(shard.tokens) - 1)]
+            tokens_BxL[rows] = np.where(inside, values, 0)
+        return tokens_BxL
+
+    def batch(self, indices_B: np.ndarray) -> dict[str, np.ndarray]:
+        """inputs (shifted right, 0 in front), targets and float32 mask of windows, each [B, L].
+
+        Every token of a window is predicted, its first one from the 0 alone.
+        """
+        tokens_BxL = self.read(indices_B)
+        inputs_BxL = np.zeros_like(tokens_BxL)
+        inputs_BxL[:, 1:] = tokens_BxL[:, :-1]
+        mask_BxL = np.arange(self.context) < self.sizes_N[indices_B][:, None]
+        return {"inputs": inputs_BxL, "targets": tokens_BxL, "mask": mask_BxL.astype(np.float32)}
+
+    def subset(self, tokens: int) -> np.ndarray:
+        """Indices of the windows of whole documents, in an order that depends on their text
+        alone, until `tokens` tokens are reached; 0 for all. Larger subsets contain smaller ones.
+        """
+        order = np.argsort(np.array([key for _, key in self.documents], np.uint64), kind="stable")
+        rank = np.empty(len(order), np.int64)
+        rank[order] = np.arange(len(order))
+        indices = np.argsort(rank[self.document_N], kind="stable")
+        if not tokens:
+            return indices
+        per_document = np.bincount(self.document_N, self.sizes_N, len(order))[order]
+        last = np.searchsorted(np.cumsum(per_document), tokens)
+        return indices[rank[self.document_N[indices]] <= last]

@@ -1,0 +1,121 @@
+"""SentencePiece vocabularies: trained on generic text or given, with their hash and byte counts.
+
+Ids as seqio and T5 expect: pad 0, eos 1, unk 2. A vocabulary trained here loses no byte: no
+normalisation, white space kept, newlines are pieces and unknown characters fall back to bytes.
+"""
+
+import hashlib
+import os
+import re
+from collections.abc import Iterable
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from specialm.errors import UserError
+
+PAD, EOS, UNK = 0, 1, 2
+
+
+class Vocabulary:
+    """A SentencePiece model read from `path`."""
+
+    def __init__(self, path: str | Path):
+        import sentencepiece
+
+        self.path = Path(path)
+        if not self.path.is_file():
+            raise UserError(f"data.vocabulary={str(path)!r}: no such SentencePiece model.")
+        content = self.path.read_bytes()
+        self.sha256 = hashlib.sha256(content).hexdigest()
+        self._model = sentencepiece.SentencePieceProcessor()
+        try:
+            self._model.LoadFromSerializedProto(content)
+        except RuntimeError as error:
+            raise UserError(f"data.vocabulary={str(path)!r}: not a SentencePiece model.") from error
+        if self._model.eos_id() < 0:
+            raise UserError(f"data.vocabulary={str(path)!r}: has no end-of-sequence piece.")
+
+    @property
+    def size(self) -> int:
+        return self._model.vocab_size()
+
+    @property
+    def eos(self) -> int:
+        return self._model.eos_id()
+
+    def encode(self, texts: list[str], threads: int | None = None) -> list[list[int]]:
+        """Token ids of each text, without eos."""
+        return self._model.encode(texts, num_threads=threads or os.cpu_count())
+
+    def decode(self, tokens: Iterable[int]) -> str:
+        """Text of token ids; pad and eos are left out."""
+        kept = [int(t) for t in tokens if t not in (PAD, self.eos)]
+        return self._model.decode(kept)
+
+    @cached_property
+    def piece_bytes(self) -> np.ndarray:
+        """int32 [size]: UTF-8 bytes of text that each token stands for (0 for control pieces)."""
+        sizes = np.zeros(self.size, np.int32)
+        for i in range(self.size):
+            if self._model.is_byte(i):
+                sizes[i] = 1
+            elif not (self._model.is_control(i) or self._model.is_unknown(i)):
+                sizes[i] = len(self._model.id_to_piece(i).replace("\u2581", " ").encode())
+        return sizes
+
+    def window_bytes(self, text: str, tokens: list[int], ends: np.ndarray) -> np.ndarray:
+        """UTF-8 bytes of `text` in each window of its tokens.
+
+        Args:
+          tokens: the encoding of `text`.
+          ends: int [n], token index at which each window ends; the last is len(tokens) or more.
+
+        Returns:
+          int64 [n], which sums to the bytes of the whole text, whatever the vocabulary.
+        """
+        total = len(text.encode())
+        ends = np.minimum(ends, len(tokens))
+        running = np.concatenate([[0], np.cumsum(self.piece_bytes[tokens])])
+        if running[-1] != total:  # a given vocabulary that normalises: ask where its pieces lie
+            running = self._offsets(text, len(tokens))
+        running[-1] = total
+        return np.diff(running[ends], prepend=0)
+
+    def _offsets(self, text: str, count: int) -> np.ndarray:
+        pieces = self._model.encode(text, out_type="immutable_proto").pieces
+        char_bytes = np.concatenate([[0], np.cumsum([len(c.encode()) for c in text])])
+        return char_bytes[np.array([0] + [piece.end for piece in pieces][:count])]
+
+
+def train(texts: Iterable[str], path: Path, size: int) -> Vocabulary:
+    """Trains a unigram model on `texts` and writes it to `path`.
+
+    Raises:
+      UserError: there is too little text for `size` pieces, or `size` is too small.
+    """
+    import sentencepiece
+
+    prefix = path.with_suffix(".training")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=_sentences(texts), model_prefix=str(prefix),
+            model_type="unigram", vocab_size=size, pad_id=PAD, eos_id=EOS, unk_id=UNK, bos_id=-1,
+            byte_fallback=True, user_defined_symbols=["\n"], normalization_rule_name="identity",
+            remove_extra_whitespaces=False, add_dummy_prefix=False, split_digits=True,
+            allow_whitespace_only_pieces=True, character_coverage=0.9995,
+            num_threads=os.cpu_count(), minloglevel=2, max_sentence_length=1 << 16)
+    except (RuntimeError, ValueError) as error:
+        limit = re.search(r"<= (\d+)", str(error))
+        hint = f"at most {limit.group(1)} for this text" if limit else str(error).strip()
+        raise UserError(f"data.vocabulary_size={size}: {hint}.") from error
+    prefix.with_name(prefix.name + ".vocab").unlink(missing_ok=True)
+    os.replace(prefix.with_name(prefix.name + ".model"), path)
+    return Vocabulary(path)
+
+
+def _sentences(texts: Iterable[str]) -> Iterable[str]:
+    for text in texts:
+        yield from (line for line in text.split("\n") if line.strip())

@@ -1,0 +1,195 @@
+"""The demo: every method over every domain and seed, then the table and the report."""
+
+import datetime
+import json
+import os
+import platform
+import shutil
+import sys
+import time
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from specialm import config as config_lib
+from specialm import pipeline
+from specialm.clustering.stages import read_texts
+from specialm.data import corpora
+from specialm.evaluation import perplexity, report, summary
+from specialm.files import write_json, write_text
+from specialm.models import transformer
+from specialm.stages import Stage
+from specialm.training import metrics
+
+TOP_CLUSTERS, SAMPLES = 4, 2  # shown for each domain in the report
+VERSIONS = ("specialm", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy",
+            "sentencepiece", "scikit-learn", "seqio", "tensorflow")
+
+
+def demo(config: ConfigDict, workdir: Path) -> tuple[dict, str]:
+    """Runs all stages; finished ones are reused.
+
+    Writes `results.jsonl`, `run.json` (all that the report shows) and `report.html` in `workdir`;
+    the files of an earlier demo with other settings are kept beside them with a number.
+
+    Returns:
+      ({"results", "report", "seconds"}, the table).
+    """
+    started = time.time()
+    manifest = None
+    specs = [config.data.generic, *(config.data.domains[d] for d in pipeline.domains_of(config))]
+    if any(spec.startswith("corpora:") for spec in specs):
+        manifest = corpora.fetch(Path(config.data.corpora_root))
+    run = pipeline.open_run(config, workdir, pipeline.domains_of(config))
+    rows, curves = [], []
+    for seed in config.seeds:
+        for method in config.methods:
+            pretrained, tuned = _train(run, method, seed)
+            rows += _score(run, method, seed, pretrained, tuned)
+            curves += _curves(method, seed, pretrained, tuned)
+    record = _record(run, manifest, rows, curves, time.time() - started)
+    _publish(workdir, rows, record)
+    table = summary.table(rows)
+    footer = f"{workdir / 'report.html'}  ({time.time() - started:.0f} s)"
+    return ({"results": rows, "report": str(workdir / "report.html"),
+             "seconds": time.time() - started}, f"{table}\n\n{footer}")
+
+
+def _train(run: pipeline.Run, method: str, seed: int) -> tuple[dict[str, Stage], dict[str, Stage]]:
+    """Pretrained and fine-tuned models of a method, by domain."""
+    pretrained = {domain: pipeline.pretrain(run, method, domain, seed) for domain in run.domains}
+    tuned = {domain: pipeline.specialize(run, stage.path, domain, seed, stage.fingerprint)
+             for domain, stage in pretrained.items()}
+    return pretrained, tuned
+
+
+def _score(run, method: str, seed: int, pretrained: dict, tuned: dict) -> list[dict]:
+    rows = []
+    for phase, models in (("pretrained", pretrained), ("finetuned", tuned)):
+        scores = {}
+        for domain, stage in models.items():
+            label = f"{method}-{domain}-{phase}-seed{seed}"
+            scores |= pipeline.score_heldout(run, stage.path, [domain], stage.fingerprint, label)
+        tokens = next(iter(pretrained.values())).result["tokens"]
+        rows += perplexity.rows(method, phase, seed, tokens, scores)
+    return rows
+
+
+def _curves(method: str, seed: int, pretrained: dict, tuned: dict) -> list[dict]:
+    curves, seen = [], set()
+    for phase, models in (("pretrained", pretrained), ("finetuned", tuned)):
+        for domain, stage in models.items():
+            if stage.path in seen:
+                continue
+            seen.add(stage.path)
+            shared = method == "slm" and phase == "pretrained"
+            points = []
+            for line in metrics.read(stage.path / "metrics.jsonl"):
+                for key, split in (("loss", "train"), ("valid_nll", "valid")):
+                    if key in line:
+                        points.append({"step": line["step"], "tokens": line["tokens"],
+                                       "loss": line[key], "split": split})
+            curves.append({"method": method, "domain": None if shared else domain, "seed": seed,
+                           "phase": phase, "points": points})
+    return curves
+
+
+def _record(run: pipeline.Run, manifest: dict | None, rows, curves, seconds: float) -> dict:
+    config = run.config
+    model, budget = run.model_config, pipeline.planned_windows(config) * config.data.context
+    params = transformer.num_params(model)
+    facts = {"parameters": params, "training FLOPs per token":
+             transformer.flops_per_token(model, train=True), "pretraining tokens": budget,
+             "tokens per parameter": round(budget / params, 1)}
+    return {
+        "title": config.title,
+        "created": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
+        "command": " ".join(["specialm", *sys.argv[1:]]),
+        "versions": _versions(), "machine": _machine(),
+        "settings": config_lib.flat(config),
+        "stages": _stages(run), "seconds": seconds,
+        "corpora": _corpora(run, manifest),
+        "data": _data(run),
+        "weights": {domain: _weights(run, domain) for domain in run.domains},
+        "curves": curves, "models": {method: facts for method in config.methods},
+        "results": rows}
+
+
+def _versions() -> dict[str, str]:
+    return {"python": platform.python_version(),
+            **{name: metadata.version(name) for name in VERSIONS}}
+
+
+def _machine() -> dict:
+    names = [line.split(":")[1].strip() for line in _cpuinfo() if line.startswith("model name")]
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return {"cpu": names[0] if names else platform.processor(), "cores": os.cpu_count(),
+            "memory_gb": round(memory, 1), "platform": platform.platform()}
+
+
+def _cpuinfo() -> list[str]:
+    path = Path("/proc/cpuinfo")
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def _stages(run: pipeline.Run) -> list[dict]:
+    """Each stage once; how long it took when it was made, and whether this run reused it."""
+    unique = {stage.path: stage for stage in reversed(run.stages.done)}
+    return [{"name": stage.path.relative_to(run.stages.root).as_posix(), "title": stage.name,
+             "seconds": stage.seconds, "reused": stage.reused, "detail": ""}
+            for stage in reversed(unique.values())]
+
+
+def _corpora(run: pipeline.Run, manifest: dict | None) -> list[dict]:
+    if manifest is None:
+        return []
+    wanted = {"generic", *run.domains}
+    return [entry for entry in corpora.entries(manifest)
+            if entry["role"] == "generic" or entry["name"] in wanted]
+
+
+def _data(run: pipeline.Run) -> dict:
+    def counts(store, indices) -> dict:
+        return {"windows": len(indices), "tokens": int(store.sizes_N[indices].sum()),
+                "documents": len(np.unique(store.document_N[indices])),
+                "bytes": int(store.bytes_N[indices].sum())}
+
+    generic = run.prepared.generic
+    domains = {}
+    for domain, stores in run.prepared.domains.items():
+        used = run.prepared.specialist_indices(domain, run.config.data)
+        domains[domain] = {split: counts(stores[split], used[split]) for split in stores}
+    return {"generic": counts(generic, np.arange(len(generic))), "domains": domains}
+
+
+def _weights(run: pipeline.Run, domain: str) -> dict:
+    made = pipeline.weigh(run, domain)
+    top = np.argsort(-made.specialist_K, kind="stable")[:TOP_CLUSTERS]
+    return {**made.to_json(), "top_clusters": [
+        {"cluster": int(c), "generic_probability": float(made.generic_K[c]),
+         "specialist_probability": float(made.specialist_K[c]),
+         "weight": float(made.weights_K[c]), "samples": _samples(run, c)} for c in top]}
+
+
+def _samples(run: pipeline.Run, cluster: int) -> list[str]:
+    members = np.flatnonzero(run.clusters.generic_N == cluster)
+    spread = members[np.linspace(0, len(members) - 1, SAMPLES).astype(int)] if len(members) else []
+    return read_texts(run.prepared.generic, run.prepared.vocabulary, np.unique(spread))
+
+
+def _publish(workdir: Path, rows: list[dict], record: dict) -> None:
+    """Writes the outputs; those of a run with other settings are kept under a number."""
+    path = workdir / "run.json"
+    if path.exists():
+        before = json.loads(path.read_text())
+        if before["settings"] != json.loads(json.dumps(record["settings"])):
+            number = 1 + sum(1 for _ in workdir.glob("report.*.html"))
+            for name in ("results.jsonl", "run.json", "report.html"):
+                if (workdir / name).exists():
+                    stem, ending = name.split(".")
+                    shutil.move(workdir / name, workdir / f"{stem}.{number}.{ending}")
+    write_text(workdir / "results.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    write_json(path, record)
+    report.write(record, workdir / "report.html")

@@ -1,0 +1,24 @@
+"""Atomic writes: a file is either the old one or the whole new one, never a part."""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+
+
+def write_text(path: Path, text: str) -> None:
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def write_json(path: Path, value) -> None:
+    write_text(path, json.dumps(value, indent=1))
+
+
+def save_array(path: Path, array: np.ndarray) -> None:
+    temporary = path.with_name(path.name + ".tmp")
+    with temporary.open("wb") as stream:
+        np.save(stream, array)
+    os.replace(temporary, path)

@@ -1,0 +1,143 @@
+"""MiniLM sentence encoder: the forward pass of BERT with masked mean pooling, pure functions.
+
+The model is all-MiniLM-L6-v2 (BERT, 6 layers, d 384, exact GELU, post-LayerNorm); its weights are
+read from a folder in the Hugging Face layout. The sentence vector is the mean of the last layer
+over the real tokens, scaled to unit length.
+
+Letters: B batch, L length, D d_model, H heads, K d_head, F d_ff, N layers, V vocabulary.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+
+
+@dataclass(frozen=True)
+class Config:
+    num_heads: int
+    norm_epsilon: float
+
+
+@struct.dataclass
+class Norm:
+    scale: jax.Array  # [.., D]
+    bias: jax.Array
+
+
+@struct.dataclass
+class Linear:
+    weight: jax.Array  # [.., in, out]
+    bias: jax.Array
+
+
+@struct.dataclass
+class Layer:
+    """One encoder layer; stacked on a leading axis N inside Params."""
+
+    qkv: Linear  # D -> 3 D: query (already divided by sqrt(K)), key, value
+    attention_output: Linear
+    attention_norm: Norm
+    mlp_in: Linear
+    mlp_out: Linear
+    mlp_norm: Norm
+
+
+@struct.dataclass
+class Params:
+    tokens_VxD: jax.Array
+    positions_LxD: jax.Array  # with the vector of token type 0 added
+    norm: Norm
+    layers: Layer
+
+
+def apply(params: Params, ids_BxL: jax.Array, mask_BxL: jax.Array, config: Config) -> jax.Array:
+    """Sentence vectors, float32 [B, D], rows of unit length.
+
+    Args:
+      ids_BxL: token ids, int32; whatever stands where the mask is 0 is not looked at.
+      mask_BxL: 1 for a real token, 0 for padding; every row needs at least one real token.
+    """
+    length = ids_BxL.shape[1]
+    x_BxLxD = params.tokens_VxD[ids_BxL] + params.positions_LxD[:length]
+    x_BxLxD = _norm(x_BxLxD, params.norm, config.norm_epsilon)
+    mask_BxL = mask_BxL.astype(jnp.float32)
+
+    def step(x_BxLxD, layer):
+        return _layer(x_BxLxD, mask_BxL, layer, config), None
+
+    x_BxLxD, _ = jax.lax.scan(step, x_BxLxD, params.layers)
+    mean_BxD = jnp.einsum("bld,bl->bd", x_BxLxD, mask_BxL) / mask_BxL.sum(1, keepdims=True)
+    return mean_BxD / jnp.linalg.norm(mean_BxD, axis=1, keepdims=True)
+
+
+def _layer(x_BxLxD: jax.Array, mask_BxL: jax.Array, layer: Layer, config: Config) -> jax.Array:
+    batch, length, d_model = x_BxLxD.shape
+    heads = config.num_heads
+    x_TxD = x_BxLxD.reshape(batch * length, d_model)  # dots in two dimensions are the fastest
+    qkv = _linear(x_TxD, layer.qkv).reshape(batch, length, 3, heads, d_model // heads)
+    scores_BxHxLxL = jnp.einsum("blhk,bmhk->bhlm", qkv[:, :, 0], qkv[:, :, 1])
+    scores_BxHxLxL = scores_BxHxLxL + jnp.where(mask_BxL > 0, 0.0, -1e9)[:, None, None, :]
+    attention_BxHxLxL = jax.nn.softmax(scores_BxHxLxL)
+    mixed = jnp.einsum("bhlm,bmhk->blhk", attention_BxHxLxL, qkv[:, :, 2])
+    mixed_TxD = mixed.reshape(batch * length, d_model)
+    epsilon = config.norm_epsilon
+    x_TxD = _norm(x_TxD + _linear(mixed_TxD, layer.attention_output), layer.attention_norm, epsilon)
+    hidden_TxF = jax.nn.gelu(_linear(x_TxD, layer.mlp_in), approximate=False)
+    x_TxD = _norm(x_TxD + _linear(hidden_TxF, layer.mlp_out), layer.mlp_norm, epsilon)
+    return x_TxD.reshape(batch, length, d_model)
+
+
+def _linear(x_TxI: jax.Array, linear: Linear) -> jax.Array:
+    return x_TxI @ linear.weight + linear.bias
+
+
+def _norm(x: jax.Array, norm: Norm, epsilon: float) -> jax.Array:
+    mean = x.mean(-1, keepdims=True)
+    variance = jnp.square(x - mean).mean(-1, keepdims=True)
+    return (x - mean) * jax.lax.rsqrt(variance + epsilon) * norm.scale + norm.bias
+
+
+def load(folder: Path) -> tuple[Params, Config]:
+    """Reads `model.safetensors` and `config.json` of a BERT in the Hugging Face layout."""
+    from safetensors.numpy import load_file
+
+    settings = json.loads((folder / "config.json").read_text())
+    config = Config(settings["num_attention_heads"], settings["layer_norm_eps"])
+    tensors = load_file(folder / "model.safetensors")
+    return from_tensors(tensors, settings["num_hidden_layers"], config), config
+
+
+def from_tensors(tensors: dict[str, np.ndarray], num_layers: int, config: Config) -> Params:
+    """Params from tensors under their Hugging Face names."""
+    layers = [_layer_from(tensors, f"encoder.layer.{i}.", config) for i in range(num_layers)]
+    positions_LxD = (tensors["embeddings.position_embeddings.weight"]
+                     + tensors["embeddings.token_type_embeddings.weight"][0])
+    return Params(tensors["embeddings.word_embeddings.weight"], positions_LxD,
+                  _norm_from(tensors, "embeddings.LayerNorm"),
+                  jax.tree.map(lambda *parts: np.stack(parts), *layers))
+
+
+def _layer_from(tensors: dict[str, np.ndarray], prefix: str, config: Config) -> Layer:
+    query, key, value = (_linear_from(tensors, f"{prefix}attention.self.{name}")
+                         for name in ("query", "key", "value"))
+    scale = np.float32((query.bias.size // config.num_heads) ** -0.5)
+    qkv = Linear(np.concatenate([query.weight * scale, key.weight, value.weight], axis=1),
+                 np.concatenate([query.bias * scale, key.bias, value.bias]))
+    return Layer(qkv, _linear_from(tensors, f"{prefix}attention.output.dense"),
+                 _norm_from(tensors, f"{prefix}attention.output.LayerNorm"),
+                 _linear_from(tensors, f"{prefix}intermediate.dense"),
+                 _linear_from(tensors, f"{prefix}output.dense"),
+                 _norm_from(tensors, f"{prefix}output.LayerNorm"))
+
+
+def _linear_from(tensors: dict[str, np.ndarray], name: str) -> Linear:
+    return Linear(tensors[f"{name}.weight"].T, tensors[f"{name}.bias"])
+
+
+def _norm_from(tensors: dict[str, np.ndarray], name: str) -> Norm:
+    return Norm(tensors[f"{name}.weight"], tensors[f"{name}.bias"])

@@ -1,0 +1,126 @@
+"""Pretraining: the loop around the step, with resume, checkpoints, metrics and a progress bar."""
+
+import math
+import time
+from pathlib import Path
+
+import jax
+from ml_collections import ConfigDict
+
+from specialm.data.sampler import Sampler
+from specialm.data.store import WindowStore
+from specialm.errors import UserError
+from specialm.models import transformer
+from specialm.progress import bar
+from specialm.training import hardware, optimizer, runs, sharding, step
+from specialm.training.checkpoints import Checkpoints, with_sharding
+from specialm.training.metrics import MetricsWriter
+
+
+def num_steps(train: ConfigDict, context: int) -> int:
+    """Steps that the token budget gives, at least one. Tokens are counted as windows * context."""
+    return max(1, math.ceil(train.tokens / (train.batch_size * context)))
+
+
+def pretrain(path: Path, config: transformer.Config, train: ConfigDict, store: WindowStore,
+             sampler: Sampler, seed: int, mesh: jax.sharding.Mesh, title: str = "pretraining",
+             ) -> dict:
+    """Trains from scratch in the run folder `path`, or goes on from its newest checkpoint.
+
+    Returns:
+      The run's ledger entry: tokens, flops, seconds (over all sessions) and the last mean loss.
+
+    Raises:
+      UserError: the batch does not divide over the devices and processes.
+    """
+    steps = num_steps(train, config.context)
+    _check_batch(train.batch_size, mesh)
+    tx = optimizer.make(train, steps)
+    checkpoints = Checkpoints(path / "checkpoints")
+    state, seconds = _start(checkpoints, config, tx, mesh, seed)
+    first = int(state.step)
+    metrics = MetricsWriter(path, train.tensorboard and jax.process_index() == 0, first)
+    meter = _Meter(config, train, mesh, metrics, first, seconds)
+    train_step = step.make_train_step(config, tx, mesh)
+    host, hosts = jax.process_index(), jax.process_count()
+    pending = None
+    with bar(steps, title, "step", initial=first) as progress:
+        for number in range(first, steps):
+            batch = sharding.put_batch(mesh, store.batch(sampler.indices(number, host, hosts)))
+            with jax.transfer_guard("disallow"):
+                state, values = train_step(state, batch)
+            # Metrics are fetched one step late, while the device works on the next step.
+            if pending is not None:
+                meter.add(number, pending, progress)
+            pending = values
+            if (number + 1) % train.checkpoint_every == 0 and number + 1 < steps:
+                _save(checkpoints, state, meter.record())
+            progress.update(1)
+        if pending is not None:
+            meter.add(steps, pending, progress, last=True)
+    if first < steps:
+        _save(checkpoints, state, meter.record())
+    checkpoints.wait()
+    checkpoints.close()
+    metrics.close()
+    return meter.entry(steps)
+
+
+def _check_batch(batch_size: int, mesh: jax.sharding.Mesh) -> None:
+    for count, what in ((mesh.size, "devices"), (jax.process_count(), "processes")):
+        if batch_size % count:
+            raise UserError(f"train.batch_size={batch_size} is not a multiple of the {count} "
+                            f"{what}.")
+
+
+def _start(checkpoints: Checkpoints, config, tx, mesh, seed: int):
+    layout = step.state_sharding(config, tx, mesh)
+    abstract = with_sharding(step.abstract_state(config, tx), layout)
+    found = checkpoints.restore(abstract.params, (abstract.step, abstract.optimizer))
+    if found is None:
+        return step.init_state(config, tx, mesh, jax.random.key(seed)), {}
+    _, params, (number, moments), record = found
+    return step.TrainState(number, params, moments), record
+
+
+def _save(checkpoints: Checkpoints, state: step.TrainState, record: dict) -> None:
+    checkpoints.save(int(state.step), state.params, (state.step, state.optimizer), record)
+
+
+class _Meter:
+    """Mean loss, tokens per second and MFU since the last record."""
+
+    def __init__(self, config, train, mesh, metrics: MetricsWriter, first: int, before: dict):
+        self.train, self.metrics = train, metrics
+        self.tokens_per_step = train.batch_size * config.context
+        self.flops_per_token = transformer.flops_per_token(config, train=True)
+        self.peak = sum(hardware.peak_flops(device) for device in mesh.devices.flat)
+        self.seconds = before.get("seconds", 0.0)
+        self.loss = before.get("loss")
+        self._losses, self._started, self._first = [], time.perf_counter(), first
+
+    def add(self, number: int, values: dict, progress, last: bool = False) -> None:
+        """Takes the metrics of step `number` (counted from 1), records every `log_every`."""
+        self._losses.append(float(values["loss"]))
+        if not (number % self.train.log_every == 0 or last):
+            return
+        now = time.perf_counter()
+        elapsed, self._started = now - self._started, now
+        self.seconds += elapsed
+        rate = len(self._losses) * self.tokens_per_step / elapsed
+        self.loss = sum(self._losses) / len(self._losses)
+        self._losses = []
+        self.metrics.write(number, {
+            "tokens": number * self.tokens_per_step, "loss": self.loss,
+            "grad_norm": float(values["grad_norm"]), "tokens_per_second": rate,
+            "mfu": rate * self.flops_per_token / self.peak, "seconds": self.seconds})
+        progress.set_postfix(loss=f"{self.loss:.3f}", tok_s=f"{rate:,.0f}")
+
+    def record(self) -> dict:
+        return {"seconds": self.seconds, "loss": self.loss}
+
+    def entry(self, steps: int) -> dict:
+        tokens = steps * self.tokens_per_step
+        return {"phase": "pretrained", "steps": steps, "tokens": tokens,
+                "flops": tokens * self.flops_per_token, "seconds": self.seconds,
+                "loss": self.loss}

@@ -1,0 +1,44 @@
+"""Learning-rate schedules and optimisers, as published or as set.
+
+The papers' models train with Adam at a constant rate after 1,000 steps of linear warm-up, clipped
+at a global norm of 5 (methods.md section 2); the local ones with AdamW on a cosine.
+"""
+
+import jax
+import jax.numpy as jnp
+import optax
+from ml_collections import ConfigDict
+
+
+def schedule(train: ConfigDict, steps: int) -> optax.Schedule:
+    """Step -> learning rate: linear warm-up, then constant, or a cosine down to
+    `final_fraction` of the peak at `steps`."""
+    warmup = min(train.warmup_steps, max(steps // 2, 1))
+    if train.schedule == "constant":
+        rest = optax.constant_schedule(train.learning_rate)
+    else:
+        rest = optax.cosine_decay_schedule(
+            train.learning_rate, max(steps - warmup, 1), alpha=train.final_fraction)
+    # The first step already moves: rate / warmup rather than 0.
+    ramp = optax.linear_schedule(train.learning_rate / warmup, train.learning_rate, warmup)
+    return optax.join_schedules([ramp, rest], [warmup])
+
+
+def make(train: ConfigDict, steps: int) -> optax.GradientTransformation:
+    """Clipping by global norm, then Adam or AdamW (decay on matrices, not on norms and biases)."""
+    rate = schedule(train, steps)
+    if train.optimizer == "adam":
+        update = optax.adam(rate, b1=train.beta1, b2=train.beta2)
+    else:
+        update = optax.adamw(rate, b1=train.beta1, b2=train.beta2,
+                             weight_decay=train.weight_decay, mask=_decayed)
+    return optax.chain(optax.clip_by_global_norm(train.clip_norm), update)
+
+
+def _decayed(params):
+    """True for matrices: by name, because stacked biases have two axes as well."""
+    def is_matrix(path, leaf: jnp.ndarray) -> bool:
+        name = jax.tree_util.keystr(path[-1:]).strip(".[]'\"")
+        return not (name.endswith(("bias", "scale")) or leaf.ndim < 2)
+
+    return jax.tree_util.tree_map_with_path(is_matrix, params)

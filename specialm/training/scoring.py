@@ -1,0 +1,78 @@
+"""Negative log-likelihood of windows: exact sums, whatever the batch size and padding.
+
+Letters: N windows, B batch.
+"""
+
+from dataclasses import dataclass
+
+import jax
+import numpy as np
+
+from specialm.data.store import WindowStore
+from specialm.errors import UserError
+from specialm.progress import bar
+from specialm.training import sharding
+
+
+@dataclass(frozen=True)
+class Score:
+    """Sums over a set of windows. Tokens include the end of each document."""
+
+    nll: float  # nats
+    tokens: int
+    bytes: int
+    windows: int
+
+    @property
+    def nll_per_token(self) -> float:
+        return self.nll / self.tokens
+
+    @property
+    def perplexity(self) -> float:
+        return float(np.exp(self.nll_per_token))
+
+    @property
+    def bits_per_byte(self) -> float:
+        """Sum of nats / (ln 2 * UTF-8 bytes of the text): comparable between vocabularies."""
+        return self.nll / (np.log(2) * self.bytes)
+
+
+def score(score_step, params, store: WindowStore, indices_N: np.ndarray, batch_size: int,
+          mesh: jax.sharding.Mesh, title: str = "") -> Score:
+    """Scores the windows of a store; sums are formed in float64.
+
+    The last batch is filled up with windows that count nothing.
+
+    Args:
+      score_step: from `step.make_score_step`.
+      title: of a progress bar; "" shows none.
+
+    Raises:
+      UserError: no windows.
+    """
+    if not len(indices_N):
+        raise UserError(f"{store.path}: no windows to score; the set is empty.")
+    devices = mesh.size
+    batch_size = max(devices, batch_size // devices * devices)
+    pending, total = None, 0.0
+    with bar(len(indices_N) if title else 0, title, "window") as progress:
+        for start in range(0, len(indices_N), batch_size):
+            indices_B = indices_N[start:start + batch_size]
+            batch = _filled(store.batch(indices_B), batch_size)
+            scored = score_step(params, sharding.put_batch(mesh, batch))
+            if pending is not None:
+                total += _sum(pending)
+            pending = scored
+            progress.update(len(indices_B))
+    total += _sum(pending)
+    return Score(total, int(store.sizes_N[indices_N].sum()), int(store.bytes_N[indices_N].sum()),
+                 len(indices_N))
+
+
+def _sum(nll_B: jax.Array) -> float:
+    return float(np.asarray(nll_B, np.float64).sum())
+
+
+def _filled(batch: dict[str, np.ndarray], size: int) -> dict[str, np.ndarray]:
+    missing = size - len(batch["inputs"])
+    return {k: np.pad(v, ((0, missing), (0, 0))) for k, v in batch.items()} if missing else batch

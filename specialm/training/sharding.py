@@ -1,0 +1,39 @@
+"""One mesh and one small table: which logical axis of a tensor lies on which axis of the mesh."""
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+# Logical axis -> mesh axis. Parameters of small models are replicated; the batch is split.
+RULES = {"batch": "data"}
+
+
+def make_mesh(devices: list | None = None) -> Mesh:
+    """All devices (or the given ones) along the axis `data`."""
+    devices = jax.devices() if devices is None else devices
+    return jax.make_mesh((len(devices),), ("data",), axis_types=(AxisType.Auto,), devices=devices)
+
+
+def spec(axes: tuple[str | None, ...]) -> PartitionSpec:
+    """The partition of a tensor whose axes have these logical names."""
+    return PartitionSpec(*(RULES.get(axis) for axis in axes))
+
+
+def shardings(mesh: Mesh, logical_axes):
+    """NamedSharding for each tuple of logical axes in a tree."""
+    return jax.tree.map(lambda axes: NamedSharding(mesh, spec(axes)), logical_axes,
+                        is_leaf=lambda node: isinstance(node, tuple))
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def put_batch(mesh: Mesh, batch: dict[str, np.ndarray]) -> dict[str, jax.Array]:
+    """This process's part of a batch -> global arrays split over `data`.
+
+    Each process passes only its own windows, [B / processes, ...].
+    """
+    sharding = NamedSharding(mesh, spec(("batch",)))
+    return {name: jax.make_array_from_process_local_data(sharding, value)
+            for name, value in batch.items()}

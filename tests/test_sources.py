@@ -1,0 +1,108 @@
+import collections
+import gzip
+import json
+
+import pytest
+import zstandard
+
+from specialm.data.sources import Document, open_source, stable_hash
+from specialm.errors import UserError
+
+LINES = [{"id": "a", "text": "first"}, {"text": "second"}, {"text": "   "}, {"other": 1},
+         {"id": "b", "text": "third", "group": "g"}]
+
+
+def read(spec, **settings):
+    counts = collections.Counter()
+    return list(open_source(spec, **settings).documents(counts)), counts
+
+
+def test_folder_reads_every_file_in_order_and_counts_what_it_skips(tmp_path):
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "b.txt").write_text("bé", encoding="utf-8")
+    (tmp_path / "sub" / "a.md").write_text("deep")
+    (tmp_path / "latin.txt").write_bytes("caf\xe9".encode("latin-1"))
+    (tmp_path / "empty.txt").write_text(" \n")
+    (tmp_path / "packed.txt.gz").write_bytes(gzip.compress(b"packed"))
+    documents, counts = read(f"folder:{tmp_path}")
+    assert [(d.id, d.text) for d in documents] == [
+        ("b.txt", "bé"), ("packed.txt.gz", "packed"), ("sub/a.md", "deep")]
+    assert counts == {"documents": 3, "skipped: not UTF-8": 1, "skipped: empty": 1}
+
+
+def test_one_file_is_a_folder_of_one(tmp_path):
+    (tmp_path / "only.txt").write_text("text")
+    documents, _ = read(f"folder:{tmp_path / 'only.txt'}")
+    assert [(d.id, d.text) for d in documents] == [("only.txt", "text")]
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "jsonl.gz", "jsonl.zst"])
+def test_jsonl_in_every_packing(tmp_path, ending):
+    content = "".join(json.dumps(line) + "\n" for line in LINES).encode() + b"{broken\n\xff\xfe\n\n"
+    pack = {"jsonl": bytes, "jsonl.gz": gzip.compress,
+            "jsonl.zst": zstandard.ZstdCompressor().compress}[ending]
+    (tmp_path / f"x.{ending}").write_bytes(pack(content))
+    documents, counts = read(f"jsonl:{tmp_path}")
+    assert documents == [Document("a", "first", "a"),
+                         Document(f"x.{ending}/1", "second", f"x.{ending}/1"),
+                         Document("b", "third", "g")]
+    assert counts == {"documents": 3, "skipped: empty": 1, "skipped: not JSON": 1,
+                      "skipped: not UTF-8": 1, "skipped: no text in field 'text'": 1}
+
+
+def test_jsonl_field_is_configurable(tmp_path, write_jsonl):
+    path = write_jsonl(tmp_path / "x.jsonl", [{"body": "hello", "text": "no"}])
+    documents, _ = read(f"jsonl:{path}", field="body")
+    assert [d.text for d in documents] == ["hello"]
+
+
+def test_a_truncated_archive_is_an_error_that_names_it(tmp_path):
+    packed = gzip.compress(b'{"text": "some words"}\n' * 1000)
+    (tmp_path / "x.jsonl.gz").write_bytes(packed[:len(packed) // 2])
+    with pytest.raises(UserError, match="x.jsonl.gz: cannot be read to its end"):
+        read(f"jsonl:{tmp_path}")
+
+
+@pytest.mark.parametrize(("spec", "message"), [
+    ("folder:/nowhere", "no such file or folder: '/nowhere'"),
+    ("jsonl:", "no such file or folder"),
+    ("http:x", "unknown scheme 'http'"),
+    ("corpora:med", "run `specialm fetch` first"),
+])
+def test_bad_sources(spec, message, tmp_path):
+    with pytest.raises(UserError, match=message):
+        open_source(spec, corpora_root=str(tmp_path))
+
+
+def test_empty_folder(tmp_path):
+    with pytest.raises(UserError, match="no file below"):
+        open_source(f"folder:{tmp_path}")
+    (tmp_path / "x.txt").write_text("t")
+    with pytest.raises(UserError, match="no file ending in .jsonl"):
+        open_source(f"jsonl:{tmp_path}")
+
+
+def test_stable_hash_is_the_same_in_every_process():
+    # BLAKE2b of "specialm" by another implementation: b2sum -l 64.
+    assert stable_hash("specialm") == int.from_bytes(
+        bytes.fromhex("27524e7a5d651c41"), "little")
+
+
+def test_seqio_task_and_tfds_data_source(tmp_path):
+    import seqio
+    import tensorflow as tf
+
+    texts = ["one", "two", ""]
+    seqio.TaskRegistry.add(
+        "specialm_test_source", seqio.FunctionDataSource(
+            lambda split, shuffle_files=False, seed=None: tf.data.Dataset.from_tensor_slices(
+                {"words": texts}), splits=["train"]), preprocessors=[], output_features={})
+    documents, counts = read("seqio:specialm_test_source", field="words")
+    assert [d.text for d in documents] == ["one", "two"]
+    assert counts["skipped: empty"] == 1
+    with pytest.raises(UserError, match=r"data.field='text'.*\['words'\]"):
+        read("seqio:specialm_test_source")
+    with pytest.raises(UserError, match="no seqio Task of that name"):
+        read("seqio:unknown")
+    with pytest.raises(UserError, match="tfds:no_such_builder"):
+        read("tfds:no_such_builder")
