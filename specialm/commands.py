@@ -72,7 +72,7 @@ def train(config_path: str, overrides: list[str], options: dict):
     from specialm import pipeline
 
     config, workdir = _load(config_path, overrides, options)
-    sampled = config.method != "slm"
+    sampled = config.method not in config_lib.UNIFORM
     domains = [_one_domain(config)] if sampled else []
     run = pipeline.open_run(config, workdir, domains, clusters=sampled)
     stage = pipeline.pretrain(run, config.method, config.domain, config.seed)
@@ -85,7 +85,7 @@ def _base_model(config: ConfigDict, workdir: Path, options: dict):
     from specialm import pipeline
 
     domain = _one_domain(config)
-    clusters = not options["checkpoint"] and config.method != "slm"
+    clusters = not options["checkpoint"] and config.method not in config_lib.UNIFORM
     run = pipeline.open_run(config, workdir, [domain], clusters=clusters)
     if options["checkpoint"]:
         return run, Path(options["checkpoint"])

@@ -21,7 +21,8 @@ from ml_collections import ConfigDict, config_flags
 from specialm.errors import UserError
 
 ENCODERS = ("minilm", "tfidf_svd")
-METHODS = ("slm", "slm_is", "slm_is_shuffled")
+UNIFORM = ("slm", "llm")  # methods that draw windows uniformly, aiming at no domain
+METHODS = (*UNIFORM, "slm_is", "slm_is_shuffled")
 
 
 def default() -> ConfigDict:
@@ -29,7 +30,7 @@ def default() -> ConfigDict:
     config = ConfigDict()
     config.title = "specialm"
     # What `train`, `specialize` and `evaluate` work on.
-    # slm: windows drawn uniformly | slm_is: importance sampling for `domain` | slm_is_shuffled: the
+    # slm, llm: windows drawn uniformly | slm_is: importance sampling for `domain` | slm_is_shuffled: the
     # control, with the probabilities of slm_is shuffled between clusters.
     config.method = "slm"
     config.domain = ""  # the specialist domain that importance sampling aims at

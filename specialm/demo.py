@@ -84,7 +84,7 @@ def _curves(method: str, seed: int, pretrained: dict, tuned: dict) -> list[dict]
             if stage.path in seen:
                 continue
             seen.add(stage.path)
-            shared = method == "slm" and phase == "pretrained"
+            shared = method in config_lib.UNIFORM and phase == "pretrained"
             points = []
             for line in metrics.read(stage.path / "metrics.jsonl"):
                 for key, split in (("loss", "train"), ("valid_nll", "valid")):

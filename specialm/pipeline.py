@@ -16,6 +16,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from specialm import config as config_lib
 from specialm import stages as stages_lib
 from specialm.clustering import weights as weights_lib
 from specialm.clustering.stages import Clusters, cluster
@@ -84,7 +85,7 @@ def weigh(run: Run, domain: str) -> weights_lib.WeightReport:
 
 def cluster_probabilities(run: Run, method: str, domain: str) -> np.ndarray | None:
     """float64 [K]: the probability of each cluster under a method; None draws windows uniformly."""
-    if method == "slm":
+    if method in config_lib.UNIFORM:
         return None
     if not domain:
         raise UserError(f"method={method!r} aims at one specialist domain; set --config.domain to "
@@ -97,7 +98,7 @@ def cluster_probabilities(run: Run, method: str, domain: str) -> np.ndarray | No
 
 def pretrain(run: Run, method: str, domain: str, seed: int, must_exist: bool = False) -> Stage:
     """The pretrained model of a method (and domain, where it aims at one)."""
-    domain = "" if method == "slm" else domain
+    domain = "" if method in config_lib.UNIFORM else domain
     probability_K = cluster_probabilities(run, method, domain)
     store, config, train = run.prepared.generic, run.model_config, run.config.train
     inputs = {"store": store.fingerprint, "model": dataclasses.asdict(config), "seed": seed,

@@ -48,3 +48,49 @@ def write_jsonl():
         return path
 
     return write
+
+
+CONTEXT = 16
+
+
+@pytest.fixture(scope="session")
+def store(vocabulary, real_documents, tmp_path_factory):
+    """A window store of the real documents, 16 tokens a window, in several shards."""
+    return build_store(tmp_path_factory.mktemp("store") / "s", vocabulary, real_documents[:120])
+
+
+def build_store(path, vocabulary, texts):
+    """Writes a store with one document for each text and opens it."""
+    import collections
+
+    from specialm.data.sources import Document
+    from specialm.data.store import StoreWriter, WindowStore
+    from specialm.data.windows import cut
+
+    encoded = vocabulary.encode(texts)
+    cuts = [cut(Document(f"d{i}", text, f"d{i}"), tokens, vocabulary, CONTEXT)
+            for i, (text, tokens) in enumerate(zip(texts, encoded, strict=True))]
+    settings = {"context": CONTEXT, "vocabulary_sha256": vocabulary.sha256}
+    StoreWriter(path, settings, 20_000).write(cuts, collections.Counter())
+    return WindowStore(path, vocabulary.sha256)
+
+
+@pytest.fixture(scope="session")
+def tiny_model(vocabulary):
+    """Sizes of a model that trains in seconds."""
+    from specialm.models import transformer
+
+    return transformer.Config(vocab_size=vocabulary.size, context=CONTEXT, num_layers=2,
+                              d_model=16, num_heads=2, d_ff=32)
+
+
+@pytest.fixture
+def tiny_train():
+    """Training settings for 24 steps of 8 windows."""
+    from specialm import config
+
+    train = config.default().train
+    train.tokens, train.batch_size = 24 * 8 * CONTEXT, 8
+    train.warmup_steps, train.log_every, train.checkpoint_every = 4, 4, 8
+    train.tensorboard = False
+    return train

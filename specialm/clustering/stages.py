@@ -3,7 +3,6 @@
 Letters: N windows, D embedding, K clusters.
 """
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,3 +47,73 @@ def cluster(config: ConfigDict, stages: Stages, prepared: Prepared) -> Clusters:
         x_NxD, embedded = _embed(stages, domain, stores["train"], prepared, encoder)
         domains[domain] = _assign(stages, domain, x_NxD, embedded, centroids_KxD, fingerprint)
     return Clusters(centroids_KxD, generic_N, domains, fingerprint)
+
+
+def _encoder(settings: ConfigDict, stages: Stages, prepared: Prepared) -> encoders.Encoder:
+    """The encoder; one that is fitted is fitted on generic windows, as a stage of its own."""
+    if settings.encoder == "minilm":
+        return encoders.make_encoder("minilm", settings.encoder_path or None,
+                                     max_tokens=settings.max_tokens)
+    store = prepared.generic
+    inputs = {"encoder": settings.encoder, "dim": settings.dim, "seed": settings.seed,
+              "store": store.fingerprint}
+
+    def work(path: Path) -> dict:
+        sample = encoders.sample_texts(_reader(store, prepared.vocabulary), len(store),
+                                       seed=settings.seed)
+        encoder = encoders.make_encoder(settings.encoder, seed=settings.seed, dim=settings.dim,
+                                        sample=sample)
+        encoder.save(path / "encoder.npz")
+        return {"texts": len(sample)}
+
+    stage = stages.run("encoder", inputs, work)
+    return encoders.make_encoder(settings.encoder, stage.path / "encoder.npz")
+
+
+def _reader(store: WindowStore, vocabulary: Vocabulary):
+    return lambda start, stop: read_texts(store, vocabulary, np.arange(start, stop))
+
+
+def _embed(stages: Stages, name: str, store: WindowStore, prepared: Prepared, encoder):
+    """(embeddings [N, D], key) of a store's windows."""
+    inputs = {"store": store.fingerprint, "encoder": encoder.fingerprint}
+
+    def embedded(path: Path) -> np.ndarray:
+        return embed.embed(_reader(store, prepared.vocabulary), len(store), encoder,
+                           path / "embeddings.npy", key=store.fingerprint)
+
+    def work(path: Path) -> dict:
+        return {"windows": len(embedded(path)), "dim": encoder.dim}
+
+    stage = stages.run(f"embeddings/{name}", inputs, work)
+    return np.load(stage.path / "embeddings.npy", mmap_mode="r"), stage.fingerprint
+
+
+def _kmeans(settings: ConfigDict, stages: Stages, x_NxD: np.ndarray, embedded: str):
+    """(centroids, cluster of each generic window, fingerprint)."""
+    inputs = {"embeddings": embedded, "k": settings.k, "method": settings.method,
+              "iterations": settings.iterations, "seed": settings.seed}
+
+    def work(path: Path) -> dict:
+        fitted = kmeans.fit(x_NxD, settings.k, settings.seed, method=settings.method,
+                            iterations=settings.iterations)
+        cluster_N, _ = kmeans.assign(x_NxD, fitted.centroids_KxD)
+        save_array(path / "centroids.npy", np.asarray(fitted.centroids_KxD, np.float32))
+        save_array(path / "clusters.npy", np.asarray(cluster_N, np.int32))
+        return {"inertia": float(fitted.inertia), "iterations": int(fitted.iterations)}
+
+    stage = stages.run("clusters/generic", inputs, work)
+    return (np.load(stage.path / "centroids.npy"), np.load(stage.path / "clusters.npy"),
+            stage.fingerprint)
+
+
+def _assign(stages: Stages, name: str, x_NxD: np.ndarray, embedded: str, centroids_KxD: np.ndarray,
+            clusters: str) -> np.ndarray:
+    """int32 [N]: the cluster of each window of a domain."""
+    def work(path: Path) -> dict:
+        cluster_N, _ = kmeans.assign(x_NxD, centroids_KxD)
+        save_array(path / "clusters.npy", np.asarray(cluster_N, np.int32))
+        return {"windows": len(cluster_N)}
+
+    stage = stages.run(f"clusters/{name}", {"embeddings": embedded, "clusters": clusters}, work)
+    return np.load(stage.path / "clusters.npy")

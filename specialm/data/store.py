@@ -98,7 +98,7 @@ class StoreWriter:
 def _columns(documents: list[DocumentWindows], first: int) -> tuple[dict, list]:
     tokens = np.concatenate([d.tokens for d in documents])
     sizes = np.concatenate([np.diff(d.ends_N, prepend=0) for d in documents])
-    numbers = np.repeat(np.arange(first, first + len(documents)), [len(d.ends_N) for d in documents])
+    numbers = np.repeat(np.arange(len(documents)), [len(d.ends_N) for d in documents]) + first
     columns = {
         "tokens": tokens.astype(np.uint16 if tokens.max() < 1 << 16 else np.uint32),
         "offsets": np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64),

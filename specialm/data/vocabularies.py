@@ -5,6 +5,7 @@ normalisation, white space kept, newlines are pieces and unknown characters fall
 """
 
 import hashlib
+import io
 import os
 import re
 from collections.abc import Iterable
@@ -14,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from specialm.errors import UserError
+from specialm.files import write_bytes
 
 PAD, EOS, UNK = 0, 1, 2
 
@@ -84,9 +86,9 @@ class Vocabulary:
         return np.diff(running[ends], prepend=0)
 
     def _offsets(self, text: str, count: int) -> np.ndarray:
-        pieces = self._model.encode(text, out_type="immutable_proto").pieces
-        char_bytes = np.concatenate([[0], np.cumsum([len(c.encode()) for c in text])])
-        return char_bytes[np.array([0] + [piece.end for piece in pieces][:count])]
+        """int64 [count + 1]: bytes of `text` in front of each token, by SentencePiece's account."""
+        pieces = self._model.encode(text, return_type="proto").pieces
+        return np.array([0] + [piece.end for piece in pieces][:count])
 
 
 def train(texts: Iterable[str], path: Path, size: int) -> Vocabulary:
@@ -97,22 +99,24 @@ def train(texts: Iterable[str], path: Path, size: int) -> Vocabulary:
     """
     import sentencepiece
 
-    prefix = path.with_suffix(".training")
-    path.parent.mkdir(parents=True, exist_ok=True)
+    model = io.BytesIO()  # not a file: SentencePiece would write its name into the model
     try:
         sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=_sentences(texts), model_prefix=str(prefix),
+            sentence_iterator=_sentences(texts), model_writer=model,
             model_type="unigram", vocab_size=size, pad_id=PAD, eos_id=EOS, unk_id=UNK, bos_id=-1,
             byte_fallback=True, user_defined_symbols=["\n"], normalization_rule_name="identity",
             remove_extra_whitespaces=False, add_dummy_prefix=False, split_digits=True,
             allow_whitespace_only_pieces=True, character_coverage=0.9995,
             num_threads=os.cpu_count(), minloglevel=2, max_sentence_length=1 << 16)
     except (RuntimeError, ValueError) as error:
-        limit = re.search(r"<= (\d+)", str(error))
-        hint = f"at most {limit.group(1)} for this text" if limit else str(error).strip()
+        limit = re.search(r"value <= (\d+)|\d+ vs (\d+)", str(error))
+        hint = str(error).strip()
+        if limit:
+            hint = "at {} for this text".format(f"most {limit[1]}" if limit[1] else
+                                                f"least {int(limit[2]) + 1}")
         raise UserError(f"data.vocabulary_size={size}: {hint}.") from error
-    prefix.with_name(prefix.name + ".vocab").unlink(missing_ok=True)
-    os.replace(prefix.with_name(prefix.name + ".model"), path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_bytes(path, model.getvalue())
     return Vocabulary(path)
 
 

@@ -6,15 +6,15 @@ sheet: class `m0`, `m1`, ... for methods, `generic` and `specialist` for the two
 """
 
 import math
-from html import escape
 
 import numpy as np
 
+from specialm.evaluation.markup import clean
 from specialm.evaluation.summary import count, number, signed_percent, spread
 
 WIDTH = 360
 LETTER = 6.1  # mean width of a letter at the charts' 11 px
-MOST_POINTS = 160  # of one curve; more are averaged in buckets
+MOST_POINTS = 80  # of one training curve; more are averaged in buckets
 
 
 def dots(rows, title: str) -> str:
@@ -54,7 +54,7 @@ def dots(rows, title: str) -> str:
                 )
             parts.append(
                 f'<circle class="{kind} {colour}" cx="{x(math.log(value.mean)):.1f}" cy="{y}" '
-                f'r="5"><title>{escape(name)}: {spread(value)}</title></circle>'
+                f'r="5"><title>{clean(name)}: {spread(value)}</title></circle>'
             )
         parts.append(_text(WIDTH - 4, y + 4, spread(after or before), "value", "end"))
     return _panel(title, height, parts)
@@ -104,9 +104,10 @@ def curves(lines, title: str, x_name: str, best: bool = False) -> str:
       lines: list of (label, colour class, x_N, loss_N); lines of one label are its seeds.
       title: heading of the panel.
       x_name: what x counts.
-      best: mark each line's lowest point.
+      best: mark each line's lowest point, and draw every point.
     """
-    lines = [(name, colour, *_thin(x_N, loss_N)) for name, colour, x_N, loss_N in lines]
+    most = max(len(x_N) for _, _, x_N, _ in lines) if best else MOST_POINTS
+    lines = [(name, colour, *_thin(x_N, loss_N, most)) for name, colour, x_N, loss_N in lines]
     height, top, bottom = 230, 34, 194
     right = WIDTH - 14 - LETTER * max(len(line[0]) for line in lines)
     last = max(x_N[-1] for _, _, x_N, _ in lines)
@@ -117,7 +118,8 @@ def curves(lines, title: str, x_name: str, best: bool = False) -> str:
     x, y = _linear((0, last), (34, right)), _linear((low - pad, high + pad), (bottom, top))
     parts = []
     for t in _ticks(low - pad, high + pad, 4):
-        parts.append(f'<line class="rule" x1="34" x2="{right:.1f}" y1="{y(t):.1f}" y2="{y(t):.1f}"/>')
+        parts.append(f'<line class="rule" x1="34" x2="{right:.1f}" y1="{y(t):.1f}" '
+                     f'y2="{y(t):.1f}"/>')
         parts.append(_text(28, y(t) + 4, f"{t:.3g}", "tick", "end"))
     ticks = _ticks(0, last, 3)
     parts += [_text(x(t), bottom + 16, count(t), "tick", "middle") for t in ticks]
@@ -156,24 +158,30 @@ def histograms(generic_K, specialist_K, weights_K, title: str) -> str:
     unit = (bottom - top) / ((math.sqrt(up_K.max()) + math.sqrt(down_K.max())) or 1.0)
     middle = top + unit * math.sqrt(up_K.max())
     edge_K = left + (right - left) * np.sqrt(np.arange(k + 1) / k)
-    parts, free = [], 0.0
-    for share in (0.0, 0.01, 0.05, 0.1, 0.2, 0.5, 1.0, 0.002, 0.0005, 0.0001):
-        offset = unit * math.sqrt(share)
-        # Shares under 1% have a line only where there is nothing higher to give the scale.
-        if share < 0.01 and (share > 0 and free >= 60):
-            break
-        for at, most in ((middle - offset, up_K.max()), (middle + offset, down_K.max())):
-            if share > most or (share and at > middle and offset < 14):
-                continue
-            if 0 < share and at < middle and 0.01 <= share and offset - free < 14:
-                continue
-            free = max(free, middle - at)
+    parts = []
+    for name, share_K, sign in (("specialist", up_K, -1), ("generic", down_K, 1)):
+        for share in _share_ticks(share_K.max(), unit):
+            at = middle + sign * unit * math.sqrt(share)
             parts.append(f'<line class="rule" x1="{left}" x2="{right}" y1="{at:.1f}" '
                          f'y2="{at:.1f}"/>')
             parts.append(_text(left - 6, at + 4, f"{100 * share:.3g}%", "tick", "end"))
-            if not share:
-                break
-    return parts
+        path = "".join(
+            f"V{middle + sign * unit * math.sqrt(share):.1f}H{edge:.1f}"
+            for share, edge in zip(share_K, edge_K[1:], strict=True)
+        )
+        parts.append(f'<path class="fill {name}" d="M{left},{middle:.1f}{path}V{middle:.1f}Z"/>')
+    parts.append(f'<line class="zero" x1="{left}" x2="{right}" y1="{middle:.1f}" '
+                 f'y2="{middle:.1f}"/>')
+    parts.append(_text(left - 6, middle + 4, "0", "tick", "end"))
+    parts.append(_text(right - 70, 15, "↑ domain", "name specialist", "end"))
+    parts.append(_text(right, 15, "↓ generic", "name generic", "end"))
+    for rank in (r for r in (1, 10, 50, 200, 1000) if r <= k):
+        middle_of_bar = (edge_K[rank - 1] + edge_K[rank]) / 2
+        parts.append(_text(middle_of_bar, bottom + 16, str(rank), "tick", "middle"))
+    parts.append(_text((left + right) / 2, bottom + 31, "cluster, by weight", "tick", "middle"))
+    return _panel(title, height, parts)
+
+
 def coverage(generic_K, specialist_K, weights_K, title: str) -> str:
     """How much of the domain the highest-weighted part of the generic corpus covers."""
     order_K = np.argsort(-np.asarray(weights_K, float), kind="stable")
@@ -184,7 +192,8 @@ def coverage(generic_K, specialist_K, weights_K, title: str) -> str:
     x, y = _linear((0, 1), (left, right)), _linear((0, 1), (bottom, top))
     parts = []
     for t in (0, 0.25, 0.5, 0.75, 1):
-        parts.append(f'<line class="rule" x1="{left}" x2="{right}" y1="{y(t):.1f}" y2="{y(t):.1f}"/>')
+        parts.append(f'<line class="rule" x1="{left}" x2="{right}" y1="{y(t):.1f}" '
+                     f'y2="{y(t):.1f}"/>')
         parts.append(_text(left - 6, y(t) + 4, f"{100 * t:.0f}%", "tick", "end"))
         parts.append(_text(x(t), bottom + 16, f"{100 * t:.0f}%", "tick", "middle"))
     points = " ".join(f"{x(a):.1f},{y(b):.1f}" for a, b in zip(across, covered, strict=True))
@@ -204,14 +213,14 @@ def coverage(generic_K, specialist_K, weights_K, title: str) -> str:
 def _panel(title: str, height: float, parts) -> str:
     return (
         f'<svg class="chart" viewBox="0 0 {WIDTH} {height}" role="img" '
-        f'aria-label="{escape(title, quote=True)}">'
+        f'aria-label="{clean(title)}">'
         f'{_text(0, 15, title, "title")}{"".join(parts)}</svg>'
     )
 
 
 def _text(x: float, y: float, text: str, kind: str, anchor: str = "start") -> str:
     return (f'<text class="{kind}" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">'
-            f"{escape(text)}</text>")
+            f"{clean(text)}</text>")
 
 
 def _linear(domain, extent):
@@ -233,6 +242,18 @@ def _ticks(low: float, high: float, least: int) -> list[float]:
         power /= 10
 
 
+def _share_ticks(most: float, unit: float) -> list[float]:
+    """Round shares up to `most`, from the highest down, apart on an axis unit * sqrt(share)."""
+    ticks, free = [], math.inf
+    for power in (1, 0.1, 0.01, 0.001, 0.0001):
+        for share in (power, 0.5 * power, 0.2 * power):
+            height = unit * math.sqrt(share)
+            if share <= most and 16 <= height <= free - 18:
+                ticks.append(share)
+                free = height
+    return ticks
+
+
 def _log_scale(low: float, high: float):
     """((log low, log high) with some room, [(log tick, its name)])."""
     low, high = low / 1.04, high * 1.04
@@ -245,10 +266,10 @@ def _log_scale(low: float, high: float):
     return (math.log(low), math.log(high)), [(math.log(t), f"{t:,.4g}") for t in ticks]
 
 
-def _thin(x_N, loss_N):
-    """At most MOST_POINTS points, each the average of a bucket of neighbours."""
+def _thin(x_N, loss_N, most: int):
+    """At most `most` points, each the average of a bucket of neighbours."""
     x_N, loss_N = np.asarray(x_N, float), np.asarray(loss_N, float)
-    buckets = min(len(x_N), MOST_POINTS)
+    buckets = min(len(x_N), most)
     pieces = zip(np.array_split(x_N, buckets), np.array_split(loss_N, buckets), strict=True)
     averages = np.array([(a.mean(), b.mean()) for a, b in pieces])
     averages[-1, 0] = x_N[-1]

@@ -26,7 +26,7 @@ METHODS = {
     "slm_is_shuffled": (
         "SLM-is shuffled", "control: the same importance weights, shuffled between clusters"
     ),
-    "slm_pn": ("SLM-pn", "projected network: one expert per cluster, projected from shared weights"),
+    "slm_pn": ("SLM-pn", "projected network: an expert per cluster, made from shared weights"),
     "slm_hn": ("SLM-hn", "hyper-network: expert weights made from the cluster's embedding"),
     "slm_mix": ("SLM-mix", "hard mixture: one independent small model per cluster"),
     "soup": ("Soup-of-Experts", "small model instantiated from a histogram of clusters"),
@@ -192,9 +192,9 @@ def _comparison(summary: Summary, focus: str, phase: str) -> list[str]:
     by_domain = [cell(summary.difference(focus, d, phase)) for d in summary.domains]
     by_domain = [c for c in by_domain if c]
     lower_domains = sum(c.mean < 0 for c in by_domain)
-    counts = [f"lower in {lower_domains} of {len(by_domain)} domains"] if by_domain else []
-    counts += [f"lower with {lower_seeds} of {n} seeds"] if n > 1 else []
-    counts = f" ({', '.join(counts)})" if counts else ""
+    counts = [f"in {lower_domains} of {len(by_domain)} domains"] if by_domain else []
+    counts += [f"with {lower_seeds} of {n} seeds"] if n > 1 else []
+    counts = f" (lower {' and '.join(counts)})" if counts else ""
     if n > 1 and 0 < lower_seeds < n:
         first = (
             f"{when}, the seeds do not agree whether {name} or {label(BASE)} has the lower macro "
@@ -255,7 +255,8 @@ def count(value: float) -> str:
     for least, unit, letter in ((999.5e6, 1e9, "B"), (999.5e3, 1e6, "M"), (1e4, 1e3, "k")):
         if abs(value) >= least:
             return f"{value / unit:.3g}{letter}"
-    return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.1f}"
+    whole = float(value).is_integer() or abs(value) >= 1000
+    return f"{value:,.0f}" if whole else f"{value:,.3g}"
 
 
 def table(results) -> str:

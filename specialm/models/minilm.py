@@ -93,7 +93,9 @@ def _layer(x_BxLxD: jax.Array, mask_BxL: jax.Array, layer: Layer, config: Config
 
 
 def _linear(x_TxI: jax.Array, linear: Linear) -> jax.Array:
-    return x_TxI @ linear.weight + linear.bias
+    product = jnp.dot(x_TxI.astype(linear.weight.dtype), linear.weight,
+                      preferred_element_type=jnp.float32)
+    return product + linear.bias
 
 
 def _norm(x: jax.Array, norm: Norm, epsilon: float) -> jax.Array:
@@ -102,19 +104,25 @@ def _norm(x: jax.Array, norm: Norm, epsilon: float) -> jax.Array:
     return (x - mean) * jax.lax.rsqrt(variance + epsilon) * norm.scale + norm.bias
 
 
-def load(folder: Path) -> tuple[Params, Config]:
-    """Reads `model.safetensors` and `config.json` of a BERT in the Hugging Face layout."""
+def load(folder: Path, dtype: str = "float32") -> tuple[Params, Config]:
+    """Reads `model.safetensors` and `config.json` of a BERT in the Hugging Face layout.
+
+    Args:
+      dtype: of the linears' weights, and so of their products; all else is float32.
+    """
     from safetensors.numpy import load_file
 
     settings = json.loads((folder / "config.json").read_text())
     config = Config(settings["num_attention_heads"], settings["layer_norm_eps"])
     tensors = load_file(folder / "model.safetensors")
-    return from_tensors(tensors, settings["num_hidden_layers"], config), config
+    return from_tensors(tensors, settings["num_hidden_layers"], config, dtype), config
 
 
-def from_tensors(tensors: dict[str, np.ndarray], num_layers: int, config: Config) -> Params:
+def from_tensors(tensors: dict[str, np.ndarray], num_layers: int, config: Config,
+                 dtype: str = "float32") -> Params:
     """Params from tensors under their Hugging Face names."""
-    layers = [_layer_from(tensors, f"encoder.layer.{i}.", config) for i in range(num_layers)]
+    layers = [_layer_from(tensors, f"encoder.layer.{i}.", config, jnp.dtype(dtype))
+              for i in range(num_layers)]
     positions_LxD = (tensors["embeddings.position_embeddings.weight"]
                      + tensors["embeddings.token_type_embeddings.weight"][0])
     return Params(tensors["embeddings.word_embeddings.weight"], positions_LxD,
@@ -122,17 +130,19 @@ def from_tensors(tensors: dict[str, np.ndarray], num_layers: int, config: Config
                   jax.tree.map(lambda *parts: np.stack(parts), *layers))
 
 
-def _layer_from(tensors: dict[str, np.ndarray], prefix: str, config: Config) -> Layer:
+def _layer_from(tensors: dict[str, np.ndarray], prefix: str, config: Config, dtype) -> Layer:
     query, key, value = (_linear_from(tensors, f"{prefix}attention.self.{name}")
                          for name in ("query", "key", "value"))
     scale = np.float32((query.bias.size // config.num_heads) ** -0.5)
     qkv = Linear(np.concatenate([query.weight * scale, key.weight, value.weight], axis=1),
                  np.concatenate([query.bias * scale, key.bias, value.bias]))
-    return Layer(qkv, _linear_from(tensors, f"{prefix}attention.output.dense"),
-                 _norm_from(tensors, f"{prefix}attention.output.LayerNorm"),
-                 _linear_from(tensors, f"{prefix}intermediate.dense"),
-                 _linear_from(tensors, f"{prefix}output.dense"),
-                 _norm_from(tensors, f"{prefix}output.LayerNorm"))
+    qkv, output, mlp_in, mlp_out = (
+        linear.replace(weight=linear.weight.astype(dtype)) for linear in (
+            qkv, _linear_from(tensors, f"{prefix}attention.output.dense"),
+            _linear_from(tensors, f"{prefix}intermediate.dense"),
+            _linear_from(tensors, f"{prefix}output.dense")))
+    return Layer(qkv, output, _norm_from(tensors, f"{prefix}attention.output.LayerNorm"),
+                 mlp_in, mlp_out, _norm_from(tensors, f"{prefix}output.LayerNorm"))
 
 
 def _linear_from(tensors: dict[str, np.ndarray], name: str) -> Linear:

@@ -12,7 +12,7 @@ from specialm.data.store import WindowStore
 from specialm.errors import UserError
 from specialm.models import transformer
 from specialm.progress import bar
-from specialm.training import hardware, optimizer, runs, sharding, step
+from specialm.training import hardware, optimizer, sharding, step
 from specialm.training.checkpoints import Checkpoints, with_sharding
 from specialm.training.metrics import MetricsWriter
 

