@@ -18,11 +18,12 @@ import numpy as np
 from specialm.clustering.encoders import Encoder, MiniLM, TfidfSvd, find_minilm, sample_texts
 
 LENGTHS = (64, 96, 128, 256)
+TOKENS_TIMED = 16_384
 WINDOW_CHARACTERS = 400  # about 96 word pieces
 
 
 def read_windows(source: str | None, characters: int = WINDOW_CHARACTERS,
-                 limit_bytes: int = 25_000_000) -> list[str]:
+                 limit_bytes: int = 10_000_000) -> list[str]:
     """Real text in pieces of at most `characters`, up to `limit_bytes` in all.
 
     Args:
@@ -73,23 +74,22 @@ def windows_per_second(encoder: Encoder, windows: list[str], repeats: int) -> fl
     return len(windows) / median_seconds(lambda: encoder.encode(windows, progress=False), repeats)
 
 
-def time_minilm(folder: Path, texts: str | None, dtype: str, repeats: int) -> dict:
-    """Windows per second at exact lengths (every text is longer and is cut), and on a real mix."""
-    speed = {}
+def time_minilm(folder: Path, windows: list[str], dtype: str, repeats: int) -> dict:
+    """Windows per second at exact lengths (pieces of text that are longer and are cut), and of the
+    windows as they are."""
+    text, speed = "\n".join(windows), {}
     for length in LENGTHS:
-        long = read_windows(texts, length * 12, limit_bytes=length * 12 * 400)
-        windows = [text for text in long if len(text) == length * 12][: 16_384 // length]
         encoder = MiniLM(folder, length, dtype)
-        if any(len(ids) != length for ids in encoder.token_ids(windows)):
-            windows = [w for w in windows if len(encoder.token_ids([w])[0]) == length]
-        speed[f"{length}_tokens"] = windows_per_second(encoder, windows, repeats)
-    mixed = read_windows(texts, limit_bytes=WINDOW_CHARACTERS * 400)
-    speed["mixed"] = windows_per_second(MiniLM(folder, 256, dtype), mixed, repeats)
+        size = 12 * length  # characters, more than enough
+        pieces = [text[i * size : (i + 1) * size] for i in range(TOKENS_TIMED // length)]
+        full = [piece for piece, ids in zip(pieces, encoder.token_ids(pieces), strict=True)
+                if len(ids) == length]
+        speed[f"{length}_tokens"] = windows_per_second(encoder, full, repeats)
+    speed["mixed"] = windows_per_second(MiniLM(folder, 256, dtype), windows[:400], repeats)
     return speed
 
 
-def time_tfidf_svd(texts: str | None, repeats: int) -> dict:
-    windows = read_windows(texts)
+def time_tfidf_svd(windows: list[str], repeats: int) -> dict:
     size = sum(len(window.encode()) for window in windows) / 1e6
     started = time.perf_counter()
     encoder = TfidfSvd.fit(sample_texts(lambda i, j: windows[i:j], len(windows)), dim=128)
@@ -107,12 +107,12 @@ def main() -> None:
     parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"))
     parser.add_argument("--repeats", type=int, default=3)
     args = parser.parse_args()
-    folder = find_minilm(args.encoder_path)
+    folder, windows = find_minilm(args.encoder_path), read_windows(args.texts)
     print(json.dumps({
-        "device": str(jax.devices()[0].device_kind), "devices": jax.device_count(),
+        "device": jax.devices()[0].device_kind, "devices": jax.device_count(),
         "minilm_dtype": args.dtype,
-        "minilm_windows_per_second": time_minilm(folder, args.texts, args.dtype, args.repeats),
-        "tfidf_svd": time_tfidf_svd(args.texts, args.repeats)}, indent=1))
+        "minilm_windows_per_second": time_minilm(folder, windows, args.dtype, args.repeats),
+        "tfidf_svd": time_tfidf_svd(windows, args.repeats)}, indent=1))
 
 
 if __name__ == "__main__":

@@ -30,8 +30,8 @@ def default() -> ConfigDict:
     config = ConfigDict()
     config.title = "specialm"
     # What `train`, `specialize` and `evaluate` work on.
-    # slm, llm: windows drawn uniformly | slm_is: importance sampling for `domain` | slm_is_shuffled: the
-    # control, with the probabilities of slm_is shuffled between clusters.
+    # slm, llm: windows drawn uniformly | slm_is: importance sampling for `domain` |
+    # slm_is_shuffled: the control, with the probabilities of slm_is shuffled between clusters.
     config.method = "slm"
     config.domain = ""  # the specialist domain that importance sampling aims at
     config.seed = 0  # initial parameters, window order, fine-tuning
@@ -101,6 +101,7 @@ def _train() -> ConfigDict:
     train = ConfigDict()
     train.tokens = 3_000_000  # budget, counted as windows * context
     train.batch_size = 64  # windows a step, over all devices
+    train.microbatch = 0  # windows at a time on a device, gradients added up; 0 chooses
     train.optimizer = "adamw"  # adam | adamw
     train.schedule = "cosine"  # constant | cosine, both after linear warm-up
     train.learning_rate = 4e-3

@@ -38,10 +38,7 @@ def demo(config: ConfigDict, workdir: Path) -> tuple[dict, str]:
       ({"results", "report", "seconds"}, the table).
     """
     started = time.time()
-    manifest = None
-    specs = [config.data.generic, *(config.data.domains[d] for d in pipeline.domains_of(config))]
-    if any(spec.startswith("corpora:") for spec in specs):
-        manifest = corpora.fetch(Path(config.data.corpora_root))
+    manifest = _fetch(config)
     run = pipeline.open_run(config, workdir, pipeline.domains_of(config))
     rows, curves = [], []
     for seed in config.seeds:
@@ -55,6 +52,13 @@ def demo(config: ConfigDict, workdir: Path) -> tuple[dict, str]:
     footer = f"{workdir / 'report.html'}  ({time.time() - started:.0f} s)"
     return ({"results": rows, "report": str(workdir / "report.html"),
              "seconds": time.time() - started}, f"{table}\n\n{footer}")
+
+
+def _fetch(config: ConfigDict) -> dict | None:
+    """Downloads those default corpora that the config names, if they are not there."""
+    specs = [config.data.generic, *(config.data.domains[d] for d in pipeline.domains_of(config))]
+    names = [spec.partition(":")[2] for spec in specs if spec.startswith("corpora:")]
+    return corpora.fetch(Path(config.data.corpora_root), names) if names else None
 
 
 def _train(run: pipeline.Run, method: str, seed: int) -> tuple[dict[str, Stage], dict[str, Stage]]:

@@ -6,7 +6,6 @@ Letters: N windows, K clusters.
 
 import copy
 import dataclasses
-import hashlib
 import json
 import os
 from dataclasses import dataclass
@@ -28,7 +27,8 @@ from specialm.specialize import finetune as finetune_lib
 from specialm.stages import Stage, Stages
 from specialm.training import loop, runs, scoring, sharding, step
 
-NOT_IN_RESULT = ("log_every", "checkpoint_every", "tensorboard")  # settings that change no number
+# Settings that change no result.
+NOT_IN_RESULT = ("log_every", "checkpoint_every", "tensorboard", "microbatch")
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,8 @@ def open_run(config: ConfigDict, workdir: Path, domains: list[str], clusters: bo
     stages = Stages(workdir)
     prepared = prepare(config, stages, domains)
     made = cluster(config, stages, prepared) if clusters else None
-    return Run(config, stages, prepared, made, domains, sharding.make_mesh())
+    return Run(config, stages, prepared, made, domains,
+               sharding.make_mesh(config.train.batch_size, config.finetune.batch_size))
 
 
 def planned_windows(config: ConfigDict) -> int:
@@ -75,16 +76,18 @@ def planned_windows(config: ConfigDict) -> int:
 
 def weigh(run: Run, domain: str) -> weights_lib.WeightReport:
     """Importance weights of a domain from its specialist *training* set."""
-    indices = run.prepared.specialist_indices(domain, run.config.data)["train"]
     k = len(run.clusters.centroids_KxD)
     return weights_lib.report(
         domain, np.bincount(run.clusters.generic_N, minlength=k),
-        np.bincount(run.clusters.domains[domain][indices], minlength=k),
+        np.bincount(run.clusters.domains[domain], minlength=k),
         run.config.clustering.smoothing, planned_windows(run.config))
 
 
-def cluster_probabilities(run: Run, method: str, domain: str) -> np.ndarray | None:
-    """float64 [K]: the probability of each cluster under a method; None draws windows uniformly."""
+def cluster_probabilities(run: Run, method: str, domain: str, seed: int) -> np.ndarray | None:
+    """float64 [K]: the probability of each cluster under a method; None draws windows uniformly.
+
+    The control shuffles anew for each seed.
+    """
     if method in config_lib.UNIFORM:
         return None
     if not domain:
@@ -92,19 +95,19 @@ def cluster_probabilities(run: Run, method: str, domain: str) -> np.ndarray | No
                         f"one of {', '.join(run.config.data.domains)}.")
     report = weigh(run, domain)
     if method == "slm_is_shuffled":
-        return report.shuffled(run.config.clustering.seed)
+        return report.shuffled(seed)
     return report.sampling_K
 
 
 def pretrain(run: Run, method: str, domain: str, seed: int, must_exist: bool = False) -> Stage:
     """The pretrained model of a method (and domain, where it aims at one)."""
     domain = "" if method in config_lib.UNIFORM else domain
-    probability_K = cluster_probabilities(run, method, domain)
+    probability_K = cluster_probabilities(run, method, domain, seed)
     store, config, train = run.prepared.generic, run.model_config, run.config.train
     inputs = {"store": store.fingerprint, "model": dataclasses.asdict(config), "seed": seed,
               "train": _settings(train), "method": method,
               "sampling": "uniform" if probability_K is None else
-              [run.clusters.fingerprint, _digest(probability_K)]}
+              [run.clusters.fingerprint, stages_lib.digest(probability_K)]}
     name = "pretrained/" + "-".join(filter(None, [method, domain, f"seed{seed}"]))
     if must_exist and run.stages.find(name, inputs) is None:
         raise UserError(f"{run.stages.path(name, inputs)}: not pretrained yet; run `specialm "
@@ -165,7 +168,7 @@ def score_heldout(run: Run, base: Path, sets: list[str], key: str, label: str,
     def work(path: Path) -> dict:
         model = runs.load(base, run.mesh)
         _same_vocabulary(run, base, model.record)
-        score_step = step.make_score_step(model.config)
+        score_step = step.make_score_step(model.config, run.mesh)
         scored = {}
         for name in sets:
             store = _heldout(run, name)
@@ -188,8 +191,7 @@ def checkpoint_key(path: Path) -> str:
         raise UserError(f"--checkpoint={path}: no model.json there; give the folder of a run that "
                         "`specialm train` or `specialm specialize` wrote.")
     steps = sorted(os.listdir(path / "checkpoints")) if (path / "checkpoints").exists() else []
-    return _digest(np.frombuffer(((path / "model.json").read_text() + repr(steps)).encode(),
-                                 np.uint8))
+    return stages_lib.fingerprint({"model": (path / "model.json").read_text(), "steps": steps})
 
 
 def _heldout(run: Run, name: str):
@@ -208,10 +210,6 @@ def _same_vocabulary(run: Run, base: Path, record: dict) -> None:
 def _settings(part: ConfigDict) -> dict:
     settings = copy.deepcopy(part.to_dict())
     return {name: value for name, value in settings.items() if name not in NOT_IN_RESULT}
-
-
-def _digest(array: np.ndarray) -> str:
-    return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()[:16]
 
 
 def _title(method: str, domain: str, seed: int) -> str:

@@ -23,7 +23,8 @@ def bar(total: int | None, title: str, unit: str = "it", initial: int = 0):
     terminal = sys.stderr.isatty()
     interval = 0.2 if terminal else LOG_INTERVAL_SECONDS
     with tqdm(
-        total=total, desc=title, unit=unit, unit_scale=True, initial=initial, disable=_quiet(),
+        total=total, desc=title, unit=unit, unit_scale=True, initial=initial,
+        disable=_quiet() or not title,
         mininterval=interval, maxinterval=interval, dynamic_ncols=terminal, leave=True,
         file=sys.stderr,
     ) as progress:

@@ -14,6 +14,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from specialm.files import write_json
 
 
@@ -79,3 +81,8 @@ class Stages:
 def fingerprint(inputs: dict) -> str:
     """sha256 of the inputs as canonical JSON."""
     return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
+
+
+def digest(array: np.ndarray) -> str:
+    """A short hash of an array's content, for a stage's inputs."""
+    return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()[:16]

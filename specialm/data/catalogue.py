@@ -104,7 +104,7 @@ CORPORA = (
            "HPO licence (free use with acknowledgement); CC-BY-4.0",
            "Definitions of phenotypes (Human Phenotype Ontology, release 2025-01-16) and of "
            "diseases (Mondo, 2026-05-05). The Human Phenotype Ontology Consortium allows any use "
-           "that acknowledges it, names the version and does not alter the content: texts are "
+           "that acknowledges it, names the version and does not alter the content: its texts are "
            "verbatim. Mondo is CC-BY-4.0. The packages are MIT."),
     Corpus("books", "domain", (Part(NLTK, partial(
         extractors.books, titles=tuple(sorted(VERSE + PROSE)), verse=VERSE)),), 6 * MB,

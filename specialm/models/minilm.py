@@ -4,7 +4,8 @@ The model is all-MiniLM-L6-v2 (BERT, 6 layers, d 384, exact GELU, post-LayerNorm
 read from a folder in the Hugging Face layout. The sentence vector is the mean of the last layer
 over the real tokens, scaled to unit length.
 
-Letters: B batch, L length, D d_model, H heads, K d_head, F d_ff, N layers, V vocabulary.
+Letters: B batch, L length, T tokens (B L), D d_model, H heads, K d_head, F d_ff, N layers,
+V vocabulary, I inputs of a linear.
 """
 
 import json
@@ -15,6 +16,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
+
+PRECISION = "highest"  # a float32 product is one on every device; bfloat16 is asked for by dtype
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,8 @@ def apply(params: Params, ids_BxL: jax.Array, mask_BxL: jax.Array, config: Confi
         return _layer(x_BxLxD, mask_BxL, layer, config), None
 
     x_BxLxD, _ = jax.lax.scan(step, x_BxLxD, params.layers)
-    mean_BxD = jnp.einsum("bld,bl->bd", x_BxLxD, mask_BxL) / mask_BxL.sum(1, keepdims=True)
+    sum_BxD = jnp.einsum("bld,bl->bd", x_BxLxD, mask_BxL, precision=PRECISION)
+    mean_BxD = sum_BxD / mask_BxL.sum(1, keepdims=True)
     return mean_BxD / jnp.linalg.norm(mean_BxD, axis=1, keepdims=True)
 
 
@@ -80,11 +84,12 @@ def _layer(x_BxLxD: jax.Array, mask_BxL: jax.Array, layer: Layer, config: Config
     heads = config.num_heads
     x_TxD = x_BxLxD.reshape(batch * length, d_model)  # dots in two dimensions are the fastest
     qkv = _linear(x_TxD, layer.qkv).reshape(batch, length, 3, heads, d_model // heads)
-    scores_BxHxLxL = jnp.einsum("blhk,bmhk->bhlm", qkv[:, :, 0], qkv[:, :, 1])
+    query, key, value = qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2]
+    scores_BxHxLxL = jnp.einsum("blhk,bmhk->bhlm", query, key, precision=PRECISION)
     scores_BxHxLxL = scores_BxHxLxL + jnp.where(mask_BxL > 0, 0.0, -1e9)[:, None, None, :]
     attention_BxHxLxL = jax.nn.softmax(scores_BxHxLxL)
-    mixed = jnp.einsum("bhlm,bmhk->blhk", attention_BxHxLxL, qkv[:, :, 2])
-    mixed_TxD = mixed.reshape(batch * length, d_model)
+    mixed_BxLxHxK = jnp.einsum("bhlm,bmhk->blhk", attention_BxHxLxL, value, precision=PRECISION)
+    mixed_TxD = mixed_BxLxHxK.reshape(batch * length, d_model)
     epsilon = config.norm_epsilon
     x_TxD = _norm(x_TxD + _linear(mixed_TxD, layer.attention_output), layer.attention_norm, epsilon)
     hidden_TxF = jax.nn.gelu(_linear(x_TxD, layer.mlp_in), approximate=False)
@@ -93,7 +98,7 @@ def _layer(x_BxLxD: jax.Array, mask_BxL: jax.Array, layer: Layer, config: Config
 
 
 def _linear(x_TxI: jax.Array, linear: Linear) -> jax.Array:
-    product = jnp.dot(x_TxI.astype(linear.weight.dtype), linear.weight,
+    product = jnp.dot(x_TxI.astype(linear.weight.dtype), linear.weight, precision=PRECISION,
                       preferred_element_type=jnp.float32)
     return product + linear.bias
 

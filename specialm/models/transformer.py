@@ -171,8 +171,7 @@ def _attention_block(x_BxLxD, w: Layers, config: Config):
     norm_BxLxD = layer_norm(x_BxLxD, w.norm1_scale, w.norm1_bias).astype(dtype)
     qkv_BxLx3xHxK = jnp.einsum("BLD,DTHK->BLTHK", norm_BxLxD, w.qkv.astype(dtype))
     qkv_BxLx3xHxK += w.qkv_bias.astype(dtype)
-    q_BxLxHxK, k_BxLxHxK, v_BxLxHxK = jnp.moveaxis(qkv_BxLx3xHxK, 2, 0)
-    mixed_BxLxHxK = jax.nn.dot_product_attention(q_BxLxHxK, k_BxLxHxK, v_BxLxHxK, is_causal=True)
+    mixed_BxLxHxK = attention(*jnp.moveaxis(qkv_BxLx3xHxK, 2, 0))
     out_BxLxD = jnp.einsum("BLHK,HKD->BLD", mixed_BxLxHxK, w.out.astype(dtype))
     return x_BxLxD + out_BxLxD + w.out_bias.astype(dtype)
 
@@ -215,8 +214,93 @@ def token_nll(params: Params, inputs_BxL: jax.Array, targets_BxL: jax.Array,
     return jax.nn.logsumexp(logits_BxLxV, axis=-1) - target_BxL
 
 
+def sum_nll(params: Params, inputs_BxL: jax.Array, targets_BxL: jax.Array, mask_BxL: jax.Array,
+            config: Config) -> jax.Array:
+    """Sum of nats over the tokens where the mask is 1; differentiable, never holds all logits."""
+    x_BxLxD = hidden(params, inputs_BxL, config)
+    x_NxD = x_BxLxD.reshape(-1, x_BxLxD.shape[-1])
+    return _chunked_nll(x_NxD, params.embedding.astype(x_NxD.dtype), targets_BxL.reshape(-1),
+                        mask_BxL.reshape(-1))
+
+
 def loss(params: Params, inputs_BxL: jax.Array, targets_BxL: jax.Array, mask_BxL: jax.Array,
          config: Config) -> jax.Array:
     """Mean nats over the tokens where the mask is 1 (0 when there is none); differentiable."""
-    nll_BxL = token_nll(params, inputs_BxL, targets_BxL, config)
-    return jnp.sum(nll_BxL * mask_BxL) / jnp.maximum(jnp.sum(mask_BxL), 1.0)
+    return sum_nll(params, inputs_BxL, targets_BxL, mask_BxL, config) / jnp.maximum(
+        jnp.sum(mask_BxL), 1.0)
+
+
+CHUNK = 256
+
+
+@jax.custom_vjp
+def _chunked_nll(x_NxD, head_VxD, targets_N, mask_N):
+    return _chunked_forward(x_NxD, head_VxD, targets_N, mask_N)[0]
+
+
+def _chunked_forward(x_NxD, head_VxD, targets_N, mask_N):
+    count, width = x_NxD.shape
+    chunk = max(d for d in range(1, min(CHUNK, count) + 1) if count % d == 0)
+
+    def body(total, part):
+        x, targets, mask = part
+        logits = jnp.dot(x, head_VxD.T, preferred_element_type=jnp.float32)
+        peak = jnp.max(logits, axis=-1, keepdims=True)
+        exp = jnp.exp(logits - peak)
+        norm = jnp.sum(exp, axis=-1, keepdims=True)
+        hit = jnp.arange(logits.shape[-1]) == targets[:, None]
+        nll = (peak + jnp.log(norm))[:, 0] - jnp.sum(jnp.where(hit, logits, 0), axis=-1)
+        grad = ((exp / norm - hit) * mask[:, None]).astype(x.dtype)
+        nll_sum, grad_head = total
+        return (nll_sum + jnp.sum(nll * mask),
+                grad_head + jnp.dot(grad.T, x, preferred_element_type=jnp.float32)), grad @ head_VxD
+
+    zero = (jnp.zeros(()), jnp.zeros(head_VxD.shape, jnp.float32))
+    parts = (x_NxD.reshape(-1, chunk, width), targets_N.reshape(-1, chunk),
+             mask_N.reshape(-1, chunk))
+    (nll, grad_head), grad_x = jax.lax.scan(body, zero, parts)
+    return nll, (grad_x.reshape(count, width), grad_head)
+
+
+def _chunked_backward(saved, g):
+    grad_x, grad_head = saved
+    return grad_x * g.astype(grad_x.dtype), (grad_head * g).astype(grad_x.dtype), None, None
+
+
+_chunked_nll.defvjp(_chunked_forward, _chunked_backward)
+
+
+def attention(q_BxLxHxK, k_BxLxHxK, v_BxLxHxK):
+    """Causal attention, [B, L, H, K]."""
+    if jax.default_backend() != "cpu":
+        return jax.nn.dot_product_attention(q_BxLxHxK, k_BxLxHxK, v_BxLxHxK, is_causal=True)
+    heads = [jnp.swapaxes(t, 1, 2) for t in (q_BxLxHxK, k_BxLxHxK, v_BxLxHxK)]
+    return jnp.swapaxes(_causal(*heads), 1, 2)
+
+
+@jax.custom_vjp
+def _causal(q, k, v):
+    return _causal_forward(q, k, v)[0]
+
+
+def _causal_forward(q, k, v):
+    length, size = q.shape[-2:]
+    q = q * size**-0.5
+    scores = jnp.einsum("BHQK,BHLK->BHQL", q, k, preferred_element_type=jnp.float32)
+    scores = jnp.where(jnp.tril(jnp.ones((length, length), bool)), scores, -1e30)
+    exp = jnp.exp(scores - jnp.max(scores, axis=-1, keepdims=True))
+    p = (exp / jnp.sum(exp, axis=-1, keepdims=True)).astype(v.dtype)
+    out = jnp.einsum("BHQL,BHLK->BHQK", p, v)
+    return out, (q, k, v, p, out)
+
+
+def _causal_backward(saved, g):
+    q, k, v, p, out = saved
+    dv = jnp.einsum("BHQL,BHQK->BHLK", p, g)
+    dp = jnp.einsum("BHQK,BHLK->BHQL", g, v)
+    ds = p * (dp - jnp.sum(g * out, axis=-1, keepdims=True))
+    dq = jnp.einsum("BHQL,BHLK->BHQK", ds, k) * q.shape[-1]**-0.5
+    return dq, jnp.einsum("BHQL,BHQK->BHLK", ds, q), dv
+
+
+_causal.defvjp(_causal_forward, _causal_backward)

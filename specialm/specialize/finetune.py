@@ -22,6 +22,8 @@ from specialm.training import optimizer, scoring, sharding, step
 from specialm.training.checkpoints import Checkpoints, with_sharding
 from specialm.training.metrics import MetricsWriter
 
+VALID_BATCH = 64  # windows scored at once
+
 
 @dataclass(frozen=True)
 class Specialist:
@@ -65,25 +67,34 @@ def finetune(path: Path, config: transformer.Config, params: transformer.Params,
     Returns:
       The ledger entry: steps, steps and tokens to the best, FLOPs, seconds, validation nats.
     """
+    with (Checkpoints(path / "checkpoints", keep=1) as best,
+          Checkpoints(path / "latest", keep=1) as latest):
+        entry = _finetune(path, config, params, specialist, train, tune, seed, mesh, title, best,
+                          latest)
+    shutil.rmtree(path / "latest", ignore_errors=True)
+    return entry
+
+
+def _finetune(path, config, params, specialist, train, tune, seed, mesh, title, best, latest):
     tx = optimizer.make(settings(train, tune), tune.max_steps)
-    best = Checkpoints(path / "checkpoints", keep=1)
-    latest = Checkpoints(path / "latest", keep=1)
     state, done = _start(latest, config, tx, mesh, params)
-    metrics = MetricsWriter(path, train.tensorboard, done.step)
-    train_step = step.make_train_step(config, tx, mesh)
-    score_step = step.make_score_step(config)
+    resumed = done.step if done.step else None  # that step was judged before it was saved
+    metrics = MetricsWriter(path, train.tensorboard, -1 if resumed is None else resumed)
+    train_step = step.make_train_step(config, tx, mesh, train.microbatch)
+    score_step = step.make_score_step(config, mesh)
     batch_size = max(mesh.size, tune.batch_size // mesh.size * mesh.size)
     sampler = Sampler(len(specialist.train_indices), batch_size, seed)
     started, losses = time.perf_counter() - done.seconds, []
     with bar(tune.max_steps, title, "step", initial=done.step) as progress:
         while True:
-            if done.step % tune.eval_every == 0 or done.step == tune.max_steps:
+            last = done.step == tune.max_steps
+            if (done.step % tune.eval_every == 0 or last) and done.step != resumed:
                 done.seconds = time.perf_counter() - started
                 valid = _evaluate(score_step, state, specialist, mesh)
                 _judge(done, valid, state, best)
                 _record(metrics, done, valid, losses, batch_size * config.context, progress)
                 losses = []
-                if done.worse >= tune.patience or done.step >= tune.max_steps:
+                if done.worse >= tune.patience or last:
                     break
                 if done.step % tune.checkpoint_every == 0 and done.step:
                     latest.save(done.step, state.params, (state.step, state.optimizer),
@@ -94,11 +105,7 @@ def finetune(path: Path, config: transformer.Config, params: transformer.Params,
             losses.append(values["loss"])
             done.step += 1
             progress.update(1)
-    for checkpoints in (best, latest):
-        checkpoints.wait()
-        checkpoints.close()
     metrics.close()
-    shutil.rmtree(path / "latest", ignore_errors=True)
     return _entry(config, done, batch_size)
 
 
@@ -114,7 +121,7 @@ def _start(latest: Checkpoints, config, tx, mesh, params):
 
 def _evaluate(score_step, state: step.TrainState, specialist: Specialist, mesh) -> float:
     scored = scoring.score(score_step, state.params, specialist.valid_store,
-                           specialist.valid_indices, 64, mesh)
+                           specialist.valid_indices, VALID_BATCH, mesh)
     return scored.nll_per_token
 
 

@@ -34,11 +34,12 @@ class Checkpoints:
             parts["rest"] = ocp.args.StandardSave(rest)
         self._manager.save(step, args=ocp.args.Composite(**parts))
 
-    def wait(self) -> None:
-        """Returns when all that was saved is on disk."""
-        self._manager.wait_until_finished()
+    def __enter__(self) -> "Checkpoints":
+        return self
 
-    def close(self) -> None:
+    def __exit__(self, *_) -> None:
+        """Leaves when all that was saved is on disk, also behind an error."""
+        self._manager.wait_until_finished()
         self._manager.close()
 
     def steps(self) -> list[int]:

@@ -33,15 +33,19 @@ def pretrain(path: Path, config: transformer.Config, train: ConfigDict, store: W
     Raises:
       UserError: the batch does not divide over the devices and processes.
     """
-    steps = num_steps(train, config.context)
     _check_batch(train.batch_size, mesh)
+    with Checkpoints(path / "checkpoints") as checkpoints:
+        return _pretrain(path, config, train, store, sampler, seed, mesh, title, checkpoints)
+
+
+def _pretrain(path, config, train, store, sampler, seed, mesh, title, checkpoints) -> dict:
+    steps = num_steps(train, config.context)
     tx = optimizer.make(train, steps)
-    checkpoints = Checkpoints(path / "checkpoints")
     state, seconds = _start(checkpoints, config, tx, mesh, seed)
     first = int(state.step)
     metrics = MetricsWriter(path, train.tensorboard and jax.process_index() == 0, first)
-    meter = _Meter(config, train, mesh, metrics, first, seconds)
-    train_step = step.make_train_step(config, tx, mesh)
+    meter = _Meter(config, train, mesh, metrics, seconds)
+    train_step = step.make_train_step(config, tx, mesh, train.microbatch)
     host, hosts = jax.process_index(), jax.process_count()
     pending = None
     with bar(steps, title, "step", initial=first) as progress:
@@ -60,8 +64,6 @@ def pretrain(path: Path, config: transformer.Config, train: ConfigDict, store: W
             meter.add(steps, pending, progress, last=True)
     if first < steps:
         _save(checkpoints, state, meter.record())
-    checkpoints.wait()
-    checkpoints.close()
     metrics.close()
     return meter.entry(steps)
 
@@ -90,14 +92,14 @@ def _save(checkpoints: Checkpoints, state: step.TrainState, record: dict) -> Non
 class _Meter:
     """Mean loss, tokens per second and MFU since the last record."""
 
-    def __init__(self, config, train, mesh, metrics: MetricsWriter, first: int, before: dict):
+    def __init__(self, config, train, mesh, metrics: MetricsWriter, before: dict):
         self.train, self.metrics = train, metrics
         self.tokens_per_step = train.batch_size * config.context
         self.flops_per_token = transformer.flops_per_token(config, train=True)
         self.peak = sum(hardware.peak_flops(device) for device in mesh.devices.flat)
         self.seconds = before.get("seconds", 0.0)
         self.loss = before.get("loss")
-        self._losses, self._started, self._first = [], time.perf_counter(), first
+        self._losses, self._started = [], time.perf_counter()
 
     def add(self, number: int, values: dict, progress, last: bool = False) -> None:
         """Takes the metrics of step `number` (counted from 1), records every `log_every`."""

@@ -55,7 +55,7 @@ def score(score_step, params, store: WindowStore, indices_N: np.ndarray, batch_s
     devices = mesh.size
     batch_size = max(devices, batch_size // devices * devices)
     pending, total = None, 0.0
-    with bar(len(indices_N) if title else 0, title, "window") as progress:
+    with bar(len(indices_N), title, "window") as progress:
         for start in range(0, len(indices_N), batch_size):
             indices_B = indices_N[start:start + batch_size]
             batch = _filled(store.batch(indices_B), batch_size)

@@ -1,5 +1,7 @@
 """One mesh and one small table: which logical axis of a tensor lies on which axis of the mesh."""
 
+import math
+
 import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
@@ -8,9 +10,16 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 RULES = {"batch": "data"}
 
 
-def make_mesh(devices: list | None = None) -> Mesh:
-    """All devices (or the given ones) along the axis `data`."""
-    devices = jax.devices() if devices is None else devices
+def make_mesh(*batch_sizes: int) -> Mesh:
+    """All devices along the axis `data`.
+
+    The devices of a CPU are threads (see `runtime.configure`): of them, as many are taken as
+    divide all `batch_sizes`.
+    """
+    devices = jax.devices()
+    if devices[0].platform == "cpu" and jax.process_count() == 1:
+        common = math.gcd(*batch_sizes)
+        devices = devices[:max(n for n in range(1, len(devices) + 1) if common % n == 0)]
     return jax.make_mesh((len(devices),), ("data",), axis_types=(AxisType.Auto,), devices=devices)
 
 

@@ -53,28 +53,71 @@ def state_sharding(config: transformer.Config, optimizer, mesh) -> TrainState:
 
 
 def make_train_step(config: transformer.Config, optimizer: optax.GradientTransformation,
-                    mesh: jax.sharding.Mesh) -> Callable:
+                    mesh: jax.sharding.Mesh, microbatch: int = 0) -> Callable:
     """(state, batch) -> (state, {"loss", "grad_norm"}); the old state's memory is reused.
 
-    The loss is the mean nats over the tokens that the mask counts, over the whole batch.
+    The loss is the mean nats over the tokens that the mask counts, over the whole batch. Each
+    device runs its windows `microbatch` at a time and adds up the gradients, so that memory does
+    not grow with the batch; the sums are exchanged once, at the end.
+
+    Args:
+      microbatch: windows at a time on a device; 0 chooses (see `default_microbatch`).
     """
     layout = state_sharding(config, optimizer, mesh)
+    size = microbatch or default_microbatch(config.context)
+
+    def local_sums(params: transformer.Params, batch: dict):
+        parts = _split(batch, size)
+        sums = jax.value_and_grad(transformer.sum_nll)
+
+        def add(total, part):
+            made = sums(params, part["inputs"], part["targets"], part["mask"], config)
+            return jax.tree.map(jnp.add, total, made), None
+
+        zero = (jnp.zeros(()), jax.tree.map(jnp.zeros_like, params))
+        (nll, grads), _ = jax.lax.scan(add, zero, parts)
+        return jax.lax.psum((nll, jnp.sum(batch["mask"]), grads), "data")
+
+    whole = jax.sharding.PartitionSpec()
+    sums = jax.shard_map(local_sums, mesh=mesh, in_specs=(whole, sharding.spec(("batch",))),
+                         out_specs=whole, check_vma=False)
 
     def train_step(state: TrainState, batch: dict):
-        loss, grads = jax.value_and_grad(transformer.loss)(
-            state.params, batch["inputs"], batch["targets"], batch["mask"], config)
+        nll, tokens, grads = sums(state.params, batch)
+        tokens = jnp.maximum(tokens, 1.0)
+        grads = jax.tree.map(lambda grad: grad / tokens, grads)
         updates, moments = optimizer.update(grads, state.optimizer, state.params)
         params = optax.apply_updates(state.params, updates)
-        metrics = {"loss": loss, "grad_norm": optax.global_norm(grads)}
+        metrics = {"loss": nll / tokens, "grad_norm": optax.global_norm(grads)}
         return TrainState(state.step + 1, params, moments), metrics
 
     return jax.jit(train_step, donate_argnums=0, out_shardings=(layout, None))
 
 
-def make_score_step(config: transformer.Config) -> Callable:
-    """(params, batch) -> (float32 [B] sum of nats of each window's tokens)."""
-    def score_step(params: transformer.Params, batch: dict) -> jax.Array:
-        nll_BxL = transformer.token_nll(params, batch["inputs"], batch["targets"], config)
-        return jnp.sum(nll_BxL * batch["mask"], axis=1)
+def default_microbatch(context: int) -> int:
+    """Windows at a time: as many as keep the activations in a core's cache on a CPU (about 512
+    tokens, by `benchmarks.step`); on accelerators all of them (0)."""
+    return max(1, 512 // context) if jax.default_backend() == "cpu" else 0
 
-    return jax.jit(score_step)
+
+def _split(batch: dict, size: int) -> dict:
+    """[B, L] -> [B / size, size, L]; the largest divisor of B that is at most `size` is taken."""
+    count = len(batch["inputs"])
+    size = max(d for d in range(1, count + 1) if count % d == 0 and d <= (size or count))
+    return {name: value.reshape(-1, size, *value.shape[1:]) for name, value in batch.items()}
+
+
+def make_score_step(config: transformer.Config, mesh: jax.sharding.Mesh) -> Callable:
+    """(params, batch) -> float32 [B], the sum of nats of each window's tokens."""
+    size = default_microbatch(config.context)
+
+    def local_scores(params: transformer.Params, batch: dict) -> jax.Array:
+        def windows(part):
+            nll_BxL = transformer.token_nll(params, part["inputs"], part["targets"], config)
+            return jnp.sum(nll_BxL * part["mask"], axis=1)
+
+        return jax.lax.map(windows, _split(batch, size)).reshape(-1)
+
+    split = sharding.spec(("batch",))
+    return jax.jit(jax.shard_map(local_scores, mesh=mesh, check_vma=False, out_specs=split,
+                                 in_specs=(jax.sharding.PartitionSpec(), split)))

@@ -1,0 +1,239 @@
+"""Importance weights of clusters, and what sampling by them will mean for a training run.
+
+Plain NumPy in float64. Sampling draws a cluster from the specialist's histogram, then a window
+uniformly inside that cluster of the generic corpus: SLM-is of arXiv 2402.01093, section 2 of its
+methods. A window x then weighs w(x) = P(c(x) | specialist) / P(c(x) | generic).
+
+Letters: N windows, K clusters.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from specialm.errors import UserError
+
+
+def counts(cluster_N: np.ndarray, k: int) -> np.ndarray:
+    """int64 [K]: windows in each cluster.
+
+    Raises:
+      ValueError: a cluster is outside of 0 .. K - 1.
+    """
+    counts_K = np.bincount(cluster_N, minlength=k)
+    if len(counts_K) > k:
+        raise ValueError(f"cluster {len(counts_K) - 1} is beyond the {k} clusters there are")
+    return counts_K
+
+
+def histogram(cluster_N: np.ndarray, k: int) -> np.ndarray:
+    """float64 [K]: share of the windows in each cluster.
+
+    Raises:
+      UserError: there are no windows.
+    """
+    return _shares(counts(cluster_N, k), "the set has no windows to make a histogram of.")
+
+
+def entropy(probability_K: np.ndarray) -> float:
+    """In nats."""
+    p = probability_K[probability_K > 0]
+    return float(-(p * np.log(p)).sum()) + 0.0
+
+
+def uncovered(generic_counts_K: np.ndarray, specialist_counts_K: np.ndarray) -> float:
+    """Share of the specialist windows whose cluster has no generic window: they get no weight."""
+    specialist_counts_K = np.asarray(specialist_counts_K, np.float64)
+    lost = specialist_counts_K[np.asarray(generic_counts_K) == 0].sum()
+    return float(lost / specialist_counts_K.sum())
+
+
+def importance_weights(generic_counts_K: np.ndarray, specialist_counts_K: np.ndarray,
+                       smoothing: float = 0.0, domain: str = "specialist") -> np.ndarray:
+    """w(c) = P(c | specialist) / P(c | generic), float64 [K]; its mean over generic windows is 1.
+
+    Clusters without generic windows weigh 0 and the rest of the specialist's histogram is scaled
+    up to sum to 1 again (our reading; `uncovered` says how much that is).
+
+    Args:
+      smoothing: 0 to 1; the specialist's histogram is replaced by (1 - smoothing) of itself plus
+        `smoothing` of the generic one. 1 is plain generic sampling.
+      domain: named in errors.
+
+    Raises:
+      UserError: the specialist or generic set has no windows, they share no cluster, or
+        `clustering.smoothing` is not within 0 to 1.
+    """
+    if not 0 <= smoothing <= 1:
+        raise UserError(f"clustering.smoothing={smoothing}: must be in [0, 1].")
+    generic_K = _shares(generic_counts_K, "the generic corpus has no windows; look at the counts "
+                        "of `specialm prepare`.")
+    specialist_K = _shares(specialist_counts_K, f"domain {domain!r}: the specialist set has no "
+                           "windows; look at its source in data.domains.")
+    covered_K = generic_K > 0
+    target_K = np.where(covered_K, (1 - smoothing) * specialist_K + smoothing * generic_K, 0.0)
+    if target_K.sum() == 0:
+        raise UserError(f"domain {domain!r}: no generic window lies in any cluster of the "
+                        "specialist set; take a smaller clustering.k or clustering.smoothing > 0.")
+    return target_K / target_K.sum() / np.where(covered_K, generic_K, 1.0)
+
+
+def sampling_distribution(weights_K: np.ndarray, generic_counts_K: np.ndarray) -> np.ndarray:
+    """float64 [K]: the probability with which each cluster is drawn, weight times size."""
+    mass_K = np.asarray(weights_K, np.float64) * generic_counts_K
+    return mass_K / mass_K.sum()
+
+
+def effective_sample_size(weights_K: np.ndarray, generic_counts_K: np.ndarray) -> float:
+    """(sum w)^2 / sum w^2 over the generic windows: how many equally weighted windows a draw by
+    these weights is worth."""
+    mass_K = np.asarray(weights_K, np.float64) * generic_counts_K
+    return float(mass_K.sum() ** 2 / (mass_K * weights_K).sum())
+
+
+@dataclass(frozen=True)
+class Repetitions:
+    """What a budget of draws means for the windows of the generic corpus.
+
+    Attributes:
+      distinct_windows: windows drawn at least once, expected.
+      mean: draws per window drawn at least once.
+      most: draws per window in the cluster where that is largest.
+    """
+
+    distinct_windows: float
+    mean: float
+    most: float
+
+
+def expected_repetitions(weights_K: np.ndarray, generic_counts_K: np.ndarray,
+                         planned_windows: int) -> Repetitions:
+    """Expected repetitions when `planned_windows` windows are drawn.
+
+    The draws are those of `specialm.data.sampler`: epochs of N slots, in each of which a window of
+    cluster c has w(c) slots, rounded down or up, in random order.
+    """
+    size_K = np.asarray(generic_counts_K, np.float64)
+    windows = size_K.sum()
+    rate_K = sampling_distribution(weights_K, size_K) * windows / np.where(size_K > 0, size_K, 1)
+    epochs, rest = divmod(planned_windows / windows, 1.0)
+    full, extra = np.floor(rate_K), rate_K % 1
+    # Chance that a window is in none of its slots: of a whole epoch, and of the part of one.
+    missed_K = np.where(full > 0, 0.0, 1 - extra) ** epochs
+    missed_K = missed_K * (1 - rest) ** full * (1 - rest * extra)
+    distinct = float((size_K * (1 - missed_K)).sum())
+    return Repetitions(distinct, planned_windows / distinct,
+                       float(planned_windows / windows * rate_K.max()))
+
+
+def shuffled(sampling_K: np.ndarray, generic_counts_K: np.ndarray, seed: int) -> np.ndarray:
+    """The control: the same probabilities, permuted between the clusters with generic windows."""
+    covered = np.flatnonzero(generic_counts_K)
+    shuffled_K = np.zeros_like(sampling_K)
+    shuffled_K[covered] = np.random.default_rng(seed).permutation(sampling_K[covered])
+    return shuffled_K
+
+
+@dataclass(frozen=True)
+class WeightReport:
+    """Weights of one domain and their consequences.
+
+    Attributes:
+      domain: its name.
+      generic_counts_K, specialist_counts_K: windows in each cluster.
+      weights_K: see `importance_weights`.
+      uncovered: see there.
+      planned_windows: the budget of draws.
+      effective_sample_size: see there; in windows.
+      repetitions: at the budget.
+    """
+
+    domain: str
+    generic_counts_K: np.ndarray
+    specialist_counts_K: np.ndarray
+    weights_K: np.ndarray
+    uncovered: float
+    planned_windows: int
+    effective_sample_size: float
+    repetitions: Repetitions
+
+    @property
+    def generic_K(self) -> np.ndarray:
+        """The generic histogram."""
+        return self.generic_counts_K / self.generic_counts_K.sum()
+
+    @property
+    def specialist_K(self) -> np.ndarray:
+        """The specialist's histogram, as counted: neither smoothed nor scaled up."""
+        return self.specialist_counts_K / self.specialist_counts_K.sum()
+
+    @property
+    def sampling_K(self) -> np.ndarray:
+        return sampling_distribution(self.weights_K, self.generic_counts_K)
+
+    def shuffled(self, seed: int) -> np.ndarray:
+        """The control's sampling distribution, see `shuffled`."""
+        return shuffled(self.sampling_K, self.generic_counts_K, seed)
+
+    def to_json(self) -> dict:
+        """Plain values, as JSON holds them and the report of a run wants them."""
+        return {
+            "domain": self.domain,
+            "generic_windows": int(self.generic_counts_K.sum()),
+            "specialist_windows": int(self.specialist_counts_K.sum()),
+            "planned_windows": int(self.planned_windows),
+            "effective_sample_size": self.effective_sample_size,
+            "effective_fraction": self.effective_sample_size / float(self.generic_counts_K.sum()),
+            "distinct_windows": self.repetitions.distinct_windows,
+            "mean_repetitions": self.repetitions.mean,
+            "max_repetitions": self.repetitions.most,
+            "max_weight": float(self.weights_K.max()),
+            "uncovered": self.uncovered,
+            "entropy": entropy(self.specialist_K),
+            "generic_entropy": entropy(self.generic_K),
+            "top_fraction": float(self.specialist_K.max()),
+            "generic_histogram": self.generic_K.tolist(),
+            "specialist_histogram": self.specialist_K.tolist(),
+            "weights": self.weights_K.tolist(),
+            "sampling": self.sampling_K.tolist()}
+
+    def table(self, top: int = 10) -> str:
+        """Text for a terminal: the figures, then the `top` clusters that are drawn most."""
+        facts = self.to_json()
+        lines = [
+            f"{self.domain}: {facts['specialist_windows']:,} specialist windows, "
+            f"{facts['generic_windows']:,} generic windows, {len(self.weights_K)} clusters",
+            f"  entropy of the histogram   {facts['entropy']:.2f} nats "
+            f"(generic {facts['generic_entropy']:.2f})",
+            f"  in the top cluster         {facts['top_fraction']:.1%}",
+            f"  without generic windows    {facts['uncovered']:.1%}",
+            f"  largest weight             {facts['max_weight']:.1f}",
+            f"  effective sample           {facts['effective_sample_size']:,.0f} windows "
+            f"({facts['effective_fraction']:.1%} of generic)",
+            f"  planned draws              {facts['planned_windows']:,} windows, about "
+            f"{facts['distinct_windows']:,.0f} different ones",
+            f"  repetitions                {facts['mean_repetitions']:.1f} on average, "
+            f"{facts['max_repetitions']:.1f} in the most drawn cluster",
+            "  cluster  specialist  generic   weight"]
+        for c in np.argsort(-self.sampling_K, kind="stable")[:top]:
+            lines.append(f"  {c:7d}  {facts['specialist_histogram'][c]:10.2%}  "
+                         f"{facts['generic_histogram'][c]:7.2%}  {self.weights_K[c]:7.2f}")
+        return "\n".join(lines)
+
+
+def report(domain: str, generic_counts_K: np.ndarray, specialist_counts_K: np.ndarray,
+           smoothing: float, planned_windows: int) -> WeightReport:
+    """Weights of a domain, see `WeightReport`; raises what `importance_weights` raises."""
+    weights_K = importance_weights(generic_counts_K, specialist_counts_K, smoothing, domain)
+    return WeightReport(
+        domain, np.asarray(generic_counts_K), np.asarray(specialist_counts_K), weights_K,
+        uncovered(generic_counts_K, specialist_counts_K), planned_windows,
+        effective_sample_size(weights_K, generic_counts_K),
+        expected_repetitions(weights_K, generic_counts_K, planned_windows))
+
+
+def _shares(counts_K: np.ndarray, message: str) -> np.ndarray:
+    counts_K = np.asarray(counts_K, np.float64)
+    if counts_K.sum() == 0:
+        raise UserError(message)
+    return counts_K / counts_K.sum()
