@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 WORKDIR ?= runs/demo
 
-.PHONY: install demo test lint bench clean
+.PHONY: install demo minilm test lint bench clean
 
 install: $(STAMP)
 
@@ -18,6 +18,9 @@ $(STAMP): setup.cfg constraints.txt
 
 demo: install
 	$(BIN)/specialm demo --config=configs/local/demo.py --workdir=$(WORKDIR)
+
+minilm: install  ## the weights of the sentence encoder MiniLM, 84 MB
+	$(BIN)/python -c 'from specialm.clustering.encoders import fetch_minilm; print(fetch_minilm())'
 
 test: install
 	JAX_PLATFORMS=cpu $(BIN)/python -m pytest $(PYTEST_ARGS)

@@ -55,6 +55,7 @@ def _data() -> ConfigDict:
     # seqio:TASK[:SPLIT].
     data.generic = "corpora:generic"
     data.domains = ConfigDict({name: f"corpora:{name}" for name in ("med", "books", "ency")})
+    data.generic_fraction = 1.0  # of the generic documents, chosen by hash: to try things faster
     data.corpora_root = "data/corpora"  # where the default corpora are downloaded to
     data.field = "text"  # JSONL, TFDS and seqio: the field that holds the text
     data.seqio_modules = ()  # modules imported first, which register the user's seqio Tasks
@@ -181,8 +182,10 @@ def check(config: ConfigDict) -> None:
     if config.model.d_model % config.model.num_heads:
         raise UserError(f"model.num_heads={config.model.num_heads} does not divide "
                         f"model.d_model={config.model.d_model}.")
-    if not 0 <= config.clustering.smoothing <= 1:
-        raise UserError(f"clustering.smoothing={config.clustering.smoothing}: must be in [0, 1].")
+    for name in ("clustering.smoothing", "data.generic_fraction", "data.generic_heldout_fraction",
+                 "data.specialist_heldout_fraction", "data.specialist_valid_fraction"):
+        if not 0 <= _get(config, name) <= 1:
+            raise UserError(f"{name}={_get(config, name)}: must be between 0 and 1.")
     for domain in (*config.domains, *([config.domain] if config.domain else [])):
         _one_of("domain", domain, tuple(config.data.domains))
 

@@ -104,9 +104,8 @@ def _record(run: pipeline.Run, manifest: dict | None, rows, curves, seconds: flo
     config = run.config
     model, budget = run.model_config, pipeline.planned_windows(config) * config.data.context
     params = transformer.num_params(model)
-    facts = {"parameters": params, "training FLOPs per token":
-             transformer.flops_per_token(model, train=True), "pretraining tokens": budget,
-             "tokens per parameter": round(budget / params, 1)}
+    facts = {"params": params, "flops_per_token": transformer.flops_per_token(model, train=True),
+             "tokens": budget, "tokens_per_parameter": round(budget / params, 1)}
     return {
         "title": config.title,
         "created": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
@@ -178,9 +177,8 @@ def _weights(run: pipeline.Run, domain: str) -> dict:
 
 
 def _samples(run: pipeline.Run, cluster: int) -> list[str]:
-    members = np.flatnonzero(run.clusters.generic_N == cluster)
-    spread = members[np.linspace(0, len(members) - 1, SAMPLES).astype(int)] if len(members) else []
-    return read_texts(run.prepared.generic, run.prepared.vocabulary, np.unique(spread))
+    return read_texts(run.prepared.generic, run.prepared.vocabulary,
+                      run.clusters.typical(cluster, SAMPLES))
 
 
 def _publish(workdir: Path, rows: list[dict], record: dict) -> None:

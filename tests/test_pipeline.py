@@ -149,6 +149,16 @@ def test_prepare_counts_and_skips(command):
         counts["split: heldout"]
 
 
+def test_a_fraction_of_the_generic_documents(command):
+    status, result = command("prepare", "--config.data.generic_fraction=0.5",
+                             "--config.data.vocabulary_size=300")
+    assert status == 0
+    counts = result["sets"]["generic/train"]["counts"]
+    kept = counts["documents"] / (counts["documents"] + counts["left out: data.generic_fraction"])
+    assert 0.4 < kept < 0.6
+    assert counts["documents"] == counts["split: train"] + counts["split: heldout"]
+
+
 def test_weights(command):
     status, result = command("weights", "--config.domain=linalg")
     assert status == 0

@@ -81,6 +81,8 @@ def make_encoder(name: str, path: str | Path | None = None, seed: int = 0, dim: 
 class MiniLM:
     """all-MiniLM-L6-v2 in JAX: batches of similar lengths, split over all local devices.
 
+    An empty text is its two special tokens, and has a vector like any other.
+
     Args:
       folder: holds model.safetensors, tokenizer.json and config.json.
       max_tokens: word pieces read of a text, at most, with [CLS] and [SEP]; the model was trained

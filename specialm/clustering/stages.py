@@ -23,9 +23,16 @@ class Clusters:
     training ones in use, in the order of `Prepared.specialist_indices`)."""
 
     centroids_KxD: np.ndarray
+    generic_NxD: np.ndarray  # embeddings, memory-mapped
     generic_N: np.ndarray
     domains: dict[str, np.ndarray]
     fingerprint: str
+
+    def typical(self, cluster: int, count: int) -> np.ndarray:
+        """The generic windows of a cluster that lie nearest to its centroid."""
+        members = np.flatnonzero(self.generic_N == cluster)
+        away = np.linalg.norm(self.generic_NxD[members] - self.centroids_KxD[cluster], axis=1)
+        return members[np.argsort(away, kind="stable")[:count]]
 
 
 def read_texts(store: WindowStore, vocabulary: Vocabulary, indices: np.ndarray) -> list[str]:
@@ -49,7 +56,7 @@ def cluster(config: ConfigDict, stages: Stages, prepared: Prepared) -> Clusters:
         used = prepared.specialist_indices(domain, config.data)["train"]
         x_NxD, embedded = _embed(stages, domain, stores["train"], used, prepared, encoder)
         domains[domain] = _assign(stages, domain, x_NxD, embedded, centroids_KxD, fingerprint)
-    return Clusters(centroids_KxD, generic_N, domains, fingerprint)
+    return Clusters(centroids_KxD, generic_NxD, generic_N, domains, fingerprint)
 
 
 def _encoder(settings: ConfigDict, stages: Stages, prepared: Prepared) -> encoders.Encoder:

@@ -13,7 +13,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from specialm.data import vocabularies
-from specialm.data.sources import Source, open_source
+from specialm.data.sources import Source, open_source, stable_hash
 from specialm.data.store import StoreWriter, WindowStore
 from specialm.data.windows import Split, windows
 from specialm.errors import UserError
@@ -48,6 +48,7 @@ def prepare(config: ConfigDict, stages: Stages, domains: list[str]) -> Prepared:
     specs = {"generic": data.generic, **{name: data.domains[name] for name in domains}}
     sources = {name: open_source(spec, data.field, data.corpora_root, tuple(data.seqio_modules))
                for name, spec in specs.items()}
+    sources["generic"] = part_of(sources["generic"], data.generic_fraction)
     scans = {name: _scan(stages, name, source, data) for name, source in sources.items()}
     vocabulary = _vocabulary(stages, sources["generic"], scans["generic"], data)
     generic_split = Split(data.generic_heldout_fraction)
@@ -61,6 +62,22 @@ def prepare(config: ConfigDict, stages: Stages, domains: list[str]) -> Prepared:
     return Prepared(vocabulary, *generic, {
         domain: {name: store(domain, name, domain_split) for name in ("train", "valid", "heldout")}
         for domain in domains})
+
+
+def part_of(source: Source, fraction: float) -> Source:
+    """A source with this fraction of the documents; which ones depends on their names alone."""
+    if fraction == 1:
+        return source
+
+    def documents(counts: collections.Counter):
+        for document in source.documents(counts):
+            if stable_hash("part" + document.group) < fraction * 2**64:
+                yield document
+            else:
+                counts["documents"] -= 1
+                counts["left out: data.generic_fraction"] += 1
+
+    return Source(f"{source.name} x {fraction:g}", documents, source.files)
 
 
 def _signature(source: Source) -> list:

@@ -1,0 +1,54 @@
+"""What results/README.md claims, held against the committed rows."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROWS = Path(__file__).parent.parent / "results" / "demo" / "results.jsonl"
+DOMAINS, SEEDS = ("books", "ency", "med"), (0, 1, 2)
+METHODS = ("slm", "slm_is", "slm_is_shuffled")
+
+
+@pytest.fixture(scope="module")
+def nll():
+    rows = [json.loads(line) for line in ROWS.read_text().splitlines()]
+    return {(r["method"], r["phase"], r["domain"], r["seed"]): r["nll_per_token"] for r in rows}
+
+
+def test_every_row_is_there_and_macro_is_their_mean(nll):
+    assert len(nll) == len(METHODS) * 2 * (len(DOMAINS) + 1) * len(SEEDS)
+    for method in METHODS:
+        for phase in ("pretrained", "finetuned"):
+            for seed in SEEDS:
+                mean = np.mean([nll[method, phase, domain, seed] for domain in DOMAINS])
+                assert nll[method, phase, "macro", seed] == pytest.approx(mean)
+
+
+@pytest.mark.parametrize("phase", ["pretrained", "finetuned"])
+def test_importance_sampling_wins_for_every_seed_and_domain(nll, phase):
+    for seed in SEEDS:
+        for domain in (*DOMAINS, "macro"):
+            assert nll["slm_is", phase, domain, seed] < nll["slm", phase, domain, seed]
+
+
+@pytest.mark.parametrize("phase", ["pretrained", "finetuned"])
+def test_the_gain_is_larger_than_its_spread(nll, phase):
+    gain = [nll["slm", phase, "macro", s] - nll["slm_is", phase, "macro", s] for s in SEEDS]
+    assert np.mean(gain) > 3 * np.std(gain, ddof=1)
+
+
+@pytest.mark.parametrize("phase", ["pretrained", "finetuned"])
+def test_the_control_loses_the_gain(nll, phase):
+    """Same cluster probabilities, shuffled between clusters: worse than uniform sampling."""
+    for seed in SEEDS:
+        assert nll["slm_is_shuffled", phase, "macro", seed] > nll["slm", phase, "macro", seed]
+
+
+def test_fine_tuning_is_necessary_for_all(nll):
+    for method in METHODS:
+        for domain in DOMAINS:
+            for seed in SEEDS:
+                assert nll[method, "finetuned", domain, seed] < \
+                    nll[method, "pretrained", domain, seed]
