@@ -9,7 +9,7 @@ from specialm.errors import UserError
 
 HELP = """specialm: small specialised language models from generic text and a little specialist text.
 
-usage: specialm COMMAND --config=configs/....py [--config.FIELD=VALUE ...] [--workdir=DIR] [--json]
+usage: specialm COMMAND --config=FILE [--config.FIELD=VALUE ...] [--workdir=DIR] [--json]
 
   fetch        download the default corpora (pip only)
   prepare      text -> vocabulary, windows, embeddings, clusters

@@ -104,7 +104,9 @@ def pretrain(run: Run, method: str, domain: str, seed: int, must_exist: bool = F
     domain = "" if method in config_lib.UNIFORM else domain
     probability_K = cluster_probabilities(run, method, domain, seed)
     store, config, train = run.prepared.generic, run.model_config, run.config.train
-    inputs = {"store": store.fingerprint, "model": dataclasses.asdict(config), "seed": seed,
+    model = dataclasses.asdict(config)
+    del model["attention"]  # the same function, however it is computed
+    inputs = {"store": store.fingerprint, "model": model, "seed": seed,
               "train": _settings(train), "method": method,
               "sampling": "uniform" if probability_K is None else
               [run.clusters.fingerprint, stages_lib.digest(probability_K)]}

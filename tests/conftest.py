@@ -1,8 +1,13 @@
-"""Settings of all tests: CPU, quiet, reproducible, and a small real text to work on."""
+"""Settings of all tests: two CPU devices, quiet, reproducible; a small real text to work on."""
 
 import os
+import tempfile
 
+_CACHE = tempfile.TemporaryDirectory(prefix="specialm-tests-")  # compiled programs, this run only
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=2")
+os.environ["JAX_COMPILATION_CACHE_DIR"] = _CACHE.name
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
 os.environ.setdefault("SPECIALM_PROGRESS", "0")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 

@@ -4,8 +4,8 @@ Learned positions, LayerNorm before each block, tanh GELU, biases everywhere, ti
 are stacked on a leading axis and run by `lax.scan`. Parameters are float32; matrix products run in
 `Config.dtype`; softmax, norms and the loss are float32.
 
-Letters: Y layers, B batch, L tokens of a window, D d_model, H heads, K size of a head (D / H),
-F d_ff, V vocabulary, C context (longest window).
+Letters: Y layers, B batch, L tokens of a window, N tokens of a batch (B L), D d_model, H heads,
+K size of a head (D / H), F d_ff, V vocabulary, C context (longest window).
 """
 
 import math
@@ -16,7 +16,13 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
+from specialm.models import loss as loss_lib
+from specialm.models.operations import attention, gelu, linear
+
 NORM_EPSILON = 1e-5
+# On a CPU, up to this many layers are written out instead of looped over: nothing is copied into
+# and out of stacked residuals, and few layers compile as fast as the loop.
+UNROLLED_LAYERS = 8
 
 
 @dataclass(frozen=True)
@@ -31,6 +37,7 @@ class Config:
     d_ff: int
     dtype: str = "float32"  # of matrix products: float32 | bfloat16
     remat: str = "none"  # none | full: recompute each layer in the backward pass
+    attention: str = "auto"  # auto | blocked (fastest on a CPU) | fused (for accelerators)
 
 
 @flax.struct.dataclass
@@ -158,45 +165,44 @@ def flops_per_token(config: Config, train: bool) -> int:
     return 3 * forward if train else forward
 
 
-def layer_norm(x, scale_D: jax.Array, bias_D: jax.Array) -> jax.Array:
-    """LayerNorm over the last axis, in float32."""
-    x = x.astype(jnp.float32)
-    centred = x - jnp.mean(x, axis=-1, keepdims=True)
+def layer_norm(x: jax.Array, scale_D: jax.Array, bias_D: jax.Array) -> jax.Array:
+    """LayerNorm over the last axis, computed in float32, in the dtype of x."""
+    x32 = x.astype(jnp.float32)
+    centred = x32 - jnp.mean(x32, axis=-1, keepdims=True)
     variance = jnp.mean(jnp.square(centred), axis=-1, keepdims=True)
-    return centred * jax.lax.rsqrt(variance + NORM_EPSILON) * scale_D + bias_D
+    normed = centred * jax.lax.rsqrt(variance + NORM_EPSILON) * scale_D + bias_D
+    return normed.astype(x.dtype)
 
 
-def _attention_block(x_BxLxD, w: Layers, config: Config):
-    dtype = jnp.dtype(config.dtype)
-    norm_BxLxD = layer_norm(x_BxLxD, w.norm1_scale, w.norm1_bias).astype(dtype)
-    qkv_BxLx3xHxK = jnp.einsum("BLD,DTHK->BLTHK", norm_BxLxD, w.qkv.astype(dtype))
-    qkv_BxLx3xHxK += w.qkv_bias.astype(dtype)
-    mixed_BxLxHxK = attention(*jnp.moveaxis(qkv_BxLx3xHxK, 2, 0))
-    out_BxLxD = jnp.einsum("BLHK,HKD->BLD", mixed_BxLxHxK, w.out.astype(dtype))
-    return x_BxLxD + out_BxLxD + w.out_bias.astype(dtype)
+def _attention_block(x_NxD: jax.Array, w: Layers, length: int, config: Config) -> jax.Array:
+    norm_NxD = layer_norm(x_NxD, w.norm1_scale, w.norm1_bias)
+    qkv_Nx3xHxK = linear(norm_NxD, w.qkv, w.qkv_bias)
+    q_BxLxHxK, k_BxLxHxK, v_BxLxHxK = (
+        qkv_Nx3xHxK[:, part].reshape(-1, length, *qkv_Nx3xHxK.shape[2:]) for part in range(3))
+    mixed_BxLxHxK = attention(q_BxLxHxK, k_BxLxHxK, v_BxLxHxK, config.attention)
+    return x_NxD + linear(mixed_BxLxHxK.reshape(-1, *mixed_BxLxHxK.shape[2:]), w.out, w.out_bias)
 
 
-def _mlp_block(x_BxLxD, w: Layers, config: Config):
-    dtype = jnp.dtype(config.dtype)
-    norm_BxLxD = layer_norm(x_BxLxD, w.norm2_scale, w.norm2_bias).astype(dtype)
-    up_BxLxF = norm_BxLxD @ w.up.astype(dtype) + w.up_bias.astype(dtype)
-    down_BxLxD = jax.nn.gelu(up_BxLxF, approximate=True) @ w.down.astype(dtype)
-    return x_BxLxD + down_BxLxD + w.down_bias.astype(dtype)
+def _mlp_block(x_NxD: jax.Array, w: Layers) -> jax.Array:
+    norm_NxD = layer_norm(x_NxD, w.norm2_scale, w.norm2_bias)
+    return x_NxD + linear(gelu(linear(norm_NxD, w.up, w.up_bias)), w.down, w.down_bias)
 
 
 def hidden(params: Params, inputs_BxL: jax.Array, config: Config) -> jax.Array:
     """The final, normed hidden state of each token, [B, L, D] in `config.dtype`."""
-    dtype = jnp.dtype(config.dtype)
-    length = inputs_BxL.shape[1]
-    x_BxLxD = (params.embedding[inputs_BxL] + params.position[:length]).astype(dtype)
+    batch, length = inputs_BxL.shape
+    x_BxLxD = params.embedding[inputs_BxL] + params.position[:length]
+    x_NxD = x_BxLxD.astype(config.dtype).reshape(batch * length, config.d_model)
 
-    def layer(x_BxLxD, w: Layers):
-        return _mlp_block(_attention_block(x_BxLxD, w, config), w, config), None
+    def layer(x_NxD, w: Layers):
+        return _mlp_block(_attention_block(x_NxD, w, length, config), w), None
 
     if config.remat == "full":
         layer = jax.checkpoint(layer, prevent_cse=False)
-    x_BxLxD, _ = jax.lax.scan(layer, x_BxLxD, params.layers)
-    return layer_norm(x_BxLxD, params.norm_scale, params.norm_bias).astype(dtype)
+    few = jax.default_backend() == "cpu" and config.num_layers <= UNROLLED_LAYERS
+    x_NxD, _ = jax.lax.scan(layer, x_NxD, params.layers, unroll=config.num_layers if few else 1)
+    x_NxD = layer_norm(x_NxD, params.norm_scale, params.norm_bias)
+    return x_NxD.reshape(batch, length, config.d_model)
 
 
 def logits(params: Params, inputs_BxL: jax.Array, config: Config) -> jax.Array:
@@ -209,98 +215,22 @@ def logits(params: Params, inputs_BxL: jax.Array, config: Config) -> jax.Array:
 def token_nll(params: Params, inputs_BxL: jax.Array, targets_BxL: jax.Array,
               config: Config) -> jax.Array:
     """float32 [B, L]: -log p(target) of each token, in nats."""
-    logits_BxLxV = logits(params, inputs_BxL, config)
-    target_BxL = jnp.take_along_axis(logits_BxLxV, targets_BxL[..., None], axis=-1)[..., 0]
-    return jax.nn.logsumexp(logits_BxLxV, axis=-1) - target_BxL
+    x_BxLxD = hidden(params, inputs_BxL, config)
+    nll_N = loss_lib.token_nll(x_BxLxD.reshape(-1, config.d_model), params.embedding,
+                               targets_BxL.reshape(-1))
+    return nll_N.reshape(targets_BxL.shape)
 
 
 def sum_nll(params: Params, inputs_BxL: jax.Array, targets_BxL: jax.Array, mask_BxL: jax.Array,
             config: Config) -> jax.Array:
-    """Sum of nats over the tokens where the mask is 1; differentiable, never holds all logits."""
+    """Sum of mask * nats over all tokens; differentiable, the logits are never whole."""
     x_BxLxD = hidden(params, inputs_BxL, config)
-    x_NxD = x_BxLxD.reshape(-1, x_BxLxD.shape[-1])
-    return _chunked_nll(x_NxD, params.embedding.astype(x_NxD.dtype), targets_BxL.reshape(-1),
-                        mask_BxL.reshape(-1))
+    return loss_lib.sum_nll(x_BxLxD.reshape(-1, config.d_model), params.embedding,
+                            targets_BxL.reshape(-1), mask_BxL.reshape(-1))
 
 
 def loss(params: Params, inputs_BxL: jax.Array, targets_BxL: jax.Array, mask_BxL: jax.Array,
          config: Config) -> jax.Array:
     """Mean nats over the tokens where the mask is 1 (0 when there is none); differentiable."""
-    return sum_nll(params, inputs_BxL, targets_BxL, mask_BxL, config) / jnp.maximum(
-        jnp.sum(mask_BxL), 1.0)
-
-
-CHUNK = 256
-
-
-@jax.custom_vjp
-def _chunked_nll(x_NxD, head_VxD, targets_N, mask_N):
-    return _chunked_forward(x_NxD, head_VxD, targets_N, mask_N)[0]
-
-
-def _chunked_forward(x_NxD, head_VxD, targets_N, mask_N):
-    count, width = x_NxD.shape
-    chunk = max(d for d in range(1, min(CHUNK, count) + 1) if count % d == 0)
-
-    def body(total, part):
-        x, targets, mask = part
-        logits = jnp.dot(x, head_VxD.T, preferred_element_type=jnp.float32)
-        peak = jnp.max(logits, axis=-1, keepdims=True)
-        exp = jnp.exp(logits - peak)
-        norm = jnp.sum(exp, axis=-1, keepdims=True)
-        hit = jnp.arange(logits.shape[-1]) == targets[:, None]
-        nll = (peak + jnp.log(norm))[:, 0] - jnp.sum(jnp.where(hit, logits, 0), axis=-1)
-        grad = ((exp / norm - hit) * mask[:, None]).astype(x.dtype)
-        nll_sum, grad_head = total
-        return (nll_sum + jnp.sum(nll * mask),
-                grad_head + jnp.dot(grad.T, x, preferred_element_type=jnp.float32)), grad @ head_VxD
-
-    zero = (jnp.zeros(()), jnp.zeros(head_VxD.shape, jnp.float32))
-    parts = (x_NxD.reshape(-1, chunk, width), targets_N.reshape(-1, chunk),
-             mask_N.reshape(-1, chunk))
-    (nll, grad_head), grad_x = jax.lax.scan(body, zero, parts)
-    return nll, (grad_x.reshape(count, width), grad_head)
-
-
-def _chunked_backward(saved, g):
-    grad_x, grad_head = saved
-    return grad_x * g.astype(grad_x.dtype), (grad_head * g).astype(grad_x.dtype), None, None
-
-
-_chunked_nll.defvjp(_chunked_forward, _chunked_backward)
-
-
-def attention(q_BxLxHxK, k_BxLxHxK, v_BxLxHxK):
-    """Causal attention, [B, L, H, K]."""
-    if jax.default_backend() != "cpu":
-        return jax.nn.dot_product_attention(q_BxLxHxK, k_BxLxHxK, v_BxLxHxK, is_causal=True)
-    heads = [jnp.swapaxes(t, 1, 2) for t in (q_BxLxHxK, k_BxLxHxK, v_BxLxHxK)]
-    return jnp.swapaxes(_causal(*heads), 1, 2)
-
-
-@jax.custom_vjp
-def _causal(q, k, v):
-    return _causal_forward(q, k, v)[0]
-
-
-def _causal_forward(q, k, v):
-    length, size = q.shape[-2:]
-    q = q * size**-0.5
-    scores = jnp.einsum("BHQK,BHLK->BHQL", q, k, preferred_element_type=jnp.float32)
-    scores = jnp.where(jnp.tril(jnp.ones((length, length), bool)), scores, -1e30)
-    exp = jnp.exp(scores - jnp.max(scores, axis=-1, keepdims=True))
-    p = (exp / jnp.sum(exp, axis=-1, keepdims=True)).astype(v.dtype)
-    out = jnp.einsum("BHQL,BHLK->BHQK", p, v)
-    return out, (q, k, v, p, out)
-
-
-def _causal_backward(saved, g):
-    q, k, v, p, out = saved
-    dv = jnp.einsum("BHQL,BHQK->BHLK", p, g)
-    dp = jnp.einsum("BHQK,BHLK->BHQL", g, v)
-    ds = p * (dp - jnp.sum(g * out, axis=-1, keepdims=True))
-    dq = jnp.einsum("BHQL,BHLK->BHQK", ds, k) * q.shape[-1]**-0.5
-    return dq, jnp.einsum("BHQL,BHQK->BHLK", ds, q), dv
-
-
-_causal.defvjp(_causal_forward, _causal_backward)
+    total = sum_nll(params, inputs_BxL, targets_BxL, mask_BxL, config)
+    return total / jnp.maximum(jnp.sum(mask_BxL), 1.0)

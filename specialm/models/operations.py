@@ -1,0 +1,174 @@
+"""The transformer's operations with hand-written gradients.
+
+They compute the plain formulas, exactly; what is gained is time on a CPU: less is saved for the
+backward pass, and the matrix products come in the order that XLA's CPU libraries multiply fastest.
+
+Letters: N tokens, P batch * heads, L tokens of a window, Q queries of a block, S keys that a block
+sees, K size of a head.
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+
+MASKED = -1e30  # a score that gets no weight
+QUERY_BLOCK = 64  # queries that are worth a block of their own
+
+
+def _dot(a, b, axes_a: tuple, axes_b: tuple, batch: tuple = (), dtype=None) -> jax.Array:
+    """Sums over `axes_a` of a and `axes_b` of b; `batch` axes come first in all three."""
+    if dtype is not None and jax.default_backend() == "cpu":
+        a, b = a.astype(dtype), b.astype(dtype)  # it has no kernel for bfloat16 to float32
+    return jax.lax.dot_general(a, b, ((axes_a, axes_b), (batch, batch)),
+                               preferred_element_type=dtype)
+
+
+def _in_this_order(product: jax.Array) -> jax.Array:
+    """Keeps XLA from moving a transposition of `product` into its operands, which undoes the
+    order that was chosen for speed."""
+    return jax.lax.optimization_barrier(product)
+
+
+def outer(a: jax.Array, b: jax.Array) -> jax.Array:
+    """float32 sum over tokens of a_n b_n^T: [N, A...], [N, B...] -> [A..., B...].
+
+    The narrower operand goes first: the other order takes the CPU twice as long.
+    """
+    if a.size <= b.size:
+        return _in_this_order(_dot(a, b, (0,), (0,), dtype=jnp.float32))
+    product = _in_this_order(_dot(b, a, (0,), (0,), dtype=jnp.float32))
+    return product.transpose(*range(b.ndim - 1, product.ndim), *range(b.ndim - 1))
+
+
+@jax.custom_vjp
+def linear(x: jax.Array, weight: jax.Array, bias: jax.Array) -> jax.Array:
+    """x weight + bias in the dtype of x: [N, A...], [A..., B...], [B...] -> [N, B...].
+
+    The parameters' gradients are float32 sums.
+    """
+    axes = x.ndim - 1
+    product = _dot(x, weight.astype(x.dtype), tuple(range(1, x.ndim)), tuple(range(axes)))
+    return product + bias.astype(x.dtype)
+
+
+def _linear_forward(x, weight, bias):
+    return linear(x, weight, bias), (x, weight)
+
+
+def _linear_backward(saved, grad):
+    x, weight = saved
+    axes = x.ndim - 1
+    grad_x = _dot(grad, weight.astype(grad.dtype), tuple(range(1, grad.ndim)),
+                  tuple(range(axes, weight.ndim)))
+    return grad_x, outer(x, grad), jnp.sum(grad, axis=0, dtype=jnp.float32)
+
+
+linear.defvjp(_linear_forward, _linear_backward)
+
+
+@jax.custom_vjp
+def gelu(x: jax.Array) -> jax.Array:
+    """x / 2 (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))), GPT-2's GELU; only x is saved."""
+    x32 = x.astype(jnp.float32)
+    return (0.5 * x32 * (1 + _gelu_tanh(x32))).astype(x.dtype)
+
+
+def _gelu_tanh(x):
+    return jnp.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x))
+
+
+def _gelu_forward(x):
+    return gelu(x), x
+
+
+def _gelu_backward(x, grad):
+    x32 = x.astype(jnp.float32)
+    tanh = _gelu_tanh(x32)
+    inner = math.sqrt(2 / math.pi) * (1 + 3 * 0.044715 * x32 * x32)
+    slope = 0.5 * (1 + tanh) + 0.5 * x32 * (1 - tanh * tanh) * inner
+    return ((grad * slope).astype(x.dtype),)
+
+
+gelu.defvjp(_gelu_forward, _gelu_backward)
+
+
+def attention(q_BxLxHxK: jax.Array, k_BxLxHxK: jax.Array, v_BxLxHxK: jax.Array,
+              implementation: str) -> jax.Array:
+    """Causal softmax attention with scores q k / sqrt(K) -> [B, L, H, K].
+
+    Args:
+      implementation: "fused" is `jax.nn.dot_product_attention`, "blocked" is
+        `blocked_attention`, the fastest on a CPU; "auto" chooses by the default backend.
+    """
+    if implementation == "auto":
+        implementation = "blocked" if jax.default_backend() == "cpu" else "fused"
+    if implementation == "fused":
+        return jax.nn.dot_product_attention(q_BxLxHxK, k_BxLxHxK, v_BxLxHxK, is_causal=True)
+    batch, length, heads, size = q_BxLxHxK.shape
+
+    def by_head(x_BxLxHxK):
+        return x_BxLxHxK.swapaxes(1, 2).reshape(batch * heads, length, size)
+
+    mixed_PxLxK = blocked_attention(by_head(q_BxLxHxK), by_head(k_BxLxHxK), by_head(v_BxLxHxK))
+    return mixed_PxLxK.reshape(batch, heads, length, size).swapaxes(1, 2)
+
+
+@jax.custom_vjp
+def blocked_attention(q_PxLxK: jax.Array, k_PxLxK: jax.Array, v_PxLxK: jax.Array) -> jax.Array:
+    """Causal attention over blocks of queries: a block meets only the keys up to its end, so that
+    most of the masked half is never computed. The weights are divided by their sum after they
+    have met the values, [Q, K] numbers instead of [Q, S]."""
+    return _attention_forward(q_PxLxK, k_PxLxK, v_PxLxK)[0]
+
+
+def _blocks(length: int) -> list[tuple[int, int]]:
+    """(first, end) of each block of queries."""
+    count = 2 if length >= 2 * QUERY_BLOCK else 1
+    edges = [length * n // count for n in range(count + 1)]
+    return list(zip(edges, edges[1:], strict=False))
+
+
+def _attention_forward(q_PxLxK, k_PxLxK, v_PxLxK):
+    length, size = q_PxLxK.shape[1:]
+    q_PxLxK = q_PxLxK * size**-0.5
+    mixed, weights, scales = [], [], []
+    for first, end in _blocks(length):
+        scores_PxQxS = _dot(q_PxLxK[:, first:end], k_PxLxK[:, :end], (2,), (2,), (0,), jnp.float32)
+        seen_QxS = jnp.arange(first, end)[:, None] >= jnp.arange(end)
+        scores_PxQxS = jnp.where(seen_QxS, scores_PxQxS, MASKED)
+        weights_PxQxS = jnp.exp(scores_PxQxS - jnp.max(scores_PxQxS, axis=-1, keepdims=True))
+        scale_PxQx1 = 1 / jnp.sum(weights_PxQxS, axis=-1, keepdims=True)
+        weights_PxQxS = weights_PxQxS.astype(v_PxLxK.dtype)
+        mixed_PxQxK = _dot(weights_PxQxS, v_PxLxK[:, :end], (2,), (1,), (0,), jnp.float32)
+        mixed.append((mixed_PxQxK * scale_PxQx1).astype(v_PxLxK.dtype))
+        weights.append(weights_PxQxS)
+        scales.append(scale_PxQx1)
+    mixed_PxLxK = jnp.concatenate(mixed, axis=1)
+    return mixed_PxLxK, (q_PxLxK, k_PxLxK, v_PxLxK, mixed_PxLxK, weights, scales)
+
+
+def _attention_backward(saved, grad_PxLxK):
+    q_PxLxK, k_PxLxK, v_PxLxK, mixed_PxLxK, weights, scales = saved
+    length, size = q_PxLxK.shape[1:]
+    grad_q, grad_k_PxKxL, grad_v_PxKxL = [], 0, 0
+    for (first, end), weights_PxQxS, scale_PxQx1 in zip(_blocks(length), weights, scales,
+                                                        strict=True):
+        q_PxQxK, mixed_PxQxK = q_PxLxK[:, first:end], mixed_PxLxK[:, first:end]
+        grad_PxQxK = (grad_PxLxK[:, first:end] * scale_PxQx1).astype(v_PxLxK.dtype)
+        slope_PxQxS = _dot(grad_PxQxK, v_PxLxK[:, :end], (2,), (2,), (0,), jnp.float32)
+        slope_PxQxS -= jnp.sum(grad_PxQxK * mixed_PxQxK, axis=-1, keepdims=True, dtype=jnp.float32)
+        slope_PxQxS = (weights_PxQxS * slope_PxQxS).astype(v_PxLxK.dtype)
+        grad_q.append(_dot(slope_PxQxS, k_PxLxK[:, :end], (2,), (1,), (0,)) * size**-0.5)
+        # The narrow operand first, as in `outer`; keys after this block get nothing from it.
+        after = ((0, 0), (0, 0), (0, length - end))
+        grad_k_PxKxS, grad_v_PxKxS = (
+            _in_this_order(_dot(narrow_PxQxK, wide_PxQxS, (1,), (1,), (0,)))
+            for narrow_PxQxK, wide_PxQxS in ((q_PxQxK, slope_PxQxS), (grad_PxQxK, weights_PxQxS)))
+        grad_k_PxKxL += jnp.pad(grad_k_PxKxS, after)
+        grad_v_PxKxL += jnp.pad(grad_v_PxKxS, after)
+    return (jnp.concatenate(grad_q, axis=1), grad_k_PxKxL.swapaxes(1, 2),
+            grad_v_PxKxL.swapaxes(1, 2))
+
+
+blocked_attention.defvjp(_attention_forward, _attention_backward)
