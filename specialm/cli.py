@@ -7,7 +7,7 @@ import sys
 
 from specialm.errors import UserError
 
-HELP = """specialm: small specialised language models from generic text and a little specialist text.
+HELP = """specialm: small specialised language models from generic and a little specialist text.
 
 usage: specialm COMMAND --config=FILE [--config.FIELD=VALUE ...] [--workdir=DIR] [--json]
 

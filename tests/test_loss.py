@@ -37,8 +37,8 @@ def test_values_and_gradients_in_any_chunks(count, width, classes, chunk, seed):
         patch.setattr(loss, "CPU_CHUNK", chunk)
         patch.setattr(loss, "CHUNK", chunk)
         np.testing.assert_allclose(loss.token_nll(x, head, targets), want_nll, atol=1e-5)
-        total, (grad_x, grad_head, grad_mask) = jax.value_and_grad(
-            lambda x, head, mask: 2 * loss.sum_nll(x, head, targets, mask), (0, 1, 2))(
+        total, (grad_x, grad_head, grad_mask) = jax.jit(jax.value_and_grad(
+            lambda x, head, mask: 2 * loss.sum_nll(x, head, targets, mask), (0, 1, 2)))(
                 x, head, mask)
     np.testing.assert_allclose(total, 2 * want_nll @ mask, rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(grad_x, 2 * want_x, atol=2e-5)

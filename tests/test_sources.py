@@ -106,3 +106,30 @@ def test_seqio_task_and_tfds_data_source(tmp_path):
         read("seqio:unknown")
     with pytest.raises(UserError, match="tfds:no_such_builder"):
         read("tfds:no_such_builder")
+
+
+def test_tfds_by_name_version_and_split(tmp_path, monkeypatch):
+    """A prepared data set on disk in the random-access format, no network."""
+    import tensorflow_datasets as tfds
+
+    class Tiny(tfds.core.GeneratorBasedBuilder):
+        VERSION = tfds.core.Version("1.2.3")
+        pkg_dir_path = tmp_path  # where it would look for a README and checksums
+        BUILDER_CONFIGS = [tfds.core.BuilderConfig(name="plain")]
+
+        def _info(self):
+            features = tfds.features.FeaturesDict({"text": tfds.features.Text()})
+            return tfds.core.DatasetInfo(builder=self, features=features)
+
+        def _split_generators(self, manager):
+            return {"train": self._generate_examples("one", "two"),
+                    "test": self._generate_examples("three")}
+
+        def _generate_examples(self, *texts):
+            yield from enumerate({"text": text} for text in texts)
+
+    Tiny(data_dir=str(tmp_path), file_format="array_record").download_and_prepare()
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+    for spec, texts in {"tfds:tiny/plain": ["one", "two"], "tfds:tiny/plain:1.2.3": ["one", "two"],
+                        "tfds:tiny/plain:1.2.3:test": ["three"]}.items():
+        assert sorted(d.text for d in read(spec)[0]) == sorted(texts), spec

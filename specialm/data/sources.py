@@ -10,6 +10,7 @@ import hashlib
 import importlib
 import io
 import json
+import re
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -193,9 +194,12 @@ def _read_examples(spec: str, examples, field: str, counts) -> Iterator[Document
 def _read_tfds(spec: str, field: str, counts) -> Iterator[Document]:
     import tensorflow_datasets as tfds
 
-    name, _, split = spec.partition(":")
+    # NAME:SPLIT, where a name may end in :VERSION itself.
+    name, _, last = spec.rpartition(":")
+    if not name or re.fullmatch(r"[0-9*]+(\.[0-9*]+)*", last):
+        name, last = spec, "train"
     try:
-        examples = tfds.data_source(name, split=split or "train")
+        examples = tfds.data_source(name, split=last)
     except Exception as error:
         raise UserError(f"source 'tfds:{spec}': {error}") from error
     yield from _read_examples(f"tfds:{spec}", examples, field, counts)
