@@ -66,10 +66,11 @@ def main() -> None:
 
     def step() -> torch.Tensor:
         tokens = rng.integers(0, size["vocab_size"], (size["windows"], size["context"] + 1))
-        # Its loss shifts labels itself, so it predicts one token fewer of each window than we do.
-        inputs = torch.from_numpy(tokens[:, :-1])
+        inputs, targets = (torch.from_numpy(part).contiguous()
+                           for part in (tokens[:, :-1], tokens[:, 1:]))
         optimizer.zero_grad(set_to_none=True)
-        loss = model(input_ids=inputs, labels=inputs).loss
+        # shift_labels: the targets as they are, so that both sides predict every token.
+        loss = model(input_ids=inputs, labels=targets, shift_labels=targets).loss
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), size["clip_norm"])
         optimizer.step()

@@ -59,8 +59,9 @@ class Stages:
           inputs: JSON-able; everything that the result depends on.
         """
         stage = self.find(name, inputs) or self._make(name, inputs, work)
+        told = any(stage.path == earlier.path for earlier in self.done)
         self.done.append(stage)
-        if not self.quiet:
+        if not (self.quiet or told):
             how = "reused" if stage.reused else f"{stage.seconds:.1f} s"
             print(f"  {name}: {how}", file=sys.stderr, flush=True)
         return stage

@@ -7,8 +7,6 @@ Letters: N tokens, P batch * heads, L tokens of a window, Q queries of a block, 
 sees, K size of a head.
 """
 
-import math
-
 import jax
 import jax.numpy as jnp
 
@@ -65,32 +63,6 @@ def _linear_backward(saved, grad):
 
 
 linear.defvjp(_linear_forward, _linear_backward)
-
-
-@jax.custom_vjp
-def gelu(x: jax.Array) -> jax.Array:
-    """x / 2 (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))), GPT-2's GELU; only x is saved."""
-    x32 = x.astype(jnp.float32)
-    return (0.5 * x32 * (1 + _gelu_tanh(x32))).astype(x.dtype)
-
-
-def _gelu_tanh(x):
-    return jnp.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x))
-
-
-def _gelu_forward(x):
-    return gelu(x), x
-
-
-def _gelu_backward(x, grad):
-    x32 = x.astype(jnp.float32)
-    tanh = _gelu_tanh(x32)
-    inner = math.sqrt(2 / math.pi) * (1 + 3 * 0.044715 * x32 * x32)
-    slope = 0.5 * (1 + tanh) + 0.5 * x32 * (1 - tanh * tanh) * inner
-    return ((grad * slope).astype(x.dtype),)
-
-
-gelu.defvjp(_gelu_forward, _gelu_backward)
 
 
 def attention(q_BxLxHxK: jax.Array, k_BxLxHxK: jax.Array, v_BxLxHxK: jax.Array,
@@ -160,10 +132,12 @@ def _attention_backward(saved, grad_PxLxK):
         slope_PxQxS -= jnp.sum(grad_PxQxK * mixed_PxQxK, axis=-1, keepdims=True, dtype=jnp.float32)
         slope_PxQxS = (weights_PxQxS * slope_PxQxS).astype(v_PxLxK.dtype)
         grad_q.append(_dot(slope_PxQxS, k_PxLxK[:, :end], (2,), (1,), (0,)) * size**-0.5)
-        # The narrow operand first, as in `outer`; keys after this block get nothing from it.
+        # The narrow operand first, as in `outer`; keys after this block get nothing from it. For a
+        # few tokens the order does not matter, and jaxlib 0.10 aborts on it (dot_op_emitter).
+        keep = _in_this_order if length >= QUERY_BLOCK else lambda product: product
         after = ((0, 0), (0, 0), (0, length - end))
         grad_k_PxKxS, grad_v_PxKxS = (
-            _in_this_order(_dot(narrow_PxQxK, wide_PxQxS, (1,), (1,), (0,)))
+            keep(_dot(narrow_PxQxK, wide_PxQxS, (1,), (1,), (0,)))
             for narrow_PxQxK, wide_PxQxS in ((q_PxQxK, slope_PxQxS), (grad_PxQxK, weights_PxQxS)))
         grad_k_PxKxL += jnp.pad(grad_k_PxKxS, after)
         grad_v_PxKxL += jnp.pad(grad_v_PxKxS, after)

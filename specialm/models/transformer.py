@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from specialm.models import loss as loss_lib
-from specialm.models.operations import attention, gelu, linear
+from specialm.models.operations import attention, linear
 
 NORM_EPSILON = 1e-5
 # On a CPU, up to this many layers are written out instead of looped over: nothing is copied into
@@ -185,7 +185,8 @@ def _attention_block(x_NxD: jax.Array, w: Layers, length: int, config: Config) -
 
 def _mlp_block(x_NxD: jax.Array, w: Layers) -> jax.Array:
     norm_NxD = layer_norm(x_NxD, w.norm2_scale, w.norm2_bias)
-    return x_NxD + linear(gelu(linear(norm_NxD, w.up, w.up_bias)), w.down, w.down_bias)
+    up_NxF = jax.nn.gelu(linear(norm_NxD, w.up, w.up_bias), approximate=True)
+    return x_NxD + linear(up_NxF, w.down, w.down_bias)
 
 
 def hidden(params: Params, inputs_BxL: jax.Array, config: Config) -> jax.Array:
