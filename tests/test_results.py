@@ -6,14 +6,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-ROWS = Path(__file__).parent.parent / "results" / "demo" / "results.jsonl"
+RESULTS = Path(__file__).parent.parent / "results"
 DOMAINS, SEEDS = ("books", "ency", "med"), (0, 1, 2)
 METHODS = ("slm", "slm_is", "slm_is_shuffled")
 
 
 @pytest.fixture(scope="module")
 def nll():
-    rows = [json.loads(line) for line in ROWS.read_text().splitlines()]
+    return read("demo/results.jsonl")
+
+
+def read(name):
+    rows = [json.loads(line) for line in (RESULTS / name).read_text().splitlines()]
     return {(r["method"], r["phase"], r["domain"], r["seed"]): r["nll_per_token"] for r in rows}
 
 
@@ -55,3 +59,12 @@ def test_fine_tuning_is_necessary_for_all(nll):
             for seed in SEEDS:
                 assert nll[method, "finetuned", domain, seed] < \
                     nll[method, "pretrained", domain, seed]
+
+
+def test_minilm_clusters_beat_tfidf_svd():
+    minilm, tfidf = read("encoders/minilm.jsonl"), read("encoders/tfidf_svd.jsonl")
+    for domain in (*DOMAINS, "macro"):
+        key = ("slm_is", "finetuned", domain, 0)
+        assert minilm[key] < tfidf[key] < tfidf["slm", "finetuned", domain, 0]
+    key = ("slm_is", "pretrained", "macro", 0)
+    assert minilm[key] < tfidf[key]
