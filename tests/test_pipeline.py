@@ -150,8 +150,7 @@ def test_prepare_counts_and_skips(command):
 
 
 def test_a_fraction_of_the_generic_documents(command):
-    status, result = command("prepare", "--config.data.generic_fraction=0.5",
-                             "--config.data.vocabulary_size=300")
+    status, result = command("prepare", "--config.data.generic_fraction=0.5")
     assert status == 0
     counts = result["sets"]["generic/train"]["counts"]
     kept = counts["documents"] / (counts["documents"] + counts["left out: data.generic_fraction"])

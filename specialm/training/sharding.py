@@ -35,6 +35,7 @@ def shardings(mesh: Mesh, logical_axes):
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
+    """The same values on every device."""
     return NamedSharding(mesh, PartitionSpec())
 
 
