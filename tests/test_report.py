@@ -321,7 +321,9 @@ def test_any_part_may_be_missing_or_empty(gone, empty):
             run[key] = type(run[key])()
         else:
             del run[key]
-    Page(report.html(run))
+    page = report.html(run)
+    assert page.lower().startswith("<!doctype html>")
+    Page(page)  # its tags are closed and its references inside
 
 
 def test_parts_with_missing_fields_are_shown_as_far_as_they_go():
