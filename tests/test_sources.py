@@ -56,6 +56,13 @@ def test_jsonl_field_is_configurable(tmp_path, write_jsonl):
     assert [d.text for d in documents] == ["hello"]
 
 
+def test_half_a_surrogate_pair_is_skipped_and_counted(tmp_path):
+    (tmp_path / "x.jsonl").write_text('{"text": "bad \\ud800"}\n{"text": "good \\ud83d\\ude00"}\n')
+    documents, counts = read(f"jsonl:{tmp_path}")
+    assert [d.text for d in documents] == ["good \U0001f600"]
+    assert counts == {"documents": 1, "skipped: not UTF-8": 1}
+
+
 def test_a_truncated_archive_is_an_error_that_names_it(tmp_path):
     packed = gzip.compress(b'{"text": "some words"}\n' * 1000)
     (tmp_path / "x.jsonl.gz").write_bytes(packed[:len(packed) // 2])

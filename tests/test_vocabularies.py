@@ -17,12 +17,20 @@ def test_control_ids_are_those_of_t5(vocabulary):
     assert vocabulary.size == model.vocab_size() == 512
 
 
-@given(st.text(max_size=60))
+# Without U+2581, SentencePiece's own mark of a space: see below.
+@given(st.text(st.characters(codec="utf-8", exclude_characters="\u2581"), max_size=60))
 def test_no_byte_is_lost(vocabulary, text):
     tokens = vocabulary.encode([text])[0]
     assert vocabulary.decode(tokens) == text
     assert vocabulary.piece_bytes[tokens].sum() == len(text.encode())
     assert UNK not in tokens
+
+
+def test_the_mark_of_a_space_becomes_a_space_but_its_bytes_are_counted(vocabulary):
+    text = "a\u2581b"
+    tokens = vocabulary.encode([text])[0]
+    assert vocabulary.decode(tokens) == "a b"
+    assert vocabulary.window_bytes(text, tokens, np.array([len(tokens) + 1])).sum() == 5
 
 
 def test_white_space_survives(vocabulary):

@@ -93,7 +93,8 @@ def _scan(stages: Stages, name: str, source: Source, data: ConfigDict) -> Stage:
         counts, digest, size = collections.Counter(), hashlib.sha256(), 0
         with bar(None, f"reading {name}", "document") as progress:
             for document in source.documents(counts):
-                digest.update(f"{document.id}\0{document.group}\0{document.text}\0".encode())
+                content = f"{document.id}\0{document.group}\0{document.text}\0"
+                digest.update(content.encode("utf-8", "surrogatepass"))
                 size += len(document.text.encode())
                 progress.update(1)
         _report_skips(name, counts)

@@ -121,11 +121,21 @@ def open_text(path: Path) -> io.BufferedIOBase:
 
 
 def _accept(name: str, text: str, group: str, counts) -> Iterator[Document]:
-    if text.strip():
+    if not text.strip():
+        counts["skipped: empty"] += 1
+    elif not _is_utf8(text):  # half a surrogate pair, as JSON escapes can hold
+        counts["skipped: not UTF-8"] += 1
+    else:
         counts["documents"] += 1
         yield Document(name, text, group)
-    else:
-        counts["skipped: empty"] += 1
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _read_folder(root: Path, files: tuple[Path, ...], counts) -> Iterator[Document]:

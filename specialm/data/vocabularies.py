@@ -1,7 +1,8 @@
 """SentencePiece vocabularies: trained on generic text or given, with their hash and byte counts.
 
 Ids as seqio and T5 expect: pad 0, eos 1, unk 2. A vocabulary trained here loses no byte: no
-normalisation, white space kept, newlines are pieces and unknown characters fall back to bytes.
+normalisation, white space kept, newlines are pieces and unknown characters fall back to bytes. The
+one exception is U+2581, SentencePiece's own mark of a space, which comes back as a space.
 """
 
 import hashlib
