@@ -9,7 +9,6 @@ K size of a head (D / H), F d_ff, V vocabulary, C context (longest window).
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import flax.struct
@@ -17,7 +16,9 @@ import jax
 import jax.numpy as jnp
 
 from specialm.models import loss as loss_lib
+from specialm.models import tensors
 from specialm.models.operations import attention, linear
+from specialm.models.tensors import Tensor, normal, ones, zeros
 
 NORM_EPSILON = 1e-5
 # On a CPU, up to this many layers are written out instead of looped over: nothing is copied into
@@ -67,27 +68,6 @@ class Params:
     norm_bias: jax.Array
 
 
-@dataclass(frozen=True)
-class Tensor:
-    """The one declaration of a parameter: abstract values, axes and initial values follow."""
-
-    shape: tuple[int, ...]
-    axes: tuple[str | None, ...]  # logical names; None is never sharded
-    init: Callable  # (key, shape) -> float32 array
-
-
-def _zeros(_, shape):
-    return jnp.zeros(shape, jnp.float32)
-
-
-def _ones(_, shape):
-    return jnp.ones(shape, jnp.float32)
-
-
-def _normal(deviation: float) -> Callable:
-    return lambda key, shape: deviation * jax.random.normal(key, shape, jnp.float32)
-
-
 def declare(config: Config) -> Params:
     """A tree of `Tensor`: every parameter's shape, logical axes and initialiser.
 
@@ -96,60 +76,53 @@ def declare(config: Config) -> Params:
     """
     y, d, f = config.num_layers, config.d_model, config.d_ff
     h, k = config.num_heads, config.d_model // config.num_heads
-    weight, residual = _normal(0.02), _normal(0.02 / math.sqrt(2 * y))
+    weight, residual = normal(0.02), normal(0.02 / math.sqrt(2 * y))
 
     def stacked(shape, axes, init):
         return Tensor((y, *shape), ("layers", *axes), init)
 
     layers = Layers(
-        norm1_scale=stacked((d,), ("embed",), _ones),
-        norm1_bias=stacked((d,), ("embed",), _zeros),
+        norm1_scale=stacked((d,), ("embed",), ones),
+        norm1_bias=stacked((d,), ("embed",), zeros),
         qkv=stacked((d, 3, h, k), ("embed", None, "heads", None), weight),
-        qkv_bias=stacked((3, h, k), (None, "heads", None), _zeros),
+        qkv_bias=stacked((3, h, k), (None, "heads", None), zeros),
         out=stacked((h, k, d), ("heads", None, "embed"), residual),
-        out_bias=stacked((d,), ("embed",), _zeros),
-        norm2_scale=stacked((d,), ("embed",), _ones),
-        norm2_bias=stacked((d,), ("embed",), _zeros),
+        out_bias=stacked((d,), ("embed",), zeros),
+        norm2_scale=stacked((d,), ("embed",), ones),
+        norm2_bias=stacked((d,), ("embed",), zeros),
         up=stacked((d, f), ("embed", "mlp"), weight),
-        up_bias=stacked((f,), ("mlp",), _zeros),
+        up_bias=stacked((f,), ("mlp",), zeros),
         down=stacked((f, d), ("mlp", "embed"), residual),
-        down_bias=stacked((d,), ("embed",), _zeros),
+        down_bias=stacked((d,), ("embed",), zeros),
     )
     return Params(
         embedding=Tensor((config.vocab_size, d), ("vocab", "embed"), weight),
         position=Tensor((config.context, d), ("position", "embed"), weight),
         layers=layers,
-        norm_scale=Tensor((d,), ("embed",), _ones),
-        norm_bias=Tensor((d,), ("embed",), _zeros),
+        norm_scale=Tensor((d,), ("embed",), ones),
+        norm_bias=Tensor((d,), ("embed",), zeros),
     )
-
-
-def _map(function: Callable, config: Config) -> Params:
-    return jax.tree.map(function, declare(config), is_leaf=lambda node: isinstance(node, Tensor))
 
 
 def abstract(config: Config) -> Params:
     """Shapes and dtypes of the parameters; nothing is allocated."""
-    return _map(lambda tensor: jax.ShapeDtypeStruct(tensor.shape, jnp.float32), config)
+    return tensors.abstract(declare(config))
 
 
 def logical_axes(config: Config) -> Params:
     """For each parameter the tuple of its axes' names: "layers", "vocab", "embed", "mlp",
     "heads", "position" or None."""
-    return _map(lambda tensor: tensor.axes, config)
+    return tensors.logical_axes(declare(config))
 
 
 def init(config: Config, key: jax.Array) -> Params:
     """Initial parameters, float32, a pure function of the key."""
-    tensors, tree = jax.tree.flatten(_map(lambda tensor: tensor, config))
-    keys = jax.random.split(key, len(tensors))
-    return jax.tree.unflatten(
-        tree, [tensor.init(k, tensor.shape) for tensor, k in zip(tensors, keys, strict=True)])
+    return tensors.init(declare(config), key)
 
 
 def num_params(config: Config) -> int:
     """Number of scalars of all parameters; the tied head is counted once."""
-    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(abstract(config)))
+    return tensors.count(declare(config))
 
 
 def flops_per_token(config: Config, train: bool) -> int:

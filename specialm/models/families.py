@@ -1,0 +1,55 @@
+"""What is the same for every kind of model: dense, bank or mixture, told apart by its config."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from specialm.models import bank, mixture, tensors, transformer
+
+Config = transformer.Config | bank.Config | mixture.Config
+
+
+def declare(config: Config) -> Any:
+    """The tree of `Tensor` of a model."""
+    if isinstance(config, bank.Config):
+        return bank.declare(config)
+    if isinstance(config, mixture.Config):
+        return mixture.declare(config)
+    return transformer.declare(config)
+
+
+def dense(config: Config) -> transformer.Config:
+    """The sizes of the dense model that is served."""
+    return config if isinstance(config, transformer.Config) else config.model
+
+
+def from_dense(config: Config, params: transformer.Params, key: jax.Array) -> Any:
+    """Initial parameters whose every expert is the given dense model."""
+    if isinstance(config, transformer.Config):
+        return params
+    if isinstance(config, mixture.Config):
+        return jax.tree.map(
+            lambda leaf: jnp.broadcast_to(leaf, (config.num_experts, *leaf.shape)), params)
+    return bank.from_dense(config, params, key)
+
+
+def num_params(config: Config) -> int:
+    """Number of scalars of all parameters."""
+    return tensors.count(declare(config))
+
+
+def flops_per_token(config: Config, train: bool, tokens_per_group: int = 0) -> float:
+    """As `transformer.flops_per_token`, with the projection of a bank's weights.
+
+    Projecting a group costs 2 h multiply-adds for each weight of the banked MLPs; training three
+    times that.
+
+    Args:
+      tokens_per_group: over which a projection is shared; 0 leaves it out.
+    """
+    flops = transformer.flops_per_token(dense(config), train)
+    if isinstance(config, bank.Config) and tokens_per_group:
+        weights = tensors.count(declare(config).mlp) // config.rank
+        flops += (3 if train else 1) * 2 * config.rank * weights / tokens_per_group
+    return flops
