@@ -6,10 +6,13 @@ has windows: a cluster gets its share of the slots, and inside it every window c
 any comes again. So uniform sampling is shuffled epochs, and importance sampling repeats the
 windows of a cluster evenly, while each slot's distribution is exactly the wanted one.
 
+With `group` > 1 a slot is a group of that many windows of one cluster, drawn in the same way: every
+window's distribution, and so the expected gradient, is that of single windows.
+
 Nothing is stored but the cluster lists: resuming needs only the step, and the order does not
 depend on the number of hosts.
 
-Letters: N windows, B batch, K clusters.
+Letters: N windows, B batch, K clusters, G groups of a batch, W windows of a group.
 """
 
 from functools import lru_cache
@@ -60,13 +63,15 @@ class Sampler:
       seed: of the order.
       cluster_N: int [N], the cluster of each window; None for one cluster of all.
       probability_K: float [K], probability of each cluster, summing to 1; needed with clusters.
+      group: W, windows of one cluster that are drawn together.
 
     Raises:
       UserError: nothing to draw from, or a cluster with positive probability has no window.
     """
 
     def __init__(self, windows: int, batch_size: int, seed: int,
-                 cluster_N: np.ndarray | None = None, probability_K: np.ndarray | None = None):
+                 cluster_N: np.ndarray | None = None, probability_K: np.ndarray | None = None,
+                 group: int = 1):
         if windows < 1:
             raise UserError("there are no windows to train on; look at the counts of "
                             "`specialm prepare`.")
@@ -83,7 +88,8 @@ class Sampler:
         self._members = np.argsort(cluster_N, kind="stable")
         self._first_K = np.concatenate([[0], np.cumsum(self.size_K)[:-1]])
         edges = np.cumsum(np.asarray(probability_K, np.float64))
-        self._edges = np.concatenate([[0.0], edges / edges[-1]]) * windows
+        self.group, self.epoch = group, max(1, windows // group)
+        self._edges = np.concatenate([[0.0], edges / edges[-1]]) * self.epoch
         self._slots = lru_cache(maxsize=4)(self._slots_of_epoch)
 
     def _slots_of_epoch(self, epoch: int) -> np.ndarray:
@@ -91,23 +97,26 @@ class Sampler:
         shift makes every count right in expectation and never off by more than one."""
         shift = np.random.default_rng([self.seed, epoch, 1]).random()
         slots = np.floor(self._edges + shift).astype(np.int64)
-        slots[0], slots[-1] = 0, self.windows
+        slots[0], slots[-1] = 0, self.epoch
         return slots
 
     def draws(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
-        """(window index, cluster), int64 each, of draws start..stop of the endless stream."""
+        """(windows [G W], cluster [G]), int64, of groups start..stop of the endless stream."""
         position = np.arange(start, stop, dtype=np.int64)
-        window, cluster = np.empty_like(position), np.empty_like(position)
-        epoch_of = position // self.windows
-        for epoch in np.unique(epoch_of):
-            rows = np.flatnonzero(epoch_of == epoch)
+        window_GxW = np.empty((len(position), self.group), np.int64)
+        cluster_G = np.empty_like(position)
+        epoch_G = position // self.epoch
+        for epoch in np.unique(epoch_G):
+            rows = np.flatnonzero(epoch_G == epoch)
             slots = self._slots(int(epoch))
-            slot = permute(position[rows] % self.windows, self.windows, self._key(epoch, 0))
+            slot = permute(position[rows] % self.epoch, self.epoch, self._key(epoch, 0))
             c = np.searchsorted(slots, slot, side="right") - 1
-            turn, rank = np.divmod(slot - slots[c], self.size_K[c])
-            member = permute(rank, self.size_K[c], self._key(epoch, 1 + turn))
-            window[rows], cluster[rows] = self._members[self._first_K[c] + member], c
-        return window, cluster
+            place = ((slot - slots[c]) * self.group)[:, None] + np.arange(self.group)
+            turn, rank = np.divmod(place, self.size_K[c][:, None])
+            member = permute(rank, self.size_K[c][:, None], self._key(epoch, 1 + turn))
+            window_GxW[rows] = self._members[self._first_K[c][:, None] + member]
+            cluster_G[rows] = c
+        return window_GxW.reshape(-1), cluster_G
 
     def _key(self, epoch: int, stream) -> np.ndarray:
         with np.errstate(over="ignore"):
@@ -116,6 +125,7 @@ class Sampler:
 
     def indices(self, step: int, host: int = 0, hosts: int = 1) -> np.ndarray:
         """int64 [B / hosts]: the windows of this step that `host` of `hosts` reads."""
-        share = self.batch_size // hosts
-        first = step * self.batch_size + host * share
+        groups = self.batch_size // self.group
+        share = groups // hosts
+        first = step * groups + host * share
         return self.draws(first, first + share)[0]

@@ -1,0 +1,118 @@
+"""Samplers of models that hold many models: every draw says which one it is for.
+
+Like `Sampler` they are pure functions of (seed, step), sliced for each host.
+
+Letters: N windows, B batch, K clusters, G groups of a batch, C features, W windows of a group.
+"""
+
+import numpy as np
+
+from specialm.data.sampler import Sampler
+from specialm.errors import UserError
+
+
+class GroupSampler(Sampler):
+    """G groups a step of B/G windows of one cluster each.
+
+    Args:
+      groups: G.
+      features_KxC: what a bank is told of a cluster.
+      Others: see `Sampler`.
+    """
+
+    def __init__(self, windows: int, batch_size: int, seed: int, cluster_N: np.ndarray,
+                 probability_K: np.ndarray, groups: int, features_KxC: np.ndarray):
+        if groups < 1 or batch_size % groups:
+            raise UserError(f"train.groups={groups} does not divide train.batch_size="
+                            f"{batch_size}.")
+        super().__init__(windows, batch_size, seed, cluster_N, probability_K, batch_size // groups)
+        self.features_KxC = np.asarray(features_KxC, np.float32)
+
+    def features(self, step: int) -> np.ndarray:
+        """float32 [G, C]: of each group of this step, over all hosts."""
+        groups = self.batch_size // self.group
+        return self.features_KxC[self.draws(step * groups, (step + 1) * groups)[1]]
+
+
+class HistogramSampler:
+    """Each step draws a sparse histogram over the clusters and its windows from that
+    (Soup-of-Experts, arXiv 2502.01804: "meta-distribution").
+
+    Our reading of it: `support` clusters, drawn without replacement in proportion to their share
+    of the corpus, with uniform weights on the simplex. A cluster gets its share of the B windows
+    by systematic resampling; inside a cluster windows are drawn with replacement.
+
+    Args:
+      support: clusters with weight in a step's histogram.
+      Others: see `Sampler`.
+    """
+
+    def __init__(self, batch_size: int, seed: int, cluster_N: np.ndarray,
+                 probability_K: np.ndarray, support: int):
+        clusters = np.flatnonzero(probability_K)
+        if not 1 <= support <= len(clusters):
+            raise UserError(f"train.histogram_support={support}: must be between 1 and the "
+                            f"{len(clusters)} clusters that have windows.")
+        self.batch_size, self.seed, self.support = batch_size, seed, support
+        self.probability_K = np.asarray(probability_K, np.float64) / np.sum(probability_K)
+        self.size_K = np.bincount(cluster_N, minlength=len(probability_K)).astype(np.int64)
+        self._members = np.argsort(cluster_N, kind="stable")
+        self._first_K = np.concatenate([[0], np.cumsum(self.size_K)[:-1]])
+
+    def _draw(self, step: int) -> tuple[np.ndarray, np.ndarray]:
+        rng = np.random.default_rng([self.seed, step, 2])
+        chosen = rng.choice(len(self.probability_K), self.support, replace=False,
+                            p=self.probability_K)
+        histogram_K = np.zeros(len(self.probability_K))
+        histogram_K[chosen] = rng.dirichlet(np.ones(self.support))
+        edges = np.cumsum(histogram_K)
+        points = (np.arange(self.batch_size) + rng.random()) / self.batch_size * edges[-1]
+        cluster_B = np.searchsorted(edges, rng.permutation(points), side="right")
+        member_B = (rng.random(self.batch_size) * self.size_K[cluster_B]).astype(np.int64)
+        return histogram_K, self._members[self._first_K[cluster_B] + member_B]
+
+    def indices(self, step: int, host: int = 0, hosts: int = 1) -> np.ndarray:
+        """int64 [B / hosts]: the windows of this step that `host` of `hosts` reads."""
+        share = self.batch_size // hosts
+        return self._draw(step)[1][host * share:(host + 1) * share]
+
+    def features(self, step: int) -> np.ndarray:
+        """float32 [1, K]: the histogram of this step."""
+        return self._draw(step)[0][None].astype(np.float32)
+
+
+class MixtureSampler:
+    """B/K windows a step of every cluster, in the order of the clusters."""
+
+    def __init__(self, batch_size: int, seed: int, cluster_N: np.ndarray, clusters: int):
+        if batch_size % clusters:
+            raise UserError(f"train.batch_size={batch_size} is not a multiple of model.num_experts"
+                            f"={clusters}; every expert takes the same number of windows.")
+        self.batch_size = batch_size
+        self.experts = [ExpertSampler(batch_size // clusters, seed, cluster_N, expert)
+                        for expert in range(clusters)]
+
+    def indices(self, step: int, host: int = 0, hosts: int = 1) -> np.ndarray:
+        """int64 [B / hosts]: the windows of this step that `host` of `hosts` reads."""
+        share = len(self.experts) // hosts
+        mine = self.experts[host * share:(host + 1) * share]
+        return np.concatenate([expert.indices(step) for expert in mine])
+
+
+class ExpertSampler(Sampler):
+    """The windows of one expert of a mixture, for training it alone.
+
+    Raises:
+      UserError: its cluster has no windows.
+    """
+
+    def __init__(self, batch_size: int, seed: int, cluster_N: np.ndarray, expert: int):
+        self.members = np.flatnonzero(cluster_N == expert)
+        if not len(self.members):
+            raise UserError(f"cluster {expert} has no windows, so expert {expert} cannot be "
+                            "trained; choose a smaller model.num_experts.")
+        super().__init__(len(self.members), batch_size, seed * 1_000_003 + expert)
+
+    def indices(self, step: int, host: int = 0, hosts: int = 1) -> np.ndarray:
+        """int64 [B / hosts]: the windows of this step that `host` of `hosts` reads."""
+        return self.members[super().indices(step, host, hosts)]
