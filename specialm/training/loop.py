@@ -3,6 +3,7 @@
 import math
 import time
 from pathlib import Path
+from typing import Any
 
 import jax
 from ml_collections import ConfigDict
@@ -10,9 +11,9 @@ from ml_collections import ConfigDict
 from specialm.data.sampler import Sampler
 from specialm.data.store import WindowStore
 from specialm.errors import UserError
-from specialm.models import transformer
+from specialm.models import families
 from specialm.progress import bar
-from specialm.training import hardware, optimizer, sharding, step
+from specialm.training import hardware, optimizer, program, sharding, step
 from specialm.training.checkpoints import Checkpoints, with_sharding
 from specialm.training.metrics import MetricsWriter
 
@@ -22,10 +23,15 @@ def num_steps(train: ConfigDict, context: int) -> int:
     return max(1, math.ceil(train.tokens / (train.batch_size * context)))
 
 
-def pretrain(path: Path, config: transformer.Config, train: ConfigDict, store: WindowStore,
+def pretrain(path: Path, config: families.Config, train: ConfigDict, store: WindowStore,
              sampler: Sampler, seed: int, mesh: jax.sharding.Mesh, title: str = "pretraining",
-             ) -> dict:
+             start: Any = None) -> dict:
     """Trains from scratch in the run folder `path`, or goes on from its newest checkpoint.
+
+    Args:
+      sampler: gives the windows of each step; that of a bank their features as well (see
+        `data/groups.py`).
+      start: initial parameters; None draws them.
 
     Returns:
       The run's ledger entry: tokens, flops, seconds (over all sessions) and the last mean loss.
@@ -35,22 +41,22 @@ def pretrain(path: Path, config: transformer.Config, train: ConfigDict, store: W
     """
     _check_batch(train.batch_size, mesh)
     with Checkpoints(path / "checkpoints") as checkpoints:
-        return _pretrain(path, config, train, store, sampler, seed, mesh, title, checkpoints)
+        return _pretrain(path, config, train, store, sampler, seed, mesh, title, start, checkpoints)
 
 
-def _pretrain(path, config, train, store, sampler, seed, mesh, title, checkpoints) -> dict:
-    steps = num_steps(train, config.context)
+def _pretrain(path, config, train, store, sampler, seed, mesh, title, start, checkpoints):
+    steps = num_steps(train, store.context)
     tx = optimizer.make(train, steps)
-    state, seconds = _start(checkpoints, config, tx, mesh, seed)
+    state, seconds = _start(checkpoints, config, tx, mesh, seed, start)
     first = int(state.step)
     metrics = MetricsWriter(path, train.tensorboard and jax.process_index() == 0, first)
-    meter = _Meter(config, train, mesh, metrics, seconds)
-    train_step = step.make_train_step(config, tx, mesh, train.microbatch)
-    host, hosts = jax.process_index(), jax.process_count()
+    meter = _Meter(config, train, store.context, _tokens_per_group(sampler, store.context), mesh,
+                   metrics, seconds)
+    train_step = program.make_train_step(config, tx, mesh, train.microbatch)
     pending = None
     with bar(steps, title, "step", initial=first) as progress:
         for number in range(first, steps):
-            batch = sharding.put_batch(mesh, store.batch(sampler.indices(number, host, hosts)))
+            batch = sharding.put_batch(mesh, _batch(store, sampler, number))
             with jax.transfer_guard("disallow"):
                 state, values = train_step(state, batch)
             # Metrics are fetched one step late, while the device works on the next step.
@@ -68,6 +74,21 @@ def _pretrain(path, config, train, store, sampler, seed, mesh, title, checkpoint
     return meter.entry(steps)
 
 
+def _batch(store: WindowStore, sampler, number: int) -> dict:
+    """This host's windows of a step, with the features of all groups if there are any."""
+    batch = store.batch(sampler.indices(number, jax.process_index(), jax.process_count()))
+    if hasattr(sampler, "features"):
+        batch["features"] = sampler.features(number)
+    return batch
+
+
+def _tokens_per_group(sampler, context: int) -> int:
+    """Tokens that share the projection of a bank; 0 without a bank."""
+    if not hasattr(sampler, "features"):
+        return 0
+    return sampler.batch_size * context // len(sampler.features(0))
+
+
 def _check_batch(batch_size: int, mesh: jax.sharding.Mesh) -> None:
     for count, what in ((mesh.size, "devices"), (jax.process_count(), "processes")):
         if batch_size % count:
@@ -75,12 +96,12 @@ def _check_batch(batch_size: int, mesh: jax.sharding.Mesh) -> None:
                             f"{what}.")
 
 
-def _start(checkpoints: Checkpoints, config, tx, mesh, seed: int):
+def _start(checkpoints: Checkpoints, config, tx, mesh, seed: int, params):
     layout = step.state_sharding(config, tx, mesh)
     abstract = with_sharding(step.abstract_state(config, tx), layout)
     found = checkpoints.restore(abstract.params, (abstract.step, abstract.optimizer))
     if found is None:
-        return step.init_state(config, tx, mesh, jax.random.key(seed)), {}
+        return step.init_state(config, tx, mesh, jax.random.key(seed), params), {}
     _, params, (number, moments), record = found
     return step.TrainState(number, params, moments), record
 
@@ -92,10 +113,11 @@ def _save(checkpoints: Checkpoints, state: step.TrainState, record: dict) -> Non
 class _Meter:
     """Mean loss, tokens per second and MFU since the last record."""
 
-    def __init__(self, config, train, mesh, metrics: MetricsWriter, before: dict):
+    def __init__(self, config, train, context: int, tokens_per_group: int, mesh,
+                 metrics: MetricsWriter, before: dict):
         self.train, self.metrics = train, metrics
-        self.tokens_per_step = train.batch_size * config.context
-        self.flops_per_token = transformer.flops_per_token(config, train=True)
+        self.tokens_per_step = train.batch_size * context
+        self.flops_per_token = families.flops_per_token(config, True, tokens_per_group)
         self.peak = sum(hardware.peak_flops(device) for device in mesh.devices.flat)
         self.seconds = before.get("seconds", 0.0)
         self.loss = before.get("loss")

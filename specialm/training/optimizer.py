@@ -36,9 +36,11 @@ def make(train: ConfigDict, steps: int) -> optax.GradientTransformation:
 
 
 def _decayed(params):
-    """True for matrices: by name, because stacked biases have two axes as well."""
+    """True for matrices: by name, because stacked biases have two axes as well. A bank's mixer has
+    coefficients around 1, not weights around 0: it is not decayed."""
     def is_matrix(path, leaf: jnp.ndarray) -> bool:
         name = jax.tree_util.keystr(path[-1:]).strip(".[]'\"")
-        return not (name.endswith(("bias", "scale")) or leaf.ndim < 2)
+        in_mixer = any(getattr(key, "name", None) == "mixer" for key in path)
+        return not (in_mixer or name.endswith(("bias", "scale")) or leaf.ndim < 2)
 
     return jax.tree_util.tree_map_with_path(is_matrix, params)

@@ -5,6 +5,7 @@
     RUN/vocabulary.model   the SentencePiece model
     RUN/checkpoints/       orbax steps
     RUN/metrics.jsonl      and RUN/tensorboard/
+    RUN/experts.npz        of a bank or a mixture: what it knows of its clusters
 """
 
 import dataclasses
@@ -12,15 +13,19 @@ import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import jax
+import numpy as np
 
 from specialm.data.vocabularies import Vocabulary
 from specialm.errors import UserError
 from specialm.files import write_json
-from specialm.models import transformer
+from specialm.models import bank, families, mixture, tensors, transformer
 from specialm.training import sharding
 from specialm.training.checkpoints import Checkpoints, with_sharding
+
+KINDS = {"dense": transformer.Config, "bank": bank.Config, "mixture": mixture.Config}
 
 
 @dataclass(frozen=True)
@@ -28,41 +33,97 @@ class Model:
     """A model read from a run folder."""
 
     path: Path
-    config: transformer.Config
-    params: transformer.Params
+    config: families.Config
+    params: Any
     vocabulary: Vocabulary
     record: dict  # model.json
 
 
-def describe(path: Path, config: transformer.Config, vocabulary: Vocabulary, method: str,
+@dataclass(frozen=True)
+class Experts:
+    """What a bank or a mixture knows of its k clusters. Letters: C features."""
+
+    features_kxC: np.ndarray
+    probability_k: np.ndarray  # of each cluster in the generic corpus
+    clusters: str  # fingerprint of the clusters it was trained with
+
+
+def save_experts(path: Path, features_kxC: np.ndarray, probability_k: np.ndarray,
+                 clusters: str) -> None:
+    """Writes `experts.npz`."""
+    np.savez(path / "experts.npz", features=features_kxC, probability=probability_k,
+             clusters=clusters)
+
+
+def load_experts(path: Path) -> Experts:
+    with np.load(path / "experts.npz", allow_pickle=False) as saved:
+        return Experts(saved["features"], saved["probability"], str(saved["clusters"]))
+
+
+def describe(path: Path, config: families.Config, vocabulary: Vocabulary, method: str,
              domain: str, seed: int, ledger: list[dict]) -> dict:
     """Writes `model.json` and the vocabulary into a run folder; returns the record."""
     path.mkdir(parents=True, exist_ok=True)
-    record = {"model": dataclasses.asdict(config), "vocabulary_sha256": vocabulary.sha256,
-              "method": method, "domain": domain, "seed": seed, "ledger": ledger}
+    record = {"kind": _kind(config), "model": dataclasses.asdict(config),
+              "vocabulary_sha256": vocabulary.sha256, "method": method, "domain": domain,
+              "seed": seed, "ledger": ledger}
     shutil.copyfile(vocabulary.path, path / "vocabulary.model")
     write_json(path / "model.json", record)
     return record
 
 
-def abstract_params(config: transformer.Config, mesh: jax.sharding.Mesh):
+def _kind(config: families.Config) -> str:
+    return next(kind for kind, sizes in KINDS.items() if isinstance(config, sizes))
+
+
+def _config(record: dict) -> families.Config:
+    kind, sizes = KINDS[record.get("kind", "dense")], dict(record["model"])
+    if kind is transformer.Config:
+        return kind(**sizes)
+    sizes["model"] = transformer.Config(**sizes["model"])
+    if "layers" in sizes:
+        sizes["layers"] = tuple(sizes["layers"])
+    return kind(**sizes)
+
+
+def abstract_params(config: families.Config, mesh: jax.sharding.Mesh):
     """Shapes of the parameters with the sharding that each is restored to."""
-    layout = sharding.shardings(mesh, transformer.logical_axes(config))
-    return with_sharding(transformer.abstract(config), layout)
+    declared = families.declare(config)
+    layout = sharding.shardings(mesh, tensors.logical_axes(declared))
+    return with_sharding(tensors.abstract(declared), layout)
 
 
-def load(path: str | Path, mesh: jax.sharding.Mesh) -> Model:
-    """The newest readable checkpoint of a run folder.
+def read_record(path: Path) -> dict:
+    """`model.json` of a run folder.
 
     Raises:
-      UserError: not a run folder, or it has no finished checkpoint, or its vocabulary changed.
+      UserError: it is not there.
     """
-    path = Path(path)
     if not (path / "model.json").is_file():
         raise UserError(f"--checkpoint={path}: no model.json there; give the folder of a run that "
                         "`specialm train` or `specialm specialize` wrote.")
-    record = json.loads((path / "model.json").read_text())
-    config = transformer.Config(**record["model"])
+    return json.loads((path / "model.json").read_text())
+
+
+def load(path: str | Path, mesh: jax.sharding.Mesh, kinds: tuple[str, ...] = ("dense",)) -> Model:
+    """The newest readable checkpoint of a run folder.
+
+    Args:
+      kinds: of those accepted, "dense", "bank", "mixture".
+
+    Raises:
+      UserError: not a run folder, of another kind, without a finished checkpoint, or with a
+        vocabulary that has changed.
+    """
+    path = Path(path)
+    record = read_record(path)
+    kind = record.get("kind", "dense")
+    if kind not in kinds:
+        what = f"a {kind} of {record['model']['num_experts']} experts" if kind != "dense" else \
+            "one dense model, with no experts to choose from"
+        hint = " Take one out with `specialm specialize`." if kind != "dense" else ""
+        raise UserError(f"--checkpoint={path}: {record['method']} is {what}.{hint}")
+    config = _config(record)
     vocabulary = Vocabulary(path / "vocabulary.model")
     if vocabulary.sha256 != record["vocabulary_sha256"]:
         raise UserError(f"--checkpoint={path}: vocabulary.model is not the one the model was "

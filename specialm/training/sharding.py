@@ -7,7 +7,7 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 # Logical axis -> mesh axis. Parameters of small models are replicated; the batch is split.
-RULES = {"batch": "data"}
+RULES = {"batch": "data", "bank": "data", "expert": "data"}
 
 
 def make_mesh(*batch_sizes: int) -> Mesh:
@@ -42,8 +42,9 @@ def replicated(mesh: Mesh) -> NamedSharding:
 def put_batch(mesh: Mesh, batch: dict[str, np.ndarray]) -> dict[str, jax.Array]:
     """This process's part of a batch -> global arrays split over `data`.
 
-    Each process passes only its own windows, [B / processes, ...].
+    Each process passes only its own windows, [B / processes, ...]; `features`, of all groups, are
+    whole everywhere.
     """
-    sharding = NamedSharding(mesh, spec(("batch",)))
-    return {name: jax.make_array_from_process_local_data(sharding, value)
-            for name, value in batch.items()}
+    split, whole = NamedSharding(mesh, spec(("batch",))), replicated(mesh)
+    return {name: jax.make_array_from_process_local_data(
+                whole if name == "features" else split, value) for name, value in batch.items()}

@@ -1,16 +1,18 @@
-"""The training step and the scoring step, jitted and sharded.
+"""The training state of any model; the training step and the scoring step of the dense one.
 
 Letters: B batch, L context.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import NamedSharding
 
-from specialm.models import transformer
+from specialm.models import families, mixture, tensors, transformer
 from specialm.training import sharding
 
 
@@ -19,36 +21,46 @@ class TrainState:
     """All that a training run changes: saved and restored whole."""
 
     step: jax.Array  # int32 []
-    params: transformer.Params
-    optimizer: optax.OptState
+    params: Any
+    optimizer: optax.OptState  # of a mixture with a leading axis over the experts
 
 
-def init_state(config: transformer.Config, optimizer: optax.GradientTransformation,
+def init_state(config: families.Config, optimizer: optax.GradientTransformation,
                mesh: jax.sharding.Mesh, key: jax.Array | None = None,
-               params: transformer.Params | None = None) -> TrainState:
+               params: Any = None) -> TrainState:
     """A state at step 0, laid out on the mesh: with fresh parameters from `key`, or `params`."""
     def build(given):
-        made = transformer.init(config, key) if given is None else given
-        return TrainState(jnp.zeros((), jnp.int32), made, optimizer.init(made))
+        made = tensors.init(families.declare(config), key) if given is None else given
+        return TrainState(jnp.zeros((), jnp.int32), made, _init(config, optimizer)(made))
 
     layout = state_sharding(config, optimizer, mesh)
     return jax.jit(build, out_shardings=layout)(params)
 
 
-def abstract_state(config: transformer.Config, optimizer) -> TrainState:
+def _init(config: families.Config, optimizer) -> Callable:
+    """Every expert of a mixture has an optimiser state of its own."""
+    is_mixture = isinstance(config, mixture.Config)
+    return jax.vmap(optimizer.init) if is_mixture else optimizer.init
+
+
+def abstract_state(config: families.Config, optimizer) -> TrainState:
     """Shapes and dtypes of a state; nothing is allocated."""
-    params = transformer.abstract(config)
+    params = tensors.abstract(families.declare(config))
     return TrainState(jax.ShapeDtypeStruct((), jnp.int32), params,
-                      jax.eval_shape(optimizer.init, params))
+                      jax.eval_shape(_init(config, optimizer), params))
 
 
-def state_sharding(config: transformer.Config, optimizer, mesh) -> TrainState:
+def state_sharding(config: families.Config, optimizer, mesh) -> TrainState:
     """Shardings of a state: the moments lie like the parameters they belong to."""
-    params = sharding.shardings(mesh, transformer.logical_axes(config))
+    params = sharding.shardings(mesh, tensors.logical_axes(families.declare(config)))
     whole = abstract_state(config, optimizer)
-    moments = optax.tree_map_params(
-        optimizer, lambda _, where: where, whole.optimizer, params,
-        transform_non_params=lambda _: sharding.replicated(mesh))
+    if isinstance(config, mixture.Config):
+        by_expert = NamedSharding(mesh, sharding.spec(("expert",)))
+        moments = jax.tree.map(lambda _: by_expert, whole.optimizer)
+    else:
+        moments = optax.tree_map_params(
+            optimizer, lambda _, where: where, whole.optimizer, params,
+            transform_non_params=lambda _: sharding.replicated(mesh))
     return TrainState(sharding.replicated(mesh), params, moments)
 
 
@@ -67,15 +79,7 @@ def make_train_step(config: transformer.Config, optimizer: optax.GradientTransfo
     size = microbatch or default_microbatch(config.context)
 
     def local_sums(params: transformer.Params, batch: dict):
-        parts = _split(batch, size)
-        sums = jax.value_and_grad(transformer.sum_nll)
-
-        def add(total, part):
-            made = sums(params, part["inputs"], part["targets"], part["mask"], config)
-            return jax.tree.map(jnp.add, total, made), None
-
-        zero = (jnp.zeros(()), jax.tree.map(jnp.zeros_like, params))
-        (nll, grads), _ = jax.lax.scan(add, zero, parts)
+        nll, grads = sum_gradients(params, batch, config, size)
         return jax.lax.psum((nll, jnp.sum(batch["mask"]), grads), "data")
 
     whole = jax.sharding.PartitionSpec()
@@ -83,15 +87,32 @@ def make_train_step(config: transformer.Config, optimizer: optax.GradientTransfo
                          out_specs=whole, check_vma=False)
 
     def train_step(state: TrainState, batch: dict):
-        nll, tokens, grads = sums(state.params, batch)
-        tokens = jnp.maximum(tokens, 1.0)
-        grads = jax.tree.map(lambda grad: grad / tokens, grads)
-        updates, moments = optimizer.update(grads, state.optimizer, state.params)
-        params = optax.apply_updates(state.params, updates)
-        metrics = {"loss": nll / tokens, "grad_norm": optax.global_norm(grads)}
-        return TrainState(state.step + 1, params, moments), metrics
+        return update(state, optimizer, *sums(state.params, batch))
 
     return jax.jit(train_step, donate_argnums=0, out_shardings=(layout, None))
+
+
+def sum_gradients(params: transformer.Params, batch: dict, config: transformer.Config, size: int):
+    """(sum of nats, its gradient) over the windows of a batch, `size` windows at a time."""
+    sums = jax.value_and_grad(transformer.sum_nll)
+
+    def add(total, part):
+        made = sums(params, part["inputs"], part["targets"], part["mask"], config)
+        return jax.tree.map(jnp.add, total, made), None
+
+    zero = (jnp.zeros(()), jax.tree.map(jnp.zeros_like, params))
+    return jax.lax.scan(add, zero, split_windows(batch, size))[0]
+
+
+def update(state: TrainState, optimizer: optax.GradientTransformation, nll: jax.Array,
+           tokens: jax.Array, grads: Any) -> tuple[TrainState, dict]:
+    """The next state and the metrics, from sums over the batch."""
+    tokens = jnp.maximum(tokens, 1.0)
+    grads = jax.tree.map(lambda grad: grad / tokens, grads)
+    updates, moments = optimizer.update(grads, state.optimizer, state.params)
+    params = optax.apply_updates(state.params, updates)
+    metrics = {"loss": nll / tokens, "grad_norm": optax.global_norm(grads)}
+    return TrainState(state.step + 1, params, moments), metrics
 
 
 def default_microbatch(context: int) -> int:
@@ -100,8 +121,9 @@ def default_microbatch(context: int) -> int:
     return max(1, 512 // context) if jax.default_backend() == "cpu" else 0
 
 
-def _split(batch: dict, size: int) -> dict:
-    """[B, L] -> [B / size, size, L]; the largest divisor of B that is at most `size` is taken."""
+def split_windows(batch: dict, size: int) -> dict:
+    """[B, L] -> [B / size, size, L]: parts of a batch that run one after the other. The
+    largest divisor of B that is at most `size` is taken."""
     count = len(batch["inputs"])
     size = max(d for d in range(1, count + 1) if count % d == 0 and d <= (size or count))
     return {name: value.reshape(-1, size, *value.shape[1:]) for name, value in batch.items()}
@@ -116,7 +138,7 @@ def make_score_step(config: transformer.Config, mesh: jax.sharding.Mesh) -> Call
             nll_BxL = transformer.token_nll(params, part["inputs"], part["targets"], config)
             return jnp.sum(nll_BxL * part["mask"], axis=1)
 
-        return jax.lax.map(windows, _split(batch, size)).reshape(-1)
+        return jax.lax.map(windows, split_windows(batch, size)).reshape(-1)
 
     split = sharding.spec(("batch",))
     return jax.jit(jax.shard_map(local_scores, mesh=mesh, check_vma=False, out_specs=split,
