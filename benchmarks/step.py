@@ -143,6 +143,13 @@ def sweep(repeats: int) -> dict:
     return rates
 
 
+def families(repeats: int) -> dict:
+    """Banks and the mixture against the dense step: see `benchmarks/families.py`."""
+    command = [sys.executable, "-m", "benchmarks.families", f"--repeats={repeats}"]
+    return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE,
+                                     text=True).stdout)
+
+
 def worker(path: str) -> None:
     """Our side of the race: see `benchmarks/torch_gpt2.py` for the protocol."""
     size = json.loads(Path(path).read_text())
@@ -212,9 +219,16 @@ def main() -> None:
         worker(options.worker)
         return
     python = None if options.no_torch else options.torch_python
+    probe = [python, "-c", "import torch, transformers"]
+    if python and subprocess.run(probe, stderr=subprocess.DEVNULL).returncode:
+        print(f"{python} has no torch and transformers (extra `bench`): only our own speed.",
+              file=sys.stderr)
+        python = None
     results = [compare(name, python, options.repeats) for name in options.sizes.split(",")]
     made = {"cores": len(os.sched_getaffinity(0)), "sizes": results,
             "threads": threads(options.repeats), "windows_per_step": sweep(options.repeats)}
+    made |= {"families": (banks := families(options.repeats))["families"],
+             "family_sizes": banks["sizes"]}
     if python is not None:
         lowest = min(results, key=lambda result: result["ratio"])
         made |= {key: lowest[key] for key in (

@@ -39,7 +39,9 @@ COMMANDS = {
               "Pretrains config.method (slm_is needs config.domain)."),
     "specialize": ("specialize", {"checkpoint": ""},
                    "Fine-tunes --checkpoint (default: what `train` made of this config) on "
-                   "config.domain."),
+                   "config.domain;\nout of a bank or a mixture it first takes the expert that "
+                   "config.expert names.\nWith --config.finetune.max_steps=0 it only takes it "
+                   "out."),
     "evaluate": ("evaluate", {"checkpoint": ""},
                  "Scores --checkpoint on config.domain, or on all domains and the generic text."),
     "generate": ("generate", {"checkpoint": "", "prompt": ""},

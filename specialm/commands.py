@@ -36,9 +36,10 @@ def prepare(config_path: str, overrides: list[str], options: dict):
     from specialm import pipeline
 
     config, workdir = _load(config_path, overrides, options)
-    run = pipeline.open_run(config, workdir, pipeline.domains_of(config))
+    method = config.method if config.method in config_lib.MULTI else "slm_is"
+    run = pipeline.open_run(config, workdir, pipeline.domains_of(config), used=(method,))
     result = {"vocabulary_sha256": run.prepared.vocabulary.sha256,
-              "clusters": len(run.clusters.centroids_KxD), "sets": store_counts(run)}
+              "clusters": len(run.clusters(method).centroids_KxD), "sets": store_counts(run)}
     lines = [f"{'set':20} {'windows':>10} {'documents':>10} {'tokens':>12} {'bytes':>12}"]
     lines += [f"{name:20} {c['windows']:10,} {c['documents']:10,} {c['tokens']:12,} "
               f"{c['bytes']:12,}" for name, c in result["sets"].items()]
@@ -72,9 +73,8 @@ def train(config_path: str, overrides: list[str], options: dict):
     from specialm import pipeline
 
     config, workdir = _load(config_path, overrides, options)
-    sampled = config.method not in config_lib.UNIFORM
-    domains = [_one_domain(config)] if sampled else []
-    run = pipeline.open_run(config, workdir, domains, clusters=sampled)
+    domains = [_one_domain(config)] if config.method in config_lib.SAMPLED else []
+    run = pipeline.open_run(config, workdir, domains, used=(config.method,))
     stage = pipeline.pretrain(run, config.method, config.domain, config.seed)
     result = {"checkpoint": str(stage.path), "reused": stage.reused, **stage.result}
     return result, (f"{stage.path}: {stage.result['tokens']:,} tokens in "
@@ -85,21 +85,25 @@ def _base_model(config: ConfigDict, workdir: Path, options: dict):
     from specialm import pipeline
 
     domain = _one_domain(config)
-    clusters = not options["checkpoint"] and config.method not in config_lib.UNIFORM
-    run = pipeline.open_run(config, workdir, [domain], clusters=clusters)
     if options["checkpoint"]:
-        return run, Path(options["checkpoint"])
+        base = Path(options["checkpoint"])
+        return pipeline.open_run(config, workdir, [domain]), base
+    run = pipeline.open_run(config, workdir, [domain], used=(config.method,))
     return run, pipeline.pretrain(run, config.method, domain, config.seed, must_exist=True).path
 
 
 def specialize(config_path: str, overrides: list[str], options: dict):
-    """Fine-tunes a model on a domain."""
-    from specialm import pipeline
+    """Fine-tunes a model on a domain; out of a bank or a mixture it takes one expert first."""
+    from specialm import experts, pipeline
 
     config, workdir = _load(config_path, overrides, options)
     run, base = _base_model(config, workdir, options)
-    stage = pipeline.specialize(run, base, config.domain, config.seed,
-                                pipeline.checkpoint_key(base))
+    key = pipeline.checkpoint_key(base)
+    if not config.finetune.max_steps:
+        stage = experts.take(run, base, config.domain, key)
+        return ({"checkpoint": str(stage.path), "base": str(base), "reused": stage.reused,
+                 **stage.result}, f"{stage.path}: a dense model, not fine-tuned")
+    stage = experts.specialize(run, base, config.domain, config.seed, key)
     result = {"checkpoint": str(stage.path), "base": str(base), "reused": stage.reused,
               **stage.result}
     return result, (f"{stage.path}: best after {stage.result['best_step']} of "

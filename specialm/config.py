@@ -22,7 +22,12 @@ from specialm.errors import UserError
 
 ENCODERS = ("minilm", "tfidf_svd")
 UNIFORM = ("slm", "llm")  # methods that draw windows uniformly, aiming at no domain
-METHODS = (*UNIFORM, "slm_is", "slm_is_shuffled")
+SAMPLED = ("slm_is", "slm_is_shuffled")  # dense models aiming at one domain
+BANKS = {"slm_pn": "projected", "slm_hn": "hypernetwork", "soup": "soup"}  # -> family
+MIXTURE = "slm_mix"
+MULTI = (*BANKS, MIXTURE)  # methods that pretrain an expert for each cluster
+METHODS = (*UNIFORM, *SAMPLED, *MULTI)
+CHOICES = ("frequent", "loss", "soup", "halving", "finetune_all")
 
 
 def default() -> ConfigDict:
@@ -31,7 +36,9 @@ def default() -> ConfigDict:
     config.title = "specialm"
     # What `train`, `specialize` and `evaluate` work on.
     # slm, llm: windows drawn uniformly | slm_is: importance sampling for `domain` |
-    # slm_is_shuffled: the control, with the probabilities of slm_is shuffled between clusters.
+    # slm_is_shuffled: the control, with the probabilities of slm_is shuffled between clusters |
+    # slm_pn, slm_hn, soup: a bank (projected network, hyper-network, soup of experts) |
+    # slm_mix: a hard mixture.
     config.method = "slm"
     config.domain = ""  # the specialist domain that importance sampling aims at
     config.seed = 0  # initial parameters, window order, fine-tuning
@@ -44,6 +51,7 @@ def default() -> ConfigDict:
     config.model = _model()
     config.train = _train()
     config.finetune = _finetune()
+    config.expert = _expert()
     config.evaluate = ConfigDict(dict(batch_size=64))
     config.generate = ConfigDict(dict(tokens=64, temperature=0.8, top_k=40))
     return config
@@ -95,6 +103,14 @@ def _model() -> ConfigDict:
     model.d_ff = 256
     model.dtype = "float32"  # of the arithmetic: float32 | bfloat16; parameters stay float32
     model.remat = "none"  # none | full: recompute layers in the backward pass
+    # Banks and mixtures: how many small models are held at once.
+    model.num_experts = 16  # k: as many clusters
+    model.bank_size = 0  # h: sets of MLP weights in a bank; 0 for num_experts
+    model.code_size = 0  # slm_pn: m, size of an expert's code; 0 for num_experts
+    model.bank_layers = ()  # the layers whose MLPs are in the bank; () for all
+    model.mixer_hidden = 64  # slm_hn, soup: hidden units of the network of coefficients
+    model.spread = 1.0  # of the coefficients of all but the first of the bank's weights
+    model.only_expert = -1  # slm_mix: train this expert alone; -1 for all
     return model
 
 
@@ -102,6 +118,11 @@ def _train() -> ConfigDict:
     train = ConfigDict()
     train.tokens = 3_000_000  # budget, counted as windows * context
     train.batch_size = 64  # windows a step, over all devices
+    train.groups = 8  # of a bank: groups of windows with one cluster each, a step
+    train.histogram_support = 4  # soup: clusters in the histogram of a step
+    # Banks and mixtures: the part of the budget that one dense model is trained for, from which
+    # all experts start.
+    train.trunk_fraction = 0.0
     train.microbatch = 0  # windows at a time on a device, gradients added up; 0 chooses
     train.optimizer = "adamw"  # adam | adamw
     train.schedule = "cosine"  # constant | cosine, both after linear warm-up
@@ -129,6 +150,18 @@ def _finetune() -> ConfigDict:
     finetune.weight_decay = 0.1
     finetune.checkpoint_every = 500  # a multiple of eval_every, to resume from
     return finetune
+
+
+def _expert() -> ConfigDict:
+    expert = ConfigDict()
+    # How `specialize` takes one model out of a bank or a mixture: frequent (the specialist set's
+    # most frequent cluster) | loss (lowest on the specialist training set) | soup (mixed by the
+    # specialist's cluster histogram) | halving (successive halving from `loss` towards
+    # `finetune_all`) | finetune_all (fine-tune every expert, keep the best).
+    expert.choice = "frequent"
+    expert.index = -1  # a given expert instead
+    expert.halving_steps = 40  # halving: fine-tuning steps of each round
+    return expert
 
 
 def load(path: str, overrides: list[str] = ()) -> ConfigDict:
@@ -172,9 +205,11 @@ def check(config: ConfigDict) -> None:
     _one_of("train.optimizer", config.train.optimizer, ("adam", "adamw"))
     _one_of("train.schedule", config.train.schedule, ("constant", "cosine"))
     _one_of("model.dtype", config.model.dtype, ("float32", "bfloat16"))
+    _one_of("expert.choice", config.expert.choice, CHOICES)
     _one_of("model.remat", config.model.remat, ("none", "full"))
     for name in ("data.context", "data.vocabulary_size", "clustering.k", "model.num_layers",
-                 "model.d_model", "model.num_heads", "model.d_ff", "train.tokens",
+                 "model.d_model", "model.num_heads", "model.d_ff", "model.num_experts",
+                 "train.tokens", "train.groups", "train.histogram_support",
                  "train.batch_size", "finetune.batch_size", "finetune.eval_every"):
         value = _get(config, name)
         if value < 1:
@@ -182,8 +217,9 @@ def check(config: ConfigDict) -> None:
     if config.model.d_model % config.model.num_heads:
         raise UserError(f"model.num_heads={config.model.num_heads} does not divide "
                         f"model.d_model={config.model.d_model}.")
-    for name in ("clustering.smoothing", "data.generic_fraction", "data.generic_heldout_fraction",
-                 "data.specialist_heldout_fraction", "data.specialist_valid_fraction"):
+    for name in ("train.trunk_fraction", "clustering.smoothing", "data.generic_fraction",
+                 "data.generic_heldout_fraction", "data.specialist_heldout_fraction",
+                 "data.specialist_valid_fraction"):
         if not 0 <= _get(config, name) <= 1:
             raise UserError(f"{name}={_get(config, name)}: must be between 0 and 1.")
     for domain in (*config.domains, *([config.domain] if config.domain else [])):

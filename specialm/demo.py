@@ -14,12 +14,13 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from specialm import config as config_lib
-from specialm import pipeline
+from specialm import experts, pipeline
 from specialm.clustering.stages import read_texts
 from specialm.data import corpora
 from specialm.evaluation import perplexity, report, summary
 from specialm.files import write_json, write_text
-from specialm.models import transformer
+from specialm.methods import tokens_per_group
+from specialm.models import families, transformer
 from specialm.stages import Stage
 from specialm.training import metrics
 
@@ -39,7 +40,8 @@ def demo(config: ConfigDict, workdir: Path) -> tuple[dict, str]:
     """
     started = time.time()
     manifest = _fetch(config)
-    run = pipeline.open_run(config, workdir, pipeline.domains_of(config))
+    run = pipeline.open_run(config, workdir, pipeline.domains_of(config),
+                            used=(*config.methods, "slm_is"))
     rows, curves = [], []
     for seed in config.seeds:
         for method in config.methods:
@@ -62,10 +64,14 @@ def _fetch(config: ConfigDict) -> dict | None:
 
 
 def _train(run: pipeline.Run, method: str, seed: int) -> tuple[dict[str, Stage], dict[str, Stage]]:
-    """Pretrained and fine-tuned models of a method, by domain."""
+    """Pretrained and fine-tuned models of a method, by domain; out of a bank or a mixture first
+    the domain's expert is taken."""
     pretrained = {domain: pipeline.pretrain(run, method, domain, seed) for domain in run.domains}
-    tuned = {domain: pipeline.specialize(run, stage.path, domain, seed, stage.fingerprint)
+    tuned = {domain: experts.specialize(run, stage.path, domain, seed, stage.fingerprint)
              for domain, stage in pretrained.items()}
+    if method in config_lib.MULTI:
+        pretrained = {domain: experts.take(run, stage.path, domain, stage.fingerprint)
+                      for domain, stage in pretrained.items()}
     return pretrained, tuned
 
 
@@ -102,10 +108,7 @@ def _curves(method: str, seed: int, pretrained: dict, tuned: dict) -> list[dict]
 
 def _record(run: pipeline.Run, manifest: dict | None, rows, curves, seconds: float) -> dict:
     config = run.config
-    model, budget = run.model_config, pipeline.planned_windows(config) * config.data.context
-    params = transformer.num_params(model)
-    facts = {"params": params, "flops_per_token": transformer.flops_per_token(model, train=True),
-             "tokens": budget, "tokens_per_parameter": round(budget / params, 1)}
+    budget = pipeline.planned_windows(config) * config.data.context
     return {
         "title": config.title,
         "created": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
@@ -116,8 +119,19 @@ def _record(run: pipeline.Run, manifest: dict | None, rows, curves, seconds: flo
         "corpora": _corpora(run, manifest),
         "data": _data(run),
         "weights": {domain: _weights(run, domain) for domain in run.domains},
-        "curves": curves, "models": {method: facts for method in config.methods},
+        "curves": curves,
+        "models": {method: _facts(run, method, budget) for method in config.methods},
         "results": rows}
+
+
+def _facts(run: pipeline.Run, method: str, tokens: int) -> dict:
+    """Sizes of the model that is served, of what is pretrained, and what training it costs."""
+    model = run.model_config(method)
+    params = transformer.num_params(families.dense(model))
+    groups = tokens_per_group(run.config, method)
+    return {"params": params, "pretrain_params": families.num_params(model),
+            "flops_per_token": families.flops_per_token(model, True, groups),
+            "tokens": tokens, "tokens_per_parameter": round(tokens / params, 1)}
 
 
 def _versions() -> dict[str, str]:
@@ -178,7 +192,7 @@ def _weights(run: pipeline.Run, domain: str) -> dict:
 
 def _samples(run: pipeline.Run, cluster: int) -> list[str]:
     return read_texts(run.prepared.generic, run.prepared.vocabulary,
-                      run.clusters.typical(cluster, SAMPLES))
+                      run.clusters().typical(cluster, SAMPLES))
 
 
 def _publish(workdir: Path, rows: list[dict], record: dict) -> None:

@@ -8,7 +8,7 @@ import copy
 import dataclasses
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import jax
@@ -16,13 +16,14 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from specialm import config as config_lib
+from specialm import methods
 from specialm import stages as stages_lib
 from specialm.clustering import weights as weights_lib
 from specialm.clustering.stages import Clusters, cluster
 from specialm.data.prepare import Prepared, prepare
 from specialm.data.sampler import Sampler
 from specialm.errors import UserError
-from specialm.models import transformer
+from specialm.models import families, transformer
 from specialm.specialize import finetune as finetune_lib
 from specialm.stages import Stage, Stages
 from specialm.training import loop, runs, scoring, sharding, step
@@ -38,19 +39,24 @@ class Run:
     config: ConfigDict
     stages: Stages
     prepared: Prepared
-    clusters: Clusters | None
     domains: list[str]
     mesh: jax.sharding.Mesh
+    _clusters: dict[int, Clusters] = field(default_factory=dict)
 
-    @property
-    def model_config(self) -> transformer.Config:
-        return model_config(self.config, self.prepared.vocabulary.size)
+    def clusters(self, method: str = "slm_is") -> Clusters | None:
+        """The clusters that a method needs (those of the importance weights by default), computed
+        when first asked for; None if it needs none."""
+        k = methods.num_clusters(self.config, method)
+        if k and k not in self._clusters:
+            setting = "model.num_experts" if method in config_lib.MULTI else "clustering.k"
+            self._clusters[k] = cluster(self.config, self.stages, self.prepared, k, setting)
+        return self._clusters.get(k)
 
-
-def model_config(config: ConfigDict, vocabulary_size: int) -> transformer.Config:
-    """The transformer's sizes; the vocabulary's size comes from the vocabulary itself."""
-    return transformer.Config(vocab_size=vocabulary_size, context=config.data.context,
-                              **config.model)
+    def model_config(self, method: str) -> families.Config:
+        """What a method pretrains; the vocabulary's size comes from the vocabulary itself."""
+        clusters = self.clusters(method)
+        size = 0 if clusters is None else clusters.centroids_KxD.shape[1]
+        return methods.model_config(self.config, method, self.prepared.vocabulary.size, size)
 
 
 def domains_of(config: ConfigDict) -> list[str]:
@@ -60,13 +66,34 @@ def domains_of(config: ConfigDict) -> list[str]:
     return list(config.domains) or list(config.data.domains)
 
 
-def open_run(config: ConfigDict, workdir: Path, domains: list[str], clusters: bool = True) -> Run:
-    """Prepares the data (finished stages are reused) and, if wanted, the clusters."""
+def open_run(config: ConfigDict, workdir: Path, domains: list[str],
+             used: tuple[str, ...] = ()) -> Run:
+    """Prepares the data (finished stages are reused).
+
+    Args:
+      used: methods whose settings are checked and whose clusters are made before anything else.
+    """
+    for method in used:
+        methods.check(config, method)
     stages = Stages(workdir)
     prepared = prepare(config, stages, domains)
-    made = cluster(config, stages, prepared) if clusters else None
-    return Run(config, stages, prepared, made, domains,
-               sharding.make_mesh(config.train.batch_size, config.finetune.batch_size))
+    run = Run(config, stages, prepared, domains,
+              sharding.make_mesh(config.train.batch_size, config.finetune.batch_size,
+                                 *_divided(config, used)))
+    for method in used:
+        run.clusters(method)
+    return run
+
+
+def _divided(config: ConfigDict, used: tuple[str, ...]) -> list[int]:
+    """What else is divided over the devices: groups, d_ff, experts."""
+    counts = []
+    if any(method in config_lib.BANKS for method in used):
+        counts += [config.model.d_ff, config.model.d_model]
+        counts += [config.train.groups] if {"slm_pn", "slm_hn"} & set(used) else []
+    if config_lib.MIXTURE in used and config.model.only_expert < 0:
+        counts.append(config.model.num_experts)
+    return counts
 
 
 def planned_windows(config: ConfigDict) -> int:
@@ -76,10 +103,11 @@ def planned_windows(config: ConfigDict) -> int:
 
 def weigh(run: Run, domain: str) -> weights_lib.WeightReport:
     """Importance weights of a domain from its specialist *training* set."""
-    k = len(run.clusters.centroids_KxD)
+    clusters = run.clusters()
+    k = len(clusters.centroids_KxD)
     return weights_lib.report(
-        domain, np.bincount(run.clusters.generic_N, minlength=k),
-        np.bincount(run.clusters.domains[domain], minlength=k),
+        domain, np.bincount(clusters.generic_N, minlength=k),
+        np.bincount(clusters.domains[domain], minlength=k),
         run.config.clustering.smoothing, planned_windows(run.config))
 
 
@@ -88,7 +116,7 @@ def cluster_probabilities(run: Run, method: str, domain: str, seed: int) -> np.n
 
     The control shuffles anew for each seed.
     """
-    if method in config_lib.UNIFORM:
+    if method not in config_lib.SAMPLED:
         return None
     if not domain:
         raise UserError(f"method={method!r} aims at one specialist domain; set --config.domain to "
@@ -101,29 +129,70 @@ def cluster_probabilities(run: Run, method: str, domain: str, seed: int) -> np.n
 
 def pretrain(run: Run, method: str, domain: str, seed: int, must_exist: bool = False) -> Stage:
     """The pretrained model of a method (and domain, where it aims at one)."""
-    domain = "" if method in config_lib.UNIFORM else domain
+    if method in config_lib.MULTI:
+        return _pretrain_experts(run, method, seed, must_exist)
+    domain = domain if method in config_lib.SAMPLED else ""
     probability_K = cluster_probabilities(run, method, domain, seed)
-    store, config, train = run.prepared.generic, run.model_config, run.config.train
-    model = dataclasses.asdict(config)
-    del model["attention"]  # the same function, however it is computed
-    inputs = {"store": store.fingerprint, "model": model, "seed": seed,
-              "train": _settings(train), "method": method,
-              "sampling": "uniform" if probability_K is None else
-              [run.clusters.fingerprint, stages_lib.digest(probability_K)]}
-    name = "pretrained/" + "-".join(filter(None, [method, domain, f"seed{seed}"]))
+    clusters, store, train = run.clusters(method), run.prepared.generic, run.config.train
+    cluster_N = None if probability_K is None else clusters.generic_N
+    sampling = "uniform" if probability_K is None else \
+        [clusters.fingerprint, stages_lib.digest(probability_K)]
+    sampler = Sampler(len(store), train.batch_size, seed, cluster_N, probability_K)
+    return _train(run, method, domain, seed, train, sampler, {"sampling": sampling}, must_exist)
+
+
+def _pretrain_experts(run: Run, method: str, seed: int, must_exist: bool) -> Stage:
+    """A bank or a mixture (or one expert of it), from a trunk if there is to be one."""
+    trunk, train = methods.trunk(run.config.train)
+    clusters, only = run.clusters(method), run.config.model.only_expert
+    sampler = methods.multi_sampler(run.config, method, clusters, seed)
+    inputs, start = {"sampling": clusters.fingerprint}, None
+    if trunk is not None:
+        uniform = Sampler(len(run.prepared.generic), trunk.batch_size, seed)
+        start = _train(run, "slm", "", seed, trunk, uniform, {"sampling": "uniform"}, must_exist)
+        inputs["trunk"] = start.fingerprint
+    if only >= 0:
+        train, inputs["only_expert"] = methods.alone(train, run.config.model.num_experts), only
+    return _train(run, method, "", seed, train, sampler, inputs, must_exist, start)
+
+
+def _train(run: Run, method: str, domain: str, seed: int, train: ConfigDict, sampler,
+           depends: dict, must_exist: bool, start: Stage | None = None) -> Stage:
+    """The stage that pretrains a model, or goes on from the dense one in `start`."""
+    config, store = run.model_config(method), run.prepared.generic
+    inputs = {"store": store.fingerprint, "model": _sizes(config), "seed": seed,
+              "train": _settings(train, method), "method": method, **depends}
+    only = f"expert{depends['only_expert']}" if "only_expert" in depends else ""
+    name = "pretrained/" + "-".join(filter(None, [method, only, domain, f"seed{seed}"]))
     if must_exist and run.stages.find(name, inputs) is None:
         raise UserError(f"{run.stages.path(name, inputs)}: not pretrained yet; run `specialm "
                         "train` with the same options first, or give --checkpoint.")
 
     def work(path: Path) -> dict:
-        clusters = None if probability_K is None else run.clusters.generic_N
-        sampler = Sampler(len(store), train.batch_size, seed, clusters, probability_K)
+        params, ledger = None, []
+        if start is not None:
+            trunk = runs.load(start.path, run.mesh)
+            params = families.from_dense(config, trunk.params, jax.random.key(seed))
+            ledger = trunk.record["ledger"]
         entry = loop.pretrain(path, config, train, store, sampler, seed, run.mesh,
-                              _title(method, domain, seed))
-        runs.describe(path, config, run.prepared.vocabulary, method, domain, seed, [entry])
+                              _title(method, domain, seed), params)
+        entry |= {"domain": domain, "devices": run.mesh.size}
+        runs.describe(path, config, run.prepared.vocabulary, method, domain, seed,
+                      [*ledger, entry])
+        if not isinstance(config, transformer.Config):
+            clusters = run.clusters(method)
+            known = methods.experts(clusters, method)
+            runs.save_experts(path, known.features_KxC, known.probability_K, clusters.fingerprint)
         return entry
 
     return run.stages.run(name, inputs, work)
+
+
+def _sizes(config: families.Config) -> dict:
+    """The sizes of a model as JSON, without how it is computed."""
+    sizes = json.loads(json.dumps(dataclasses.asdict(config)))
+    del sizes.get("model", sizes)["attention"]
+    return sizes
 
 
 def specialist(run: Run, domain: str) -> finetune_lib.Specialist:
@@ -134,26 +203,33 @@ def specialist(run: Run, domain: str) -> finetune_lib.Specialist:
                                    indices["valid"])
 
 
-def specialize(run: Run, base: Path, domain: str, seed: int, key: str) -> Stage:
-    """Fine-tunes the model in the run folder `base` on a domain.
+def finetune(run: Run, base: Path, domain: str, seed: int, key: str, label: str = "",
+             max_steps: int = 0) -> Stage:
+    """Fine-tunes the dense model in the run folder `base` on a domain.
 
     Args:
       key: identifies the base model's content.
+      label: told in the stage's name.
+      max_steps: instead of `finetune.max_steps`.
     """
-    record = json.loads((base / "model.json").read_text())
+    record = runs.read_record(base)
     _same_vocabulary(run, base, record)
     data, stores = run.config.data, run.prepared.domains[domain]
-    inputs = {"base": key, "seed": seed, "finetune": _settings(run.config.finetune),
+    tune = copy.deepcopy(run.config.finetune).unlock()
+    tune.max_steps = max_steps or tune.max_steps
+    inputs = {"base": key, "seed": seed, "finetune": _settings(tune),
               "train": _settings(run.config.train),
               "tokens": [data.specialist_tokens, data.valid_tokens],
               "stores": [stores[split].fingerprint for split in ("train", "valid")]}
-    name = f"finetuned/{record['method']}-{domain}-seed{seed}"
+    title = " ".join(filter(None, [record["method"], label, domain, f"seed {seed}"]))
+    name = f"finetuned/{title.replace('seed ', 'seed').replace(' ', '-')}"
 
     def work(path: Path) -> dict:
         model = runs.load(base, run.mesh)
-        title = "fine-tuning " + _title(record["method"], domain, seed)
         entry = finetune_lib.finetune(path, model.config, model.params, specialist(run, domain),
-                                      run.config.train, run.config.finetune, seed, run.mesh, title)
+                                      run.config.train, tune, seed, run.mesh,
+                                      f"fine-tuning {title}")
+        entry |= {"domain": domain, "devices": run.mesh.size}
         runs.describe(path, model.config, model.vocabulary, record["method"], domain, seed,
                       [*record["ledger"], entry])
         return entry
@@ -189,9 +265,7 @@ def checkpoint_key(path: Path) -> str:
     if (path / "stage.json").exists():
         saved = json.loads((path / "stage.json").read_text())
         return stages_lib.fingerprint(saved["inputs"])
-    if not (path / "model.json").is_file():
-        raise UserError(f"--checkpoint={path}: no model.json there; give the folder of a run that "
-                        "`specialm train` or `specialm specialize` wrote.")
+    runs.read_record(path)
     steps = sorted(os.listdir(path / "checkpoints")) if (path / "checkpoints").exists() else []
     return stages_lib.fingerprint({"model": (path / "model.json").read_text(), "steps": steps})
 
@@ -209,9 +283,14 @@ def _same_vocabulary(run: Run, base: Path, record: dict) -> None:
                         f"{base / 'vocabulary.model'}.")
 
 
-def _settings(part: ConfigDict) -> dict:
+def _settings(part: ConfigDict, method: str = "") -> dict:
+    """The settings that a result depends on."""
+    unused = set(NOT_IN_RESULT)
+    unused |= set() if method in config_lib.MULTI else {"trunk_fraction"}
+    unused |= set() if method in ("slm_pn", "slm_hn") else {"groups"}
+    unused |= set() if method == "soup" else {"histogram_support"}
     settings = copy.deepcopy(part.to_dict())
-    return {name: value for name, value in settings.items() if name not in NOT_IN_RESULT}
+    return {name: value for name, value in settings.items() if name not in unused}
 
 
 def _title(method: str, domain: str, seed: int) -> str:

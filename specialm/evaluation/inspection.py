@@ -5,7 +5,9 @@ import math
 import jax
 from ml_collections import ConfigDict
 
-from specialm.models import transformer
+from specialm import methods
+from specialm.clustering.encoders import MINILM_DIM
+from specialm.models import families, transformer
 from specialm.training import loop, optimizer, step
 
 
@@ -13,21 +15,26 @@ def inspect_config(config: ConfigDict) -> dict:
     """Sizes and costs of the model of a config.
 
     Returns:
-      pretrain_params, inference_params (counts), train_flops_per_token, inference_flops_per_token,
-      state_bytes (parameters, moments and step counter), steps, tokens, tokens_per_parameter.
+      pretrain_params (all that is trained), inference_params (the model that is served),
+      train_flops_per_token (projecting a bank included), inference_flops_per_token, state_bytes
+      (parameters, moments and step counters), steps, tokens, tokens_per_parameter (served).
     """
-    model = transformer.Config(vocab_size=config.data.vocabulary_size,
-                               context=config.data.context, **config.model)
+    methods.check_sizes(config, config.method)
+    clustering = config.clustering
+    centroid_size = MINILM_DIM if clustering.encoder == "minilm" else clustering.dim
+    model = methods.model_config(config, config.method, config.data.vocabulary_size, centroid_size)
+    dense = families.dense(model)
     steps = loop.num_steps(config.train, config.data.context)
     state = step.abstract_state(model, optimizer.make(config.train, steps))
-    params = transformer.num_params(model)
+    params = transformer.num_params(dense)
     tokens = steps * config.train.batch_size * config.data.context
+    per_group = methods.tokens_per_group(config, config.method)
     return {
         "method": config.method,
-        "pretrain_params": params,
+        "pretrain_params": families.num_params(model),
         "inference_params": params,
-        "train_flops_per_token": transformer.flops_per_token(model, train=True),
-        "inference_flops_per_token": transformer.flops_per_token(model, train=False),
+        "train_flops_per_token": round(families.flops_per_token(model, True, per_group)),
+        "inference_flops_per_token": transformer.flops_per_token(dense, train=False),
         "state_bytes": sum(math.prod(leaf.shape) * leaf.dtype.itemsize
                            for leaf in jax.tree.leaves(state)),
         "steps": steps,

@@ -1,0 +1,160 @@
+"""What a bank or a mixture costs in training, against the dense model that it serves.
+
+    python -m benchmarks.families [--repeats=9] [--sizes=demo,wide] [--experts=16] [--groups=8]
+
+Also run by `python -m benchmarks.step`. In one process, on the same tokens, the dense step and that
+of each family take turns. `wall_ratio` is the median over rounds of family / dense in the same
+round; `flop_ratio` counts the matrix products of both traced programs, loops with their trip
+counts. `optimizer_ms` is the update alone (clipping, Adam), `step_ms` the whole step, medians.
+"""
+
+import argparse
+import json
+import statistics
+import time
+
+SIZES = {  # of the demo, and one with a larger vocabulary and width; 8,192 tokens a step
+    "demo": {"vocab_size": 1024, "context": 128, "num_layers": 2, "d_model": 64, "num_heads": 4,
+             "d_ff": 256},
+    "wide": {"vocab_size": 8000, "context": 128, "num_layers": 3, "d_model": 128, "num_heads": 4,
+             "d_ff": 512},
+}
+WINDOWS = 64
+FAMILIES = ("projected", "hypernetwork", "soup", "mixture")
+ROUND_SECONDS = 0.7
+
+
+def matmul_flops(function, *args) -> int:
+    """Multiply-adds (as two) of all matrix products that `function` runs on its arguments."""
+    import jax
+
+    return _flops(jax.make_jaxpr(function)(*args).jaxpr)
+
+
+def _flops(jaxpr) -> int:
+    import math
+
+    from jax.extend.core import ClosedJaxpr, Jaxpr
+
+    total = 0
+    for equation in jaxpr.eqns:
+        if equation.primitive.name == "dot_general":
+            (summed, _), _ = equation.params["dimension_numbers"]
+            left = equation.invars[0].aval.shape
+            total += 2 * math.prod(equation.outvars[0].aval.shape) * math.prod(
+                left[axis] for axis in summed)
+        times = {"scan": lambda p: p["length"], "shard_map": lambda p: p["mesh"].size}.get(
+            equation.primitive.name, lambda p: 1)(equation.params)
+        for value in equation.params.values():
+            inner = value.jaxpr if isinstance(value, ClosedJaxpr) else value
+            if isinstance(inner, Jaxpr):
+                total += times * _flops(inner)
+    return total
+
+
+class Side:
+    """One model being trained on random tokens."""
+
+    def __init__(self, config, groups: int):
+        import jax
+        import numpy as np
+
+        from specialm import config as settings
+        from specialm.models import bank, families, mixture
+        from specialm.training import optimizer, program, sharding, step
+
+        dense = families.dense(config)
+        mesh = sharding.make_mesh(WINDOWS, groups)
+        tx = optimizer.make(settings.default().train, 1000)
+        self.state = step.init_state(config, tx, mesh, key=jax.random.key(0))
+        rng = np.random.default_rng(0)
+        tokens = rng.integers(0, dense.vocab_size, (WINDOWS, dense.context + 1)).astype(np.int32)
+        batch = {"inputs": tokens[:, :-1], "targets": tokens[:, 1:],
+                 "mask": np.ones((WINDOWS, dense.context), np.float32)}
+        if isinstance(config, bank.Config):
+            count = 1 if config.family == "soup" else groups
+            batch["features"] = rng.dirichlet(np.ones(config.num_features), count)
+            batch["features"] = batch["features"].astype(np.float32)
+        self.batch = sharding.put_batch(mesh, batch)
+        self.step = program.make_train_step(config, tx, mesh)
+        self.flops = matmul_flops(self.step, self.state, self.batch)
+        grads = jax.tree.map(lambda leaf: leaf + 0, self.state.params)
+        update = lambda moments, params: tx.update(grads, moments, params)  # noqa: E731
+        update = jax.vmap(tx.update) if isinstance(config, mixture.Config) else update
+        arguments = (self.state.optimizer, self.state.params)
+        if isinstance(config, mixture.Config):
+            arguments = (grads, *arguments)
+        self.update = jax.jit(update).lower(*arguments).compile()
+        self.optimizer_ms = _milliseconds(lambda: self.update(*arguments))
+        self.seconds(2)
+
+    def seconds(self, steps: int) -> float:
+        """Wall time of a step, the mean of so many."""
+        started = time.perf_counter()
+        for _ in range(steps):
+            self.state, metrics = self.step(self.state, self.batch)
+            float(metrics["loss"])
+        return (time.perf_counter() - started) / steps
+
+
+def _milliseconds(function, repeats: int = 15) -> float:
+    import jax
+
+    times = []
+    for _ in range(repeats):
+        started = time.perf_counter()
+        jax.block_until_ready(function())
+        times.append(time.perf_counter() - started)
+    return 1e3 * statistics.median(times)
+
+
+def measure(name: str, experts: int, groups: int, repeats: int) -> dict:
+    """{"families": {family: ratios}} and the dense step, at one size."""
+    from specialm.models import bank, mixture, transformer
+
+    dense = transformer.Config(**SIZES[name])
+    configs = {"dense": dense}
+    for family in FAMILIES:
+        layers = tuple(range(dense.num_layers))
+        configs[family] = mixture.Config(dense, experts) if family == "mixture" else bank.Config(
+            dense, family, experts, experts, experts, layers, features=128)
+    sides = {family: Side(config, groups) for family, config in configs.items()}
+    steps = max(1, round(ROUND_SECONDS / sides["dense"].seconds(3)))
+    rounds = [{family: side.seconds(steps) for family, side in sides.items()}
+              for _ in range(repeats)]
+
+    def median(values) -> float:
+        return statistics.median(values)
+
+    families = {}
+    for family in FAMILIES:
+        ratios = [made[family] / made["dense"] for made in rounds]
+        families[family] = {
+            "wall_ratio": round(median(ratios), 3),
+            "wall_range": [round(min(ratios), 3), round(max(ratios), 3)],
+            "flop_ratio": round(sides[family].flops / sides["dense"].flops, 4),
+            "step_ms": round(1e3 * median(made[family] for made in rounds), 2),
+            "optimizer_ms": round(sides[family].optimizer_ms, 2)}
+    return {"size": name, **SIZES[name], "tokens_per_step": WINDOWS * dense.context,
+            "experts": experts, "groups": groups,
+            "dense_step_ms": round(1e3 * median(made["dense"] for made in rounds), 2),
+            "dense_optimizer_ms": round(sides["dense"].optimizer_ms, 2), "families": families}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--repeats", type=int, default=9)
+    parser.add_argument("--sizes", default=",".join(SIZES))
+    parser.add_argument("--experts", type=int, default=16)
+    parser.add_argument("--groups", type=int, default=8)
+    options = parser.parse_args()
+    from specialm import runtime
+
+    runtime.configure()
+    measured = [measure(name, options.experts, options.groups, options.repeats)
+                for name in options.sizes.split(",")]
+    print(json.dumps({"families": measured[0]["families"], "sizes": measured}, indent=1))
+
+
+if __name__ == "__main__":
+    main()

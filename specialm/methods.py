@@ -1,0 +1,150 @@
+"""Methods: which model is pretrained on which draws of windows.
+
+A dense method differs from another in the probability of each cluster. A bank or a mixture holds
+one expert for each of `model.num_experts` clusters, and its draws say whose turn it is.
+
+Letters: N windows, K clusters (k experts), C features.
+"""
+
+import copy
+from dataclasses import dataclass
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from specialm.clustering.stages import Clusters
+from specialm.config import BANKS, MIXTURE, MULTI, UNIFORM
+from specialm.data.groups import ExpertSampler, GroupSampler, HistogramSampler, MixtureSampler
+from specialm.errors import UserError
+from specialm.models import bank, families, mixture, transformer
+
+BANK_FIELDS = ("num_experts", "bank_size", "code_size", "bank_layers", "mixer_hidden", "spread",
+               "only_expert")
+
+
+@dataclass(frozen=True)
+class Experts:
+    """What a bank or a mixture knows of its clusters."""
+
+    probability_K: np.ndarray  # float64, of each cluster in the generic corpus
+    features_KxC: np.ndarray  # float32, what a bank is told of each cluster
+
+
+def num_clusters(config: ConfigDict, method: str) -> int:
+    """Clusters that a method needs; 0 if none."""
+    if method in UNIFORM:
+        return 0
+    return config.model.num_experts if method in MULTI else config.clustering.k
+
+
+def dense_config(config: ConfigDict, vocabulary_size: int) -> transformer.Config:
+    """The small transformer's sizes."""
+    sizes = {name: value for name, value in config.model.items() if name not in BANK_FIELDS}
+    return transformer.Config(vocab_size=vocabulary_size, context=config.data.context, **sizes)
+
+
+def model_config(config: ConfigDict, method: str, vocabulary_size: int,
+                 centroid_size: int) -> families.Config:
+    """What a method pretrains: a dense model, a bank or a mixture."""
+    dense, sizes = dense_config(config, vocabulary_size), config.model
+    if method == MIXTURE:
+        only_one = sizes.only_expert >= 0
+        return dense if only_one else mixture.Config(dense, sizes.num_experts)
+    if method not in BANKS:
+        return dense
+    layers = tuple(sizes.bank_layers) or tuple(range(dense.num_layers))
+    rank = sizes.bank_size or sizes.num_experts
+    return bank.Config(dense, BANKS[method], sizes.num_experts, rank,
+                       sizes.code_size or sizes.num_experts, layers, centroid_size,
+                       sizes.mixer_hidden, sizes.spread)
+
+
+def experts(clusters: Clusters, method: str) -> Experts:
+    """Cluster shares, and the features of each cluster: for a hypernetwork the centroids, centred
+    on the corpus and of unit length, else the identity."""
+    centroids_KxC = np.asarray(clusters.centroids_KxD, np.float64)
+    k = len(centroids_KxC)
+    probability_K = np.bincount(clusters.generic_N, minlength=k) / len(clusters.generic_N)
+    if method != "slm_hn":
+        return Experts(probability_K, np.eye(k, dtype=np.float32))
+    centred_KxC = centroids_KxC - probability_K @ centroids_KxC
+    length_Kx1 = np.linalg.norm(centred_KxC, axis=1, keepdims=True)
+    return Experts(probability_K, (centred_KxC / np.maximum(length_Kx1, 1e-12)).astype(np.float32))
+
+
+def multi_sampler(config: ConfigDict, method: str, clusters: Clusters, seed: int):
+    """The sampler of a bank or a mixture."""
+    train, known = config.train, experts(clusters, method)
+    cluster_N, k = clusters.generic_N, len(known.probability_K)
+    if method == MIXTURE:
+        if config.model.only_expert < 0:
+            return MixtureSampler(train.batch_size, seed, cluster_N, k)
+        return ExpertSampler(train.batch_size // k, seed, cluster_N, config.model.only_expert)
+    if method == "soup":
+        return HistogramSampler(train.batch_size, seed, cluster_N, known.probability_K,
+                                train.histogram_support)
+    return GroupSampler(len(cluster_N), train.batch_size, seed, cluster_N, known.probability_K,
+                        train.groups, known.features_KxC)
+
+
+def check(config: ConfigDict, method: str) -> None:
+    """Raises UserError for settings of a bank or a mixture that cannot be trained."""
+    check_sizes(config, method)
+    k, train = config.model.num_experts, config.train
+    if method == MIXTURE and train.batch_size % k:
+        raise UserError(f"train.batch_size={train.batch_size} is not a multiple of "
+                        f"model.num_experts={k}; every expert takes the same number of windows.")
+    if method in BANKS and train.batch_size % train.groups:
+        raise UserError(f"train.groups={train.groups} does not divide train.batch_size="
+                        f"{train.batch_size}.")
+    if method == "soup" and train.histogram_support > k:
+        raise UserError(f"train.histogram_support={train.histogram_support}: there are only "
+                        f"model.num_experts={k} clusters.")
+
+
+def check_sizes(config: ConfigDict, method: str) -> None:
+    """Raises UserError for sizes of a bank or a mixture that make no model."""
+    model = config.model
+    if method not in MULTI:
+        return
+    k = model.num_experts
+    if not -1 <= model.only_expert < k:
+        raise UserError(f"model.only_expert={model.only_expert}: must be one of 0 to {k - 1} "
+                        f"(model.num_experts={k}), or -1 for all.")
+    if model.only_expert >= 0 and method != MIXTURE:
+        raise UserError(f"model.only_expert={model.only_expert}: the experts of {method} share "
+                        f"parameters; only those of {MIXTURE} can be trained alone.")
+    outside = [y for y in model.bank_layers if not 0 <= y < model.num_layers]
+    if outside:
+        raise UserError(f"model.bank_layers={tuple(model.bank_layers)}: layer {outside[0]} does "
+                        f"not exist, there are model.num_layers={model.num_layers}.")
+
+
+def tokens_per_group(config: ConfigDict, method: str) -> int:
+    """Over how many tokens the projection of a bank is shared in training; 0 without a bank."""
+    if method not in BANKS:
+        return 0
+    groups = 1 if method == "soup" else config.train.groups
+    return config.train.batch_size * config.data.context // groups
+
+
+def alone(train: ConfigDict, experts: int) -> ConfigDict:
+    """The training settings of one expert of a mixture: its share of the budget and the batch."""
+    return _changed(train, batch_size=train.batch_size // experts, tokens=train.tokens // experts)
+
+
+def trunk(train: ConfigDict) -> tuple[ConfigDict | None, ConfigDict]:
+    """The training settings of the dense model that all experts start from (None: they start
+    untrained), and those of what follows. The trunk's learning rate is not decayed: that comes
+    once, in the end."""
+    tokens = round(train.trunk_fraction * train.tokens)
+    if not tokens:
+        return None, train
+    return (_changed(train, tokens=tokens, schedule="constant", trunk_fraction=0.0),
+            _changed(train, tokens=train.tokens - tokens))
+
+
+def _changed(train: ConfigDict, **values) -> ConfigDict:
+    changed = copy.deepcopy(train).unlock()
+    changed.update(values)
+    return changed.lock()
