@@ -90,6 +90,7 @@ def _run(name: str, argv: list[str]) -> int:
     from specialm import runtime
 
     runtime.configure()
+    runtime.join_processes()
     result, text = getattr(importlib.import_module("specialm.commands"), function)(
         config_path, overrides, options)
     print(json.dumps(result, indent=1) if options["json"] else text)

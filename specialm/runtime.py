@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+from specialm.errors import UserError
+
 
 def cache_folder() -> Path:
     """Where compiled programs are kept: `SPECIALM_CACHE`, or `~/.cache/specialm`."""
@@ -29,3 +31,23 @@ def configure() -> None:
     flags = os.environ.get("XLA_FLAGS", "")
     if count not in flags:
         os.environ["XLA_FLAGS"] = f"{flags} --{count}={os.cpu_count()}".strip()
+
+
+def join_processes() -> None:
+    """Joins the other processes of a job when `SPECIALM_DISTRIBUTED=1`, as `launch/` sets it.
+
+    On TPU VMs, in GKE and under SLURM JAX finds address, count and number by itself. Call it
+    behind `configure()` and before anything asks JAX for devices.
+
+    Raises:
+      UserError: JAX finds no such cluster here.
+    """
+    if os.environ.get("SPECIALM_DISTRIBUTED", "") in ("", "0"):
+        return
+    import jax
+
+    try:
+        jax.distributed.initialize()
+    except ValueError as error:
+        raise UserError("SPECIALM_DISTRIBUTED=1, but JAX finds neither a TPU slice nor a SLURM job "
+                        f"here ({error}); unset it to run in one process.") from error
