@@ -118,8 +118,8 @@ def _train() -> ConfigDict:
     train = ConfigDict()
     train.tokens = 3_000_000  # budget, counted as windows * context
     train.batch_size = 64  # windows a step, over all devices
-    train.groups = 8  # of a bank: groups of windows with one cluster each, a step
-    train.histogram_support = 4  # soup: clusters in the histogram of a step
+    train.groups = 8  # banks: groups a step; a group's windows have one cluster, or histogram
+    train.histogram_support = 4  # soup: clusters in a group's histogram
     # Banks and mixtures: the part of the budget that one dense model is trained for, from which
     # all experts start.
     train.trunk_fraction = 0.0

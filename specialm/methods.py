@@ -82,7 +82,7 @@ def multi_sampler(config: ConfigDict, method: str, clusters: Clusters, seed: int
         return ExpertSampler(train.batch_size // k, seed, cluster_N, config.model.only_expert)
     if method == "soup":
         return HistogramSampler(train.batch_size, seed, cluster_N, known.probability_K,
-                                train.histogram_support)
+                                train.histogram_support, train.groups)
     return GroupSampler(len(cluster_N), train.batch_size, seed, cluster_N, known.probability_K,
                         train.groups, known.features_KxC)
 
@@ -124,8 +124,7 @@ def tokens_per_group(config: ConfigDict, method: str) -> int:
     """Over how many tokens the projection of a bank is shared in training; 0 without a bank."""
     if method not in BANKS:
         return 0
-    groups = 1 if method == "soup" else config.train.groups
-    return config.train.batch_size * config.data.context // groups
+    return config.train.batch_size * config.data.context // config.train.groups
 
 
 def alone(train: ConfigDict, experts: int) -> ConfigDict:

@@ -90,7 +90,7 @@ def _divided(config: ConfigDict, used: tuple[str, ...]) -> list[int]:
     counts = []
     if any(method in config_lib.BANKS for method in used):
         counts += [config.model.d_ff, config.model.d_model]
-        counts += [config.train.groups] if {"slm_pn", "slm_hn"} & set(used) else []
+        counts += [config.train.groups] if config.train.groups > 1 else []
     if config_lib.MIXTURE in used and config.model.only_expert < 0:
         counts.append(config.model.num_experts)
     return counts
@@ -287,7 +287,7 @@ def _settings(part: ConfigDict, method: str = "") -> dict:
     """The settings that a result depends on."""
     unused = set(NOT_IN_RESULT)
     unused |= set() if method in config_lib.MULTI else {"trunk_fraction"}
-    unused |= set() if method in ("slm_pn", "slm_hn") else {"groups"}
+    unused |= set() if method in config_lib.BANKS else {"groups"}
     unused |= set() if method == "soup" else {"histogram_support"}
     settings = copy.deepcopy(part.to_dict())
     return {name: value for name, value in settings.items() if name not in unused}

@@ -23,4 +23,5 @@ def get_config():
     config.model.bank_layers = (2, 3, 4, 5, 6)
     config.train.tokens = 111_000_000_000
     config.train.batch_size = 144
+    config.train.groups = 1
     return config

@@ -35,50 +35,58 @@ class GroupSampler(Sampler):
 
 
 class HistogramSampler:
-    """Each step draws a sparse histogram over the clusters and its windows from that
-    (Soup-of-Experts, arXiv 2502.01804: "meta-distribution").
+    """Each group of a step draws a sparse histogram over the clusters and its windows from that
+    (Soup-of-Experts, arXiv 2502.01804: "meta-distribution"; published with one group).
 
     Our reading of it: `support` clusters, drawn without replacement in proportion to their share
-    of the corpus, with uniform weights on the simplex. A cluster gets its share of the B windows
+    of the corpus, with uniform weights on the simplex. A cluster gets its share of the W windows
     by systematic resampling; inside a cluster windows are drawn with replacement.
 
     Args:
-      support: clusters with weight in a step's histogram.
+      support: clusters with weight in a histogram.
+      groups: G.
       Others: see `Sampler`.
     """
 
     def __init__(self, batch_size: int, seed: int, cluster_N: np.ndarray,
-                 probability_K: np.ndarray, support: int):
+                 probability_K: np.ndarray, support: int, groups: int = 1):
         clusters = np.flatnonzero(probability_K)
         if not 1 <= support <= len(clusters):
             raise UserError(f"train.histogram_support={support}: must be between 1 and the "
                             f"{len(clusters)} clusters that have windows.")
+        if groups < 1 or batch_size % groups:
+            raise UserError(f"train.groups={groups} does not divide train.batch_size="
+                            f"{batch_size}.")
         self.batch_size, self.seed, self.support = batch_size, seed, support
+        self.groups, self.group = groups, batch_size // groups
         self.probability_K = np.asarray(probability_K, np.float64) / np.sum(probability_K)
         self.size_K = np.bincount(cluster_N, minlength=len(probability_K)).astype(np.int64)
         self._members = np.argsort(cluster_N, kind="stable")
         self._first_K = np.concatenate([[0], np.cumsum(self.size_K)[:-1]])
 
-    def _draw(self, step: int) -> tuple[np.ndarray, np.ndarray]:
-        rng = np.random.default_rng([self.seed, step, 2])
+    def _draw(self, step: int, group: int) -> tuple[np.ndarray, np.ndarray]:
+        """(histogram [K], windows [W]) of a group."""
+        rng = np.random.default_rng([self.seed, step, 2, group])
         chosen = rng.choice(len(self.probability_K), self.support, replace=False,
                             p=self.probability_K)
         histogram_K = np.zeros(len(self.probability_K))
         histogram_K[chosen] = rng.dirichlet(np.ones(self.support))
         edges = np.cumsum(histogram_K)
-        points = (np.arange(self.batch_size) + rng.random()) / self.batch_size * edges[-1]
-        cluster_B = np.searchsorted(edges, rng.permutation(points), side="right")
-        member_B = (rng.random(self.batch_size) * self.size_K[cluster_B]).astype(np.int64)
-        return histogram_K, self._members[self._first_K[cluster_B] + member_B]
+        points = (np.arange(self.group) + rng.random()) / self.group * edges[-1]
+        cluster_W = np.searchsorted(edges, rng.permutation(points), side="right")
+        member_W = (rng.random(self.group) * self.size_K[cluster_W]).astype(np.int64)
+        return histogram_K, self._members[self._first_K[cluster_W] + member_W]
 
     def indices(self, step: int, host: int = 0, hosts: int = 1) -> np.ndarray:
         """int64 [B / hosts]: the windows of this step that `host` of `hosts` reads."""
+        window_B = np.concatenate([self._draw(step, group)[1] for group in range(self.groups)])
         share = self.batch_size // hosts
-        return self._draw(step)[1][host * share:(host + 1) * share]
+        return window_B[host * share:(host + 1) * share]
 
     def features(self, step: int) -> np.ndarray:
-        """float32 [1, K]: the histogram of this step."""
-        return self._draw(step)[0][None].astype(np.float32)
+        """float32 [G, K]: the histograms of this step."""
+        histograms = [self._draw(step, group)[0] for group in range(self.groups)]
+        return np.stack(histograms).astype(np.float32)
 
 
 class MixtureSampler:
