@@ -122,7 +122,7 @@ def evaluate(config_path: str, overrides: list[str], options: dict):
     base = Path(options["checkpoint"])
     key = pipeline.checkpoint_key(base)
     domains = pipeline.domains_of(config)
-    run = pipeline.open_run(config, workdir, domains, clusters=False)
+    run = pipeline.open_run(config, workdir, domains)
     scores = pipeline.score_heldout(run, base, ["generic", *domains], key, base.name)
     result = {name: {**dataclasses.asdict(s), "nll_per_token": s.nll_per_token,
                      "perplexity": s.perplexity, "bits_per_byte": s.bits_per_byte}

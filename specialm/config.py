@@ -109,7 +109,7 @@ def _model() -> ConfigDict:
     model.code_size = 0  # slm_pn: m, size of an expert's code; 0 for num_experts
     model.bank_layers = ()  # the layers whose MLPs are in the bank; () for all
     model.mixer_hidden = 64  # slm_hn, soup: hidden units of the network of coefficients
-    model.spread = 1.0  # of the coefficients of all but the first of the bank's weights
+    model.spread = 0.5  # of the coefficients of all but the first of the bank's weights
     model.only_expert = -1  # slm_mix: train this expert alone; -1 for all
     return model
 
@@ -120,15 +120,21 @@ def _train() -> ConfigDict:
     train.batch_size = 64  # windows a step, over all devices
     train.groups = 8  # banks: groups a step; a group's windows have one cluster, or histogram
     train.histogram_support = 4  # soup: clusters in a group's histogram
-    # Banks and mixtures: the part of the budget that one dense model is trained for, from which
-    # all experts start.
+    # slm_mix: the part of the budget that one dense model is trained for, from which all experts
+    # start; and the experts' learning rate / learning rate (their batches are k times smaller).
     train.trunk_fraction = 0.0
+    train.expert_rate = 1.0
     train.microbatch = 0  # windows at a time on a device, gradients added up; 0 chooses
     train.optimizer = "adamw"  # adam | adamw
     train.schedule = "cosine"  # constant | cosine, both after linear warm-up
     train.learning_rate = 4e-3
     train.warmup_steps = 100
     train.final_fraction = 0.1  # cosine: last learning rate / peak
+    train.decay_fraction = 1.0  # cosine: over this last part of the steps, constant before
+    # Banks: learning rate of what the coefficients are computed with / learning rate. A coefficient
+    # around 1 moves a whole matrix, and one of a network is a sum over many weights that Adam
+    # moves all at once.
+    train.mixer_rate = 0.1
     train.weight_decay = 0.1  # adamw, on matrices only
     train.beta1 = 0.9
     train.beta2 = 0.98
@@ -217,9 +223,15 @@ def check(config: ConfigDict) -> None:
     if config.model.d_model % config.model.num_heads:
         raise UserError(f"model.num_heads={config.model.num_heads} does not divide "
                         f"model.d_model={config.model.d_model}.")
-    for name in ("train.trunk_fraction", "clustering.smoothing", "data.generic_fraction",
-                 "data.generic_heldout_fraction", "data.specialist_heldout_fraction",
-                 "data.specialist_valid_fraction"):
+    for name, least in (("expert.index", -1), ("expert.halving_steps", 1)):
+        if _get(config, name) < least:
+            raise UserError(f"{name}={_get(config, name)}: must be at least {least}.")
+    if config.train.trunk_fraction == 1:
+        raise UserError("train.trunk_fraction=1.0: nothing is left for the experts; must be below "
+                        "1.")
+    for name in ("train.decay_fraction", "train.trunk_fraction", "clustering.smoothing",
+                 "data.generic_fraction", "data.generic_heldout_fraction",
+                 "data.specialist_heldout_fraction", "data.specialist_valid_fraction"):
         if not 0 <= _get(config, name) <= 1:
             raise UserError(f"{name}={_get(config, name)}: must be between 0 and 1.")
     for domain in (*config.domains, *([config.domain] if config.domain else [])):

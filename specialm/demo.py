@@ -22,7 +22,7 @@ from specialm.files import write_json, write_text
 from specialm.methods import tokens_per_group
 from specialm.models import families, transformer
 from specialm.stages import Stage
-from specialm.training import metrics
+from specialm.training import metrics, runs
 
 TOP_CLUSTERS, SAMPLES = 4, 2  # shown for each domain in the report
 VERSIONS = ("specialm", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy",
@@ -69,7 +69,7 @@ def _train(run: pipeline.Run, method: str, seed: int) -> tuple[dict[str, Stage],
     pretrained = {domain: pipeline.pretrain(run, method, domain, seed) for domain in run.domains}
     tuned = {domain: experts.specialize(run, stage.path, domain, seed, stage.fingerprint)
              for domain, stage in pretrained.items()}
-    if method in config_lib.MULTI:
+    if any(runs.read_record(stage.path)["kind"] != "dense" for stage in pretrained.values()):
         pretrained = {domain: experts.take(run, stage.path, domain, stage.fingerprint)
                       for domain, stage in pretrained.items()}
     return pretrained, tuned
@@ -82,9 +82,13 @@ def _score(run, method: str, seed: int, pretrained: dict, tuned: dict) -> list[d
         for domain, stage in models.items():
             label = f"{method}-{domain}-{phase}-seed{seed}"
             scores |= pipeline.score_heldout(run, stage.path, [domain], stage.fingerprint, label)
-        tokens = next(iter(pretrained.values())).result["tokens"]
-        rows += perplexity.rows(method, phase, seed, tokens, scores)
+        rows += perplexity.rows(method, phase, seed, _budget(run.config), scores)
     return rows
+
+
+def _budget(config: ConfigDict) -> int:
+    """Tokens of pretraining, the same for every method."""
+    return pipeline.planned_windows(config) * config.data.context
 
 
 def _curves(method: str, seed: int, pretrained: dict, tuned: dict) -> list[dict]:
@@ -108,7 +112,7 @@ def _curves(method: str, seed: int, pretrained: dict, tuned: dict) -> list[dict]
 
 def _record(run: pipeline.Run, manifest: dict | None, rows, curves, seconds: float) -> dict:
     config = run.config
-    budget = pipeline.planned_windows(config) * config.data.context
+    budget = _budget(config)
     return {
         "title": config.title,
         "created": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),

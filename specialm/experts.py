@@ -33,7 +33,7 @@ def specialize(run: Run, base: Path, domain: str, seed: int, key: str) -> Stage:
     """
     if runs.read_record(base).get("kind", "dense") == "dense":
         if run.config.expert.index >= 0:
-            runs.load(base, run.mesh, KINDS)  # raises
+            runs.load(base, run.mesh, KINDS)  # says that there is nothing to choose from
         return pipeline.finetune(run, base, domain, seed, key)
     how = run.config.expert.choice
     if run.config.expert.index < 0 and how in ("halving", "finetune_all"):
@@ -48,6 +48,8 @@ def take(run: Run, base: Path, domain: str, key: str) -> Stage:
     Raises:
       UserError: `expert.index` out of range; the clusters are not those of the checkpoint.
     """
+    if runs.read_record(base).get("kind", "dense") == "dense":
+        runs.load(base, run.mesh, KINDS)  # says that there is nothing to choose from
     settings, histogram_k, known = run.config.expert, *_histogram(run, base, domain)
     k = len(histogram_k)
     if settings.index >= 0:

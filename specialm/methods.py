@@ -52,7 +52,7 @@ def model_config(config: ConfigDict, method: str, vocabulary_size: int,
         return dense if only_one else mixture.Config(dense, sizes.num_experts)
     if method not in BANKS:
         return dense
-    layers = tuple(sizes.bank_layers) or tuple(range(dense.num_layers))
+    layers = tuple(sorted(sizes.bank_layers)) or tuple(range(dense.num_layers))
     rank = sizes.bank_size or sizes.num_experts
     return bank.Config(dense, BANKS[method], sizes.num_experts, rank,
                        sizes.code_size or sizes.num_experts, layers, centroid_size,
@@ -114,6 +114,12 @@ def check_sizes(config: ConfigDict, method: str) -> None:
     if model.only_expert >= 0 and method != MIXTURE:
         raise UserError(f"model.only_expert={model.only_expert}: the experts of {method} share "
                         f"parameters; only those of {MIXTURE} can be trained alone.")
+    for name in ("bank_size", "code_size", "mixer_hidden"):
+        least = 1 if name == "mixer_hidden" else 0
+        if model[name] < least:
+            raise UserError(f"model.{name}={model[name]}: must be at least {least}.")
+    if len(set(model.bank_layers)) < len(model.bank_layers):
+        raise UserError(f"model.bank_layers={tuple(model.bank_layers)}: a layer is named twice.")
     outside = [y for y in model.bank_layers if not 0 <= y < model.num_layers]
     if outside:
         raise UserError(f"model.bank_layers={tuple(model.bank_layers)}: layer {outside[0]} does "
@@ -129,18 +135,22 @@ def tokens_per_group(config: ConfigDict, method: str) -> int:
 
 def alone(train: ConfigDict, experts: int) -> ConfigDict:
     """The training settings of one expert of a mixture: its share of the budget and the batch."""
-    return _changed(train, batch_size=train.batch_size // experts, tokens=train.tokens // experts)
+    return _changed(train, batch_size=train.batch_size // experts,
+                    tokens=-(-train.tokens // experts))
 
 
 def trunk(train: ConfigDict) -> tuple[ConfigDict | None, ConfigDict]:
-    """The training settings of the dense model that all experts start from (None: they start
-    untrained), and those of what follows. The trunk's learning rate is not decayed: that comes
-    once, in the end."""
+    """The training settings of the dense model that the experts of a mixture start from (None:
+    they start untrained), and those of the experts.
+
+    The learning rate is decayed once, in the end, over `train.decay_fraction` of all steps.
+    """
     tokens = round(train.trunk_fraction * train.tokens)
-    if not tokens:
-        return None, train
-    return (_changed(train, tokens=tokens, schedule="constant", trunk_fraction=0.0),
-            _changed(train, tokens=train.tokens - tokens))
+    rest = train.tokens - tokens
+    experts = _changed(
+        train, tokens=rest, learning_rate=train.learning_rate * train.expert_rate,
+        decay_fraction=min(1.0, train.decay_fraction * train.tokens / rest))
+    return (_changed(train, tokens=tokens, schedule="constant") if tokens else None), experts
 
 
 def _changed(train: ConfigDict, **values) -> ConfigDict:

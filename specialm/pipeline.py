@@ -91,8 +91,9 @@ def _divided(config: ConfigDict, used: tuple[str, ...]) -> list[int]:
     if any(method in config_lib.BANKS for method in used):
         counts += [config.model.d_ff, config.model.d_model]
         counts += [config.train.groups] if config.train.groups > 1 else []
-    if config_lib.MIXTURE in used and config.model.only_expert < 0:
-        counts.append(config.model.num_experts)
+    if config_lib.MIXTURE in used:
+        k = config.model.num_experts
+        counts.append(k if config.model.only_expert < 0 else config.train.batch_size // k)
     return counts
 
 
@@ -142,8 +143,9 @@ def pretrain(run: Run, method: str, domain: str, seed: int, must_exist: bool = F
 
 
 def _pretrain_experts(run: Run, method: str, seed: int, must_exist: bool) -> Stage:
-    """A bank or a mixture (or one expert of it), from a trunk if there is to be one."""
-    trunk, train = methods.trunk(run.config.train)
+    """A bank, or a mixture (or one expert of it), from a trunk if it is to have one."""
+    is_mixture = method == config_lib.MIXTURE
+    trunk, train = methods.trunk(run.config.train) if is_mixture else (None, run.config.train)
     clusters, only = run.clusters(method), run.config.model.only_expert
     sampler = methods.multi_sampler(run.config, method, clusters, seed)
     inputs, start = {"sampling": clusters.fingerprint}, None
@@ -172,7 +174,7 @@ def _train(run: Run, method: str, domain: str, seed: int, train: ConfigDict, sam
         params, ledger = None, []
         if start is not None:
             trunk = runs.load(start.path, run.mesh)
-            params = families.from_dense(config, trunk.params, jax.random.key(seed))
+            params = families.from_dense(config, trunk.params)
             ledger = trunk.record["ledger"]
         entry = loop.pretrain(path, config, train, store, sampler, seed, run.mesh,
                               _title(method, domain, seed), params)
@@ -286,8 +288,8 @@ def _same_vocabulary(run: Run, base: Path, record: dict) -> None:
 def _settings(part: ConfigDict, method: str = "") -> dict:
     """The settings that a result depends on."""
     unused = set(NOT_IN_RESULT)
-    unused |= set() if method in config_lib.MULTI else {"trunk_fraction"}
-    unused |= set() if method in config_lib.BANKS else {"groups"}
+    unused |= set() if method == config_lib.MIXTURE else {"expert_rate", "trunk_fraction"}
+    unused |= set() if method in config_lib.BANKS else {"groups", "mixer_rate"}
     unused |= set() if method == "soup" else {"histogram_support"}
     settings = copy.deepcopy(part.to_dict())
     return {name: value for name, value in settings.items() if name not in unused}

@@ -7,6 +7,7 @@ from ml_collections import ConfigDict
 
 from specialm import methods
 from specialm.clustering.encoders import MINILM_DIM
+from specialm.config import MIXTURE
 from specialm.models import families, transformer
 from specialm.training import loop, optimizer, step
 
@@ -24,10 +25,13 @@ def inspect_config(config: ConfigDict) -> dict:
     centroid_size = MINILM_DIM if clustering.encoder == "minilm" else clustering.dim
     model = methods.model_config(config, config.method, config.data.vocabulary_size, centroid_size)
     dense = families.dense(model)
-    steps = loop.num_steps(config.train, config.data.context)
-    state = step.abstract_state(model, optimizer.make(config.train, steps))
+    train = config.train
+    if config.method == MIXTURE and config.model.only_expert >= 0:
+        train = methods.alone(train, config.model.num_experts)
+    steps = loop.num_steps(train, config.data.context)
+    state = step.abstract_state(model, optimizer.make(train, steps))
     params = transformer.num_params(dense)
-    tokens = steps * config.train.batch_size * config.data.context
+    tokens = steps * train.batch_size * config.data.context
     per_group = methods.tokens_per_group(config, config.method)
     return {
         "method": config.method,

@@ -31,7 +31,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from specialm.models import tensors, transformer
+from specialm.models import transformer
 from specialm.models.tensors import Tensor
 
 FAMILIES = ("dense", "projected", "hypernetwork", "soup")
@@ -123,15 +123,21 @@ def _projected(config: Config) -> dict[str, Tensor]:
     k, m, h, s = config.num_experts, config.code, config.rank, len(config.layers)
 
     def code(key, shape):
-        """[1 | spread * codes]: expert i has code i mod (m - 1), with a random sign per round."""
+        """[1 | spread * code]: one entry for each of the first m - 1 experts, then pairs."""
         codes_kxm = np.zeros(shape, np.float32)
         codes_kxm[:, 0] = 1
-        if m > 1:
-            codes_kxm[np.arange(k), 1 + np.arange(k) % (m - 1)] = config.spread
+        for expert in range(k if m > 1 else 0):
+            turn, place = divmod(expert, m - 1)
+            codes_kxm[expert, 1 + place] += config.spread / 2
+            codes_kxm[expert, 1 + (place + turn) % (m - 1)] += config.spread / 2
         return jnp.asarray(codes_kxm)
 
     def mix(key, shape):
-        return jnp.broadcast_to(jnp.eye(m, h), shape)
+        mix_mxh = np.zeros((m, h), np.float32)
+        mix_mxh[0, 0] = 1
+        for entry in range(1, m if h > 1 else 1):
+            mix_mxh[entry, 1 + (entry - 1) % (h - 1)] = 1
+        return jnp.broadcast_to(mix_mxh, shape)
 
     return {"code": Tensor((k, m), (None, None), code),
             "mix": Tensor((s, m, h), ("layers", None, None), mix)}
@@ -159,19 +165,6 @@ def _network(config: Config) -> dict[str, Tensor]:
 
 _MIXERS: dict[str, Callable[[Config], dict]] = {
     "dense": _dense, "projected": _projected, "hypernetwork": _network, "soup": _network}
-
-
-def from_dense(config: Config, params: transformer.Params, key: jax.Array) -> Bank:
-    """Initial parameters as `declare` says, with the given dense model as the one that all experts
-    start from."""
-    drawn, layers = tensors.init(declare(config), key), params.layers
-    inside, outside = np.array(config.layers), np.array(config.others, int)
-    names = Mlp.__dataclass_fields__
-    mlp = Mlp(**{name: getattr(drawn.mlp, name).at[:, 0].set(getattr(layers, name)[inside])
-                 for name in names})
-    shared = params.replace(layers=layers.replace(
-        **{name: getattr(layers, name)[outside] if len(outside) else None for name in names}))
-    return Bank(shared, mlp, drawn.mixer)
 
 
 def coefficients(mixer: dict[str, jax.Array], features_GxC: jax.Array,

@@ -24,14 +24,12 @@ def dense(config: Config) -> transformer.Config:
     return config if isinstance(config, transformer.Config) else config.model
 
 
-def from_dense(config: Config, params: transformer.Params, key: jax.Array) -> Any:
+def from_dense(config: mixture.Config | transformer.Config, params: transformer.Params) -> Any:
     """Initial parameters whose every expert is the given dense model."""
     if isinstance(config, transformer.Config):
         return params
-    if isinstance(config, mixture.Config):
-        return jax.tree.map(
-            lambda leaf: jnp.broadcast_to(leaf, (config.num_experts, *leaf.shape)), params)
-    return bank.from_dense(config, params, key)
+    return jax.tree.map(
+        lambda leaf: jnp.broadcast_to(leaf, (config.num_experts, *leaf.shape)), params)
 
 
 def num_params(config: Config) -> int:
@@ -42,7 +40,7 @@ def num_params(config: Config) -> int:
 def flops_per_token(config: Config, train: bool, tokens_per_group: int = 0) -> float:
     """As `transformer.flops_per_token`, with the projection of a bank's weights.
 
-    Projecting a group costs 2 h multiply-adds for each weight of the banked MLPs; training three
+    Projecting a group costs h multiply-adds for each weight of the banked MLPs; training three
     times that.
 
     Args:

@@ -16,10 +16,13 @@ from ml_collections import ConfigDict
 
 from specialm.data.sampler import Sampler
 from specialm.data.store import WindowStore
-from specialm.models import transformer
+from specialm.errors import UserError
+from specialm.models import lora, transformer
 from specialm.progress import bar
+from specialm.specialize import step as tuning_step
+from specialm.specialize.step import Objective, ParameterMap
 from specialm.training import optimizer, scoring, sharding, step
-from specialm.training.checkpoints import Checkpoints, with_sharding
+from specialm.training.checkpoints import Checkpoints
 from specialm.training.metrics import MetricsWriter
 
 VALID_BATCH = 64  # windows scored at once
@@ -62,26 +65,68 @@ def finetune(path: Path, config: transformer.Config, params: transformer.Params,
              mesh: jax.sharding.Mesh, title: str = "fine-tuning") -> dict:
     """Fine-tunes `params` in the run folder `path`; resumes if it was killed there.
 
-    The best checkpoint lies in `path/checkpoints` in the end; `runs.load` reads it.
+    All parameters are trained, or LoRA adapters if `tune.lora_rank` is set. Either way the best
+    checkpoint lies in `path/checkpoints` in the end, a plain dense model that `runs.load` reads.
 
     Returns:
-      The ledger entry: steps, steps and tokens to the best, FLOPs, seconds, validation nats.
+      The ledger entry: steps, the best step, tokens, FLOPs, seconds, validation nats, how many
+      parameters were trained.
+
+    Raises:
+      UserError: a LoRA setting is out of range.
     """
+    return fit(path, config, parameter_map(config, params, tune, seed),
+               tuning_step.likelihood(config), specialist, train, tune, seed, mesh, title)
+
+
+def parameter_map(config: transformer.Config, params: transformer.Params, tune: ConfigDict,
+                  seed: int) -> ParameterMap:
+    """What the settings say is to be trained: all parameters, or LoRA adapters.
+
+    Raises:
+      UserError: a LoRA setting is out of range.
+    """
+    if not tune.get("lora_rank", 0):
+        return tuning_step.everything(config, params)
+    adapters = lora.Config(tune.lora_rank, tune.lora_alpha, tuple(tune.lora_matrices))
+    _check(adapters)
+    return tuning_step.low_rank(config, params, adapters, jax.random.key(seed))
+
+
+def _check(adapters: lora.Config) -> None:
+    if adapters.rank < 0:
+        raise UserError(f"finetune.lora_rank={adapters.rank}: must be at least 1, or 0 to train "
+                        "all parameters.")
+    if adapters.alpha <= 0:
+        raise UserError(f"finetune.lora_alpha={adapters.alpha}: must be above 0.")
+    unknown = [name for name in adapters.matrices if name not in lora.MATRICES]
+    if unknown or not adapters.matrices:
+        raise UserError(f"finetune.lora_matrices={adapters.matrices}: must be some of "
+                        f"{', '.join(lora.MATRICES)}.")
+
+
+def fit(path: Path, config: transformer.Config, trained: ParameterMap, objective: Objective,
+        specialist: Specialist, train: ConfigDict, tune: ConfigDict, seed: int,
+        mesh: jax.sharding.Mesh, title: str) -> dict:
+    """Fine-tuning for any parameter map and any loss; see `finetune`."""
     with (Checkpoints(path / "checkpoints", keep=1) as best,
           Checkpoints(path / "latest", keep=1) as latest):
-        entry = _finetune(path, config, params, specialist, train, tune, seed, mesh, title, best,
-                          latest)
+        entry = _fit(path, config, trained, objective, specialist, train, tune, seed, mesh, title,
+                     best, latest)
     shutil.rmtree(path / "latest", ignore_errors=True)
     return entry
 
 
-def _finetune(path, config, params, specialist, train, tune, seed, mesh, title, best, latest):
+def _fit(path, config, trained, objective, specialist, train, tune, seed, mesh, title, best,
+         latest):
     tx = optimizer.make(settings(train, tune), tune.max_steps)
-    state, done = _start(latest, config, tx, mesh, params)
+    state, done = _start(latest, trained, tx, mesh)
     resumed = done.step if done.step else None  # that step was judged before it was saved
     metrics = MetricsWriter(path, train.tensorboard, -1 if resumed is None else resumed)
-    train_step = step.make_train_step(config, tx, mesh, train.microbatch)
+    train_step = tuning_step.make_train_step(
+        trained, objective, tx, mesh, train.microbatch or step.default_microbatch(config.context))
     score_step = step.make_score_step(config, mesh)
+    to_params = jax.jit(trained.to_params)
     batch_size = max(mesh.size, tune.batch_size // mesh.size * mesh.size)
     sampler = Sampler(len(specialist.train_indices), batch_size, seed)
     started, losses = time.perf_counter() - done.seconds, []
@@ -90,8 +135,9 @@ def _finetune(path, config, params, specialist, train, tune, seed, mesh, title, 
             last = done.step == tune.max_steps
             if (done.step % tune.eval_every == 0 or last) and done.step != resumed:
                 done.seconds = time.perf_counter() - started
-                valid = _evaluate(score_step, state, specialist, mesh)
-                _judge(done, valid, state, best)
+                params = to_params(state.params, trained.fixed)
+                valid = _evaluate(score_step, params, specialist, mesh)
+                _judge(done, valid, params, best)
                 _record(metrics, done, valid, losses, batch_size * config.context, progress)
                 losses = []
                 if done.worse >= tune.patience or last:
@@ -99,36 +145,36 @@ def _finetune(path, config, params, specialist, train, tune, seed, mesh, title, 
                 if done.step % tune.checkpoint_every == 0 and done.step:
                     latest.save(done.step, state.params, (state.step, state.optimizer),
                                 asdict(done))
-            windows = specialist.train_indices[sampler.indices(done.step)]
-            batch = sharding.put_batch(mesh, specialist.train_store.batch(windows))
+            rows = sampler.indices(done.step)
+            batch = specialist.train_store.batch(specialist.train_indices[rows])
+            batch = sharding.put_batch(mesh, batch | objective.columns(rows))
             state, values = train_step(state, batch)
             losses.append(values["loss"])
             done.step += 1
             progress.update(1)
     metrics.close()
-    return _entry(config, done, batch_size)
+    return _entry(config, trained, done, batch_size)
 
 
-def _start(latest: Checkpoints, config, tx, mesh, params):
-    layout = step.state_sharding(config, tx, mesh)
-    abstract = with_sharding(step.abstract_state(config, tx), layout)
+def _start(latest: Checkpoints, trained: ParameterMap, tx, mesh):
+    abstract = tuning_step.abstract_state(trained, tx, mesh)
     found = latest.restore(abstract.params, (abstract.step, abstract.optimizer))
     if found is None:
-        return step.init_state(config, tx, mesh, params=params), Progress()
+        return tuning_step.init_state(trained, tx, mesh), Progress()
     _, restored, (number, moments), record = found
     return step.TrainState(number, restored, moments), Progress(**record)
 
 
-def _evaluate(score_step, state: step.TrainState, specialist: Specialist, mesh) -> float:
-    scored = scoring.score(score_step, state.params, specialist.valid_store,
-                           specialist.valid_indices, VALID_BATCH, mesh)
+def _evaluate(score_step, params: transformer.Params, specialist: Specialist, mesh) -> float:
+    scored = scoring.score(score_step, params, specialist.valid_store, specialist.valid_indices,
+                           VALID_BATCH, mesh)
     return scored.nll_per_token
 
 
-def _judge(done: Progress, valid: float, state: step.TrainState, best: Checkpoints) -> None:
+def _judge(done: Progress, valid: float, params: transformer.Params, best: Checkpoints) -> None:
     if valid < done.best_nll:
         done.best_nll, done.best_step, done.worse = valid, done.step, 0
-        best.save(done.step, state.params, None, {"valid_nll": valid})
+        best.save(done.step, params, None, {"valid_nll": valid})
     else:
         done.worse += 1
 
@@ -141,8 +187,10 @@ def _record(metrics, done: Progress, valid, losses, tokens_per_step: int, progre
     progress.set_postfix(valid=f"{valid:.3f}", best=f"{done.best_nll:.3f}")
 
 
-def _entry(config: transformer.Config, done: Progress, batch_size: int) -> dict:
+def _entry(config: transformer.Config, trained: ParameterMap, done: Progress,
+           batch_size: int) -> dict:
     tokens = done.step * batch_size * config.context
     return {"phase": "finetuned", "steps": done.step, "best_step": done.best_step,
-            "tokens": tokens, "flops": tokens * transformer.flops_per_token(config, train=True),
-            "seconds": done.seconds, "valid_nll": done.best_nll}
+            "tokens": tokens, "flops": tokens * trained.flops_per_token,
+            "seconds": done.seconds, "valid_nll": done.best_nll,
+            "trained_params": sum(leaf.size for leaf in jax.tree.leaves(trained.start))}

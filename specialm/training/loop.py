@@ -40,6 +40,10 @@ def pretrain(path: Path, config: families.Config, train: ConfigDict, store: Wind
       UserError: the batch does not divide over the devices and processes.
     """
     _check_batch(train.batch_size, mesh)
+    groups = len(sampler.features(0)) if hasattr(sampler, "features") else 1
+    if groups > 1 and groups % mesh.size:
+        raise UserError(f"train.groups={groups} is not a multiple of the {mesh.size} devices (1 "
+                        "would do).")
     with Checkpoints(path / "checkpoints") as checkpoints:
         return _pretrain(path, config, train, store, sampler, seed, mesh, title, start, checkpoints)
 

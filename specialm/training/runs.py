@@ -17,6 +17,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import NamedSharding
 
 from specialm.data.vocabularies import Vocabulary
 from specialm.errors import UserError
@@ -87,10 +88,15 @@ def _config(record: dict) -> families.Config:
 
 
 def abstract_params(config: families.Config, mesh: jax.sharding.Mesh):
-    """Shapes of the parameters with the sharding that each is restored to."""
+    """Shapes of the parameters with the sharding that each is restored to: what does not divide
+    over these devices (it was trained on others) is whole on each."""
+    def layout(tensor: tensors.Tensor):
+        split = sharding.spec(tensor.axes)
+        odd = any(size % mesh.size for size, axis in zip(tensor.shape, split, strict=True) if axis)
+        return sharding.replicated(mesh) if odd else NamedSharding(mesh, split)
+
     declared = families.declare(config)
-    layout = sharding.shardings(mesh, tensors.logical_axes(declared))
-    return with_sharding(tensors.abstract(declared), layout)
+    return with_sharding(tensors.abstract(declared), tensors.map_tensors(layout, declared))
 
 
 def read_record(path: Path) -> dict:

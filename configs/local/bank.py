@@ -1,0 +1,29 @@
+"""Banks and the mixture against the small model: every family over three domains.
+
+Reproduces: in kind, the comparison of SLM, SLM-mix and SLM-pn of arXiv 2402.01093 at one budget of
+  generic tokens, with the hyper-network of its version 1 and the Soup-of-Experts of 2502.01804,
+  at the demo's size: 0.17M parameters at inference, 8M tokens.
+Hardware: two CPU cores, under 2 GB of memory.
+Time: about 20 minutes for each seed.
+Expected: results/README.md, "Banks": SLM-pn and SLM-mix below SLM in macro-averaged perplexity.
+Command:
+  specialm demo --config=configs/local/bank.py --workdir=runs/bank
+"""
+
+import runpy
+from pathlib import Path
+
+
+def get_config():
+    config = runpy.run_path(str(Path(__file__).with_name("slm.py")))["get_config"]()
+    config.title = "Banks and mixtures of small models on three domains"
+    config.methods = ("slm", "slm_mix", "slm_pn", "slm_hn", "soup")
+    config.model.num_experts = 8
+    config.expert.choice = "soup"
+    config.train.tokens = 6_000_000
+    config.train.batch_size = 32
+    config.train.decay_fraction = 0.5
+    config.train.trunk_fraction = 0.5
+    config.train.expert_rate = 0.35  # about 1 / sqrt(8): an expert's batch is 8 times smaller
+    config.finetune.learning_rate = 4e-3 / 3
+    return config

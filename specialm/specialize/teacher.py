@@ -1,0 +1,112 @@
+"""A teacher's largest probabilities of every token, on disk: plain .npy files, a row a window.
+
+    FOLDER/ids.npy            int32 [N, L, K], the pieces of largest probability, largest first
+    FOLDER/probabilities.npy  float32 [N, L, K], at the stored temperature; what is missing to 1
+                              belongs to all other pieces together
+    FOLDER/teacher.json       what they were made with; written last
+
+Letters: N windows, B batch, L tokens of a window, T tokens of a chunk, E d_model, V vocabulary,
+K pieces kept.
+"""
+
+import json
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from specialm.data.store import WindowStore
+from specialm.files import write_json
+from specialm.models import loss as loss_lib
+from specialm.models import transformer
+from specialm.training import sharding, step
+
+BATCH = 64  # windows at once
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What a teacher said of a set of windows, read through memory maps."""
+
+    ids_NxLxK: np.ndarray
+    p_NxLxK: np.ndarray
+    seconds: float  # that it took to make
+
+    @property
+    def tokens(self) -> int:
+        """Tokens that the teacher read, counted as windows * context."""
+        return self.ids_NxLxK.shape[0] * self.ids_NxLxK.shape[1]
+
+    def columns(self, rows_B: np.ndarray) -> dict[str, np.ndarray]:
+        """`teacher_ids` and `teacher_p` [B, L, K] of these windows."""
+        return {"teacher_ids": self.ids_NxLxK[rows_B], "teacher_p": self.p_NxLxK[rows_B]}
+
+
+def store(path: Path, config: transformer.Config, params: transformer.Params, windows: WindowStore,
+          indices_N: np.ndarray, k: int, temperature: float, mesh: jax.sharding.Mesh) -> Stored:
+    """Runs the teacher once over these windows of a store; reads what a finished run left."""
+    if not (path / "teacher.json").exists():
+        path.mkdir(parents=True, exist_ok=True)
+        _write(path, config, params, windows, indices_N, k, temperature, mesh)
+    record = json.loads((path / "teacher.json").read_text())
+    ids_NxLxK, p_NxLxK = (np.load(path / f"{name}.npy", mmap_mode="r")
+                          for name in ("ids", "probabilities"))
+    return Stored(ids_NxLxK, p_NxLxK, record["seconds"])
+
+
+def _write(path, config, params, windows, indices_N, k, temperature, mesh) -> None:
+    started = time.perf_counter()
+    shape = (len(indices_N), windows.context, k)
+    ids_NxLxK, p_NxLxK = (
+        np.lib.format.open_memmap(path / f"{name}.npy.tmp", "w+", dtype, shape)
+        for name, dtype in (("ids", np.int32), ("probabilities", np.float32)))
+    top_k = make_top_k_step(config, mesh, k, temperature)
+    batch_size = max(mesh.size, BATCH // mesh.size * mesh.size)
+    for start in range(0, len(indices_N), batch_size):
+        # The last batch is filled up with its last window.
+        rows_B = np.minimum(np.arange(start, start + batch_size), len(indices_N) - 1)
+        batch = sharding.put_batch(mesh, windows.batch(indices_N[rows_B]))
+        end = min(start + batch_size, len(indices_N))
+        for array, made in zip((ids_NxLxK, p_NxLxK), top_k(params, batch), strict=True):
+            array[start:end] = np.asarray(made)[:end - start]
+    for name, array in (("ids", ids_NxLxK), ("probabilities", p_NxLxK)):
+        array.flush()
+        os.replace(path / f"{name}.npy.tmp", path / f"{name}.npy")
+    write_json(path / "teacher.json", {"k": k, "temperature": temperature,
+                                       "seconds": time.perf_counter() - started})
+
+
+def make_top_k_step(config: transformer.Config, mesh: jax.sharding.Mesh, k: int,
+                    temperature: float) -> Callable:
+    """(params, batch) -> int32 and float32 [B, L, K]: pieces and probabilities, largest first.
+
+    The probabilities are those of softmax(logits / temperature) over the whole vocabulary.
+    """
+    size = step.default_microbatch(config.context)
+
+    def local_top_k(params: transformer.Params, batch: dict):
+        def part_top_k(part):
+            x_BxLxE = transformer.hidden(params, part["inputs"], config)
+            head_VxE = params.embedding.astype(x_BxLxE.dtype)
+
+            def chunk_top_k(x_TxE):
+                logits_TxV = jnp.einsum("TE,VE->TV", x_TxE, head_VxE,
+                                        preferred_element_type=jnp.float32)
+                return jax.lax.top_k(jax.nn.softmax(logits_TxV / temperature), k)
+
+            batch, length, width = x_BxLxE.shape
+            made = jax.lax.map(chunk_top_k, loss_lib._chunks(x_BxLxE.reshape(-1, width)))
+            p, ids = (a.reshape(-1, k)[:batch * length].reshape(batch, length, k) for a in made)
+            return ids, p
+
+        made = jax.lax.map(part_top_k, step.split_windows(batch, size))
+        return jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), made)
+
+    split = sharding.spec(("batch",))
+    return jax.jit(jax.shard_map(local_top_k, mesh=mesh, check_vma=False, out_specs=split,
+                                 in_specs=(jax.sharding.PartitionSpec(), split)))
