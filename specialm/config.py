@@ -155,6 +155,9 @@ def _finetune() -> ConfigDict:
     finetune.patience = 5  # evaluations without improvement before stopping
     finetune.weight_decay = 0.1
     finetune.checkpoint_every = 500  # a multiple of eval_every, to resume from
+    finetune.lora_rank = 0  # 0 trains all parameters, else low-rank changes of `lora_matrices`
+    finetune.lora_alpha = 16.0  # the change of a matrix is alpha / rank * A B
+    finetune.lora_matrices = ("qkv", "out", "up", "down")
     return finetune
 
 

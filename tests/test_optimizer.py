@@ -21,6 +21,36 @@ def test_cosine_with_warm_up():
     assert float(rate(104)) == pytest.approx(0.2, rel=1e-6)
 
 
+def test_late_cosine_is_constant_before():
+    train = settings(schedule="cosine", learning_rate=2.0, warmup_steps=4, final_fraction=0.1,
+                     decay_fraction=0.25)
+    rate = optimizer.schedule(train, 400)
+    assert [float(rate(i)) for i in (4, 150, 300)] == pytest.approx([2.0, 2.0, 2.0])
+    assert float(rate(350)) == pytest.approx(2 * (0.1 + 0.9 * 0.5), rel=1e-6)
+    assert float(rate(400)) == pytest.approx(0.2, rel=1e-6)
+
+
+def test_a_mixer_is_slower_and_not_decayed(tiny_model):
+    """Adam's first step is the learning rate times the sign of the gradient, times `mixer_rate`
+    for what the coefficients are computed with."""
+    import jax
+
+    from specialm.models import bank, tensors
+
+    train = settings(optimizer="adamw", schedule="constant", learning_rate=0.5, warmup_steps=1,
+                     clip_norm=1e9, weight_decay=0.0, mixer_rate=0.2)
+    tx = optimizer.make(train, 10)
+    declared = bank.declare(bank.Config(tiny_model, "projected", 4, 4, 4, (1,)))
+    params = tensors.init(declared, jax.random.key(0))
+    updates, _ = tx.update(jax.tree.map(jnp.ones_like, params), tx.init(params), params)
+    for path, update in jax.tree_util.tree_leaves_with_path(updates):
+        expected = -0.1 if ".mixer" in jax.tree_util.keystr(path) else -0.5
+        np.testing.assert_allclose(update, expected, rtol=1e-5)
+    decayed = optimizer._decayed(params)
+    assert decayed.mlp.up and decayed.shared.embedding
+    assert not any(jax.tree.leaves(decayed.mixer)) and not decayed.mlp.up_bias
+
+
 def test_constant_after_warm_up():
     rate = optimizer.schedule(settings(schedule="constant", learning_rate=1e-4,
                                        warmup_steps=1000), 50_000)

@@ -20,10 +20,10 @@ def get_config():
     config.methods = ("slm", "slm_mix", "slm_pn", "slm_hn", "soup")
     config.model.num_experts = 8
     config.expert.choice = "soup"
-    config.train.tokens = 6_000_000
+    config.data.specialist_tokens = 10_000
+    config.train.tokens = 8_000_000
     config.train.batch_size = 32
     config.train.decay_fraction = 0.5
-    config.train.trunk_fraction = 0.5
-    config.train.expert_rate = 0.35  # about 1 / sqrt(8): an expert's batch is 8 times smaller
+    config.train.trunk_fraction = 0.75
     config.finetune.learning_rate = 4e-3 / 3
     return config

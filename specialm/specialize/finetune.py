@@ -86,7 +86,7 @@ def parameter_map(config: transformer.Config, params: transformer.Params, tune: 
     Raises:
       UserError: a LoRA setting is out of range.
     """
-    if not tune.get("lora_rank", 0):
+    if not tune.lora_rank:
         return tuning_step.everything(config, params)
     adapters = lora.Config(tune.lora_rank, tune.lora_alpha, tuple(tune.lora_matrices))
     _check(adapters)
