@@ -45,9 +45,9 @@ def demo(config: ConfigDict, workdir: Path) -> tuple[dict, str]:
     rows, curves = [], []
     for seed in config.seeds:
         for method in config.methods:
-            pretrained, tuned = _train(run, method, seed)
+            trained, pretrained, tuned = _train(run, method, seed)
             rows += _score(run, method, seed, pretrained, tuned)
-            curves += _curves(method, seed, pretrained, tuned)
+            curves += _curves(method, seed, trained, tuned)
     record = _record(run, manifest, rows, curves, time.time() - started)
     _publish(workdir, rows, record)
     table = summary.table(rows)
@@ -63,16 +63,17 @@ def _fetch(config: ConfigDict) -> dict | None:
     return corpora.fetch(Path(config.data.corpora_root), names) if names else None
 
 
-def _train(run: pipeline.Run, method: str, seed: int) -> tuple[dict[str, Stage], dict[str, Stage]]:
-    """Pretrained and fine-tuned models of a method, by domain; out of a bank or a mixture first
-    the domain's expert is taken."""
-    pretrained = {domain: pipeline.pretrain(run, method, domain, seed) for domain in run.domains}
+def _train(run: pipeline.Run, method: str, seed: int) -> list[dict[str, Stage]]:
+    """What was pretrained, the domain's model before and after fine-tuning, by domain. The first
+    two differ for a bank or a mixture, out of which the domain's expert is taken."""
+    trained = {domain: pipeline.pretrain(run, method, domain, seed) for domain in run.domains}
     tuned = {domain: experts.specialize(run, stage.path, domain, seed, stage.fingerprint)
-             for domain, stage in pretrained.items()}
-    if any(runs.read_record(stage.path)["kind"] != "dense" for stage in pretrained.values()):
+             for domain, stage in trained.items()}
+    pretrained = trained
+    if any(runs.read_record(stage.path)["kind"] != "dense" for stage in trained.values()):
         pretrained = {domain: experts.take(run, stage.path, domain, stage.fingerprint)
-                      for domain, stage in pretrained.items()}
-    return pretrained, tuned
+                      for domain, stage in trained.items()}
+    return [trained, pretrained, tuned]
 
 
 def _score(run, method: str, seed: int, pretrained: dict, tuned: dict) -> list[dict]:
@@ -91,14 +92,14 @@ def _budget(config: ConfigDict) -> int:
     return pipeline.planned_windows(config) * config.data.context
 
 
-def _curves(method: str, seed: int, pretrained: dict, tuned: dict) -> list[dict]:
+def _curves(method: str, seed: int, trained: dict, tuned: dict) -> list[dict]:
     curves, seen = [], set()
-    for phase, models in (("pretrained", pretrained), ("finetuned", tuned)):
+    for phase, models in (("pretrained", trained), ("finetuned", tuned)):
         for domain, stage in models.items():
             if stage.path in seen:
                 continue
             seen.add(stage.path)
-            shared = method in config_lib.UNIFORM and phase == "pretrained"
+            shared = method not in config_lib.SAMPLED and phase == "pretrained"
             points = []
             for line in metrics.read(stage.path / "metrics.jsonl"):
                 for key, split in (("loss", "train"), ("valid_nll", "valid")):

@@ -234,7 +234,7 @@ def test_the_lowest_loss_on_the_specialist_training_set(method, project, trained
         nll_k.append(float(nll_BxL.sum() / batch["mask"].sum()))
     judged, = stage_results(project, f"losses/{trained[method].name}-linalg-*")
     np.testing.assert_allclose(judged["nll"], nll_k, rtol=1e-4)
-    assert taken["expert"] == int(np.argmin(nll_k))
+    assert taken["expert"] == int(np.argmin(judged["nll"]))
     spent = record_of(taken["checkpoint"])["ledger"][1]
     tokens = K * len(data.train_indices) * 16
     assert (spent["phase"], spent["choice"], spent["tokens"]) == ("selected", "loss", tokens)
