@@ -139,6 +139,7 @@ def _train() -> ConfigDict:
     train.beta1 = 0.9
     train.beta2 = 0.98
     train.clip_norm = 1.0
+    train.moment_dtype = "float32"  # of Adam's first moment: float32 | bfloat16 (less traffic)
     train.log_every = 25
     train.checkpoint_every = 500
     train.tensorboard = True
@@ -214,6 +215,7 @@ def check(config: ConfigDict) -> None:
     _one_of("train.optimizer", config.train.optimizer, ("adam", "adamw"))
     _one_of("train.schedule", config.train.schedule, ("constant", "cosine"))
     _one_of("model.dtype", config.model.dtype, ("float32", "bfloat16"))
+    _one_of("train.moment_dtype", config.train.moment_dtype, ("float32", "bfloat16"))
     _one_of("expert.choice", config.expert.choice, CHOICES)
     _one_of("model.remat", config.model.remat, ("none", "full"))
     for name in ("data.context", "data.vocabulary_size", "clustering.k", "model.num_layers",

@@ -292,6 +292,8 @@ def _settings(part: ConfigDict, method: str = "") -> dict:
     unused |= set() if method in config_lib.BANKS else {"groups", "mixer_rate"}
     unused |= set() if method == "soup" else {"histogram_support"}
     settings = copy.deepcopy(part.to_dict())
+    if settings.get("moment_dtype") == "float32":
+        unused.add("moment_dtype")
     if not settings.get("lora_rank", 0):
         unused |= {"lora_rank", "lora_alpha", "lora_matrices"}
     return {name: value for name, value in settings.items() if name not in unused}

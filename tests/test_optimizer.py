@@ -84,3 +84,23 @@ def test_decay_is_on_matrices_only(tiny_model):
              jax.tree_util.tree_leaves_with_path(decayed)}
     assert {name for name, value in names.items() if value} == {
         ".embedding", ".position", ".layers.qkv", ".layers.out", ".layers.up", ".layers.down"}
+
+
+def test_bfloat16_moments_halve_their_memory(tiny_model):
+    """The first moment is stored narrow; an update differs by bfloat16's rounding, 2^-8."""
+    import jax
+
+    from specialm.models import transformer
+
+    params = transformer.init(tiny_model, jax.random.key(0))
+    grads = jax.tree.map(lambda leaf: jnp.cos(jnp.arange(leaf.size)).reshape(leaf.shape), params)
+    updates, sizes = {}, {}
+    for dtype in ("float32", "bfloat16"):
+        tx = optimizer.make(settings(optimizer="adam", moment_dtype=dtype), 10)
+        state = tx.init(params)
+        updates[dtype], state = tx.update(grads, state, params)
+        sizes[dtype] = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+    count = transformer.num_params(tiny_model)
+    assert sizes["float32"] - sizes["bfloat16"] == 2 * count
+    for wide, narrow in zip(*map(jax.tree.leaves, updates.values()), strict=True):
+        np.testing.assert_allclose(narrow, wide, rtol=2**-7, atol=1e-12)

@@ -29,9 +29,9 @@ def make(train: ConfigDict, steps: int) -> optax.GradientTransformation:
     rate = schedule(train, steps)
     slower = optax.masked(optax.scale(train.mixer_rate), _in_mixer)
     if train.optimizer == "adam":
-        update = optax.adam(rate, b1=train.beta1, b2=train.beta2)
+        update = optax.adam(rate, b1=train.beta1, b2=train.beta2, mu_dtype=train.moment_dtype)
     else:
-        update = optax.adamw(rate, b1=train.beta1, b2=train.beta2,
+        update = optax.adamw(rate, b1=train.beta1, b2=train.beta2, mu_dtype=train.moment_dtype,
                              weight_decay=train.weight_decay, mask=_decayed)
     return optax.chain(optax.clip_by_global_norm(train.clip_norm), update, slower)
 
