@@ -9,6 +9,7 @@ import pytest
 RESULTS = Path(__file__).parent.parent / "results"
 DOMAINS, SEEDS = ("books", "ency", "med"), (0, 1, 2)
 METHODS = ("slm", "slm_is", "slm_is_shuffled")
+BANKS = ("slm", "slm_mix", "slm_pn", "slm_hn", "soup")
 
 
 @pytest.fixture(scope="module")
@@ -21,9 +22,13 @@ def read(name):
     return {(r["method"], r["phase"], r["domain"], r["seed"]): r["nll_per_token"] for r in rows}
 
 
-def test_every_row_is_there_and_macro_is_their_mean(nll):
-    assert len(nll) == len(METHODS) * 2 * (len(DOMAINS) + 1) * len(SEEDS)
-    for method in METHODS:
+@pytest.mark.parametrize(("name", "methods"), [("demo/results.jsonl", METHODS),
+                                               ("bank/results.jsonl", BANKS),
+                                               ("bank/tokens50k.jsonl", BANKS[:3])])
+def test_every_row_is_there_and_macro_is_their_mean(name, methods):
+    nll = read(name)
+    assert len(nll) == len(methods) * 2 * (len(DOMAINS) + 1) * len(SEEDS)
+    for method in methods:
         for phase in ("pretrained", "finetuned"):
             for seed in SEEDS:
                 mean = np.mean([nll[method, phase, domain, seed] for domain in DOMAINS])
@@ -68,3 +73,14 @@ def test_minilm_clusters_beat_tfidf_svd():
         assert minilm[key] < tfidf[key] < tfidf["slm", "finetuned", domain, 0]
     key = ("slm_is", "pretrained", "macro", 0)
     assert minilm[key] < tfidf[key]
+
+
+def macro(nll, method, phase):
+    return np.array([nll[method, phase, "macro", seed] for seed in SEEDS])
+
+
+@pytest.mark.parametrize("phase", ["pretrained", "finetuned"])
+@pytest.mark.parametrize("method", ["slm_mix", "slm_pn", "soup"])
+def test_banks_and_mixtures_are_below_the_small_model_in_every_seed(method, phase):
+    nll = read("bank/results.jsonl")
+    assert (macro(nll, method, phase) < macro(nll, "slm", phase)).all()

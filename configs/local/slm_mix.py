@@ -1,8 +1,8 @@
-"""SLM-mix on a laptop: a hard mixture of 16 small models that start from one.
+"""SLM-mix on a laptop: a hard mixture of 8 small models that start from one.
 
-Reproduces: in kind, the hard mixture of arXiv 2402.01093 at the demo's size: 16 models of 0.17M
+Reproduces: in kind, the hard mixture of arXiv 2402.01093 at the demo's size: 8 models of 0.17M
   parameters. At these budgets independent models from scratch see too few tokens each
-  (results/README.md), so half of the budget goes into the dense model that all start from; set
+  (results/README.md), so 3/4 of the budget go into the dense model that all start from; set
   `--config.train.trunk_fraction=0` for the published mixture, `--config.model.only_expert=3` for
   one expert alone.
 Hardware: two CPU cores, under 2 GB of memory.

@@ -1,7 +1,7 @@
-"""SLM-pn on a laptop: a projected network of 16 small models.
+"""SLM-pn on a laptop: a projected network of 8 small models.
 
 Reproduces: in kind, the projected network of arXiv 2402.01093 at the demo's size: 0.17M parameters
-  at inference, 1.2M in pretraining; 16 clusters, one small model for each, the MLPs of both
+  at inference, 0.6M in pretraining; 8 clusters, one small model for each, the MLPs of both
   layers in the bank. A domain's model is their mean by its cluster histogram.
 Hardware: two CPU cores, under 2 GB of memory.
 Time: about 2 minutes, and 1 minute for preparing the data the first time.

@@ -16,12 +16,7 @@ from pathlib import Path
 
 
 def get_config():
-    config = runpy.run_path(str(Path(__file__).with_name("slm.py")))["get_config"]()
+    config = runpy.run_path(str(Path(__file__).with_name("slm_pn.py")))["get_config"]()
     config.title = "SLM-hn at the published size"
     config.method = "slm_hn"
-    config.model.num_experts = 32
-    config.model.bank_layers = (2, 3, 4, 5, 6)
-    config.train.tokens = 111_000_000_000
-    config.train.batch_size = 144
-    config.train.groups = 16
     return config
