@@ -36,13 +36,12 @@ def make(family: str, store: WindowStore):
     if family == "mixture":
         return mixture.Config(dense, EXPERTS), MixtureSampler(BATCH, 0, cluster_N, EXPERTS)
     layers = (0, 1) if family == "soup" else (1,)
-    sizes = bank.Config(dense, family, EXPERTS, 6, 4, layers, features=5, hidden=7)
+    sizes = bank.Config(dense, family, EXPERTS, 6, 4, layers, hidden=7)
     if family == "soup":
         return sizes, HistogramSampler(BATCH, 0, cluster_N, probability_K, support=3)
-    features_KxC = rng.normal(size=(EXPERTS, 5)) if family == "hypernetwork" else np.eye(EXPERTS)
     groups = 8
     return sizes, GroupSampler(len(store), BATCH, 0, cluster_N, probability_K, groups,
-                               features_KxC)
+                               np.eye(EXPERTS))
 
 
 def main(workdir: str, store_path: str, out: str, *families: str) -> None:
