@@ -3,11 +3,10 @@
 A dense method differs from another in the probability of each cluster. A bank or a mixture holds
 one expert for each of `model.num_experts` clusters, and its draws say whose turn it is.
 
-Letters: N windows, K clusters (k experts), C features.
+Letters: N windows, k experts (clusters), C features.
 """
 
 import copy
-from dataclasses import dataclass
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -17,17 +16,10 @@ from specialm.config import BANKS, MIXTURE, MULTI, UNIFORM
 from specialm.data.groups import ExpertSampler, GroupSampler, HistogramSampler, MixtureSampler
 from specialm.errors import UserError
 from specialm.models import bank, families, mixture, transformer
+from specialm.training.runs import Experts
 
 BANK_FIELDS = ("num_experts", "bank_size", "code_size", "bank_layers", "mixer_hidden", "spread",
                "only_expert")
-
-
-@dataclass(frozen=True)
-class Experts:
-    """What a bank or a mixture knows of its clusters."""
-
-    probability_K: np.ndarray  # float64, of each cluster in the generic corpus
-    features_KxC: np.ndarray  # float32, what a bank is told of each cluster
 
 
 def num_clusters(config: ConfigDict, method: str) -> int:
@@ -62,29 +54,30 @@ def model_config(config: ConfigDict, method: str, vocabulary_size: int,
 def experts(clusters: Clusters, method: str) -> Experts:
     """Cluster shares, and the features of each cluster: for a hypernetwork the centroids, centred
     on the corpus and of unit length, else the identity."""
-    centroids_KxC = np.asarray(clusters.centroids_KxD, np.float64)
-    k = len(centroids_KxC)
-    probability_K = np.bincount(clusters.generic_N, minlength=k) / len(clusters.generic_N)
-    if method != "slm_hn":
-        return Experts(probability_K, np.eye(k, dtype=np.float32))
-    centred_KxC = centroids_KxC - probability_K @ centroids_KxC
-    length_Kx1 = np.linalg.norm(centred_KxC, axis=1, keepdims=True)
-    return Experts(probability_K, (centred_KxC / np.maximum(length_Kx1, 1e-12)).astype(np.float32))
+    centroids_kxC = np.asarray(clusters.centroids_KxD, np.float64)
+    k = len(centroids_kxC)
+    probability_k = np.bincount(clusters.generic_N, minlength=k) / len(clusters.generic_N)
+    features_kxC = np.eye(k)
+    if method == "slm_hn":
+        centred_kxC = centroids_kxC - probability_k @ centroids_kxC
+        length_kx1 = np.linalg.norm(centred_kxC, axis=1, keepdims=True)
+        features_kxC = centred_kxC / np.maximum(length_kx1, 1e-12)
+    return Experts(features_kxC.astype(np.float32), probability_k, clusters.fingerprint)
 
 
 def multi_sampler(config: ConfigDict, method: str, clusters: Clusters, seed: int):
     """The sampler of a bank or a mixture."""
     train, known = config.train, experts(clusters, method)
-    cluster_N, k = clusters.generic_N, len(known.probability_K)
+    cluster_N, k = clusters.generic_N, len(known.probability_k)
     if method == MIXTURE:
         if config.model.only_expert < 0:
             return MixtureSampler(train.batch_size, seed, cluster_N, k)
         return ExpertSampler(train.batch_size // k, seed, cluster_N, config.model.only_expert)
     if method == "soup":
-        return HistogramSampler(train.batch_size, seed, cluster_N, known.probability_K,
+        return HistogramSampler(train.batch_size, seed, cluster_N, known.probability_k,
                                 train.histogram_support, train.groups)
-    return GroupSampler(len(cluster_N), train.batch_size, seed, cluster_N, known.probability_K,
-                        train.groups, known.features_KxC)
+    return GroupSampler(len(cluster_N), train.batch_size, seed, cluster_N, known.probability_k,
+                        train.groups, known.features_kxC)
 
 
 def check(config: ConfigDict, method: str) -> None:

@@ -182,9 +182,7 @@ def _train(run: Run, method: str, domain: str, seed: int, train: ConfigDict, sam
         runs.describe(path, config, run.prepared.vocabulary, method, domain, seed,
                       [*ledger, entry])
         if not isinstance(config, transformer.Config):
-            clusters = run.clusters(method)
-            known = methods.experts(clusters, method)
-            runs.save_experts(path, known.features_KxC, known.probability_K, clusters.fingerprint)
+            runs.save_experts(path, methods.experts(run.clusters(method), method))
         return entry
 
     return run.stages.run(name, inputs, work)

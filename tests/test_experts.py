@@ -1,6 +1,7 @@
 """Banks and mixtures on a small real text, end to end: train, take one out, specialise."""
 
 import contextlib
+import dataclasses
 import inspect
 import io
 import json
@@ -419,7 +420,7 @@ def test_an_untrained_expert_is_not_chosen(choice, project, trained, run, histog
         judged, = stage_results(project, f"losses/{trained['slm_pn'].name}-linalg-*")
         probability_k = np.where(np.arange(K) == np.argmin(judged["nll"]), 0, known.probability_k)
         best = int(np.argmin(judged["nll"]))
-    runs.save_experts(base, known.features_kxC, probability_k, known.clusters)
+    runs.save_experts(base, dataclasses.replace(known, probability_k=probability_k))
     config = config_lib.load(str(project / "config.py"), [f"--config.expert.choice={choice}"])
     changed = pipeline.open_run(config, project / "run", ["linalg"])
     taken = experts.take(changed, base, "linalg", f"without {best} {choice}")

@@ -122,21 +122,21 @@ def test_what_a_bank_is_told_of_its_clusters():
     share_K = [np.mean(clusters.generic_N == c) for c in range(4)]
     for method in ("slm_pn", "soup", "slm_mix"):
         known = methods.experts(clusters, method)
-        np.testing.assert_allclose(known.probability_K, share_K)
-        np.testing.assert_array_equal(known.features_KxC, np.eye(4))
+        np.testing.assert_allclose(known.probability_k, share_K)
+        np.testing.assert_array_equal(known.features_kxC, np.eye(4))
     known = methods.experts(clusters, "slm_hn")
     mean = sum(clusters.centroids_KxD[c].astype(np.float64) for c in clusters.generic_N) / 80
     for c in range(4):
         away = clusters.centroids_KxD[c] - mean
-        np.testing.assert_allclose(known.features_KxC[c], away / np.sqrt((away**2).sum()),
+        np.testing.assert_allclose(known.features_kxC[c], away / np.sqrt((away**2).sum()),
                                    rtol=1e-5)
-    assert known.features_KxC.dtype == np.float32
+    assert known.features_kxC.dtype == np.float32
 
 
 def test_a_centroid_in_the_middle_of_the_corpus_has_features():
     """Nothing to divide by: zeros, not NaN."""
     same = Clusters(np.ones((2, 3), np.float32), np.ones((4, 3)), np.array([0, 1, 0, 1]), {}, "f")
-    np.testing.assert_array_equal(methods.experts(same, "slm_hn").features_KxC, np.zeros((2, 3)))
+    np.testing.assert_array_equal(methods.experts(same, "slm_hn").features_kxC, np.zeros((2, 3)))
 
 
 def settings_for(**more):
@@ -149,7 +149,7 @@ def test_samplers_of_the_methods():
     share_K = np.bincount(clusters.generic_N) / 80
     grouped = methods.multi_sampler(config, "slm_hn", clusters, 3)
     known = methods.experts(clusters, "slm_hn")
-    wanted = GroupSampler(80, 8, 3, clusters.generic_N, share_K, 2, known.features_KxC)
+    wanted = GroupSampler(80, 8, 3, clusters.generic_N, share_K, 2, known.features_kxC)
     np.testing.assert_array_equal(grouped.indices(5), wanted.indices(5))
     np.testing.assert_array_equal(grouped.features(5), wanted.features(5))
     one_hot = methods.multi_sampler(config, "slm_pn", clusters, 3)
@@ -176,7 +176,7 @@ def test_a_cluster_without_windows():
         methods.multi_sampler(settings_for(model__only_expert=1), "slm_mix", clusters, 0)
     methods.multi_sampler(settings_for(model__only_expert=2), "slm_mix", clusters, 0)
     known = methods.experts(clusters, "slm_pn")
-    assert known.probability_K[1] == 0 and known.probability_K.sum() == pytest.approx(1)
+    assert known.probability_k[1] == 0 and known.probability_k.sum() == pytest.approx(1)
     for method in ("slm_pn", "slm_hn", "soup"):
         sampler = methods.multi_sampler(settings_for(), method, clusters, 0)
         drawn = np.concatenate([sampler.indices(step) for step in range(40)])

@@ -4,8 +4,9 @@ Reproduces: in kind, the comparison of SLM, SLM-mix and SLM-pn of arXiv 2402.010
   generic tokens, with the hyper-network of its version 1 and the Soup-of-Experts of 2502.01804,
   at the demo's size: 0.17M parameters at inference, 8M tokens.
 Hardware: two CPU cores, under 2 GB of memory.
-Time: about 20 minutes for each seed.
-Expected: results/README.md, "Banks": SLM-pn and SLM-mix below SLM in macro-averaged perplexity.
+Time: about 10 minutes for each seed.
+Expected: results/README.md: every family below SLM in macro-averaged perplexity after fine-tuning,
+  SLM-pn by 5.9% (2.8 between seeds), the soup by 4.9%, SLM-mix by 1.7%.
 Command:
   specialm demo --config=configs/local/bank.py --workdir=runs/bank
 """

@@ -19,14 +19,17 @@ class Tensor:
 
 
 def zeros(_, shape):
+    """An initialiser."""
     return jnp.zeros(shape, jnp.float32)
 
 
 def ones(_, shape):
+    """An initialiser."""
     return jnp.ones(shape, jnp.float32)
 
 
 def normal(deviation: float) -> Callable:
+    """An initialiser: normal with this standard deviation."""
     return lambda key, shape: deviation * jax.random.normal(key, shape, jnp.float32)
 
 

@@ -44,19 +44,19 @@ class Model:
 class Experts:
     """What a bank or a mixture knows of its k clusters. Letters: C features."""
 
-    features_kxC: np.ndarray
-    probability_k: np.ndarray  # of each cluster in the generic corpus
+    features_kxC: np.ndarray  # float32, what a bank is told of each cluster
+    probability_k: np.ndarray  # float64, of each cluster in the generic corpus
     clusters: str  # fingerprint of the clusters it was trained with
 
 
-def save_experts(path: Path, features_kxC: np.ndarray, probability_k: np.ndarray,
-                 clusters: str) -> None:
-    """Writes `experts.npz`."""
-    np.savez(path / "experts.npz", features=features_kxC, probability=probability_k,
-             clusters=clusters)
+def save_experts(path: Path, experts: Experts) -> None:
+    """Writes `experts.npz` into a run folder."""
+    np.savez(path / "experts.npz", features=experts.features_kxC,
+             probability=experts.probability_k, clusters=experts.clusters)
 
 
 def load_experts(path: Path) -> Experts:
+    """Reads `experts.npz` of a run folder."""
     with np.load(path / "experts.npz", allow_pickle=False) as saved:
         return Experts(saved["features"], saved["probability"], str(saved["clusters"]))
 
