@@ -209,6 +209,7 @@ def _keep(run: Run, stage: Stage, expert: int, entries: list[dict], domain: str,
 
     def work(path: Path) -> dict:
         shutil.copytree(stage.path / "checkpoints", path / "checkpoints", dirs_exist_ok=True)
+        shutil.copyfile(stage.path / "metrics.jsonl", path / "metrics.jsonl")
         model = runs.load(stage.path, run.mesh)
         runs.describe(path, model.config, model.vocabulary, record["method"], domain, seed,
                       [*record["ledger"], *entries])

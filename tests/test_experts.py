@@ -431,6 +431,10 @@ def test_an_untrained_expert_is_not_chosen(choice, project, trained, run, histog
 def test_a_demo_of_a_bank_and_a_mixture(project, specialised):
     for method in ("slm_pn", "slm_mix"):
         specialised(method, "frequent")  # these stages are reused
+    specialised("slm_mix", "finetune_all")
+    searched = succeed(project, "demo", "--config.methods=('slm_mix',)",
+                       "--config.expert.choice=finetune_all")
+    assert {row["phase"] for row in searched["results"]} == {"pretrained", "finetuned"}
     result = succeed(project, "demo", "--config.methods=('slm_pn','slm_mix')")
     rows = {(r["method"], r["domain"], r["phase"]): r for r in result["results"]}
     assert len(rows) == len(result["results"]) == 2 * 2 * 2

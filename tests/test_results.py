@@ -80,7 +80,24 @@ def macro(nll, method, phase):
 
 
 @pytest.mark.parametrize("phase", ["pretrained", "finetuned"])
-@pytest.mark.parametrize("method", ["slm_mix", "slm_pn", "soup"])
+@pytest.mark.parametrize("method", BANKS[1:])
 def test_banks_and_mixtures_are_below_the_small_model_in_every_seed(method, phase):
     nll = read("bank/results.jsonl")
     assert (macro(nll, method, phase) < macro(nll, "slm", phase)).all()
+
+
+@pytest.mark.parametrize("method", ["slm_mix", "slm_pn"])
+def test_the_advantage_shrinks_with_more_specialist_text(method):
+    gain = {}
+    for name in ("results", "tokens50k"):
+        nll = read(f"bank/{name}.jsonl")
+        gain[name] = (macro(nll, "slm", "finetuned") - macro(nll, method, "finetuned")).mean()
+    assert gain["results"] > gain["tokens50k"] > 0
+
+
+@pytest.mark.parametrize("method", ["slm_mix", "slm_pn"])
+def test_the_mean_by_histogram_beats_every_single_expert(method):
+    rows = [json.loads(line) for line in (RESULTS / "bank/choice.jsonl").read_text().splitlines()]
+    macro = {row["choice"]: row["nll_per_token"] for row in rows
+             if (row["method"], row["phase"], row["domain"]) == (method, "finetuned", "macro")}
+    assert len(macro) >= 3 and min(macro, key=macro.get) == "soup"
