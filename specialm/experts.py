@@ -181,7 +181,7 @@ def _search(run: Run, base: Path, domain: str, seed: int, key: str, how: str) ->
         label = "-".join(filter(None, [how, f"expert{expert}", steps]))
         tuned[expert] = pipeline.finetune(run, start.path, domain, seed, start.fingerprint, label,
                                           max_steps)
-        spent.append((expert, tuned[expert].result))
+        spent.append((expert, tuned[expert]))
         return tuned[expert]
 
     entries = []
@@ -195,9 +195,7 @@ def _search(run: Run, base: Path, domain: str, seed: int, key: str, how: str) ->
         tune(best)
     else:
         best = min(trained, key=lambda expert: tune(expert).result["valid_nll"])
-    entries += [{"phase": "selected", "choice": how, **{
-        name: result[name] for name in ("tokens", "flops", "seconds")}}
-        for expert, result in spent if expert != best]
+    entries += [_entry(stage, how) for expert, stage in spent if expert != best]
     return _keep(run, tuned[best], best, entries, domain, how, key, seed)
 
 

@@ -11,6 +11,12 @@ from specialm.data.sampler import Sampler
 from specialm.errors import UserError
 
 
+def _windows_of_group(batch_size: int, groups: int) -> int:
+    if groups < 1 or batch_size % groups:
+        raise UserError(f"train.groups={groups} does not divide train.batch_size={batch_size}.")
+    return batch_size // groups
+
+
 class GroupSampler(Sampler):
     """G groups a step of B/G windows of one cluster each.
 
@@ -22,10 +28,8 @@ class GroupSampler(Sampler):
 
     def __init__(self, windows: int, batch_size: int, seed: int, cluster_N: np.ndarray,
                  probability_K: np.ndarray, groups: int, features_KxC: np.ndarray):
-        if groups < 1 or batch_size % groups:
-            raise UserError(f"train.groups={groups} does not divide train.batch_size="
-                            f"{batch_size}.")
-        super().__init__(windows, batch_size, seed, cluster_N, probability_K, batch_size // groups)
+        super().__init__(windows, batch_size, seed, cluster_N, probability_K,
+                         _windows_of_group(batch_size, groups))
         self.features_KxC = np.asarray(features_KxC, np.float32)
 
     def features(self, step: int) -> np.ndarray:
@@ -54,11 +58,8 @@ class HistogramSampler:
         if not 1 <= support <= len(clusters):
             raise UserError(f"train.histogram_support={support}: must be between 1 and the "
                             f"{len(clusters)} clusters that have windows.")
-        if groups < 1 or batch_size % groups:
-            raise UserError(f"train.groups={groups} does not divide train.batch_size="
-                            f"{batch_size}.")
         self.batch_size, self.seed, self.support = batch_size, seed, support
-        self.groups, self.group = groups, batch_size // groups
+        self.groups, self.group = groups, _windows_of_group(batch_size, groups)
         self.probability_K = np.asarray(probability_K, np.float64) / np.sum(probability_K)
         self.size_K = np.bincount(cluster_N, minlength=len(probability_K)).astype(np.int64)
         self._members = np.argsort(cluster_N, kind="stable")

@@ -52,8 +52,8 @@ def low_rank(config: transformer.Config, params: transformer.Params, adapters: l
 
 def likelihood(config: transformer.Config) -> Objective:
     """-log p of the data."""
-    return Objective(lambda params, _, batch: transformer.sum_nll(
-        params, batch["inputs"], batch["targets"], batch["mask"], config))
+    sum_nll = step.sum_nll(config)
+    return Objective(lambda params, _, batch: sum_nll(params, batch))
 
 
 def state_sharding(trained: ParameterMap, optimizer, mesh) -> step.TrainState:
@@ -95,13 +95,8 @@ def make_train_step(trained: ParameterMap, objective: Objective,
     def local_sums(values, fixed, batch: dict):
         map_fixed, loss_fixed = fixed
         params, to_trained = jax.vjp(lambda v: trained.to_params(v, map_fixed), values)
-        sums = jax.value_and_grad(objective.sum_loss)
-
-        def add(total, part):
-            return jax.tree.map(jnp.add, total, sums(params, loss_fixed, part)), None
-
-        zero = (jnp.zeros(()), jax.tree.map(jnp.zeros_like, params))
-        (loss, grads), _ = jax.lax.scan(add, zero, step.split_windows(batch, microbatch))
+        loss, grads = step.sum_gradients(lambda p, part: objective.sum_loss(p, loss_fixed, part),
+                                         params, batch, microbatch)
         return jax.lax.psum((loss, jnp.sum(batch["mask"]), *to_trained(grads)), "data")
 
     whole = jax.sharding.PartitionSpec()

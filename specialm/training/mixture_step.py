@@ -26,12 +26,12 @@ def make_train_step(config: mixture.Config, optimizer: optax.GradientTransformat
     """
     layout = step.state_sharding(config, optimizer, mesh)
     size = microbatch or step.default_microbatch(config.model.context)
-    axis, devices = "data", mesh.size
+    axis, devices, sum_nll = "data", mesh.size, step.sum_nll(config.model)
 
     def train_experts(state: TrainState, batch: dict):
         def train(_, expert):
             params, moments, windows = expert
-            nll, grads = step.sum_gradients(params, windows, config.model, size)
+            nll, grads = step.sum_gradients(sum_nll, params, windows, size)
             before = TrainState(state.step, params, moments)
             after, metrics = step.update(before, optimizer, nll, jnp.sum(windows["mask"]), grads)
             return None, (after.params, after.optimizer, metrics)

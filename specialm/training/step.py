@@ -79,7 +79,7 @@ def make_train_step(config: transformer.Config, optimizer: optax.GradientTransfo
     size = microbatch or default_microbatch(config.context)
 
     def local_sums(params: transformer.Params, batch: dict):
-        nll, grads = sum_gradients(params, batch, config, size)
+        nll, grads = sum_gradients(sum_nll(config), params, batch, size)
         return jax.lax.psum((nll, jnp.sum(batch["mask"]), grads), "data")
 
     whole = jax.sharding.PartitionSpec()
@@ -92,13 +92,18 @@ def make_train_step(config: transformer.Config, optimizer: optax.GradientTransfo
     return jax.jit(train_step, donate_argnums=0, out_shardings=(layout, None))
 
 
-def sum_gradients(params: transformer.Params, batch: dict, config: transformer.Config, size: int):
-    """(sum of nats, its gradient) over the windows of a batch, `size` windows at a time."""
-    sums = jax.value_and_grad(transformer.sum_nll)
+def sum_nll(config: transformer.Config) -> Callable:
+    """(params, batch) -> the sum of nats over the tokens that the mask counts."""
+    return lambda params, batch: transformer.sum_nll(
+        params, batch["inputs"], batch["targets"], batch["mask"], config)
+
+
+def sum_gradients(sum_loss: Callable, params: Any, batch: dict, size: int):
+    """(sum, its gradient) of `sum_loss(params, windows)` over a batch, `size` windows at a time."""
+    sums = jax.value_and_grad(sum_loss)
 
     def add(total, part):
-        made = sums(params, part["inputs"], part["targets"], part["mask"], config)
-        return jax.tree.map(jnp.add, total, made), None
+        return jax.tree.map(jnp.add, total, sums(params, part)), None
 
     zero = (jnp.zeros(()), jax.tree.map(jnp.zeros_like, params))
     return jax.lax.scan(add, zero, split_windows(batch, size))[0]
