@@ -5,12 +5,14 @@ import os
 import subprocess
 import sys
 
+import jax
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from specialm.clustering import kmeans
+from specialm.clustering.encoders import TfidfSvd
 from specialm.errors import UserError
 
 
@@ -76,7 +78,7 @@ def test_sums_of_both_kinds_of_devices_agree(monkeypatch):
     by_hand = np.stack([x_BxD[cluster_B == c].sum(0) for c in range(6)])
     for backend in ("cpu", "tpu"):
         monkeypatch.setattr(kmeans.jax, "default_backend", lambda name=backend: name)
-        sums_KxD, counts_K = kmeans._add(x_BxD, cluster_B, 6)
+        sums_KxD, counts_K = kmeans.add(x_BxD, cluster_B, 6)
         np.testing.assert_allclose(sums_KxD, by_hand, atol=1e-5)
         np.testing.assert_array_equal(counts_K, np.bincount(cluster_B, minlength=7)[:6])
 
@@ -115,12 +117,34 @@ def test_inertia_against_scikit_learn():
     assert np.mean(ours) == pytest.approx(np.mean(theirs), rel=0.01)
 
 
+def test_inertia_against_scikit_learn_on_real_text(real_documents):
+    """The mean of three seeds is within 1%."""
+    from sklearn.cluster import KMeans
+
+    windows = [text[i : i + 250] for text in real_documents for i in range(0, len(text), 250)]
+    x_NxD = TfidfSvd.fit(windows[:4000], 32).encode(windows[:4000], progress=False)
+    ours = [kmeans.fit(x_NxD, 40, seed, iterations=50).inertia for seed in range(3)]
+    theirs = [KMeans(40, n_init=1, max_iter=50, random_state=seed).fit(x_NxD).inertia_
+              for seed in range(3)]
+    print("inertia, ours and scikit-learn's, seeds 0 to 2:", ours, theirs)
+    assert np.mean(ours) == pytest.approx(np.mean(theirs), rel=0.01)
+
+
 def test_the_start_spreads_over_separated_clusters():
     x_NxD = blobs(5)
     for seed in range(5):
         start_KxD = kmeans.plus_plus(x_NxD, 12, seed)
         assert squared_distances(x_NxD, start_KxD).min(1).sum() < 4 * x_NxD.size
         assert (squared_distances(start_KxD, x_NxD).min(1) == 0).all()
+
+
+def test_rows_behind_the_count_are_never_chosen():
+    x_MxD = blobs(11, count=100)
+    x_MxD[60:] = 1e3  # the farthest by far
+    for count in (60, 5):
+        chosen_K = np.asarray(kmeans.choose_start(x_MxD, jax.random.key(0), 12, count))
+        assert chosen_K.max() < count
+        assert len(np.unique(chosen_K)) == min(count, 12)
 
 
 def test_empty_clusters_go_to_the_farthest_rows(monkeypatch):

@@ -23,7 +23,7 @@ from specialm.errors import UserError
 from specialm.progress import bar
 
 # Scores (rows x centroids) of a block: on a CPU they have to stay in the cache.
-BLOCK_SCORES = {"cpu": 1 << 20}
+BLOCK_SCORES = {"cpu": 1 << 18}
 BLOCK_SCORES_ACCELERATOR = 1 << 26
 START_ROWS, START_ROWS_PER_CLUSTER = 16_384, 32
 ASSIGN_ROWS = 1 << 17  # that `assign` brings to the devices at a time
@@ -68,8 +68,8 @@ def fit(x_NxD: np.ndarray, k: int, seed: int = 0, method: str = "full", iteratio
                         f"{len(x_NxD)}.")
     if method not in ("full", "minibatch"):
         raise UserError(f"clustering.method={method!r}: must be full or minibatch.")
-    mesh = _mesh(devices)
-    sample_MxD = _sample(x_NxD, max(START_ROWS, START_ROWS_PER_CLUSTER * k), seed)
+    mesh = make_mesh(devices)
+    sample_MxD = sample(x_NxD, max(START_ROWS, START_ROWS_PER_CLUSTER * k), seed)
     centroids_KxD = plus_plus(sample_MxD, k, seed, mesh.devices.flat[0])
     if method == "full":
         limit = tolerance * float(sample_MxD.var(axis=0).mean())
@@ -92,7 +92,7 @@ def assign(x_NxD: np.ndarray, centroids_KxD: np.ndarray, devices: list | None = 
 
     Rows are read ASSIGN_ROWS at a time; of equally near centroids the first is taken.
     """
-    mesh = _mesh(devices)
+    mesh = make_mesh(devices)
     cluster_N = np.empty(len(x_NxD), np.int32)
     distance_N = np.empty(len(x_NxD), np.float32)
     for start in range(0, len(x_NxD), ASSIGN_ROWS):
@@ -136,25 +136,29 @@ def plus_plus(x_MxD: np.ndarray, k: int, seed: int, device: jax.Device | None = 
     2 + ln K draws the one that lowers the inertia most is kept, as in scikit-learn.
     """
     x_MxD = jax.device_put(x_MxD, device)
-    chosen_K = _plus_plus(x_MxD, jax.random.key(seed), k, 2 + int(math.log(k)))
+    chosen_K = choose_start(x_MxD, jax.random.key(seed), k, len(x_MxD))
     return np.asarray(x_MxD[chosen_K])
 
 
-@partial(jax.jit, static_argnums=(2, 3))
-def _plus_plus(x_MxD: jax.Array, key: jax.Array, k: int, candidates: int) -> jax.Array:
+@partial(jax.jit, static_argnums=2)
+def choose_start(x_MxD: jax.Array, key: jax.Array, k: int, count: jax.Array) -> jax.Array:
+    """int32 [K]: the rows that `plus_plus` chooses, among the first `count` ones."""
+    candidates = 2 + int(math.log(k))
     x_MxD = x_MxD - x_MxD.mean(0)
     square_M = jnp.square(x_MxD).sum(1)
-    first = jax.random.randint(jax.random.fold_in(key, 0), (), 0, len(x_MxD))
+    first = jax.random.randint(jax.random.fold_in(key, 0), (), 0, count)
+    valid_M = jnp.arange(len(x_MxD)) < count
 
     def to(rows_C):
         product_CxM = jnp.dot(x_MxD[rows_C], x_MxD.T, precision="highest")
-        return jnp.maximum(square_M - 2 * product_CxM + square_M[rows_C, None], 0)
+        squared_CxM = jnp.maximum(square_M - 2 * product_CxM + square_M[rows_C, None], 0)
+        return jnp.where(valid_M, squared_CxM, 0)
 
     def choose(i, state):
         chosen_K, nearest_M = state
         edges_M = jnp.cumsum(nearest_M)
         draws_C = jax.random.uniform(jax.random.fold_in(key, i), (candidates,)) * edges_M[-1]
-        rows_C = jnp.minimum(jnp.searchsorted(edges_M, draws_C, side="right"), len(x_MxD) - 1)
+        rows_C = jnp.minimum(jnp.searchsorted(edges_M, draws_C, side="right"), count - 1)
         nearest_CxM = jnp.minimum(nearest_M, to(rows_C))
         best = nearest_CxM.sum(1).argmin()
         return chosen_K.at[i].set(rows_C[best]), nearest_CxM[best]
@@ -257,25 +261,18 @@ def _step(mesh: Mesh):
 
 
 def _pass(x_SxBxD: jax.Array, valid_SxB: jax.Array, centroids_KxD: jax.Array):
-    """(cluster_SxB, squared_SxB, sums_KxD, counts_K) of this device's blocks.
-
-    The nearest centroid has the largest x c - c c / 2; centred, so that little cancels.
-    """
+    """(cluster_SxB, squared_SxB, sums_KxD, counts_K) of this device's blocks, centred so that
+    little cancels."""
     k = len(centroids_KxD)
     centre_D = centroids_KxD.mean(0)
     centroids_KxD = centroids_KxD - centre_D
     offset_K = jnp.square(centroids_KxD).sum(1) / 2
-    # Comparing with the maximum and taking the least index is much faster on a CPU than argmax.
-    index_K = jnp.arange(k, dtype=jnp.float32)
 
     def block(carry, rows):
         x_BxD, valid_B = rows[0] - centre_D, rows[1]
-        score_BxK = jnp.dot(x_BxD, centroids_KxD.T, precision="highest") - offset_K
-        best_Bx1 = score_BxK.max(1, keepdims=True)
-        cluster_B = jnp.where(score_BxK == best_Bx1, index_K, k - 1.0).min(1).astype(jnp.int32)
-        squared_B = jnp.square(x_BxD - centroids_KxD[cluster_B]).sum(1)
+        cluster_B, squared_B = nearest(x_BxD, centroids_KxD, offset_K)
         cluster_B = jnp.where(valid_B, cluster_B, k)
-        sums_KxD, counts_K = _add(x_BxD, cluster_B, k)
+        sums_KxD, counts_K = add(x_BxD, cluster_B, k)
         return (carry[0] + sums_KxD, carry[1] + counts_K), (cluster_B, squared_B)
 
     start = jnp.zeros_like(centroids_KxD), jnp.zeros(k, jnp.int32)
@@ -284,7 +281,23 @@ def _pass(x_SxBxD: jax.Array, valid_SxB: jax.Array, centroids_KxD: jax.Array):
     return cluster_SxB, squared_SxB, sums_KxD + counts_K[:, None] * centre_D, counts_K
 
 
-def _add(x_BxD: jax.Array, cluster_B: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
+def nearest(x_BxD: jax.Array, centroids_KxD: jax.Array, offset_K: jax.Array,
+            ) -> tuple[jax.Array, jax.Array]:
+    """(int32 [B], float32 [B]): the nearest centroid of each row, and its squared distance.
+
+    Args:
+      offset_K: half the squared length of each centroid; inf for one not to be taken.
+    """
+    k = len(centroids_KxD)
+    score_BxK = jnp.dot(x_BxD, centroids_KxD.T, precision="highest") - offset_K
+    best_Bx1 = score_BxK.max(1, keepdims=True)
+    # Comparing with the maximum and taking the least index is much faster on a CPU than argmax.
+    index_K = jnp.arange(k, dtype=jnp.float32)
+    cluster_B = jnp.where(score_BxK == best_Bx1, index_K, k - 1.0).min(1).astype(jnp.int32)
+    return cluster_B, jnp.square(x_BxD - centroids_KxD[cluster_B]).sum(1)
+
+
+def add(x_BxD: jax.Array, cluster_B: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
     """Sum and number of the rows of each cluster; clusters beyond K are dropped."""
     if jax.default_backend() == "cpu":
         counts_K = jax.ops.segment_sum(jnp.ones_like(cluster_B), cluster_B, k)
@@ -308,12 +321,13 @@ def _blocks(x_NxD, k: int, mesh: Mesh) -> tuple[jax.Array, jax.Array]:
     return jax.device_put((x_SxBxD, valid_SxB), NamedSharding(mesh, PartitionSpec("data")))
 
 
-def _mesh(devices: list | None) -> Mesh:
+def make_mesh(devices: list | None = None) -> Mesh:
+    """The devices (all local ones by default) as a mesh of one axis, `data`."""
     devices = list(devices or jax.local_devices())
     return jax.make_mesh((len(devices),), ("data",), (AxisType.Auto,), devices=devices)
 
 
-def _sample(x_NxD, size: int, seed: int) -> np.ndarray:
+def sample(x_NxD, size: int, seed: int) -> np.ndarray:
     """float32 [M, D]: `size` different rows drawn from the seed, or all."""
     if len(x_NxD) <= size:
         return np.asarray(x_NxD, np.float32)
