@@ -116,6 +116,9 @@ class MiniLM:
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(max_tokens)
 
+    def __reduce__(self):
+        return MiniLM, (self.folder, self.max_tokens, self.dtype)  # other processes load it
+
     @cached_property
     def fingerprint(self) -> str:
         digest = hashlib.sha256(f"minilm 1 {self.max_tokens} {self.dtype}".encode())

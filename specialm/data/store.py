@@ -11,7 +11,7 @@ Letters: N windows, B batch, L context.
 import collections
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -64,35 +64,47 @@ class StoreWriter:
                 self._flush()
         if self._pending:
             self._flush()
-        self._close(counts)
+        finish(self.path, self.settings, self.shards, counts)
 
     def _clear(self) -> None:
         self._pending, self._tokens = [], 0
 
     def _flush(self) -> None:
-        columns, names = _columns(self._pending, first=self.documents)
-        prefix = self.path / f"{len(self.shards):05d}"
-        digest = hashlib.sha256()
-        for name in COLUMNS:
-            save_array(prefix.with_suffix(f".{name}.npy"), columns[name])
-            digest.update(np.ascontiguousarray(columns[name]).tobytes())
-        write_text(prefix.with_suffix(".documents.json"), json.dumps(names))
-        self.shards.append({
-            "windows": len(columns["bytes"]), "documents": len(self._pending),
-            "tokens": len(columns["tokens"]), "bytes": int(columns["bytes"].sum()),
-            "sha256": digest.hexdigest()})
+        self.shards.append(write_shard(self.path, len(self.shards), self._pending,
+                                       first=self.documents))
         write_json(self.path / "progress.json",
                     {"settings": self.settings, "shards": self.shards})
         self._clear()
 
-    def _close(self, counts: collections.Counter) -> None:
-        total = {key: sum(shard[key] for shard in self.shards)
-                 for key in ("windows", "documents", "tokens", "bytes")}
-        content = json.dumps([self.settings, [s["sha256"] for s in self.shards]], sort_keys=True)
-        write_json(self.path / "index.json", {
-            **self.settings, **total, "counts": dict(sorted(counts.items())),
-            "fingerprint": hashlib.sha256(content.encode()).hexdigest(), "shards": self.shards})
-        (self.path / "progress.json").unlink(missing_ok=True)
+
+def write_shard(path: Path, number: int, documents: list[DocumentWindows], first: int) -> dict:
+    """Writes the files of one shard into a store's folder; returns its record for `finish`.
+
+    Args:
+      first: documents in the shards in front of it.
+    """
+    columns, names = _columns(documents, first)
+    prefix = path / f"{number:05d}"
+    digest = hashlib.sha256()
+    for name in COLUMNS:
+        save_array(prefix.with_suffix(f".{name}.npy"), columns[name])
+        digest.update(np.ascontiguousarray(columns[name]).tobytes())
+    write_text(prefix.with_suffix(".documents.json"), json.dumps(names))
+    return {"windows": len(columns["bytes"]), "documents": len(documents),
+            "tokens": len(columns["tokens"]), "bytes": int(columns["bytes"].sum()),
+            "sha256": digest.hexdigest()}
+
+
+def finish(path: Path, settings: dict, shards: list[dict], counts: collections.Counter) -> None:
+    """Closes a store whose shards are all written, these being their records."""
+    settings = {"version": VERSION, **settings}
+    total = {key: sum(shard[key] for shard in shards)
+             for key in ("windows", "documents", "tokens", "bytes")}
+    content = json.dumps([settings, [shard["sha256"] for shard in shards]], sort_keys=True)
+    write_json(path / "index.json", {
+        **settings, **total, "counts": dict(sorted(counts.items())),
+        "fingerprint": hashlib.sha256(content.encode()).hexdigest(), "shards": shards})
+    (path / "progress.json").unlink(missing_ok=True)
 
 
 def _columns(documents: list[DocumentWindows], first: int) -> tuple[dict, list]:
@@ -141,6 +153,9 @@ class WindowStore:
     def __len__(self) -> int:
         return self.index["windows"]
 
+    def __reduce__(self):
+        return WindowStore, (self.path,)  # other processes open it themselves
+
     @property
     def context(self) -> int:
         return self.index["context"]
@@ -176,6 +191,23 @@ class WindowStore:
     def document_N(self) -> np.ndarray:
         """int64: index into `documents` of each window."""
         return np.concatenate([s.document for s in self._shards] or [[]]).astype(np.int64)
+
+    def cut(self, start: int, stop: int) -> Iterator[DocumentWindows]:
+        """The documents start ... stop - 1 as they were written."""
+        first = 0
+        for number, (shard, made) in enumerate(zip(self._shards, self.index["shards"],
+                                                   strict=True)):
+            last = first + made["documents"]
+            if max(start, first) < min(stop, last):
+                names = json.loads((self.path / f"{number:05d}.documents.json").read_text())
+                wanted = np.arange(max(start, first), min(stop, last) + 1, dtype=np.uint32)
+                edges = np.searchsorted(shard.document, wanted)
+                for document, low, high in zip(wanted, edges, edges[1:], strict=False):
+                    offsets = shard.offsets[low:high + 1]
+                    yield DocumentWindows(
+                        *names[document - first], shard.tokens[offsets[0]:offsets[-1]],
+                        offsets[1:] - offsets[0], shard.bytes[low:high].astype(np.int64))
+            first = last
 
     def read(self, indices_B: np.ndarray) -> np.ndarray:
         """int32 [B, L]: the windows of these indices, 0 (pad) behind their ends.

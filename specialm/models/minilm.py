@@ -9,13 +9,13 @@ V vocabulary, I inputs of a linear.
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import struct
+from jax.tree_util import register_dataclass
 
 PRECISION = "highest"  # a float32 product is one on every device; bfloat16 is asked for by dtype
 
@@ -26,19 +26,22 @@ class Config:
     norm_epsilon: float
 
 
-@struct.dataclass
+@register_dataclass
+@dataclass(frozen=True)
 class Norm:
     scale: jax.Array  # [.., D]
     bias: jax.Array
 
 
-@struct.dataclass
+@register_dataclass
+@dataclass(frozen=True)
 class Linear:
     weight: jax.Array  # [.., in, out]
     bias: jax.Array
 
 
-@struct.dataclass
+@register_dataclass
+@dataclass(frozen=True)
 class Layer:
     """One encoder layer; stacked on a leading axis N inside Params."""
 
@@ -50,7 +53,8 @@ class Layer:
     mlp_norm: Norm
 
 
-@struct.dataclass
+@register_dataclass
+@dataclass(frozen=True)
 class Params:
     tokens_VxD: jax.Array
     positions_LxD: jax.Array  # with the vector of token type 0 added
@@ -142,7 +146,7 @@ def _layer_from(tensors: dict[str, np.ndarray], prefix: str, config: Config, dty
     qkv = Linear(np.concatenate([query.weight * scale, key.weight, value.weight], axis=1),
                  np.concatenate([query.bias * scale, key.bias, value.bias]))
     qkv, output, mlp_in, mlp_out = (
-        linear.replace(weight=linear.weight.astype(dtype)) for linear in (
+        replace(linear, weight=linear.weight.astype(dtype)) for linear in (
             qkv, _linear_from(tensors, f"{prefix}attention.output.dense"),
             _linear_from(tensors, f"{prefix}intermediate.dense"),
             _linear_from(tensors, f"{prefix}output.dense")))
