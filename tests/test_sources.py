@@ -5,7 +5,7 @@ import json
 import pytest
 import zstandard
 
-from specialm.data.sources import Document, open_source, stable_hash
+from specialm.data.sources import Document, named, open_source, stable_hash
 from specialm.errors import UserError
 
 LINES = [{"id": "a", "text": "first"}, {"text": "second"}, {"text": "   "}, {"other": 1},
@@ -140,3 +140,58 @@ def test_tfds_by_name_version_and_split(tmp_path, monkeypatch):
     for spec, texts in {"tfds:tiny/plain": ["one", "two"], "tfds:tiny/plain:1.2.3": ["one", "two"],
                         "tfds:tiny/plain:1.2.3:test": ["three"]}.items():
         assert sorted(d.text for d in read(spec)[0]) == sorted(texts), spec
+
+
+def test_binary_files_are_skipped_and_counted(notes):
+    documents, counts = read(f"folder:{notes}")
+    assert len(documents) == 30 and "more/7.txt" in [d.id for d in documents]
+    assert counts == {"documents": 30, "skipped: binary (NUL bytes)": 2, "skipped: not UTF-8": 1}
+
+
+def test_a_nul_in_a_jsonl_text_is_skipped_and_counted(tmp_path, write_jsonl):
+    path = write_jsonl(tmp_path / "x.jsonl", [{"text": "a\0b"}, {"text": "good"}])
+    documents, counts = read(f"jsonl:{path}")
+    assert [d.text for d in documents] == ["good"]
+    assert counts == {"documents": 1, "skipped: binary (NUL bytes)": 1}
+
+
+def test_zstd_of_several_frames_is_read_to_its_end(tmp_path):
+    pack = zstandard.ZstdCompressor().compress
+    text = "".join(f"line {i}\n" for i in range(50_000))
+    (tmp_path / "x.txt.zst").write_bytes(pack(text.encode()) + pack(b"") + pack(b"the end"))
+    documents, _ = read(f"folder:{tmp_path}")
+    assert documents[0].text == text + "the end"
+
+
+@pytest.mark.parametrize(("ending", "content"), [
+    ("gz", b"not packed"), ("gz", gzip.compress(b"text " * 99)[:-9]),
+    ("zst", b"not packed"), ("zst", zstandard.ZstdCompressor().compress(b"text " * 99)[:-9])])
+def test_a_damaged_archive_in_a_folder_is_skipped_and_counted(tmp_path, ending, content):
+    (tmp_path / f"a.txt.{ending}").write_bytes(content)
+    (tmp_path / "b.txt").write_text("text")
+    documents, counts = read(f"folder:{tmp_path}")
+    assert [d.id for d in documents] == ["b.txt"]
+    assert counts == {"documents": 1, "skipped: cannot be read": 1}
+
+
+def test_a_path_names_a_source(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("Our Notes", "generic"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "web.2024.jsonl.gz").write_bytes(b"")
+    (tmp_path / "Büro.txt").write_text("text")
+    for spec, wanted in {
+            "Our Notes": ("our-notes", "folder:Our Notes"),
+            "folder:Our Notes/": ("our-notes", "folder:Our Notes"),
+            "folder:.": (tmp_path.name.replace("_", "-"), "folder:."),
+            "generic": ("generic-text", "folder:generic"),  # that name is taken
+            "web.2024.jsonl.gz": ("web", "jsonl:web.2024.jsonl.gz"),
+            "Büro.txt": ("b-ro", "folder:Büro.txt"),
+            "folder:...": ("text", "folder:..."),
+            "tfds:ag_news/x:train": ("ag-news-x-train", "tfds:ag_news/x:train")}.items():
+        assert named(spec) == wanted
+    with pytest.raises(UserError, match="--source=nowhere: no such file or folder; give one, or "
+                                        "folder:..., jsonl:"):
+        named("nowhere")
+    with pytest.raises(UserError, match="--source=http:x"):
+        named("http:x")

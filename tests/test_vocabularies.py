@@ -78,3 +78,9 @@ def test_errors_name_the_setting(tmp_path):
     (tmp_path / "text.model").write_text("not a model")
     with pytest.raises(UserError, match="not a SentencePiece model"):
         Vocabulary(tmp_path / "text.model")
+
+
+def test_rows_are_decoded_like_one_by_one(vocabulary, store):
+    rows = np.vstack([store.read(np.arange(40)), np.zeros((1, store.context), np.int32)])
+    assert vocabulary.decode_all(rows) == [vocabulary.decode(row) for row in rows]
+    assert vocabulary.decode_all(rows)[-1] == ""

@@ -1,19 +1,22 @@
 """Text -> vocabulary and window stores, each a stage of its own.
 
-Sets: `generic` has the splits train and heldout, each domain train, valid and heldout.
+Sets: `generic` has the splits train and heldout, each domain train, valid and heldout. Nothing is
+taken for finished that is not: a stage whose work fails has no `stage.json`.
 """
 
 import collections
 import hashlib
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from ml_collections import ConfigDict
 
 from specialm.data import vocabularies
-from specialm.data.sources import Source, open_source, stable_hash
+from specialm.data.sources import Document, Source, open_source, stable_hash
 from specialm.data.store import StoreWriter, WindowStore
 from specialm.data.windows import Split, windows
 from specialm.errors import UserError
@@ -23,11 +26,11 @@ from specialm.stages import Stage, Stages
 
 @dataclass(frozen=True)
 class Prepared:
-    """Everything that training reads."""
+    """Everything that training reads. Without the generic text: what fine-tuning reads."""
 
     vocabulary: vocabularies.Vocabulary
-    generic: WindowStore
-    generic_heldout: WindowStore
+    generic: WindowStore | None
+    generic_heldout: WindowStore | None
     domains: dict[str, dict[str, WindowStore]]  # domain -> train | valid | heldout -> store
 
     def specialist_indices(self, domain: str, data: ConfigDict) -> dict[str, np.ndarray]:
@@ -38,46 +41,161 @@ class Prepared:
                 for split, tokens in limits.items()}
 
 
-def prepare(config: ConfigDict, stages: Stages, domains: list[str]) -> Prepared:
+@dataclass(frozen=True)
+class Scanned:
+    """What was read of some files: counts, bytes of text, and the sha256 of each file's text."""
+
+    counts: dict[str, int]
+    bytes: int
+    digests: list[str]
+
+
+def joined(parts: list[Scanned]) -> Scanned:
+    """The same of all files together."""
+    counts = collections.Counter()
+    for part in parts:
+        counts.update(part.counts)
+    return Scanned(dict(counts), sum(part.bytes for part in parts),
+                   [digest for part in parts for digest in part.digests])
+
+
+class Here:
+    """Reads text in this process; `pieces.InPieces` has it done by many."""
+
+    def scan(self, path: Path, name: str, source: Source) -> Scanned:
+        """Counts and hashes a source; `path` is the stage's folder."""
+        with bar(None, f"reading {name}", "document") as progress:
+            return scan_files(source, source.files, progress.update)
+
+    def write(self, path: Path, name: str, settings: dict, source: Source, vocabulary,
+              split: Split, shard_tokens: int, size: int) -> None:
+        """Writes the windows of the split `settings["split"]` into a store at `path`.
+
+        Args:
+          size: bytes of the source's text, for the progress bar.
+        """
+        writer, counts = StoreWriter(path, settings, shard_tokens), collections.Counter()
+        documents = windows(source, vocabulary, settings["context"], split, settings["split"],
+                            counts, skip=writer.documents)
+        with bar(size, f"cutting {name}", "B") as progress:
+            writer.write(documents, counts,
+                         lambda document: progress.update(int(document.bytes_N.sum())))
+            progress.total = progress.n
+
+
+HERE = Here()
+
+
+def scan_files(source: Source, files: tuple[Path, ...], progress=lambda count: None) -> Scanned:
+    """Counts and hashes these files of a source; a source that is not made of files is one."""
+    counts, digests, size = collections.Counter(), [], 0
+    for documents in ((source.read((path,), counts) for path in files) if source.read else
+                      [source.documents(counts)]):
+        digest = hashlib.sha256()
+        for document in documents:
+            content = f"{document.id}\0{document.group}\0{document.text}\0"
+            digest.update(content.encode("utf-8", "surrogatepass"))
+            size += len(document.text.encode())
+            progress(1)
+        digests.append(digest.hexdigest())
+    return Scanned(dict(counts), size, digests)
+
+
+def prepare(config: ConfigDict, stages: Stages, domains: list[str],
+            engine: Here = HERE) -> Prepared:
     """Runs the stages `scan`, `vocabulary` and `windows` for the generic set and the domains.
+
+    Args:
+      engine: who reads the text.
 
     Raises:
       UserError: a source that is missing, empty or unreadable; a domain with too few documents.
     """
     data = config.data
-    specs = {"generic": data.generic, **{name: data.domains[name] for name in domains}}
-    sources = {name: open_source(spec, data.field, data.corpora_root, tuple(data.seqio_modules))
-               for name, spec in specs.items()}
-    sources["generic"] = part_of(sources["generic"], data.generic_fraction)
-    scans = {name: _scan(stages, name, source, data) for name, source in sources.items()}
-    vocabulary = _vocabulary(stages, sources["generic"], scans["generic"], data)
-    generic_split = Split(data.generic_heldout_fraction)
-    domain_split = Split(data.specialist_heldout_fraction, data.specialist_valid_fraction)
+    source = part_of(_open(data.generic, data), data.generic_fraction)
+    others = _opened(stages, domains, data, engine)
+    scan = _scan(stages, "generic", source, data, engine)
+    vocabulary = _vocabulary(stages, source, scan, data)
+    split = Split(data.generic_heldout_fraction)
+    generic = [_windows(stages, "generic", source, scan, vocabulary, split, name, data, engine)
+               for name in ("train", "heldout")]
+    return Prepared(vocabulary, *generic, _domains(stages, others, vocabulary, data, engine))
 
-    def store(name: str, split_name: str, split: Split) -> WindowStore:
-        return _windows(stages, name, sources[name], scans[name], vocabulary, split, split_name,
-                        data)
 
-    generic = [store("generic", name, generic_split) for name in ("train", "heldout")]
-    return Prepared(vocabulary, *generic, {
-        domain: {name: store(domain, name, domain_split) for name in ("train", "valid", "heldout")}
-        for domain in domains})
+def prepare_specialist(config: ConfigDict, stages: Stages, domains: list[str],
+                       vocabulary: vocabularies.Vocabulary) -> Prepared:
+    """The same for the domains alone, with a given vocabulary.
+
+    Raises:
+      UserError: see `prepare`.
+    """
+    others = _opened(stages, domains, config.data)
+    return Prepared(vocabulary, None, None, _domains(stages, others, vocabulary, config.data))
+
+
+def _open(spec: str, data: ConfigDict) -> Source:
+    return open_source(spec, data.field, data.corpora_root, tuple(data.seqio_modules))
+
+
+def _opened(stages: Stages, domains: list[str], data: ConfigDict, engine=HERE) -> dict:
+    """{domain: (source, scan)}"""
+    opened = {name: parted(_open(data.domains[name], data), data.part_chars) for name in domains}
+    return {name: (source, _scan(stages, name, source, data, engine))
+            for name, source in opened.items()}
+
+
+def _domains(stages: Stages, opened: dict, vocabulary, data: ConfigDict, engine=HERE) -> dict:
+    split = Split(data.specialist_heldout_fraction, data.specialist_valid_fraction)
+    return {domain: {name: _windows(stages, domain, *of, vocabulary, split, name, data, engine)
+                     for name in ("train", "valid", "heldout")}
+            for domain, of in opened.items()}
 
 
 def part_of(source: Source, fraction: float) -> Source:
     """A source with this fraction of the documents; which ones depends on their names alone."""
     if fraction == 1:
         return source
+    return source.changed(f"{source.name} x {fraction:g}", partial(_chosen, fraction))
 
-    def documents(counts: collections.Counter):
-        for document in source.documents(counts):
-            if stable_hash("part" + document.group) < fraction * 2**64:
-                yield document
-            else:
-                counts["documents"] -= 1
-                counts["left out: data.generic_fraction"] += 1
 
-    return Source(f"{source.name} x {fraction:g}", documents, source.files)
+def _chosen(fraction: float, documents: Iterator[Document], counts: collections.Counter):
+    for document in documents:
+        if stable_hash("part" + document.group) < fraction * 2**64:
+            yield document
+        else:
+            counts["documents"] -= 1
+            counts["left out: data.generic_fraction"] += 1
+
+
+def parted(source: Source, chars: int) -> Source:
+    """A source whose long documents are cut into parts of at least `chars` characters, each a
+    document that is held out by itself; 0 leaves them whole."""
+    if not chars:
+        return source
+    return source.changed(f"{source.name} in parts of {chars}", partial(_in_parts, chars))
+
+
+def _in_parts(chars: int, documents: Iterator[Document], counts: collections.Counter):
+    for document in documents:
+        counts["documents"] -= 1
+        for number, text in enumerate(_parts(document.text, chars)):
+            counts["documents"] += 1
+            name = f"{document.id}#{number}"
+            yield Document(name, text, name)
+
+
+def _parts(text: str, chars: int) -> Iterator[str]:
+    """Cuts at the first blank line behind so many characters, at a line's end behind twice so
+    many; only white space is lost."""
+    lines, size = [], 0
+    for line in [*text.split("\n"), None]:
+        ended = line is None or size >= 2 * chars or (size >= chars and not line.strip())
+        if ended and size:
+            yield "\n".join(lines)
+            lines, size = [], 0
+        if line is not None and (size or line.strip()):
+            lines.append(line)
+            size += len(line) + 1
 
 
 def _signature(source: Source) -> list:
@@ -85,26 +203,33 @@ def _signature(source: Source) -> list:
     return [[str(path), path.stat().st_size, path.stat().st_mtime_ns] for path in source.files]
 
 
-def _scan(stages: Stages, name: str, source: Source, data: ConfigDict) -> Stage:
+def _scan(stages: Stages, name: str, source: Source, data: ConfigDict, engine=HERE) -> Stage:
     """Counts a source's documents and bytes, and hashes its content."""
     inputs = {"source": source.name, "field": data.field, "files": _signature(source)}
 
     def work(path: Path) -> dict:
-        counts, digest, size = collections.Counter(), hashlib.sha256(), 0
-        with bar(None, f"reading {name}", "document") as progress:
-            for document in source.documents(counts):
-                content = f"{document.id}\0{document.group}\0{document.text}\0"
-                digest.update(content.encode("utf-8", "surrogatepass"))
-                size += len(document.text.encode())
-                progress.update(1)
+        scanned = engine.scan(path, name, source)
+        counts = collections.Counter(scanned.counts)
         _report_skips(name, counts)
         if not counts["documents"]:
             raise UserError(f"data source {source.name!r} has no document with text "
-                            f"({dict(counts) or 'nothing was read'}).")
-        return {"documents": counts["documents"], "bytes": size, "sha256": digest.hexdigest(),
-                "counts": dict(counts)}
+                            f"({_skips(counts)}).")
+        return {"documents": counts["documents"], "bytes": scanned.bytes,
+                "sha256": _sha256(scanned.digests), "counts": dict(counts)}
 
     return stages.run(f"scan/{name}", inputs, work)
+
+
+def _sha256(digests: list[str]) -> str:
+    """Of one file its own, so that the files can be hashed apart."""
+    return digests[0] if len(digests) == 1 else \
+        hashlib.sha256("".join(digests).encode()).hexdigest()
+
+
+def _skips(counts: collections.Counter) -> str:
+    skipped = [f"{count} {reason.partition(': ')[2]}" for reason, count in sorted(counts.items())
+               if reason.startswith("skipped")]
+    return f"skipped: {', '.join(skipped)}" if skipped else "nothing was read"
 
 
 def _report_skips(name: str, counts: collections.Counter) -> None:
@@ -139,31 +264,35 @@ def _vocabulary(stages, source: Source, scan: Stage, data: ConfigDict) -> vocabu
 
 
 def _windows(stages, name: str, source: Source, scan: Stage, vocabulary, split: Split,
-             split_name: str, data: ConfigDict) -> WindowStore:
+             split_name: str, data: ConfigDict, engine=HERE) -> WindowStore:
     inputs = {"text": scan.result["sha256"], "vocabulary_sha256": vocabulary.sha256,
               "context": data.context, "heldout": split.heldout, "valid": split.valid,
               "split": split_name}
 
-    def write(path: Path) -> None:
-        writer, counts = StoreWriter(path, inputs, data.shard_tokens), collections.Counter()
-        documents = windows(source, vocabulary, data.context, split, split_name, counts,
-                            skip=writer.documents)
-        with bar(scan.result["bytes"], f"cutting {name} {split_name}", "B") as progress:
-            writer.write(documents, counts,
-                         lambda document: progress.update(int(document.bytes_N.sum())))
-            progress.total = progress.n
-
     def work(path: Path) -> dict:
         if not (path / "index.json").exists():
-            write(path)
+            engine.write(path, f"{name} {split_name}", inputs, source, vocabulary, split,
+                         data.shard_tokens, scan.result["bytes"])
         index = WindowStore(path).index
         return {key: index[key] for key in ("windows", "tokens", "documents", "bytes",
                                             "fingerprint")}
 
     stage = stages.run(f"windows/{name}-{split_name}", inputs, work)
-    if not stage.result["windows"]:
-        raise UserError(
-            f"{name}: the {split_name} split has no windows: {scan.result['documents']} documents "
-            "are too few for it; add text or change data.specialist_heldout_fraction or "
-            "data.specialist_valid_fraction.")
+    _check_size(name, split_name, stage.result, scan.result["documents"], data)
     return WindowStore(stage.path, vocabulary.sha256)
+
+
+def _check_size(name: str, split_name: str, made: dict, documents: int, data: ConfigDict) -> None:
+    """Raises UserError for a split with less than one window of text."""
+    if made["tokens"] >= data.context:
+        return
+    size = "no windows" if not made["windows"] else \
+        f"{made['tokens']} tokens, less than one window (data.context={data.context})"
+    if name == "generic":
+        raise UserError(f"generic: the {split_name} split has {size}; data.generic has too little "
+                        "text, or change data.generic_heldout_fraction.")
+    raise UserError(
+        f"{name}: the {split_name} split has {size}: {documents} documents are too few, as whole "
+        "documents are put into one split. Add text, cut long documents into parts with "
+        "--config.data.part_chars=4000, or change data.specialist_heldout_fraction "
+        "or data.specialist_valid_fraction.")

@@ -40,6 +40,9 @@ class Vocabulary:
         if self._model.eos_id() < 0:
             raise UserError(f"data.vocabulary={str(path)!r}: has no end-of-sequence piece.")
 
+    def __reduce__(self):
+        return Vocabulary, (self.path,)  # other processes read it themselves
+
     @property
     def size(self) -> int:
         return self._model.vocab_size()
@@ -54,8 +57,16 @@ class Vocabulary:
 
     def decode(self, tokens: Iterable[int]) -> str:
         """Text of token ids; pad and eos are left out."""
-        kept = [int(t) for t in tokens if t not in (PAD, self.eos)]
+        left_out = (PAD, self.eos)
+        tokens = tokens.tolist() if isinstance(tokens, np.ndarray) else map(int, tokens)
+        kept = [token for token in tokens if token not in left_out]
         return self._model.decode(kept)
+
+    def decode_all(self, tokens_BxL: np.ndarray) -> list[str]:
+        """Text of each row; pad and eos are left out."""
+        kept_BxL = (tokens_BxL != PAD) & (tokens_BxL != self.eos)
+        return self._model.decode([tokens_L[kept_L].tolist() for tokens_L, kept_L in
+                                   zip(tokens_BxL, kept_BxL, strict=True)])
 
     @cached_property
     def piece_bytes(self) -> np.ndarray:
