@@ -30,6 +30,9 @@ METHODS = {
     "slm_hn": ("SLM-hn", "hyper-network: expert weights made from the cluster's embedding"),
     "slm_mix": ("SLM-mix", "hard mixture: one independent small model per cluster"),
     "soup": ("Soup-of-Experts", "small model instantiated from a histogram of clusters"),
+    "slm_mixed": (
+        "SLM-mixed", "small model whose pretraining mixes in a fraction of the domain's own text"
+    ),
     "slm_d": ("SLM-d", "small model distilled from the large one on the domain's text"),
     "slm_nopt": ("SLM-nopt", "small model without pretraining: the domain's text alone"),
     "llm": ("LLM", "large model, for reference: it costs more to serve"),
