@@ -3,9 +3,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+BEAM := .venv-beam
 WORKDIR ?= runs/demo
+JOBS ?= 2
 
-.PHONY: install demo minilm test lint bench clean
+.PHONY: install demo minilm test test-beam lint bench clean
 
 install: $(STAMP)
 
@@ -23,7 +25,16 @@ minilm: install  ## the weights of the sentence encoder MiniLM, 84 MB
 	$(BIN)/python -c 'from specialm.clustering.encoders import fetch_minilm; print(fetch_minilm())'
 
 test: install
-	JAX_PLATFORMS=cpu $(BIN)/python -m pytest $(PYTEST_ARGS)
+	JAX_PLATFORMS=cpu $(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(PYTEST_ARGS)
+
+test-beam: $(BEAM)/.installed  ## preparation on Apache Beam, in an environment of its own (1.2 GB)
+	JAX_PLATFORMS=cpu $(BEAM)/bin/python -m pytest $(PYTEST_ARGS) tests/test_beam_prepare.py
+
+$(BEAM)/.installed: constraints-beam.txt
+	test -x $(BEAM)/bin/python || $(PYTHON) -m venv $(BEAM)
+	$(BEAM)/bin/python -m pip install --quiet --disable-pip-version-check -r constraints-beam.txt
+	$(BEAM)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	touch $@
 
 lint: install
 	$(BIN)/ruff check .
@@ -34,4 +45,4 @@ bench: install
 	$(BIN)/python -m benchmarks.data
 
 clean:
-	rm -rf $(VENV) build *.egg-info
+	rm -rf $(VENV) $(BEAM) build *.egg-info

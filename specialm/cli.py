@@ -20,6 +20,8 @@ usage: specialm COMMAND --config=FILE [--config.FIELD=VALUE ...] [--workdir=DIR]
   generate     continue a prompt
   inspect      parameters, FLOPs and memory of a config, without allocating it
   demo         all of it: compare methods over domains, write a report
+  study        methods x budgets x specialist set sizes x domains x seeds, resumable
+  report       figures, tables and page of a study
 
 Options of every command (more: specialm COMMAND --help):
   --config=PATH            a config file; --config.model.d_model=256 overrides a field
@@ -37,13 +39,18 @@ COMMANDS = {
                 "Prints the importance weights of config.domain, or of all domains."),
     "train": ("train", {},
               "Pretrains config.method (slm_is needs config.domain)."),
-    "specialize": ("specialize", {"checkpoint": ""},
+    "specialize": ("specialize", {"checkpoint": "", "source": "", "teacher": ""},
                    "Fine-tunes --checkpoint (default: what `train` made of this config) on "
                    "config.domain;\nout of a bank or a mixture it first takes the expert that "
                    "config.expert names.\nWith --config.finetune.max_steps=0 it only takes it "
-                   "out."),
-    "evaluate": ("evaluate", {"checkpoint": ""},
-                 "Scores --checkpoint on config.domain, or on all domains and the generic text."),
+                   "out.\n--source=folder:PATH, or any other source or path of text, is a domain "
+                   "of your own; with\n--checkpoint and --source nothing else is needed, not even "
+                   "--config.\nWith --teacher=RUN, a model fine-tuned on the same domain, it "
+                   "distils (finetune.distill_*)."),
+    "evaluate": ("evaluate", {"checkpoint": "", "source": ""},
+                 "Scores --checkpoint on config.domain, or on all domains and the generic text, or "
+                 "on the held-out\npart of --source; with a leak check and what the model cost. "
+                 "Without --config the settings\nare those that the checkpoint carries."),
     "generate": ("generate", {"checkpoint": "", "prompt": ""},
                  "Continues --prompt with the model in --checkpoint."),
     "inspect": ("inspect", {},
@@ -51,6 +58,13 @@ COMMANDS = {
     "demo": ("demo", {},
              "Runs every stage for config.methods, domains and seeds; writes results.jsonl and "
              "report.html."),
+    "study": ("study", {},
+              "Runs the grid of config.study: arms x generic budgets x specialist set sizes x "
+              "domains x seeds.\nResumable; writes results.jsonl and study.json after every "
+              "cell."),
+    "report": ("report", {},
+               "Draws the figures, tables and page of a study from the results.jsonl and "
+               "study.json in\n--workdir, finished or not."),
 }
 
 

@@ -1,6 +1,5 @@
 """What each subcommand of `specialm` does: (config path, overrides, options) -> (JSON, text)."""
 
-import dataclasses
 from pathlib import Path
 
 from ml_collections import ConfigDict
@@ -70,10 +69,14 @@ def weights(config_path: str, overrides: list[str], options: dict):
 
 def train(config_path: str, overrides: list[str], options: dict):
     """Pretrains one model."""
-    from specialm import pipeline
+    from specialm import methods, pipeline
 
     config, workdir = _load(config_path, overrides, options)
-    domains = [_one_domain(config)] if config.method in config_lib.SAMPLED else []
+    if config.method == config_lib.UNTRAINED:
+        raise UserError("method='slm_nopt' has no pretraining; `specialm specialize` trains it on "
+                        "the specialist text at once.")
+    aimed = methods.aims_at_domain(config, config.method)
+    domains = [_one_domain(config)] if aimed else []
     run = pipeline.open_run(config, workdir, domains, used=(config.method,))
     stage = pipeline.pretrain(run, config.method, config.domain, config.seed)
     result = {"checkpoint": str(stage.path), "reused": stage.reused, **stage.result}
@@ -81,56 +84,95 @@ def train(config_path: str, overrides: list[str], options: dict):
                     f"{stage.result['seconds']:.0f} s, last loss {stage.result['loss']:.3f}")
 
 
-def _base_model(config: ConfigDict, workdir: Path, options: dict):
-    from specialm import pipeline
+def _open(config_path: str, overrides: list[str], options: dict, every_domain: bool):
+    """(run, run folder of --checkpoint or None). Without --config the checkpoint's own settings
+    hold, and the generic text is not needed.
 
-    domain = _one_domain(config)
-    if options["checkpoint"]:
-        base = Path(options["checkpoint"])
-        return pipeline.open_run(config, workdir, [domain]), base
-    run = pipeline.open_run(config, workdir, [domain], used=(config.method,))
-    return run, pipeline.pretrain(run, config.method, domain, config.seed, must_exist=True).path
+    Args:
+      every_domain: work on all of the config's domains unless one is named; else on exactly one.
+    """
+    from specialm import pipeline, saved
+
+    base = Path(options["checkpoint"]) if options["checkpoint"] else None
+    alone = base is not None and not config_path
+    if alone:
+        config, workdir = saved.load(base, overrides, options["source"]), options["workdir"]
+    else:
+        config, workdir = _load(config_path, overrides, options)
+        if options["source"]:
+            config = saved.with_source(config, options["source"])
+    domains = pipeline.domains_of(config) if every_domain else [_one_domain(config)]
+    if alone:
+        workdir = Path(workdir or f"runs/{config.domain or 'specialm'}")
+        return saved.open_run(config, workdir, domains, base), base
+    used = () if base else (config.method,)
+    return pipeline.open_run(config, workdir, domains, used=used), base
 
 
 def specialize(config_path: str, overrides: list[str], options: dict):
-    """Fine-tunes a model on a domain; out of a bank or a mixture it takes one expert first."""
-    from specialm import experts, pipeline
+    """Fine-tunes a model on a domain and scores it; out of a bank or a mixture it takes one expert
+    first."""
+    from specialm import experts, heldout, pipeline
 
-    config, workdir = _load(config_path, overrides, options)
-    run, base = _base_model(config, workdir, options)
+    run, base = _open(config_path, overrides, options, every_domain=False)
+    config = run.config
+    if base is None:
+        base = pipeline.pretrain(run, config.method, config.domain, config.seed,
+                                 must_exist=True).path
     key = pipeline.checkpoint_key(base)
-    if not config.finetune.max_steps:
-        stage = experts.take(run, base, config.domain, key)
-        return ({"checkpoint": str(stage.path), "base": str(base), "reused": stage.reused,
-                 **stage.result}, f"{stage.path}: a dense model, not fine-tuned")
-    stage = experts.specialize(run, base, config.domain, config.seed, key)
+    if config.finetune.max_steps:
+        teacher = _teacher(options["teacher"])
+        stage = experts.specialize(run, base, config.domain, config.seed, key, teacher)
+        told = (f"best after {stage.result['best_step']} of {stage.result['steps']} steps, "
+                f"validation {stage.result['valid_nll']:.3f} nats per token")
+    else:
+        stage, told = experts.take(run, base, config.domain, key), "a dense model, not fine-tuned"
+    report = heldout.evaluate(run, stage.path, [config.domain], stage.fingerprint,
+                              stage.path.name)
     result = {"checkpoint": str(stage.path), "base": str(base), "reused": stage.reused,
-              **stage.result}
-    return result, (f"{stage.path}: best after {stage.result['best_step']} of "
-                    f"{stage.result['steps']} steps, validation "
-                    f"{stage.result['valid_nll']:.3f} nats per token")
+              **stage.result, "heldout": report, "sets": _sets(run)}
+    return result, "\n".join([f"{stage.path}: {told}", *_set_lines(run), "",
+                              heldout.table(report)])
+
+
+def _teacher(path: str):
+    """The model to distil from, or None."""
+    from specialm import pipeline
+
+    return pipeline.Teacher(Path(path), pipeline.checkpoint_key(Path(path))) if path else None
+
+
+def _sets(run) -> dict[str, dict]:
+    """{domain: documents read, windows used of each split, documents skipped and why}."""
+    return {domain: {
+        "documents": splits["train"].index["counts"]["documents"],
+        "windows": {split: len(used) for split, used in
+                    run.prepared.specialist_indices(domain, run.config.data).items()},
+        "skipped": {reason.partition(": ")[2]: count for reason, count in
+                    splits["train"].index["counts"].items() if reason.startswith("skipped")}}
+        for domain, splits in run.prepared.domains.items()}
+
+
+def _set_lines(run) -> list[str]:
+    return [f"{domain}: {of['documents']:,} documents; windows: " + ", ".join(
+                f"{count:,} {split}" for split, count in of["windows"].items())
+            + "".join(f"; skipped {count:,}: {reason}" for reason, count in of["skipped"].items())
+            for domain, of in _sets(run).items()]
 
 
 def evaluate(config_path: str, overrides: list[str], options: dict):
-    """Perplexity and bits per byte of one model."""
-    from specialm import pipeline
+    """Perplexity and bits per byte of one model, with a leak check and what the model cost."""
+    from specialm import heldout, pipeline
 
-    config, workdir = _load(config_path, overrides, options)
     if not options["checkpoint"]:
         raise UserError("--checkpoint is missing: the folder that `specialm train` or `specialm "
                         "specialize` printed.")
-    base = Path(options["checkpoint"])
-    key = pipeline.checkpoint_key(base)
-    domains = pipeline.domains_of(config)
-    run = pipeline.open_run(config, workdir, domains)
-    scores = pipeline.score_heldout(run, base, ["generic", *domains], key, base.name)
-    result = {name: {**dataclasses.asdict(s), "nll_per_token": s.nll_per_token,
-                     "perplexity": s.perplexity, "bits_per_byte": s.bits_per_byte}
-              for name, s in scores.items()}
-    lines = [f"{'set':16} {'perplexity':>10} {'bits/byte':>10} {'tokens':>10}"]
-    lines += [f"{name:16} {s.perplexity:10.2f} {s.bits_per_byte:10.3f} {s.tokens:10,}"
-              for name, s in scores.items()]
-    return result, "\n".join(lines)
+    run, base = _open(config_path, overrides, options, every_domain=True)
+    generic = [] if run.prepared.generic_heldout is None else ["generic"]
+    report = heldout.evaluate(run, base, [*generic, *run.domains], pipeline.checkpoint_key(base),
+                              base.resolve().name)
+    return {"checkpoint": str(base), **report, "sets": _sets(run)}, "\n".join(
+        [*_set_lines(run), "", heldout.table(report)])
 
 
 def generate(config_path: str, overrides: list[str], options: dict):
@@ -166,3 +208,23 @@ def demo(config_path: str, overrides: list[str], options: dict):
 
     config, workdir = _load(config_path or "configs/local/demo.py", overrides, options)
     return demo_lib.demo(config, workdir)
+
+
+def study(config_path: str, overrides: list[str], options: dict):
+    """The grid of arms, budgets, sizes, domains and seeds."""
+    from specialm import demo as demo_lib
+    from specialm import study as study_lib
+
+    config, workdir = _load(config_path or "configs/local/study.py", overrides, options)
+    demo_lib.fetch(config)
+    return study_lib.study(config, workdir)
+
+
+def report(config_path: str, overrides: list[str], options: dict):
+    """Draws figures, tables and the page of a finished or interrupted study."""
+    from specialm import study as study_lib
+
+    if not options["workdir"]:
+        raise UserError("--workdir is missing: the folder that `specialm study` wrote.")
+    written = study_lib.report(Path(options["workdir"]))
+    return {"written": [str(path) for path in written]}, "\n".join(map(str, written))

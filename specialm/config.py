@@ -12,16 +12,19 @@ A config file is a Python file with `get_config()`, usually a few changes to `de
 It is locked when it is read, so that a misspelt field is an error with the nearest name.
 """
 
+import ast
 import difflib
 from pathlib import Path
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
+from specialm.clustering import levels
 from specialm.errors import UserError
 
 ENCODERS = ("minilm", "tfidf_svd")
-UNIFORM = ("slm", "llm")  # methods that draw windows uniformly, aiming at no domain
+UNTRAINED = "slm_nopt"  # no pretraining: the specialist text alone
+UNIFORM = ("slm", "llm", UNTRAINED)  # methods that draw windows uniformly, aiming at no domain
 SAMPLED = ("slm_is", "slm_is_shuffled")  # dense models aiming at one domain
 BANKS = {"slm_pn": "projected", "slm_hn": "hypernetwork", "soup": "soup"}  # -> family
 MIXTURE = "slm_mix"
@@ -35,7 +38,8 @@ def default() -> ConfigDict:
     config = ConfigDict()
     config.title = "specialm"
     # What `train`, `specialize` and `evaluate` work on.
-    # slm, llm: windows drawn uniformly | slm_is: importance sampling for `domain` |
+    # slm, llm: windows drawn uniformly | slm_nopt: no pretraining, the specialist text alone |
+    # slm_is: importance sampling for `domain` |
     # slm_is_shuffled: the control, with the probabilities of slm_is shuffled between clusters |
     # slm_pn, slm_hn, soup: a bank (projected network, hyper-network, soup of experts) |
     # slm_mix: a hard mixture.
@@ -52,20 +56,24 @@ def default() -> ConfigDict:
     config.train = _train()
     config.finetune = _finetune()
     config.expert = _expert()
-    config.evaluate = ConfigDict(dict(batch_size=64))
+    config.study = _study()
+    # leak_check: looks for held-out windows that are near-duplicates of training windows
+    config.evaluate = ConfigDict(dict(batch_size=64, leak_check=True))
     config.generate = ConfigDict(dict(tokens=64, temperature=0.8, top_k=40))
     return config
 
 
 def _data() -> ConfigDict:
     data = ConfigDict()
-    # Sources: corpora:NAME | folder:PATH | jsonl:PATH (file or folder) | tfds:NAME[:SPLIT] |
-    # seqio:TASK[:SPLIT].
+    # Sources: corpora:NAME | folder:PATH | jsonl:PATH or parquet:PATH (file or folder) |
+    # hf:PATH[:SPLIT] | tfds:NAME[:SPLIT] | seqio:TASK[:SPLIT]; ?FIELD=VALUE takes some of the rows.
     data.generic = "corpora:generic"
     data.domains = ConfigDict({name: f"corpora:{name}" for name in ("med", "books", "ency")})
     data.generic_fraction = 1.0  # of the generic documents, chosen by hash: to try things faster
     data.corpora_root = "data/corpora"  # where the default corpora are downloaded to
-    data.field = "text"  # JSONL, TFDS and seqio: the field that holds the text
+    data.field = "text"  # JSONL, Parquet, TFDS and seqio: the field that holds the text
+    data.part_chars = 0  # domains: cuts documents into parts of about this many characters, each
+    # held out by itself; 0 leaves them whole
     data.seqio_modules = ()  # modules imported first, which register the user's seqio Tasks
     data.context = 128  # tokens a window, at most
     data.vocabulary = ""  # a given SentencePiece model; "" trains one on the generic text
@@ -88,8 +96,11 @@ def _clustering() -> ConfigDict:
     clustering.max_tokens = 256  # minilm: word pieces read of a window, at most
     clustering.dim = 128  # tfidf_svd: dimensions kept
     clustering.k = 256
-    clustering.method = "full"  # full | minibatch
+    clustering.method = "full"  # full | minibatch: k clusters | tree: see docs/clustering.md
     clustering.iterations = 50
+    clustering.branching = (64, 64)  # tree: children of a node at each level, instead of k
+    clustering.level = 0  # tree: whose nodes are the clusters, 1 for the coarsest; 0 for the leaves
+    clustering.sample = 2_000_000  # tree: windows it is trained on, at most
     clustering.seed = 0
     clustering.smoothing = 0.0  # of the specialist histogram towards the generic one, 0 to 1
     return clustering
@@ -124,6 +135,10 @@ def _train() -> ConfigDict:
     # start; and the experts' learning rate / learning rate (their batches are k times smaller).
     train.trunk_fraction = 0.0
     train.expert_rate = 1.0
+    # Dense models: this fraction of the drawn windows is of `domain`'s specialist training set, in
+    # the steps behind this part of the training.
+    train.specialist_fraction = 0.0
+    train.specialist_start = 0.0
     train.microbatch = 0  # windows at a time on a device, gradients added up; 0 chooses
     train.optimizer = "adamw"  # adam | adamw
     train.schedule = "cosine"  # constant | cosine, both after linear warm-up
@@ -148,9 +163,13 @@ def _train() -> ConfigDict:
 
 def _finetune() -> ConfigDict:
     finetune = ConfigDict()
-    finetune.learning_rate = 0.0  # 0: train.learning_rate / 3 (methods.md section 2)
+    # 0: as published (methods.md section 2), train.learning_rate / 3, and train.learning_rate for
+    # specialist sets of at least `full_rate_tokens` and for a model that was not pretrained.
+    finetune.learning_rate = 0.0
+    finetune.full_rate_tokens = 1_000_000
     finetune.batch_size = 16
     finetune.max_steps = 600
+    finetune.max_epochs = 120.0  # over the specialist training set, if that is fewer steps
     finetune.warmup_steps = 10
     finetune.eval_every = 20
     finetune.patience = 5  # evaluations without improvement before stopping
@@ -159,6 +178,13 @@ def _finetune() -> ConfigDict:
     finetune.lora_rank = 0  # 0 trains all parameters, else low-rank changes of `lora_matrices`
     finetune.lora_alpha = 16.0  # the change of a matrix is alpha / rank * A B
     finetune.lora_matrices = ("qkv", "out", "up", "down")
+    # With a teacher (`specialize --teacher`): (1 - weight) * -log p of the data + weight *
+    # temperature^2 * KL(teacher || student).
+    finetune.distill_weight = 0.5
+    finetune.distill_temperature = 1.0
+    # 0: the teacher reads every batch; k > 0: its k largest probabilities of each token are stored
+    # once, the others as one remainder.
+    finetune.distill_top_k = 0
     return finetune
 
 
@@ -172,6 +198,46 @@ def _expert() -> ConfigDict:
     expert.index = -1  # a given expert instead
     expert.halving_steps = 40  # halving: fine-tuning steps of each round
     return expert
+
+
+def _study() -> ConfigDict:
+    study = ConfigDict()
+    # What `study` compares: arm -> changes of this config, "FIELD=VALUE" each. An arm is named like
+    # the method it pretrains, or says so by "method=NAME"; "teacher=ARM" distils from that arm.
+    study.arms = ConfigDict({"slm": (), "slm_is": ()})
+    # More arms, "ARM/FIELD=VALUE": with the smallest specialist set at `variant_budget` (0: the
+    # largest), for the first seed.
+    study.variants = ()
+    study.variant_budget = 0
+    # Generic budgets: tokens of the arm `slm`, and as many of another as the same FLOPs pay for.
+    study.budgets = (4_000_000,)
+    study.specialist_tokens = (10_000, 50_000)
+    study.sizes_with_largest_only = False  # smaller budgets with the smallest set alone
+    study.largest_only = ()  # arms that are run with the largest budget alone
+    study.first_seed_only = ()  # arms that are run for the first seed alone
+    study.histogram_k = (4, 16, 64, 256)  # clusters whose histograms the report tabulates
+    return study
+
+
+def override(config: ConfigDict, change: str) -> None:
+    """Sets "FIELD=VALUE" in an unlocked config.
+
+    Raises:
+      UserError: no such field, or a value of another type.
+    """
+    name, given, text = change.partition("=")
+    *sections, field = name.split(".")
+    part = config
+    for section in sections:
+        part = part.get(section) if isinstance(part, ConfigDict) else None
+    if not given or not isinstance(part, ConfigDict) or field not in part:
+        raise UserError(f"{change!r}: no such field {name!r}; write FIELD=VALUE as in "
+                        "model.d_model=96.")
+    try:
+        value = text if isinstance(part[field], str) else ast.literal_eval(text)
+        part[field] = value
+    except (ValueError, SyntaxError, TypeError) as error:
+        raise UserError(f"{change!r}: {name} takes values like {part[field]!r}.") from error
 
 
 def load(path: str, overrides: list[str] = ()) -> ConfigDict:
@@ -209,7 +275,8 @@ def _explain(path: str, error: Exception) -> str:
 def check(config: ConfigDict) -> None:
     """Raises UserError for a value that no command could work with."""
     _one_of("clustering.encoder", config.clustering.encoder, ENCODERS)
-    _one_of("clustering.method", config.clustering.method, ("full", "minibatch"))
+    _one_of("clustering.method", config.clustering.method, ("full", "minibatch", "tree"))
+    levels.check(config.clustering.branching, config.clustering.level)
     for method in (config.method, *config.methods):
         _one_of("method", method, METHODS)
     _one_of("train.optimizer", config.train.optimizer, ("adam", "adamw"))
@@ -218,9 +285,9 @@ def check(config: ConfigDict) -> None:
     _one_of("train.moment_dtype", config.train.moment_dtype, ("float32", "bfloat16"))
     _one_of("expert.choice", config.expert.choice, CHOICES)
     _one_of("model.remat", config.model.remat, ("none", "full"))
-    for name in ("data.context", "data.vocabulary_size", "clustering.k", "model.num_layers",
-                 "model.d_model", "model.num_heads", "model.d_ff", "model.num_experts",
-                 "train.tokens", "train.groups", "train.histogram_support",
+    for name in ("data.context", "data.vocabulary_size", "clustering.k", "clustering.sample",
+                 "model.num_layers", "model.d_model", "model.num_heads", "model.d_ff",
+                 "model.num_experts", "train.tokens", "train.groups", "train.histogram_support",
                  "train.batch_size", "finetune.batch_size", "finetune.eval_every"):
         value = _get(config, name)
         if value < 1:
@@ -234,7 +301,11 @@ def check(config: ConfigDict) -> None:
     if config.train.trunk_fraction == 1:
         raise UserError("train.trunk_fraction=1.0: nothing is left for the experts; must be below "
                         "1.")
-    for name in ("train.decay_fraction", "train.trunk_fraction", "clustering.smoothing",
+    if config.train.specialist_fraction and config.method in MULTI:
+        raise UserError(f"train.specialist_fraction={config.train.specialist_fraction}: only dense "
+                        f"models can have specialist text mixed in, not method={config.method!r}.")
+    for name in ("train.decay_fraction", "train.trunk_fraction", "train.specialist_fraction",
+                 "train.specialist_start", "clustering.smoothing",
                  "data.generic_fraction", "data.generic_heldout_fraction",
                  "data.specialist_heldout_fraction", "data.specialist_valid_fraction"):
         if not 0 <= _get(config, name) <= 1:

@@ -1,20 +1,14 @@
 """The demo: every method over every domain and seed, then the table and the report."""
 
-import datetime
 import json
-import os
-import platform
-import shutil
-import sys
 import time
-from importlib import metadata
 from pathlib import Path
 
 import numpy as np
 from ml_collections import ConfigDict
 
 from specialm import config as config_lib
-from specialm import experts, pipeline
+from specialm import experts, pipeline, provenance
 from specialm.clustering.stages import read_texts
 from specialm.data import corpora
 from specialm.evaluation import perplexity, report, summary
@@ -25,8 +19,6 @@ from specialm.stages import Stage
 from specialm.training import metrics, runs
 
 TOP_CLUSTERS, SAMPLES = 4, 2  # shown for each domain in the report
-VERSIONS = ("specialm", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy",
-            "sentencepiece", "scikit-learn", "seqio", "tensorflow")
 
 
 def demo(config: ConfigDict, workdir: Path) -> tuple[dict, str]:
@@ -39,7 +31,7 @@ def demo(config: ConfigDict, workdir: Path) -> tuple[dict, str]:
       ({"results", "report", "seconds"}, the table).
     """
     started = time.time()
-    manifest = _fetch(config)
+    manifest = fetch(config)
     run = pipeline.open_run(config, workdir, pipeline.domains_of(config),
                             used=(*config.methods, "slm_is"))
     rows, curves = [], []
@@ -56,7 +48,7 @@ def demo(config: ConfigDict, workdir: Path) -> tuple[dict, str]:
              "seconds": time.time() - started}, f"{table}\n\n{footer}")
 
 
-def _fetch(config: ConfigDict) -> dict | None:
+def fetch(config: ConfigDict) -> dict | None:
     """Downloads those default corpora that the config names, if they are not there."""
     specs = [config.data.generic, *(config.data.domains[d] for d in pipeline.domains_of(config))]
     names = [spec.partition(":")[2] for spec in specs if spec.startswith("corpora:")]
@@ -115,11 +107,7 @@ def _record(run: pipeline.Run, manifest: dict | None, rows, curves, seconds: flo
     config = run.config
     budget = _budget(config)
     return {
-        "title": config.title,
-        "created": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
-        "command": " ".join(["specialm", *sys.argv[1:]]),
-        "versions": _versions(), "machine": _machine(),
-        "settings": config_lib.flat(config),
+        **provenance.of(config),
         "stages": _stages(run), "seconds": seconds,
         "corpora": _corpora(run, manifest),
         "data": _data(run),
@@ -137,23 +125,6 @@ def _facts(run: pipeline.Run, method: str, tokens: int) -> dict:
     return {"params": params, "pretrain_params": families.num_params(model),
             "flops_per_token": families.flops_per_token(model, True, groups),
             "tokens": tokens, "tokens_per_parameter": round(tokens / params, 1)}
-
-
-def _versions() -> dict[str, str]:
-    return {"python": platform.python_version(),
-            **{name: metadata.version(name) for name in VERSIONS}}
-
-
-def _machine() -> dict:
-    names = [line.split(":")[1].strip() for line in _cpuinfo() if line.startswith("model name")]
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    return {"cpu": names[0] if names else platform.processor(), "cores": os.cpu_count(),
-            "memory_gb": round(memory, 1), "platform": platform.platform()}
-
-
-def _cpuinfo() -> list[str]:
-    path = Path("/proc/cpuinfo")
-    return path.read_text().splitlines() if path.exists() else []
 
 
 def _stages(run: pipeline.Run) -> list[dict]:
@@ -202,15 +173,8 @@ def _samples(run: pipeline.Run, cluster: int) -> list[str]:
 
 def _publish(workdir: Path, rows: list[dict], record: dict) -> None:
     """Writes the outputs; those of a run with other settings are kept under a number."""
-    path = workdir / "run.json"
-    if path.exists():
-        before = json.loads(path.read_text())
-        if before["settings"] != json.loads(json.dumps(record["settings"])):
-            number = 1 + sum(1 for _ in workdir.glob("report.*.html"))
-            for name in ("results.jsonl", "run.json", "report.html"):
-                if (workdir / name).exists():
-                    stem, ending = name.split(".")
-                    shutil.move(workdir / name, workdir / f"{stem}.{number}.{ending}")
+    provenance.set_aside(workdir, "run.json", record["settings"],
+                         ("results.jsonl", "report.html"))
     write_text(workdir / "results.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
-    write_json(path, record)
+    write_json(workdir / "run.json", record)
     report.write(record, workdir / "report.html")

@@ -14,32 +14,43 @@ import jax.numpy as jnp
 import numpy as np
 
 from specialm import pipeline
+from specialm.clustering import carried
+from specialm.clustering.stages import assign_heldout
 from specialm.errors import UserError
 from specialm.models import bank, mixture, transformer
 from specialm.pipeline import Run
 from specialm.specialize import choice
 from specialm.stages import Stage, digest
-from specialm.training import runs, scoring, step
-from specialm.training.checkpoints import Checkpoints
+from specialm.training import origin, runs, scoring, step
 
 KINDS = ("bank", "mixture")
 
 
-def specialize(run: Run, base: Path, domain: str, seed: int, key: str) -> Stage:
+def specialize(run: Run, base: Path, domain: str, seed: int, key: str,
+               teacher: pipeline.Teacher | None = None) -> Stage:
     """The fine-tuned small model of a domain, from any pretrained model.
 
     Args:
       key: identifies the content of `base`.
+      teacher: a model fine-tuned on the same domain, to distil from.
+
+    Raises:
+      UserError: a teacher while several experts are to be fine-tuned; see `take` and
+        `pipeline.finetune`.
     """
     if runs.read_record(base).get("kind", "dense") == "dense":
         if run.config.expert.index >= 0:
             runs.load(base, run.mesh, KINDS)  # says that there is nothing to choose from
-        return pipeline.finetune(run, base, domain, seed, key)
+        return pipeline.finetune(run, base, domain, seed, key, teacher=teacher)
     how = run.config.expert.choice
     if run.config.expert.index < 0 and how in ("halving", "finetune_all"):
+        if teacher:
+            raise UserError(f"expert.choice={how!r} fine-tunes several experts, which works "
+                            "without a teacher only; set expert.choice to frequent, loss or soup.")
         return _search(run, base, domain, seed, key, how)
     one = take(run, base, domain, key)
-    return pipeline.finetune(run, one.path, domain, seed, one.fingerprint, _label(run))
+    return pipeline.finetune(run, one.path, domain, seed, one.fingerprint, _label(run),
+                             teacher=teacher)
 
 
 def take(run: Run, base: Path, domain: str, key: str) -> Stage:
@@ -76,15 +87,18 @@ def _label(run: Run) -> str:
 def _histogram(run: Run, base: Path, domain: str) -> tuple[np.ndarray, runs.Experts]:
     """float64 [k]: shares of the clusters in the specialist training set; what `base` knows."""
     record, known = runs.read_record(base), runs.load_experts(base)
-    clusters = run.clusters(record["method"])
-    if clusters.fingerprint != known.clusters:
+    if run.base:
+        cluster_N, fingerprint = carried.assign(base, run.config, run.stages, run.prepared, domain)
+    else:
+        clusters = run.clusters(record["method"])
+        cluster_N, fingerprint = clusters.domains[domain], clusters.fingerprint
+    if fingerprint != known.clusters:
         raise UserError(
             f"--checkpoint={base} was trained on other clusters than those of this config "
             f"(model.num_experts={run.config.model.num_experts} and the settings under data and "
             f"clustering); it has {len(known.probability_k)} experts. Use the config it was "
             "trained with.")
-    return np.bincount(clusters.domains[domain], minlength=len(known.probability_k)) / len(
-        clusters.domains[domain]), known
+    return np.bincount(cluster_N, minlength=len(known.probability_k)) / len(cluster_N), known
 
 
 def dense(model: runs.Model, known: runs.Experts, histogram_k: np.ndarray) -> transformer.Params:
@@ -112,20 +126,16 @@ def _project(run: Run, base: Path, key: str, histogram_k: np.ndarray, label: str
         started = time.perf_counter()
         model, known = runs.load(base, run.mesh, KINDS), runs.load_experts(base)
         params = jax.jit(lambda: dense(model, known, histogram_k),
-                         out_shardings=_layout(run, model.config.model))()
-        with Checkpoints(path / "checkpoints") as checkpoints:
-            checkpoints.save(0, params, None, {})
+                         out_shardings=runs.layout(model.config.model, run.mesh))()
+        runs.save(path, params)
         runs.describe(path, model.config.model, model.vocabulary, record["method"], domain,
-                      record["seed"], [*record["ledger"], *spent])
+                      record["seed"], [*record["ledger"], *spent],
+                      origin.inherited(base, path))
         expert = int(np.argmax(histogram_k)) if np.max(histogram_k) == 1 else None
         return {"expert": expert, "histogram": [round(float(p), 6) for p in histogram_k],
                 "seconds": time.perf_counter() - started}
 
     return run.stages.run(f"experts/{record['method']}-{label}-{domain}", inputs, work)
-
-
-def _layout(run: Run, config: transformer.Config):
-    return jax.tree.map(lambda leaf: leaf.sharding, runs.abstract_params(config, run.mesh))
 
 
 def _losses(run: Run, base: Path, domain: str, key: str) -> Stage:
@@ -138,22 +148,51 @@ def _losses(run: Run, base: Path, domain: str, key: str) -> Stage:
         started = time.perf_counter()
         model, known = runs.load(base, run.mesh, KINDS), runs.load_experts(base)
         config, k = model.config.model, len(known.probability_k)
-        score_step = step.make_score_step(config, run.mesh)
-        projected = jax.jit(lambda histogram_k: dense(model, known, histogram_k),
-                            out_shardings=_layout(run, config))
-        nats = []
-        for expert in range(k):
-            scored = scoring.score(score_step, projected(choice.one_hot(expert, k)),
-                                   specialist.train_store, specialist.train_indices,
-                                   run.config.evaluate.batch_size, run.mesh,
-                                   f"expert {expert} of {k} on {domain}")
-            nats.append(scored.nll_per_token)
+        scored = _score_experts(run, model, known, specialist.train_store,
+                                [specialist.train_indices] * k, f"on {domain}")
+        nats = [score.nll_per_token for score in scored.values()]
         tokens = k * len(specialist.train_indices) * config.context
         return {"nll": nats, "tokens": tokens,
                 "flops": tokens * transformer.flops_per_token(config, train=False),
                 "seconds": time.perf_counter() - started}
 
     return run.stages.run(f"losses/{base.name}-{domain}", inputs, work)
+
+
+def score_generic(run: Run, base: Path, key: str, label: str) -> scoring.Score:
+    """The held-out generic text under a pretrained model: each window by the expert of its own
+    cluster, as in training."""
+    record = runs.read_record(base)
+    if record["kind"] == "dense":
+        return pipeline.score_heldout(run, base, ["generic"], key, label)["generic"]
+    clusters, store = run.clusters(record["method"]), run.prepared.generic_heldout
+    cluster_N = assign_heldout(run.config, run.stages, run.prepared, clusters)
+    used = store.subset(run.config.data.heldout_tokens)
+    inputs = {"base": key, "store": store.fingerprint, "windows": digest(used),
+              "clusters": digest(cluster_N)}
+
+    def work(path: Path) -> dict:
+        model, known = runs.load(base, run.mesh, KINDS), runs.load_experts(base)
+        scored = _score_experts(run, model, known, store, [
+            used[cluster_N[used] == expert] for expert in range(len(known.probability_k))],
+            "on generic text")
+        return {name: sum(getattr(part, name) for part in scored.values())
+                for name in ("nll", "tokens", "bytes", "windows")}
+
+    return scoring.Score(**run.stages.run(f"scores/{label}", inputs, work).result)
+
+
+def _score_experts(run: Run, model: runs.Model, known: runs.Experts, store,
+                   indices_kxN: list[np.ndarray], title: str) -> dict[int, scoring.Score]:
+    """Each expert that has any windows on its own windows of a store."""
+    config, k = model.config.model, len(indices_kxN)
+    score_step = step.make_score_step(config, run.mesh)
+    projected = jax.jit(lambda histogram_k: dense(model, known, histogram_k),
+                        out_shardings=runs.layout(config, run.mesh))
+    return {expert: scoring.score(score_step, projected(choice.one_hot(expert, k)), store,
+                                  indices_N, run.config.evaluate.batch_size, run.mesh,
+                                  f"expert {expert} of {k} {title}")
+            for expert, indices_N in enumerate(indices_kxN) if len(indices_N)}
 
 
 def _ranked(judged: Stage, known: runs.Experts) -> list[int]:
@@ -210,7 +249,7 @@ def _keep(run: Run, stage: Stage, expert: int, entries: list[dict], domain: str,
         shutil.copyfile(stage.path / "metrics.jsonl", path / "metrics.jsonl")
         model = runs.load(stage.path, run.mesh)
         runs.describe(path, model.config, model.vocabulary, record["method"], domain, seed,
-                      [*record["ledger"], *entries])
+                      [*record["ledger"], *entries], origin.inherited(stage.path, path))
         return {**stage.result, "expert": expert}
 
     return run.stages.run(f"finetuned/{record['method']}-{how}-{domain}-seed{seed}", inputs, work)

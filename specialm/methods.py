@@ -11,8 +11,9 @@ import copy
 import numpy as np
 from ml_collections import ConfigDict
 
+from specialm.clustering import levels
 from specialm.clustering.stages import Clusters
-from specialm.config import BANKS, MIXTURE, MULTI, UNIFORM
+from specialm.config import BANKS, MIXTURE, MULTI, SAMPLED, UNIFORM
 from specialm.data.groups import ExpertSampler, GroupSampler, HistogramSampler, MixtureSampler
 from specialm.errors import UserError
 from specialm.models import bank, families, mixture, transformer
@@ -26,7 +27,25 @@ def num_clusters(config: ConfigDict, method: str) -> int:
     """Clusters that a method needs; 0 if none."""
     if method in UNIFORM:
         return 0
-    return config.model.num_experts if method in MULTI else config.clustering.k
+    if method in MULTI:
+        return config.model.num_experts
+    clustering = config.clustering
+    if clustering.method == "tree":
+        return levels.nodes(clustering.branching, clustering.level)
+    return clustering.k
+
+
+def setting_of_clusters(config: ConfigDict, method: str) -> str:
+    """The setting that `num_clusters` comes from, for errors."""
+    if method in MULTI:
+        return "model.num_experts"
+    return "clustering.branching" if config.clustering.method == "tree" else "clustering.k"
+
+
+def aims_at_domain(config: ConfigDict, method: str) -> bool:
+    """Whether what is pretrained is for one domain alone."""
+    mixed = config.train.specialist_fraction > 0 and method in ("slm", "llm")
+    return mixed or method in SAMPLED
 
 
 def dense_config(config: ConfigDict, vocabulary_size: int) -> transformer.Config:
@@ -84,6 +103,8 @@ def check(config: ConfigDict, method: str) -> None:
     """Raises UserError for settings of a bank or a mixture that cannot be trained."""
     check_sizes(config, method)
     k, train = config.model.num_experts, config.train
+    if method in MULTI and config.clustering.method == "tree":
+        levels.of_size(config.clustering.branching, k, "model.num_experts")
     if method == MIXTURE and train.batch_size % k:
         raise UserError(f"train.batch_size={train.batch_size} is not a multiple of "
                         f"model.num_experts={k}; every expert takes the same number of windows.")

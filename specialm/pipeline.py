@@ -18,15 +18,19 @@ from ml_collections import ConfigDict
 from specialm import config as config_lib
 from specialm import methods
 from specialm import stages as stages_lib
+from specialm.clustering import carried
 from specialm.clustering import weights as weights_lib
 from specialm.clustering.stages import Clusters, cluster
+from specialm.data import mixed
 from specialm.data.prepare import Prepared, prepare
 from specialm.data.sampler import Sampler
+from specialm.data.store import WindowStore
 from specialm.errors import UserError
-from specialm.models import families, transformer
+from specialm.models import families, tensors, transformer
+from specialm.specialize import distill
 from specialm.specialize import finetune as finetune_lib
 from specialm.stages import Stage, Stages
-from specialm.training import loop, runs, scoring, sharding, step
+from specialm.training import loop, origin, runs, scoring, sharding, step
 
 # Settings that change no result.
 NOT_IN_RESULT = ("log_every", "checkpoint_every", "tensorboard", "microbatch")
@@ -41,6 +45,7 @@ class Run:
     prepared: Prepared
     domains: list[str]
     mesh: jax.sharding.Mesh
+    base: Path | None = None  # opened from this run folder, without the generic text
     _clusters: dict[int, Clusters] = field(default_factory=dict)
 
     def clusters(self, method: str = "slm_is") -> Clusters | None:
@@ -48,7 +53,7 @@ class Run:
         when first asked for; None if it needs none."""
         k = methods.num_clusters(self.config, method)
         if k and k not in self._clusters:
-            setting = "model.num_experts" if method in config_lib.MULTI else "clustering.k"
+            setting = methods.setting_of_clusters(self.config, method)
             self._clusters[k] = cluster(self.config, self.stages, self.prepared, k, setting)
         return self._clusters.get(k)
 
@@ -67,15 +72,16 @@ def domains_of(config: ConfigDict) -> list[str]:
 
 
 def open_run(config: ConfigDict, workdir: Path, domains: list[str],
-             used: tuple[str, ...] = ()) -> Run:
+             used: tuple[str, ...] = (), stages: Stages | None = None) -> Run:
     """Prepares the data (finished stages are reused).
 
     Args:
       used: methods whose settings are checked and whose clusters are made before anything else.
+      stages: those of another run in the same work folder, to go on with.
     """
     for method in used:
         methods.check(config, method)
-    stages = Stages(workdir)
+    stages = stages or Stages(workdir)
     prepared = prepare(config, stages, domains)
     run = Run(config, stages, prepared, domains,
               sharding.make_mesh(config.train.batch_size, config.finetune.batch_size,
@@ -130,16 +136,48 @@ def cluster_probabilities(run: Run, method: str, domain: str, seed: int) -> np.n
 
 def pretrain(run: Run, method: str, domain: str, seed: int, must_exist: bool = False) -> Stage:
     """The pretrained model of a method (and domain, where it aims at one)."""
+    if method == config_lib.UNTRAINED:
+        return _untrained(run, method, seed)
     if method in config_lib.MULTI:
         return _pretrain_experts(run, method, seed, must_exist)
-    domain = domain if method in config_lib.SAMPLED else ""
+    train, store = run.config.train, run.prepared.generic
+    domain = domain if methods.aims_at_domain(run.config, method) else ""
+    if train.specialist_fraction and not domain:
+        raise UserError(f"train.specialist_fraction={train.specialist_fraction} mixes in the text "
+                        "of one domain; set --config.domain to one of "
+                        f"{', '.join(run.config.data.domains)}.")
     probability_K = cluster_probabilities(run, method, domain, seed)
-    clusters, store, train = run.clusters(method), run.prepared.generic, run.config.train
-    cluster_N = None if probability_K is None else clusters.generic_N
-    sampling = "uniform" if probability_K is None else \
-        [clusters.fingerprint, stages_lib.digest(probability_K)]
+    cluster_N, depends = None, {"sampling": "uniform"}
+    if probability_K is not None:
+        cluster_N = run.clusters(method).generic_N
+        depends = {"sampling": [run.clusters(method).fingerprint,
+                                stages_lib.digest(probability_K)]}
     sampler = Sampler(len(store), train.batch_size, seed, cluster_N, probability_K)
-    return _train(run, method, domain, seed, train, sampler, {"sampling": sampling}, must_exist)
+    if train.specialist_fraction:
+        part = specialist(run, domain)
+        depends["specialist"] = [part.train_store.fingerprint,
+                                 stages_lib.digest(part.train_indices)]
+        late = mixed.sampler(sampler, len(part.train_indices), train.specialist_fraction)
+        first = round(train.specialist_start * loop.num_steps(train, store.context))
+        sampler = mixed.Late(sampler, late, first)
+        store = mixed.Joined(store, part.train_store, part.train_indices)
+    return _train(run, method, domain, seed, train, sampler, depends, must_exist, store=store)
+
+
+def _untrained(run: Run, method: str, seed: int) -> Stage:
+    """A run folder with initial parameters."""
+    config = run.model_config(method)
+
+    def work(path: Path) -> dict:
+        params = jax.jit(lambda: tensors.init(families.declare(config), jax.random.key(seed)),
+                         out_shardings=runs.layout(config, run.mesh))()
+        runs.save(path, params)
+        runs.describe(path, config, run.prepared.vocabulary, method, "", seed, [],
+                      _origin(run, path))
+        return {}
+
+    return run.stages.run(f"pretrained/{method}-seed{seed}",
+                          {"model": _sizes(config), "seed": seed, "method": method}, work)
 
 
 def _pretrain_experts(run: Run, method: str, seed: int, must_exist: bool) -> Stage:
@@ -159,10 +197,10 @@ def _pretrain_experts(run: Run, method: str, seed: int, must_exist: bool) -> Sta
 
 
 def _train(run: Run, method: str, domain: str, seed: int, train: ConfigDict, sampler,
-           depends: dict, must_exist: bool, start: Stage | None = None) -> Stage:
+           depends: dict, must_exist: bool, start: Stage | None = None, store=None) -> Stage:
     """The stage that pretrains a model, or goes on from the dense one in `start`."""
-    config, store = run.model_config(method), run.prepared.generic
-    inputs = {"store": store.fingerprint, "model": _sizes(config), "seed": seed,
+    config, generic = run.model_config(method), run.prepared.generic
+    inputs = {"store": generic.fingerprint, "model": _sizes(config), "seed": seed,
               "train": _settings(train, method), "method": method, **depends}
     only = f"expert{depends['only_expert']}" if "only_expert" in depends else ""
     name = "pretrained/" + "-".join(filter(None, [method, only, domain, f"seed{seed}"]))
@@ -176,16 +214,22 @@ def _train(run: Run, method: str, domain: str, seed: int, train: ConfigDict, sam
             trunk = runs.load(start.path, run.mesh)
             params = families.from_dense(config, trunk.params)
             ledger = trunk.record["ledger"]
-        entry = loop.pretrain(path, config, train, store, sampler, seed, run.mesh,
+        entry = loop.pretrain(path, config, train, store or generic, sampler, seed, run.mesh,
                               _title(method, domain, seed), params)
         entry |= {"domain": domain, "devices": run.mesh.size}
         runs.describe(path, config, run.prepared.vocabulary, method, domain, seed,
-                      [*ledger, entry])
+                      [*ledger, entry], _origin(run, path))
         if not isinstance(config, transformer.Config):
             runs.save_experts(path, methods.experts(run.clusters(method), method))
+            carried.save(path, run.config.clustering, run.clusters(method))
         return entry
 
     return run.stages.run(name, inputs, work)
+
+
+def _origin(run: Run, path: Path) -> dict:
+    return origin.of(path, run.config, {"train": run.prepared.generic,
+                                        "heldout": run.prepared.generic_heldout})
 
 
 def _sizes(config: families.Config) -> dict:
@@ -203,54 +247,86 @@ def specialist(run: Run, domain: str) -> finetune_lib.Specialist:
                                    indices["valid"])
 
 
+@dataclass(frozen=True)
+class Teacher:
+    """A dense model to distil from: its run folder, and what identifies its content."""
+
+    path: Path
+    key: str
+
+
 def finetune(run: Run, base: Path, domain: str, seed: int, key: str, label: str = "",
-             max_steps: int = 0) -> Stage:
+             max_steps: int = 0, teacher: Teacher | None = None) -> Stage:
     """Fine-tunes the dense model in the run folder `base` on a domain.
 
     Args:
       key: identifies the base model's content.
       label: told in the stage's name.
       max_steps: instead of `finetune.max_steps`.
+      teacher: distil from it, on the same text.
+
+    Raises:
+      UserError: another vocabulary than that of the windows, or of the teacher; a setting out of
+        range.
     """
     record = runs.read_record(base)
     _same_vocabulary(run, base, record)
+    if teacher:
+        distill.check_vocabulary(record, runs.read_record(teacher.path), teacher.path)
     data, stores = run.config.data, run.prepared.domains[domain]
-    tune = copy.deepcopy(run.config.finetune).unlock()
-    tune.max_steps = max_steps or tune.max_steps
-    inputs = {"base": key, "seed": seed, "finetune": _settings(tune),
+    part = specialist(run, domain)
+    tune = finetune_lib.for_set(run.config.train, run.config.finetune, part,
+                                record["method"] == config_lib.UNTRAINED, max_steps)
+    inputs = {"base": key, "seed": seed, "finetune": _settings(tune, teacher=bool(teacher)),
               "train": _settings(run.config.train),
               "tokens": [data.specialist_tokens, data.valid_tokens],
               "stores": [stores[split].fingerprint for split in ("train", "valid")]}
-    title = " ".join(filter(None, [record["method"], label, domain, f"seed {seed}"]))
+    method = record["method"]
+    if teacher:
+        inputs["teacher"], method = teacher.key, f"{method}_d"
+    title = " ".join(filter(None, [method, label, domain, f"seed {seed}"]))
     name = f"finetuned/{title.replace('seed ', 'seed').replace(' ', '-')}"
 
     def work(path: Path) -> dict:
-        model = runs.load(base, run.mesh)
-        entry = finetune_lib.finetune(path, model.config, model.params, specialist(run, domain),
-                                      run.config.train, tune, seed, run.mesh,
-                                      f"fine-tuning {title}")
+        model, ledger = runs.load(base, run.mesh), record["ledger"]
+        common = (part, run.config.train, tune, seed, run.mesh)
+        if teacher:
+            taught_by = runs.load(teacher.path, run.mesh)
+            ledger = [*ledger, *({**entry, "model": "teacher"}
+                                 for entry in taught_by.record["ledger"])]
+            entry = distill.distill(path, model.config, model.params, taught_by.config,
+                                    taught_by.params, *common, f"distilling {title}")
+        else:
+            entry = finetune_lib.finetune(path, model.config, model.params, *common,
+                                          f"fine-tuning {title}")
         entry |= {"domain": domain, "devices": run.mesh.size}
-        runs.describe(path, model.config, model.vocabulary, record["method"], domain, seed,
-                      [*record["ledger"], entry])
+        runs.describe(path, model.config, model.vocabulary, method, domain, seed,
+                      [*ledger, entry], origin.inherited(base, path))
         return entry
 
     return run.stages.run(name, inputs, work)
 
 
 def score_heldout(run: Run, base: Path, sets: list[str], key: str, label: str,
-                  ) -> dict[str, scoring.Score]:
-    """Scores the model in `base` on the held-out documents of domains (or `generic`)."""
+                  windows: dict[str, np.ndarray] | None = None) -> dict[str, scoring.Score]:
+    """Scores the model in `base` on the held-out documents of domains (or `generic`).
+
+    Args:
+      windows: {set: windows of its held-out store}, instead of those of `heldout`.
+    """
+    used = {name: heldout(run, name) for name in sets}
     inputs = {"base": key, "tokens": run.config.data.heldout_tokens,
-              "stores": [_heldout(run, name).fingerprint for name in sets]}
+              "stores": [store.fingerprint for store, _ in used.values()]}
+    if windows is not None:
+        used = {name: (store, windows[name]) for name, (store, _) in used.items()}
+        inputs["windows"] = [stages_lib.digest(indices) for _, indices in used.values()]
 
     def work(path: Path) -> dict:
         model = runs.load(base, run.mesh)
         _same_vocabulary(run, base, model.record)
         score_step = step.make_score_step(model.config, run.mesh)
         scored = {}
-        for name in sets:
-            store = _heldout(run, name)
-            indices = store.subset(run.config.data.heldout_tokens)
+        for name, (store, indices) in used.items():
             scored[name] = dataclasses.asdict(scoring.score(
                 score_step, model.params, store, indices, run.config.evaluate.batch_size,
                 run.mesh, f"scoring {label} on {name}"))
@@ -270,12 +346,18 @@ def checkpoint_key(path: Path) -> str:
     return stages_lib.fingerprint({"model": (path / "model.json").read_text(), "steps": steps})
 
 
-def _heldout(run: Run, name: str):
-    return run.prepared.generic_heldout if name == "generic" else \
+def heldout(run: Run, name: str) -> tuple[WindowStore, np.ndarray]:
+    """(store, windows used of it) of the held-out set of a domain, or of `generic`."""
+    store = run.prepared.generic_heldout if name == "generic" else \
         run.prepared.domains[name]["heldout"]
+    return store, store.subset(run.config.data.heldout_tokens)
 
 
 def _same_vocabulary(run: Run, base: Path, record: dict) -> None:
+    context = record["model"].get("model", record["model"])["context"]
+    if run.config.data.context > context:
+        raise UserError(f"data.context={run.config.data.context}: --checkpoint={base} reads "
+                        f"windows of at most {context} tokens.")
     if record["vocabulary_sha256"] != run.prepared.vocabulary.sha256:
         raise UserError(f"--checkpoint={base} was trained with vocabulary "
                         f"{record['vocabulary_sha256'][:12]}, the windows were cut with "
@@ -283,7 +365,7 @@ def _same_vocabulary(run: Run, base: Path, record: dict) -> None:
                         f"{base / 'vocabulary.model'}.")
 
 
-def _settings(part: ConfigDict, method: str = "") -> dict:
+def _settings(part: ConfigDict, method: str = "", teacher: bool = False) -> dict:
     """The settings that a result depends on."""
     unused = set(NOT_IN_RESULT)
     unused |= set() if method == config_lib.MIXTURE else {"expert_rate", "trunk_fraction"}
@@ -294,6 +376,10 @@ def _settings(part: ConfigDict, method: str = "") -> dict:
         unused.add("moment_dtype")
     if not settings.get("lora_rank", 0):
         unused |= {"lora_rank", "lora_alpha", "lora_matrices"}
+    if not settings.get("specialist_fraction", 0):
+        unused |= {"specialist_fraction", "specialist_start"}
+    if not teacher:
+        unused |= {"distill_weight", "distill_temperature", "distill_top_k"}
     return {name: value for name, value in settings.items() if name not in unused}
 
 

@@ -3,10 +3,12 @@
 import os
 import tempfile
 
-_CACHE = tempfile.TemporaryDirectory(prefix="specialm-tests-")  # compiled programs, this run only
+if "PYTEST_XDIST_WORKER" not in os.environ:  # workers share what the process before them made
+    # Compiled programs, of this run only.
+    _CACHE = tempfile.TemporaryDirectory(prefix="specialm-tests-")
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = _CACHE.name
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=2")
-os.environ["JAX_COMPILATION_CACHE_DIR"] = _CACHE.name
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
 os.environ.setdefault("SPECIALM_PROGRESS", "0")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -44,7 +46,7 @@ def vocabulary(real_documents, tmp_path_factory):
     return vocabularies.train(real_documents, path, 512)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def write_jsonl():
     """(path, lines) -> path: writes dicts as JSON lines."""
     def write(path, lines):
@@ -99,3 +101,61 @@ def tiny_train():
     train.warmup_steps, train.log_every, train.checkpoint_every = 4, 4, 8
     train.tensorboard = False
     return train
+
+
+BANK_CONFIG = '''
+from ml_collections import ConfigDict
+from specialm.config import default
+
+def get_config():
+    config = default()
+    data = config.data
+    data.generic = "jsonl:{root}/generic.jsonl"
+    data.domains = ConfigDict(dict(linalg="jsonl:{root}/linalg.jsonl"))
+    data.context, data.vocabulary_size, data.generic_heldout_fraction = 16, 400, 0.1
+    data.specialist_tokens, data.valid_tokens, data.heldout_tokens = 1000, 500, 1000
+    config.method = "slm_pn"
+    config.clustering.encoder, config.clustering.dim, config.clustering.iterations = (
+        "tfidf_svd", 8, 5)
+    config.model.num_layers, config.model.d_model, config.model.num_heads = 1, 8, 2
+    config.model.d_ff, config.model.num_experts, config.model.mixer_hidden = 16, 4, 8
+    config.train.batch_size, config.train.tokens, config.train.groups = 8, 20 * 8 * 16, 2
+    config.train.warmup_steps, config.train.tensorboard = 3, False
+    config.finetune.max_steps, config.finetune.eval_every, config.finetune.batch_size = 4, 2, 8
+    config.expert.choice = "soup"
+    return config
+'''
+
+
+@pytest.fixture(scope="session")
+def bank(tmp_path_factory, write_jsonl):
+    """A small bank with all that it was made of: root/config.py, root/generic.jsonl,
+    root/linalg.jsonl, the work folder root/run, and `root/bank`, a link to its run folder."""
+    from specialm import cli
+
+    root = tmp_path_factory.mktemp("bank")
+    for name, modules in (("generic", (np,)), ("linalg", (np.linalg, np.fft))):
+        texts = {inspect.getdoc(getattr(module, n)) for module in modules for n in dir(module)}
+        texts = sorted(text for text in texts if text and 200 < len(text) < 3000)
+        write_jsonl(root / f"{name}.jsonl", [{"id": f"{name}/{i}", "text": text}
+                                             for i, text in enumerate(texts[:80])])
+    (root / "config.py").write_text(BANK_CONFIG.format(root=root))
+    assert cli.main(["train", f"--config={root / 'config.py'}",
+                     f"--workdir={root / 'run'}"]) == 0
+    made, = (root / "run" / "pretrained").glob("slm_pn-*")
+    (root / "bank").symlink_to(made)
+    return root
+
+
+@pytest.fixture
+def notes(tmp_path):
+    """A folder of a user's own: 30 texts, one of them deeper, and three files that are none."""
+    folder = tmp_path / "My Notes"
+    (folder / "more").mkdir(parents=True)
+    texts = sorted({inspect.getdoc(getattr(np.ma, name)) or "" for name in dir(np.ma)}, key=len)
+    for i, text in enumerate(texts[-60:-30]):
+        (folder / ("more" if i == 7 else "") / f"{i}.txt").write_text(text)
+    (folder / "logo.png").write_bytes(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR")
+    (folder / "zeros.bin").write_bytes(bytes(9))  # valid UTF-8
+    (folder / "latin.txt").write_bytes(b"caf\xe9")
+    return folder

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 import subprocess
 import sys
 import zipfile
@@ -62,6 +63,16 @@ def test_minilm_encodes_in_order_whatever_the_batches(tmp_path, monkeypatch):
         np.testing.assert_allclose(vectors, expected, atol=2e-6)
     assert encoder.dim == expected.shape[1]
     assert encoder.encode([], progress=False).shape == (0, encoder.dim)
+
+
+def test_another_process_gets_the_same_minilm(tmp_path):
+    """Pickled it is small: the weights are loaded again."""
+    encoder = MiniLM(write_folder(tmp_path / "model"), max_tokens=12)
+    pickled = pickle.dumps(encoder)
+    again, texts = pickle.loads(pickled), random_texts(1, 10)
+    assert len(pickled) < 1000 and again.fingerprint == encoder.fingerprint
+    np.testing.assert_array_equal(again.encode(texts, progress=False),
+                                  encoder.encode(texts, progress=False))
 
 
 def test_minilm_has_few_shapes_and_little_padding(tmp_path):

@@ -124,3 +124,16 @@ def test_every_axis_of_a_factor_has_a_name():
     assert declared["down"].a.axes == ("layers", "mlp", None)
     tensors.map_tensors(lambda tensor: np.testing.assert_equal(
         len(tensor.axes), len(tensor.shape)), declared)
+
+
+def test_the_published_size_of_the_adapters():
+    """methods.md section 2: rank 64 on the LLM, about 5M trained parameters."""
+    from specialm import config as config_lib
+    from specialm import methods
+
+    config = config_lib.load("configs/paper/llm_lora.py")
+    model = methods.model_config(config, "llm", 32_000, 384)
+    adapters = lora.Config(config.finetune.lora_rank, config.finetune.lora_alpha,
+                           tuple(config.finetune.lora_matrices))
+    assert adapters.rank == 64
+    assert tensors.count(lora.declare(model, adapters)) == pytest.approx(5e6, rel=0.02)

@@ -178,11 +178,15 @@ def test_train_specialize_evaluate_generate(command, project):
     assert status == 0 and tuned["best_step"] > 0
     status, scores = command("evaluate", "--config.domain=linalg",
                              f"--checkpoint={tuned['checkpoint']}")
-    assert status == 0 and set(scores) == {"generic", "linalg"}
+    assert status == 0 and set(scores["scores"]) == {"generic", "linalg"}
     rows = [json.loads(line) for line in (project / "run/results.jsonl").read_text().splitlines()]
     row = next(r for r in rows if (r["method"], r["domain"], r["phase"]) ==
                ("slm_is", "linalg", "finetuned"))
-    assert scores["linalg"]["nll_per_token"] == pytest.approx(row["nll_per_token"], rel=1e-9)
+    assert scores["scores"]["linalg"]["nll_per_token"] == pytest.approx(row["nll_per_token"],
+                                                                        rel=1e-9)
+    assert scores["scores"]["linalg"] == tuned["heldout"]["scores"]["linalg"]
+    assert set(scores["leaks"]) == {"generic", "linalg"}
+    assert scores["cost"]["specialisation"]["tokens"] > 6016  # pretrained for linalg alone, too
     status, text = command("generate", f"--checkpoint={tuned['checkpoint']}", "--prompt=Return",
                            "--config.generate.tokens=5")
     assert status == 0 and text["text"].startswith("Return")

@@ -81,13 +81,15 @@ class Sampler:
             raise UserError(f"{len(cluster_N)} clusters were given for {windows} windows: the "
                             "clusters belong to another store.")
         self.windows, self.batch_size, self.seed = windows, batch_size, seed
+        self.cluster_N = np.asarray(cluster_N)
+        self.probability_K = np.asarray(probability_K, np.float64) / np.sum(probability_K)
         self.size_K = np.bincount(cluster_N, minlength=len(probability_K)).astype(np.int64)
         empty = np.flatnonzero((self.size_K == 0) & (np.asarray(probability_K) > 0))
         if len(empty):
             raise UserError(f"clusters {empty[:5].tolist()} have probability but no window.")
         self._members = np.argsort(cluster_N, kind="stable")
         self._first_K = np.concatenate([[0], np.cumsum(self.size_K)[:-1]])
-        edges = np.cumsum(np.asarray(probability_K, np.float64))
+        edges = np.cumsum(self.probability_K)
         self.group, self.epoch = group, max(1, windows // group)
         self._edges = np.concatenate([[0.0], edges / edges[-1]]) * self.epoch
         self._slots = lru_cache(maxsize=4)(self._slots_of_epoch)

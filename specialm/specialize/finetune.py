@@ -5,6 +5,7 @@ checkpoint kept is the best one, not the last; step 0 (no fine-tuning at all) is
 """
 
 import copy
+import math
 import shutil
 import time
 from dataclasses import asdict, dataclass
@@ -48,6 +49,28 @@ class Progress:
     best_nll: float = float("inf")  # nats per token on the validation split
     worse: int = 0  # evaluations since the best one
     seconds: float = 0.0
+
+
+def for_set(train: ConfigDict, finetune: ConfigDict, specialist: Specialist, untrained: bool,
+            max_steps: int = 0) -> ConfigDict:
+    """The settings of fine-tuning with what depends on the specialist set put in.
+
+    methods.md section 2: a third of the base learning rate for small sets, the base rate for large
+    ones; steps capped by the set's size (here: by epochs).
+
+    Args:
+      untrained: the model has had no pretraining.
+      max_steps: instead of `finetune.max_steps`.
+    """
+    made = copy.deepcopy(finetune).unlock()
+    windows = len(specialist.train_indices)
+    tokens = int(specialist.train_store.sizes_N[specialist.train_indices].sum())
+    epochs = math.ceil(finetune.max_epochs * windows / finetune.batch_size)
+    made.max_steps = min(max_steps or finetune.max_steps, max(1, epochs))
+    if not finetune.learning_rate:
+        full = untrained or tokens >= finetune.full_rate_tokens
+        made.learning_rate = train.learning_rate / (1 if full else 3)
+    return made.lock()
 
 
 def settings(train: ConfigDict, finetune: ConfigDict) -> ConfigDict:

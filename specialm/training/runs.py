@@ -1,11 +1,13 @@
 """A trained model on disk: what it is, its vocabulary, its checkpoints; and reading it back.
 
     RUN/model.json         sizes, vocabulary hash, method, domain, seed, and the ledger: every phase
-                           that led to these parameters, with tokens, FLOPs and seconds
+                           that led to these parameters, with tokens, FLOPs and seconds; the
+                           settings, and where the generic windows lie (`origin.py`)
     RUN/vocabulary.model   the SentencePiece model
     RUN/checkpoints/       orbax steps
     RUN/metrics.jsonl      and RUN/tensorboard/
     RUN/experts.npz        of a bank or a mixture: what it knows of its clusters
+    RUN/clusters/          the same: its encoder and centroids (`clustering/carried.py`)
 """
 
 import dataclasses
@@ -62,12 +64,16 @@ def load_experts(path: Path) -> Experts:
 
 
 def describe(path: Path, config: families.Config, vocabulary: Vocabulary, method: str,
-             domain: str, seed: int, ledger: list[dict]) -> dict:
-    """Writes `model.json` and the vocabulary into a run folder; returns the record."""
+             domain: str, seed: int, ledger: list[dict], origin: dict | None = None) -> dict:
+    """Writes `model.json` and the vocabulary into a run folder; returns the record.
+
+    Args:
+      origin: what else goes into it, see `training/origin.py`.
+    """
     path.mkdir(parents=True, exist_ok=True)
     record = {"kind": _kind(config), "model": dataclasses.asdict(config),
               "vocabulary_sha256": vocabulary.sha256, "method": method, "domain": domain,
-              "seed": seed, "ledger": ledger}
+              "seed": seed, "ledger": ledger, **(origin or {})}
     shutil.copyfile(vocabulary.path, path / "vocabulary.model")
     write_json(path / "model.json", record)
     return record
@@ -97,6 +103,17 @@ def abstract_params(config: families.Config, mesh: jax.sharding.Mesh):
 
     declared = families.declare(config)
     return with_sharding(tensors.abstract(declared), tensors.map_tensors(layout, declared))
+
+
+def layout(config: families.Config, mesh: jax.sharding.Mesh):
+    """The sharding of each parameter (see `abstract_params`)."""
+    return jax.tree.map(lambda leaf: leaf.sharding, abstract_params(config, mesh))
+
+
+def save(path: Path, params: Any) -> None:
+    """Writes parameters that no step has trained yet as the checkpoint of a run folder."""
+    with Checkpoints(path / "checkpoints") as checkpoints:
+        checkpoints.save(0, params, None, {})
 
 
 def read_record(path: Path) -> dict:

@@ -1,0 +1,81 @@
+"""Mixing the specialist set into pretraining: a fraction of the drawn windows is specialist text.
+
+The strongest known competitor of the methods here (methods.md section 7, arXiv 2603.16177): about
+1% for small sets, or only late in the training, else the model overfits. It is one more
+distribution: the specialist set is one more cluster, drawn with probability `fraction`.
+
+Letters: N generic windows, S specialist windows, B batch, L context, K clusters.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from specialm.data.sampler import Sampler
+from specialm.data.store import WindowStore
+from specialm.errors import UserError
+
+
+@dataclass(frozen=True)
+class Joined:
+    """The N windows of a store and, behind them, S windows of another; read like one store."""
+
+    generic: WindowStore
+    specialist: WindowStore
+    specialist_indices: np.ndarray
+
+    def __post_init__(self):
+        if self.generic.context != self.specialist.context:
+            raise UserError(f"the generic windows have {self.generic.context} tokens, the "
+                            f"specialist ones {self.specialist.context}; prepare both with one "
+                            "data.context.")
+
+    @property
+    def context(self) -> int:
+        return self.generic.context
+
+    def __len__(self) -> int:
+        return len(self.generic) + len(self.specialist_indices)
+
+    def batch(self, indices_B: np.ndarray) -> dict[str, np.ndarray]:
+        """As `WindowStore.batch`; index N + i is the i-th specialist window."""
+        indices_B = np.asarray(indices_B, np.int64)
+        behind_B = indices_B >= len(self.generic)
+        parts = [self.generic.batch(indices_B[~behind_B]), self.specialist.batch(
+            self.specialist_indices[indices_B[behind_B] - len(self.generic)])]
+        # Rows of the parts one behind the other, back into the order of the batch.
+        order_B = np.argsort(np.argsort(behind_B, kind="stable"), kind="stable")
+        return {name: np.concatenate([part[name] for part in parts])[order_B] for name in parts[0]}
+
+
+def sampler(generic: Sampler, specialist_windows: int, fraction: float) -> Sampler:
+    """Draws as `generic` does with probability 1 - fraction, else one of S windows behind those.
+
+    Raises:
+      UserError: no specialist windows.
+    """
+    if not specialist_windows:
+        raise UserError(f"train.specialist_fraction={fraction}: the specialist training set has no "
+                        "windows; raise data.specialist_tokens or set the fraction to 0.")
+    own = np.full(specialist_windows, len(generic.probability_K))
+    return Sampler(generic.windows + specialist_windows, generic.batch_size, generic.seed,
+                   np.concatenate([generic.cluster_N, own]),
+                   np.append((1 - fraction) * generic.probability_K, fraction))
+
+
+@dataclass(frozen=True)
+class Late:
+    """One sampler up to a step, another from there on."""
+
+    before: Sampler
+    after: Sampler
+    first: int  # step of `after`
+
+    @property
+    def batch_size(self) -> int:
+        return self.before.batch_size
+
+    def indices(self, step: int, host: int = 0, hosts: int = 1) -> np.ndarray:
+        """int64 [B / hosts]: the windows of this step that `host` of `hosts` reads."""
+        drawn = self.before if step < self.first else self.after
+        return drawn.indices(step, host, hosts)
