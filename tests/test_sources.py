@@ -165,7 +165,8 @@ def test_zstd_of_several_frames_is_read_to_its_end(tmp_path):
 
 @pytest.mark.parametrize(("ending", "content"), [
     ("gz", b"not packed"), ("gz", gzip.compress(b"text " * 99)[:-9]),
-    ("zst", b"not packed"), ("zst", zstandard.ZstdCompressor().compress(b"text " * 99)[:-9])])
+    ("zst", b"not packed"), ("zst", zstandard.ZstdCompressor().compress(b"text " * 99)[:-9])],
+    ids=["gz-not-packed", "gz-cut", "zst-not-packed", "zst-cut"])
 def test_a_damaged_archive_in_a_folder_is_skipped_and_counted(tmp_path, ending, content):
     (tmp_path / f"a.txt.{ending}").write_bytes(content)
     (tmp_path / "b.txt").write_text("text")
