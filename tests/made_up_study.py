@@ -132,6 +132,9 @@ def record():
         versions={"jax": "0.0"}, machine=dict(cpu="a cpu", cores=2, memory_gb=8),
         settings={"clustering.k": 32, "model.num_experts": 16, "expert.choice": "frequent"},
         seconds=7300.0, cells=dict(done=90, planned=100), histograms=histograms,
+        leaks={d: dict(checked=100 + i, too_short=0, against=dict(
+            generic=dict(trained=5000, leaked=i, covered=1),
+            specialist=dict(trained=50, leaked=0, covered=0))) for i, d in enumerate(DOMAINS)},
         models={m: dict(params=1_000_000, pretrain_params=1_000_000 * (1 + (m == "slm_pn")),
                         flops_per_token=RATE.get(m, 6e6), tokens_per_parameter=16.0)
                 for m in METHODS},

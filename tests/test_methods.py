@@ -106,8 +106,8 @@ def test_num_experts_changes_the_bank_and_the_codes_unless_they_are_set():
 def test_clusters_that_a_method_needs():
     config = changed(clustering__k=7)
     needed = {method: methods.num_clusters(config, method) for method in config_lib.METHODS}
-    assert needed == {"slm": 0, "llm": 0, "slm_is": 7, "slm_is_shuffled": 7, "slm_pn": 16,
-                      "slm_hn": 16, "soup": 16, "slm_mix": 16}
+    assert needed == {"slm": 0, "llm": 0, "slm_nopt": 0, "slm_is": 7, "slm_is_shuffled": 7,
+                      "slm_pn": 16, "slm_hn": 16, "soup": 16, "slm_mix": 16}
 
 
 def made_clusters(seed=0, windows=80, k=4, empty=()):

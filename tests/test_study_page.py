@@ -95,8 +95,9 @@ def test_the_findings_come_first_then_every_figure_its_tables_and_the_provenance
     tables = (
         study_tables.main(ROWS), study_tables.steps(ROWS), study_tables.cost_per_billion(ROWS),
         study_tables.spent(ROWS), study_tables.domains(ROWS), study_tables.entropies(record),
-        study_tables.choices(ROWS), study_tables.top_fractions(record),
-        study_tables.parameters(record))
+        study_tables.choices(ROWS), study_tables.variants(ROWS),
+        study_tables.top_fractions(record), study_tables.parameters(record),
+        study_tables.leaks(record))
     later = [texts.index(table.note[:60], places[-1]) for table in tables]
     assert later == sorted(later)
     assert page.ids() == [*study_page.SECTIONS, "run"]
