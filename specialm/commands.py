@@ -213,9 +213,11 @@ def demo(config_path: str, overrides: list[str], options: dict):
 def study(config_path: str, overrides: list[str], options: dict):
     """The grid of arms, budgets, sizes, domains and seeds."""
     from specialm import demo as demo_lib
+    from specialm import grid
     from specialm import study as study_lib
 
     config, workdir = _load(config_path or "configs/local/study.py", overrides, options)
+    grid.cells(config)  # says what is wrong with the arms before anything is downloaded
     demo_lib.fetch(config)
     return study_lib.study(config, workdir)
 
