@@ -158,7 +158,9 @@ def test_any_part_of_the_record_may_be_missing_or_empty(gone, empty):
             record[key] = type(record[key])()
         else:
             del record[key]
-    Page(study_page.html(ROWS[:300], record, {}))
+    page = Page(study_page.html(ROWS[:300], record, {}))
+    assert "perplexity" in page.ids() and page.tags.count("table") >= 3
+    assert ("models" in page.ids()) == ("models" not in gone)
 
 
 def test_without_matplotlib_nothing_is_written_and_the_message_helps(tmp_path, monkeypatch):
