@@ -129,9 +129,10 @@ def specialize(config_path: str, overrides: list[str], options: dict):
         stage, told = experts.take(run, base, config.domain, key), "a dense model, not fine-tuned"
     report = heldout.evaluate(run, stage.path, [config.domain], stage.fingerprint,
                               stage.path.name)
+    sets = _sets(run)
     result = {"checkpoint": str(stage.path), "base": str(base), "reused": stage.reused,
-              **stage.result, "heldout": report, "sets": _sets(run)}
-    return result, "\n".join([f"{stage.path}: {told}", *_set_lines(run), "",
+              **stage.result, "heldout": report, "sets": sets}
+    return result, "\n".join([f"{stage.path}: {told}", *_set_lines(sets), "",
                               heldout.table(report)])
 
 
@@ -153,11 +154,11 @@ def _sets(run) -> dict[str, dict]:
         for domain, splits in run.prepared.domains.items()}
 
 
-def _set_lines(run) -> list[str]:
+def _set_lines(sets: dict[str, dict]) -> list[str]:
     return [f"{domain}: {of['documents']:,} documents; windows: " + ", ".join(
                 f"{count:,} {split}" for split, count in of["windows"].items())
             + "".join(f"; skipped {count:,}: {reason}" for reason, count in of["skipped"].items())
-            for domain, of in _sets(run).items()]
+            for domain, of in sets.items()]
 
 
 def evaluate(config_path: str, overrides: list[str], options: dict):
@@ -171,8 +172,9 @@ def evaluate(config_path: str, overrides: list[str], options: dict):
     generic = [] if run.prepared.generic_heldout is None else ["generic"]
     report = heldout.evaluate(run, base, [*generic, *run.domains], pipeline.checkpoint_key(base),
                               base.resolve().name)
-    return {"checkpoint": str(base), **report, "sets": _sets(run)}, "\n".join(
-        [*_set_lines(run), "", heldout.table(report)])
+    sets = _sets(run)
+    return {"checkpoint": str(base), **report, "sets": sets}, "\n".join(
+        [*_set_lines(sets), "", heldout.table(report)])
 
 
 def generate(config_path: str, overrides: list[str], options: dict):

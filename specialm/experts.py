@@ -166,7 +166,7 @@ def score_generic(run: Run, base: Path, key: str, label: str) -> scoring.Score:
     if record["kind"] == "dense":
         return pipeline.score_heldout(run, base, ["generic"], key, label)["generic"]
     clusters, store = run.clusters(record["method"]), run.prepared.generic_heldout
-    cluster_N = assign_heldout(run.config, run.stages, run.prepared, clusters)
+    cluster_N = assign_heldout(run.stages, run.prepared, clusters)
     used = store.subset(run.config.data.heldout_tokens)
     inputs = {"base": key, "store": store.fingerprint, "windows": digest(used),
               "clusters": digest(cluster_N)}

@@ -127,18 +127,26 @@ def get_config():
 '''
 
 
+def write_docstrings(root, generic=80, linalg=80):
+    """root/generic.jsonl, docstrings of NumPy, and root/linalg.jsonl, those of linalg and fft; as
+    many of each as given."""
+    for name, modules, count in (("generic", (np,), generic),
+                                 ("linalg", (np.linalg, np.fft), linalg)):
+        texts = {inspect.getdoc(getattr(module, n)) for module in modules for n in dir(module)}
+        texts = sorted(text for text in texts if text and 200 < len(text) < 3000)
+        (root / f"{name}.jsonl").write_text("".join(
+            json.dumps({"id": f"{name}/{i}", "text": text}) + "\n"
+            for i, text in enumerate(texts[:count])))
+
+
 @pytest.fixture(scope="session")
-def bank(tmp_path_factory, write_jsonl):
+def bank(tmp_path_factory):
     """A small bank with all that it was made of: root/config.py, root/generic.jsonl,
     root/linalg.jsonl, the work folder root/run, and `root/bank`, a link to its run folder."""
     from specialm import cli
 
     root = tmp_path_factory.mktemp("bank")
-    for name, modules in (("generic", (np,)), ("linalg", (np.linalg, np.fft))):
-        texts = {inspect.getdoc(getattr(module, n)) for module in modules for n in dir(module)}
-        texts = sorted(text for text in texts if text and 200 < len(text) < 3000)
-        write_jsonl(root / f"{name}.jsonl", [{"id": f"{name}/{i}", "text": text}
-                                             for i, text in enumerate(texts[:80])])
+    write_docstrings(root)
     (root / "config.py").write_text(BANK_CONFIG.format(root=root))
     assert cli.main(["train", f"--config={root / 'config.py'}",
                      f"--workdir={root / 'run'}"]) == 0

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import inspect
 import io
 import json
 import shutil
@@ -11,6 +10,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from conftest import write_docstrings
 
 from specialm import cli, experts, methods, pipeline
 from specialm import config as config_lib
@@ -53,16 +53,7 @@ def get_config():
 def project(tmp_path_factory):
     """Docstrings: NumPy's as the generic text, those of linalg and fft as the specialist one."""
     root = tmp_path_factory.mktemp("experts")
-
-    def write(name, modules, count):
-        texts = {inspect.getdoc(getattr(module, n)) for module in modules for n in dir(module)}
-        texts = sorted(t for t in texts if t and 200 < len(t) < 3000)
-        (root / f"{name}.jsonl").write_text("".join(
-            json.dumps({"id": f"{name}/{i}", "text": text}) + "\n"
-            for i, text in enumerate(texts[:count])))
-
-    write("generic", (np,), 80)
-    write("linalg", (np.linalg, np.fft), 30)
+    write_docstrings(root, 80, 30)
     (root / "config.py").write_text(CONFIG.format(root=root))
     return root
 

@@ -200,7 +200,7 @@ def test_the_generic_text_of_a_bank_is_scored_expert_by_expert(study, config, wo
     stage = pipeline.pretrain(run, "slm_pn", "", 0)
     store = run.prepared.generic_heldout
     clusters = run.clusters("slm_pn")
-    cluster_N = assign_heldout(run.config, run.stages, run.prepared, clusters)
+    cluster_N = assign_heldout(run.stages, run.prepared, clusters)
     model, known = runs.load(stage.path, run.mesh, experts.KINDS), runs.load_experts(stage.path)
     dense = [experts.dense(model, known, choice.one_hot(expert, 2)) for expert in range(2)]
     nats, tokens = 0.0, 0

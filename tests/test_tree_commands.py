@@ -1,11 +1,11 @@
 """clustering.method=tree through the commands: prepare, weights, train, and a bank by itself."""
 
-import inspect
 import json
 import re
 
 import numpy as np
 import pytest
+from conftest import write_docstrings
 
 from specialm import cli
 from specialm.clustering import tree
@@ -36,13 +36,9 @@ def get_config():
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory, write_jsonl):
+def project(tmp_path_factory):
     root = tmp_path_factory.mktemp("project")
-    for name, modules in (("generic", (np,)), ("linalg", (np.linalg, np.fft))):
-        texts = {inspect.getdoc(getattr(module, n)) for module in modules for n in dir(module)}
-        texts = sorted(text for text in texts if text and 200 < len(text) < 3000)
-        write_jsonl(root / f"{name}.jsonl", [{"id": f"{name}/{i}", "text": text}
-                                             for i, text in enumerate(texts[:40])])
+    write_docstrings(root, 40, 40)
     (root / "config.py").write_text(CONFIG.format(root=root))
     return root
 

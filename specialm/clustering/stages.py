@@ -111,13 +111,11 @@ def assign_specialist(data: ConfigDict, stages: Stages, prepared: Prepared, doma
     return _assign(stages, domain, x_NxD, embedded, centroids_KxD, clusters, grown)
 
 
-def assign_heldout(config: ConfigDict, stages: Stages, prepared: Prepared,
-                   clusters: Clusters) -> np.ndarray:
+def assign_heldout(stages: Stages, prepared: Prepared, clusters: Clusters) -> np.ndarray:
     """int32 [N]: the cluster of every window of the generic held-out set."""
     store = prepared.generic_heldout
-    encoder = _encoder(config.clustering, stages, prepared)
     x_NxD, embedded = _embed(stages, "generic-heldout", store, np.arange(len(store)), prepared,
-                             encoder)
+                             clusters.encoder)
     return _assign(stages, "generic-heldout", x_NxD, embedded, clusters.centroids_KxD,
                    clusters.fingerprint, clusters.tree)
 
