@@ -54,6 +54,12 @@ def default() -> ConfigDict:
     config.clustering = _clustering()
     config.model = _model()
     config.train = _train()
+    # Devices along the axes of the mesh (training/sharding.py); all others are along `data`, copies
+    # of the model with windows of their own.
+    config.mesh = ConfigDict(dict(
+        fsdp=1,  # the same, with parameters and moments divided
+        model=1,  # heads and hidden units divided
+        expert=0))  # slm_mix: experts divided; 0 for as many as fit
     config.finetune = _finetune()
     config.expert = _expert()
     config.study = _study()
@@ -113,7 +119,9 @@ def _model() -> ConfigDict:
     model.num_heads = 4
     model.d_ff = 256
     model.dtype = "float32"  # of the arithmetic: float32 | bfloat16; parameters stay float32
-    model.remat = "none"  # none | full: recompute layers in the backward pass
+    # none | dots | full: what the backward pass computes again of a layer: nothing, all but matrix
+    # products, all.
+    model.remat = "none"
     # Banks and mixtures: how many small models are held at once.
     model.num_experts = 16  # k: as many clusters
     model.bank_size = 0  # h: sets of MLP weights in a bank; 0 for num_experts
@@ -284,7 +292,7 @@ def check(config: ConfigDict) -> None:
     _one_of("model.dtype", config.model.dtype, ("float32", "bfloat16"))
     _one_of("train.moment_dtype", config.train.moment_dtype, ("float32", "bfloat16"))
     _one_of("expert.choice", config.expert.choice, CHOICES)
-    _one_of("model.remat", config.model.remat, ("none", "full"))
+    _one_of("model.remat", config.model.remat, ("none", "dots", "full"))
     for name in ("data.context", "data.vocabulary_size", "clustering.k", "clustering.sample",
                  "model.num_layers", "model.d_model", "model.num_heads", "model.d_ff",
                  "model.num_experts", "train.tokens", "train.groups", "train.histogram_support",
@@ -295,7 +303,8 @@ def check(config: ConfigDict) -> None:
     if config.model.d_model % config.model.num_heads:
         raise UserError(f"model.num_heads={config.model.num_heads} does not divide "
                         f"model.d_model={config.model.d_model}.")
-    for name, least in (("expert.index", -1), ("expert.halving_steps", 1)):
+    for name, least in (("expert.index", -1), ("expert.halving_steps", 1), ("mesh.fsdp", 1),
+                        ("mesh.model", 1), ("mesh.expert", 0)):
         if _get(config, name) < least:
             raise UserError(f"{name}={_get(config, name)}: must be at least {least}.")
     if config.train.trunk_fraction == 1:

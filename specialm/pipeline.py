@@ -83,9 +83,10 @@ def open_run(config: ConfigDict, workdir: Path, domains: list[str],
         methods.check(config, method)
     stages = stages or Stages(workdir)
     prepared = prepare(config, stages, domains)
-    run = Run(config, stages, prepared, domains,
-              sharding.make_mesh(config.train.batch_size, config.finetune.batch_size,
-                                 *_divided(config, used)))
+    experts = config.model.num_experts if config_lib.MIXTURE in used else 1
+    mesh = sharding.make_mesh(config.train.batch_size, config.finetune.batch_size,
+                              *_divided(config, used), layout=config.mesh, experts=experts)
+    run = Run(config, stages, prepared, domains, mesh)
     for method in used:
         run.clusters(method)
     return run

@@ -52,9 +52,10 @@ def load(base: Path, overrides: list[str] = (), source: str = "") -> ConfigDict:
 
 
 def _fill(config: ConfigDict, saved: dict) -> None:
-    """Sets what is saved; a field that is no longer there is left out."""
+    """Sets what is saved; a field that is no longer there is left out, and so is the mesh: this
+    may be another machine."""
     for name, value in saved.items():
-        if name not in config:
+        if name not in config or name == "mesh":
             continue
         if name == "domains" and isinstance(value, dict):  # all of them, not on top of the default
             config[name] = ConfigDict(value)
@@ -93,5 +94,6 @@ def open_run(config: ConfigDict, workdir: Path, domains: list[str], base: Path) 
         prepare_specialist(config, stages, domains, vocabulary),
         generic=origin.generic_store(base, "train", vocabulary.sha256),
         generic_heldout=origin.generic_store(base, "heldout", vocabulary.sha256))
-    mesh = sharding.make_mesh(config.train.batch_size, config.finetune.batch_size)
+    mesh = sharding.make_mesh(config.train.batch_size, config.finetune.batch_size,
+                              layout=config.mesh)
     return Run(config, stages, prepared, domains, mesh, base)

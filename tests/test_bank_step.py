@@ -23,9 +23,10 @@ CONFIGS = {
 }
 
 
-def make_mesh(devices):
-    return jax.make_mesh((devices,), ("data",), devices=jax.devices()[:devices],
-                         axis_types=(jax.sharding.AxisType.Auto,))
+def make_mesh(devices, **layout):
+    return jax.make_mesh(sharding.axis_sizes(devices, layout), sharding.AXES,
+                         devices=jax.devices()[:devices],
+                         axis_types=(jax.sharding.AxisType.Auto,) * 4)
 
 
 def make_batch(config, groups, dtype=np.float32):
@@ -51,7 +52,7 @@ def run_step(train_step, params, batch, optimizer, mesh):
     return jax.device_get((state.params, metrics))
 
 
-def plain_sum(params, inputs, targets, mask, config):
+def plain_sum(params, inputs, targets, mask, config, place=None):
     """`transformer.sum_nll` in the precision of the parameters."""
     return reference_loss(params, inputs, targets, mask, config.num_heads) * mask.sum()
 
@@ -161,7 +162,8 @@ def test_an_expert_moves_by_the_rate_times_the_sum_of_its_coefficients():
     ({}, "mixture", "model.num_experts=3")])
 def test_sizes_that_do_not_divide_over_the_devices_are_named(change, config, named):
     model = dataclasses.replace(MODEL, **change)
+    layout = {"expert": 2} if config == "mixture" else {}
     config = (mixture.Config(model, 3) if config == "mixture"
               else dataclasses.replace(CONFIGS[config], model=model))
     with pytest.raises(UserError, match=f"{named} is not a multiple of the 2 devices"):
-        program.make_train_step(config, optax.sgd(1.0), make_mesh(2))
+        program.make_train_step(config, optax.sgd(1.0), make_mesh(2, **layout))

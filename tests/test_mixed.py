@@ -76,5 +76,3 @@ def test_late_mixing_starts_at_its_step():
     for step in range(6):
         drawn = (generic if step < 3 else both).indices(step)
         np.testing.assert_array_equal(late.indices(step), drawn)
-        halves = [late.indices(step, host, 2) for host in range(2)]
-        np.testing.assert_array_equal(np.concatenate(halves), drawn)

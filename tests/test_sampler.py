@@ -84,12 +84,11 @@ def test_each_slot_has_the_wanted_distribution():
     assert stats.chisquare(counts, probability_K * 4000).pvalue > 1e-3, counts
 
 
-@given(seeds, st.integers(0, 50), st.sampled_from([1, 2, 4, 8]))
-def test_hosts_share_the_batch_that_one_host_would_read(seed, step, hosts):
+@given(seeds, st.integers(0, 50))
+def test_a_batch_is_a_function_of_seed_and_step(seed, step):
     cluster_N, probability_K = clustered(seed, windows=300)
     sampler = Sampler(300, 16, seed, cluster_N, probability_K)
-    parts = [sampler.indices(step, host, hosts) for host in range(hosts)]
-    np.testing.assert_array_equal(np.concatenate(parts), sampler.indices(step))
+    sampler.indices(step + 7)  # what was read before does not matter
     again = Sampler(300, 16, seed, cluster_N, probability_K)
     np.testing.assert_array_equal(again.indices(step), sampler.indices(step))
 

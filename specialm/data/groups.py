@@ -1,6 +1,6 @@
 """Samplers of models that hold many models: every draw says which one it is for.
 
-Like `Sampler` they are pure functions of (seed, step), sliced for each host.
+Like `Sampler` they are pure functions of (seed, step).
 
 Letters: N windows, B batch, K clusters, G groups of a batch, C features, W windows of a group.
 """
@@ -33,7 +33,7 @@ class GroupSampler(Sampler):
         self.features_KxC = np.asarray(features_KxC, np.float32)
 
     def features(self, step: int) -> np.ndarray:
-        """float32 [G, C]: of each group of this step, over all hosts."""
+        """float32 [G, C]: of each group of this step."""
         groups = self.batch_size // self.group
         return self.features_KxC[self.draws(step * groups, (step + 1) * groups)[1]]
 
@@ -78,11 +78,9 @@ class HistogramSampler:
         member_W = (rng.random(self.group) * self.size_K[cluster_W]).astype(np.int64)
         return histogram_K, self._members[self._first_K[cluster_W] + member_W]
 
-    def indices(self, step: int, host: int = 0, hosts: int = 1) -> np.ndarray:
-        """int64 [B / hosts]: the windows of this step that `host` of `hosts` reads."""
-        window_B = np.concatenate([self._draw(step, group)[1] for group in range(self.groups)])
-        share = self.batch_size // hosts
-        return window_B[host * share:(host + 1) * share]
+    def indices(self, step: int) -> np.ndarray:
+        """int64 [B]: the windows of this step."""
+        return np.concatenate([self._draw(step, group)[1] for group in range(self.groups)])
 
     def features(self, step: int) -> np.ndarray:
         """float32 [G, K]: the histograms of this step."""
@@ -101,11 +99,9 @@ class MixtureSampler:
         self.experts = [ExpertSampler(batch_size // clusters, seed, cluster_N, expert)
                         for expert in range(clusters)]
 
-    def indices(self, step: int, host: int = 0, hosts: int = 1) -> np.ndarray:
-        """int64 [B / hosts]: the windows of this step that `host` of `hosts` reads."""
-        share = len(self.experts) // hosts
-        mine = self.experts[host * share:(host + 1) * share]
-        return np.concatenate([expert.indices(step) for expert in mine])
+    def indices(self, step: int) -> np.ndarray:
+        """int64 [B]: the windows of this step."""
+        return np.concatenate([expert.indices(step) for expert in self.experts])
 
 
 class ExpertSampler(Sampler):
@@ -122,6 +118,6 @@ class ExpertSampler(Sampler):
                             "trained; choose a smaller model.num_experts.")
         super().__init__(len(self.members), batch_size, seed * 1_000_003 + expert)
 
-    def indices(self, step: int, host: int = 0, hosts: int = 1) -> np.ndarray:
-        """int64 [B / hosts]: the windows of this step that `host` of `hosts` reads."""
-        return self.members[super().indices(step, host, hosts)]
+    def indices(self, step: int) -> np.ndarray:
+        """int64 [B]: the windows of this step."""
+        return self.members[super().indices(step)]

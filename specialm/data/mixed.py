@@ -75,7 +75,6 @@ class Late:
     def batch_size(self) -> int:
         return self.before.batch_size
 
-    def indices(self, step: int, host: int = 0, hosts: int = 1) -> np.ndarray:
-        """int64 [B / hosts]: the windows of this step that `host` of `hosts` reads."""
-        drawn = self.before if step < self.first else self.after
-        return drawn.indices(step, host, hosts)
+    def indices(self, step: int) -> np.ndarray:
+        """int64 [B]: the windows of this step."""
+        return (self.before if step < self.first else self.after).indices(step)

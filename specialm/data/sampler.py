@@ -1,4 +1,4 @@
-"""Which windows make up a batch: a pure function of (seed, step), sliced for each host.
+"""Which windows make up a batch: a pure function of (seed, step).
 
 All sampling is drawing a cluster from a distribution, then a window uniformly inside it; with one
 cluster it is plain uniform sampling. Draws are arranged in epochs of as many slots as the store
@@ -10,7 +10,7 @@ With `group` > 1 a slot is a group of that many windows of one cluster, drawn in
 window's distribution, and so the expected gradient, is that of single windows.
 
 Nothing is stored but the cluster lists: resuming needs only the step, and the order does not
-depend on the number of hosts.
+depend on the number of processes: each takes its rows of the batch.
 
 Letters: N windows, B batch, K clusters, G groups of a batch, W windows of a group.
 """
@@ -59,7 +59,7 @@ class Sampler:
 
     Args:
       windows: N, the number of windows to draw from.
-      batch_size: B, windows a step over all hosts.
+      batch_size: B, windows a step over all processes.
       seed: of the order.
       cluster_N: int [N], the cluster of each window; None for one cluster of all.
       probability_K: float [K], probability of each cluster, summing to 1; needed with clusters.
@@ -125,9 +125,7 @@ class Sampler:
             seed = _mix(np.uint64(self.seed) + np.uint64(0x9E3779B97F4A7C15))
             return _mix(seed + _mix(np.uint64(epoch)) + np.asarray(stream, np.uint64) * _MIX_2)
 
-    def indices(self, step: int, host: int = 0, hosts: int = 1) -> np.ndarray:
-        """int64 [B / hosts]: the windows of this step that `host` of `hosts` reads."""
+    def indices(self, step: int) -> np.ndarray:
+        """int64 [B]: the windows of this step."""
         groups = self.batch_size // self.group
-        share = groups // hosts
-        first = step * groups + host * share
-        return self.draws(first, first + share)[0]
+        return self.draws(step * groups, (step + 1) * groups)[0]

@@ -100,8 +100,9 @@ def declare(config: Config) -> Bank:
             return jnp.zeros(shape, jnp.float32).at[:, 0].set(first)
 
         *axes, = tensor.axes[1:]
-        where = axes.index("mlp") if "mlp" in axes else 0  # each is sharded along one axis
-        axes = [("bank" if i == where else None) for i in range(len(axes))]
+        # Each is divided along one axis: d_ff, for the bias of the output d_model.
+        where, name = (axes.index("mlp"), "bank") if "mlp" in axes else (0, "bank_bias")
+        axes = [(name if i == where else None) for i in range(len(axes))]
         return Tensor((sizes, rank, *tensor.shape[1:]), ("layers", None, *axes), init)
 
     def outside(tensor: Tensor) -> Tensor | None:

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from specialm.models.operations import outer
+from specialm.models.target import platform
 
 CPU_CHUNK = 512  # tokens at a time: their logits stay in the cache
 CHUNK = 4096  # on accelerators
@@ -78,7 +79,7 @@ sum_nll.defvjp(_sum_nll_forward, _sum_nll_backward)
 def _chunks(tokens_N: jax.Array) -> jax.Array:
     """[N, ...] -> [chunks, T, ...], even chunks; the last is filled up with zeros."""
     count = len(tokens_N)
-    limit = CPU_CHUNK if jax.default_backend() == "cpu" else CHUNK
+    limit = CPU_CHUNK if platform() == "cpu" else CHUNK
     chunks = -(-count // limit)
     size = -(-count // chunks)
     padding = [(0, chunks * size - count)] + [(0, 0)] * (tokens_N.ndim - 1)

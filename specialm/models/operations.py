@@ -10,13 +10,15 @@ sees, K size of a head.
 import jax
 import jax.numpy as jnp
 
+from specialm.models.target import platform
+
 MASKED = -1e30  # a score that gets no weight
 QUERY_BLOCK = 64  # queries that are worth a block of their own
 
 
 def _dot(a, b, axes_a: tuple, axes_b: tuple, batch: tuple = (), dtype=None) -> jax.Array:
     """Sums over `axes_a` of a and `axes_b` of b; `batch` axes come first in all three."""
-    if dtype is not None and jax.default_backend() == "cpu":
+    if dtype is not None and platform() == "cpu":
         a, b = a.astype(dtype), b.astype(dtype)  # it has no kernel for bfloat16 to float32
     return jax.lax.dot_general(a, b, ((axes_a, axes_b), (batch, batch)),
                                preferred_element_type=dtype)
@@ -74,7 +76,7 @@ def attention(q_BxLxHxK: jax.Array, k_BxLxHxK: jax.Array, v_BxLxHxK: jax.Array,
         `blocked_attention`, the fastest on a CPU; "auto" chooses by the default backend.
     """
     if implementation == "auto":
-        implementation = "blocked" if jax.default_backend() == "cpu" else "fused"
+        implementation = "blocked" if platform() == "cpu" else "fused"
     if implementation == "fused":
         return jax.nn.dot_product_attention(q_BxLxHxK, k_BxLxHxK, v_BxLxHxK, is_causal=True)
     batch, length, heads, size = q_BxLxHxK.shape

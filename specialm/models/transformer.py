@@ -18,6 +18,8 @@ import jax.numpy as jnp
 from specialm.models import loss as loss_lib
 from specialm.models import tensors
 from specialm.models.operations import attention, linear
+from specialm.models.placement import WHOLE, Placement, kept
+from specialm.models.target import platform
 from specialm.models.tensors import Tensor, normal, ones, zeros
 
 NORM_EPSILON = 1e-5
@@ -37,7 +39,9 @@ class Config:
     num_heads: int
     d_ff: int
     dtype: str = "float32"  # of matrix products: float32 | bfloat16
-    remat: str = "none"  # none | full: recompute each layer in the backward pass
+    # none | dots | full: what the backward pass computes again of a layer: nothing, all but matrix
+    # products, all.
+    remat: str = "none"
     attention: str = "auto"  # auto | blocked (fastest on a CPU) | fused (for accelerators)
 
 
@@ -82,25 +86,25 @@ def declare(config: Config) -> Params:
         return Tensor((y, *shape), ("layers", *axes), init)
 
     layers = Layers(
-        norm1_scale=stacked((d,), ("embed",), ones),
-        norm1_bias=stacked((d,), ("embed",), zeros),
+        norm1_scale=stacked((d,), (None,), ones),
+        norm1_bias=stacked((d,), (None,), zeros),
         qkv=stacked((d, 3, h, k), ("embed", None, "heads", None), weight),
         qkv_bias=stacked((3, h, k), (None, "heads", None), zeros),
         out=stacked((h, k, d), ("heads", None, "embed"), residual),
-        out_bias=stacked((d,), ("embed",), zeros),
-        norm2_scale=stacked((d,), ("embed",), ones),
-        norm2_bias=stacked((d,), ("embed",), zeros),
+        out_bias=stacked((d,), (None,), zeros),
+        norm2_scale=stacked((d,), (None,), ones),
+        norm2_bias=stacked((d,), (None,), zeros),
         up=stacked((d, f), ("embed", "mlp"), weight),
         up_bias=stacked((f,), ("mlp",), zeros),
         down=stacked((f, d), ("mlp", "embed"), residual),
-        down_bias=stacked((d,), ("embed",), zeros),
+        down_bias=stacked((d,), (None,), zeros),
     )
     return Params(
         embedding=Tensor((config.vocab_size, d), ("vocab", "embed"), weight),
         position=Tensor((config.context, d), ("position", "embed"), weight),
         layers=layers,
-        norm_scale=Tensor((d,), ("embed",), ones),
-        norm_bias=Tensor((d,), ("embed",), zeros),
+        norm_scale=Tensor((d,), (None,), ones),
+        norm_bias=Tensor((d,), (None,), zeros),
     )
 
 
@@ -147,36 +151,79 @@ def layer_norm(x: jax.Array, scale_D: jax.Array, bias_D: jax.Array) -> jax.Array
     return normed.astype(x.dtype)
 
 
-def _attention_block(x_NxD: jax.Array, w: Layers, length: int, config: Config) -> jax.Array:
-    norm_NxD = layer_norm(x_NxD, w.norm1_scale, w.norm1_bias)
+def _block_output(x: jax.Array, weight: jax.Array, bias_D: jax.Array,
+                  place: Placement) -> jax.Array:
+    """x weight + bias; the device's parts are summed before the bias is added."""
+    if place.model == 1:
+        return linear(x, weight, bias_D)
+    return place.leave(linear(x, weight, jnp.zeros_like(bias_D))) + bias_D.astype(x.dtype)
+
+
+def _attention_block(x_NxD: jax.Array, w: Layers, length: int, config: Config,
+                     place: Placement) -> jax.Array:
+    norm_NxD = place.enter(layer_norm(x_NxD, w.norm1_scale, w.norm1_bias))
     qkv_Nx3xHxK = linear(norm_NxD, w.qkv, w.qkv_bias)
     q_BxLxHxK, k_BxLxHxK, v_BxLxHxK = (
         qkv_Nx3xHxK[:, part].reshape(-1, length, *qkv_Nx3xHxK.shape[2:]) for part in range(3))
     mixed_BxLxHxK = attention(q_BxLxHxK, k_BxLxHxK, v_BxLxHxK, config.attention)
-    return x_NxD + linear(mixed_BxLxHxK.reshape(-1, *mixed_BxLxHxK.shape[2:]), w.out, w.out_bias)
+    mixed_NxHxK = mixed_BxLxHxK.reshape(-1, *mixed_BxLxHxK.shape[2:])
+    return x_NxD + _block_output(mixed_NxHxK, w.out, w.out_bias, place)
 
 
-def _mlp_block(x_NxD: jax.Array, w: Layers) -> jax.Array:
-    norm_NxD = layer_norm(x_NxD, w.norm2_scale, w.norm2_bias)
+def _mlp_block(x_NxD: jax.Array, w: Layers, place: Placement) -> jax.Array:
+    norm_NxD = place.enter(layer_norm(x_NxD, w.norm2_scale, w.norm2_bias))
     up_NxF = jax.nn.gelu(linear(norm_NxD, w.up, w.up_bias), approximate=True)
-    return x_NxD + linear(up_NxF, w.down, w.down_bias)
+    return x_NxD + _block_output(up_NxF, w.down, w.down_bias, place)
 
 
-def hidden(params: Params, inputs_BxL: jax.Array, config: Config) -> jax.Array:
-    """The final, normed hidden state of each token, [B, L, D] in `config.dtype`."""
+def whole_ends(params: Params, config: Config, place: Placement) -> Params:
+    """The parameters with embedding and positions gathered; the layers as they are."""
+    axes = logical_axes(config)
+    ends = place.gather({"embedding": params.embedding, "position": params.position},
+                        {"embedding": axes.embedding, "position": axes.position}, config.dtype)
+    return params.replace(**ends)
+
+
+def _layer_axes(config: Config, place: Placement) -> Layers:
+    """Logical axes of one layer's tensors; none where a tensor is whole already."""
+    stacked = logical_axes(config).layers
+    return Layers(**{name: () if name in place.whole else getattr(stacked, name)[1:]
+                     for name in Layers.__dataclass_fields__})
+
+
+def hidden(params: Params, inputs_BxL: jax.Array, config: Config,
+           place: Placement = WHOLE) -> jax.Array:
+    """The final, normed hidden state of each token, [B, L, D] in `config.dtype`.
+
+    Args:
+      place: how the layers lie, inside of a `jax.shard_map`; embedding and positions are whole
+        (`whole_ends`).
+    """
     batch, length = inputs_BxL.shape
     x_BxLxD = params.embedding[inputs_BxL] + params.position[:length]
     x_NxD = x_BxLxD.astype(config.dtype).reshape(batch * length, config.d_model)
+    axes = _layer_axes(config, place)
 
     def layer(x_NxD, w: Layers):
-        return _mlp_block(_attention_block(x_NxD, w, length, config), w), None
+        w = place.gather(w, axes, config.dtype)
+        return _mlp_block(_attention_block(x_NxD, w, length, config, place), w, place), None
 
-    if config.remat == "full":
-        layer = jax.checkpoint(layer, prevent_cse=False)
-    few = jax.default_backend() == "cpu" and config.num_layers <= UNROLLED_LAYERS
+    if config.remat != "none" or place.fsdp > 1:
+        layer = jax.checkpoint(layer, prevent_cse=False, policy=kept(config.remat))
+    few = platform() == "cpu" and config.num_layers <= UNROLLED_LAYERS
     x_NxD, _ = jax.lax.scan(layer, x_NxD, params.layers, unroll=config.num_layers if few else 1)
     x_NxD = layer_norm(x_NxD, params.norm_scale, params.norm_bias)
     return x_NxD.reshape(batch, length, config.d_model)
+
+
+def states(params: Params, inputs_BxL: jax.Array, config: Config,
+           place: Placement) -> tuple[jax.Array, jax.Array]:
+    """([N, D], [V, D]): the final states of this device's share of the tokens, and the head that
+    they meet; inside of a `jax.shard_map`."""
+    params = whole_ends(params, config, place)
+    x_BxLxD = hidden(params, inputs_BxL, config, place)
+    x_NxD = place.share(place.enter(x_BxLxD.reshape(-1, config.d_model)))
+    return x_NxD, place.enter(params.embedding)
 
 
 def logits(params: Params, inputs_BxL: jax.Array, config: Config) -> jax.Array:
@@ -187,20 +234,26 @@ def logits(params: Params, inputs_BxL: jax.Array, config: Config) -> jax.Array:
 
 
 def token_nll(params: Params, inputs_BxL: jax.Array, targets_BxL: jax.Array,
-              config: Config) -> jax.Array:
+              config: Config, place: Placement = WHOLE) -> jax.Array:
     """float32 [B, L]: -log p(target) of each token, in nats."""
-    x_BxLxD = hidden(params, inputs_BxL, config)
+    params = whole_ends(params, config, place)
+    x_BxLxD = hidden(params, inputs_BxL, config, place)
     nll_N = loss_lib.token_nll(x_BxLxD.reshape(-1, config.d_model), params.embedding,
                                targets_BxL.reshape(-1))
     return nll_N.reshape(targets_BxL.shape)
 
 
 def sum_nll(params: Params, inputs_BxL: jax.Array, targets_BxL: jax.Array, mask_BxL: jax.Array,
-            config: Config) -> jax.Array:
-    """Sum of mask * nats over all tokens; differentiable, the logits are never whole."""
-    x_BxLxD = hidden(params, inputs_BxL, config)
-    return loss_lib.sum_nll(x_BxLxD.reshape(-1, config.d_model), params.embedding,
-                            targets_BxL.reshape(-1), mask_BxL.reshape(-1))
+            config: Config, place: Placement = WHOLE) -> jax.Array:
+    """Sum of mask * nats over all tokens; differentiable, the logits are never whole.
+
+    Args:
+      place: how the parameters lie, inside of a `jax.shard_map`. Along `model` the sum is over
+        this device's part of the tokens.
+    """
+    x_NxD, head_VxD = states(params, inputs_BxL, config, place)
+    return loss_lib.sum_nll(x_NxD, head_VxD, *(place.share(a.reshape(-1))
+                                               for a in (targets_BxL, mask_BxL)))
 
 
 def loss(params: Params, inputs_BxL: jax.Array, targets_BxL: jax.Array, mask_BxL: jax.Array,

@@ -26,6 +26,7 @@ from specialm.errors import UserError
 from specialm.models import loss as loss_lib
 from specialm.models import transformer
 from specialm.models.operations import MASKED, outer
+from specialm.models.placement import Placement
 from specialm.specialize import finetune
 from specialm.specialize import teacher as teacher_lib
 from specialm.specialize.step import Objective
@@ -103,31 +104,31 @@ def from_teacher(student: transformer.Config, teacher: transformer.Config,
                  teacher_params: transformer.Params, weight: float,
                  temperature: float) -> Objective:
     """The mixture with a teacher that reads each batch along with the student."""
-    def sum_loss(params, teacher_params, batch):
-        x_NxD = _hidden(params, batch, student)
-        x_NxE = _hidden(teacher_params, batch, teacher)
-        return sum_mixture(x_NxD, params.embedding, batch["targets"].reshape(-1),
-                           batch["mask"].reshape(-1), x_NxE, teacher_params.embedding, weight,
+    def sum_loss(params, batch, teacher_params, place):
+        x_NxD, head_VxD = transformer.states(params, batch["inputs"], student, place)
+        taught_NxE, head_VxE = transformer.states(teacher_params, batch["inputs"], teacher, place)
+        return sum_mixture(x_NxD, head_VxD, *_wanted(batch, place), taught_NxE, head_VxE, weight,
                            temperature)
 
-    return Objective(sum_loss, teacher_params)
+    return Objective(sum_loss, teacher_params, transformer.logical_axes(teacher))
 
 
 def from_stored(student: transformer.Config, stored: teacher_lib.Stored, weight: float,
                 temperature: float) -> Objective:
     """The mixture with the stored probabilities of a teacher."""
-    def sum_loss(params, _, batch):
-        x_NxD = _hidden(params, batch, student)
-        ids_NxK, p_NxK = (batch[name].reshape(len(x_NxD), -1)
+    def sum_loss(params, batch, _, place):
+        x_NxD, head_VxD = transformer.states(params, batch["inputs"], student, place)
+        ids_NxK, p_NxK = (place.share(batch[name].reshape(-1, batch[name].shape[-1]))
                           for name in ("teacher_ids", "teacher_p"))
-        return sum_mixture_top_k(x_NxD, params.embedding, batch["targets"].reshape(-1),
-                                 batch["mask"].reshape(-1), ids_NxK, p_NxK, weight, temperature)
+        return sum_mixture_top_k(x_NxD, head_VxD, *_wanted(batch, place), ids_NxK, p_NxK, weight,
+                                 temperature)
 
     return Objective(sum_loss, columns=stored.columns)
 
 
-def _hidden(params: transformer.Params, batch: dict, config: transformer.Config) -> jax.Array:
-    return transformer.hidden(params, batch["inputs"], config).reshape(-1, config.d_model)
+def _wanted(batch: dict, place: Placement) -> tuple[jax.Array, jax.Array]:
+    """Targets and mask [N] of this device's share of the tokens."""
+    return place.share(batch["targets"].reshape(-1)), place.share(batch["mask"].reshape(-1))
 
 
 def sum_mixture(x_NxD: jax.Array, head_VxD: jax.Array, targets_N: jax.Array, mask_N: jax.Array,

@@ -150,7 +150,8 @@ def _fit(path, config, trained, objective, specialist, train, tune, seed, mesh, 
         trained, objective, tx, mesh, train.microbatch or step.default_microbatch(config.context))
     score_step = step.make_score_step(config, mesh)
     to_params = jax.jit(trained.to_params)
-    batch_size = max(mesh.size, tune.batch_size // mesh.size * mesh.size)
+    devices = sharding.parts(mesh, "batch")
+    batch_size = max(devices, tune.batch_size // devices * devices)
     sampler = Sampler(len(specialist.train_indices), batch_size, seed)
     started, losses = time.perf_counter() - done.seconds, []
     with bar(tune.max_steps, title, "step", initial=done.step) as progress:

@@ -18,26 +18,32 @@ from specialm.training.checkpoints import with_sharding
 class ParameterMap:
     """What is trained, and how the model's parameters follow from it."""
 
+    config: transformer.Config  # of the model
     start: Any  # the initial values of what is trained
     axes: Any  # a tree like it, of logical axes
     to_params: Callable  # (trained, fixed) -> transformer.Params
     flops_per_token: int  # of a training step on -log p
     fixed: Any = ()  # a tree of arrays that `to_params` needs and that nothing changes
+    fixed_axes: Any = ()  # a tree like it, of logical axes
 
 
 @dataclass(frozen=True)
 class Objective:
     """What is minimised: the mean of a loss over the tokens that the mask counts."""
 
-    sum_loss: Callable  # (params, fixed, batch) -> float32 [], the sum over tokens of mask * loss
+    # (params, batch, fixed, place) -> float32 [], the sum over this device's share of the tokens of
+    # mask * loss; see `training.step.make_sums`.
+    sum_loss: Callable
     fixed: Any = ()  # a tree of arrays that `sum_loss` needs besides, a teacher for example
+    fixed_axes: Any = ()  # a tree like it, of logical axes
     # More columns of a batch, [B, ...] each, for windows given by their rows in the training set.
     columns: Callable[[np.ndarray], dict[str, np.ndarray]] = lambda rows_B: {}
 
 
 def everything(config: transformer.Config, params: transformer.Params) -> ParameterMap:
     """All parameters are trained."""
-    return ParameterMap(params, transformer.logical_axes(config), lambda trained, _: trained,
+    return ParameterMap(config, params, transformer.logical_axes(config),
+                        lambda trained, _: trained,
                         transformer.flops_per_token(config, train=True))
 
 
@@ -45,15 +51,15 @@ def low_rank(config: transformer.Config, params: transformer.Params, adapters: l
              key: jax.Array) -> ParameterMap:
     """LoRA adapters are trained, `params` stay as they are."""
     declared = lora.declare(config, adapters)
-    return ParameterMap(tensors.init(declared, key), tensors.logical_axes(declared),
+    return ParameterMap(config, tensors.init(declared, key), tensors.logical_axes(declared),
                         lambda trained, base: lora.merge(base, trained, adapters),
-                        lora.flops_per_token(config, adapters), params)
+                        lora.flops_per_token(config, adapters), params,
+                        transformer.logical_axes(config))
 
 
 def likelihood(config: transformer.Config) -> Objective:
     """-log p of the data."""
-    sum_nll = step.sum_nll(config)
-    return Objective(lambda params, _, batch: sum_nll(params, batch))
+    return Objective(step.sum_nll(config))
 
 
 def state_sharding(trained: ParameterMap, optimizer, mesh) -> step.TrainState:
@@ -92,22 +98,18 @@ def make_train_step(trained: ParameterMap, objective: Objective,
     map is applied once a step, and the summed gradient of the parameters is taken back through it
     once, before the devices exchange it.
     """
-    def local_sums(values, fixed, batch: dict):
-        map_fixed, loss_fixed = fixed
-        params, to_trained = jax.vjp(lambda v: trained.to_params(v, map_fixed), values)
-        loss, grads = step.sum_gradients(lambda p, part: objective.sum_loss(p, loss_fixed, part),
-                                         params, batch, microbatch)
-        return jax.lax.psum((loss, jnp.sum(batch["mask"]), *to_trained(grads)), "data")
-
-    whole = jax.sharding.PartitionSpec()
-    sums = jax.shard_map(local_sums, mesh=mesh, out_specs=whole, check_vma=False,
-                         in_specs=(whole, whole, sharding.spec(("batch",))))
+    sums = step.make_sums(trained.config, mesh, objective.sum_loss, microbatch,
+                          objective.fixed_axes)
 
     def train_step(state: step.TrainState, fixed, batch: dict):
-        return step.update(state, optimizer, *sums(state.params, fixed, batch))
+        map_fixed, loss_fixed = fixed
+        params, to_trained = jax.vjp(lambda v: trained.to_params(v, map_fixed), state.params)
+        loss, tokens, grads = sums(params, batch, loss_fixed)
+        return step.update(state, optimizer, loss, tokens, *to_trained(grads))
 
     layout = state_sharding(trained, optimizer, mesh)
     jitted = jax.jit(train_step, donate_argnums=0, out_shardings=(layout, None))
     # An argument of the step, for a base model or a teacher is no constant to compile in.
-    fixed = jax.device_put((trained.fixed, objective.fixed), sharding.replicated(mesh))
+    fixed = jax.device_put((trained.fixed, objective.fixed), sharding.shardings(
+        mesh, (trained.fixed_axes, objective.fixed_axes)))
     return lambda state, batch: jitted(state, fixed, batch)

@@ -66,7 +66,8 @@ def _write(path, config, params, windows, indices_N, k, temperature, mesh) -> No
         np.lib.format.open_memmap(path / f"{name}.npy.tmp", "w+", dtype, shape)
         for name, dtype in (("ids", np.int32), ("probabilities", np.float32)))
     top_k = make_top_k_step(config, mesh, k, temperature)
-    batch_size = max(mesh.size, BATCH // mesh.size * mesh.size)
+    devices = sharding.parts(mesh, "batch")
+    batch_size = max(devices, BATCH // devices * devices)
     for start in range(0, len(indices_N), batch_size):
         # The last batch is filled up with its last window.
         rows_B = np.minimum(np.arange(start, start + batch_size), len(indices_N) - 1)
@@ -87,11 +88,13 @@ def make_top_k_step(config: transformer.Config, mesh: jax.sharding.Mesh, k: int,
 
     The probabilities are those of softmax(logits / temperature) over the whole vocabulary.
     """
-    size = step.default_microbatch(config.context)
+    size, place = step.default_microbatch(config.context), sharding.placement(mesh)
 
     def local_top_k(params: transformer.Params, batch: dict):
+        params = transformer.whole_ends(params, config, place)
+
         def part_top_k(part):
-            x_BxLxE = transformer.hidden(params, part["inputs"], config)
+            x_BxLxE = transformer.hidden(params, part["inputs"], config, place)
             head_VxE = params.embedding.astype(x_BxLxE.dtype)
 
             def chunk_top_k(x_TxE):
@@ -109,4 +112,5 @@ def make_top_k_step(config: transformer.Config, mesh: jax.sharding.Mesh, k: int,
 
     split = sharding.spec(("batch",))
     return jax.jit(jax.shard_map(local_top_k, mesh=mesh, check_vma=False, out_specs=split,
-                                 in_specs=(jax.sharding.PartitionSpec(), split)))
+                                 in_specs=(sharding.specs(transformer.logical_axes(config)),
+                                           split)))

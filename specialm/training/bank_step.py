@@ -9,7 +9,9 @@ is projected, is neither gathered nor exchanged, and each device updates its par
 Letters: G groups, B batch, L context, C features.
 """
 
+import dataclasses
 from collections.abc import Callable
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -17,8 +19,12 @@ import optax
 from jax.sharding import PartitionSpec
 
 from specialm.models import bank, tensors, transformer
+from specialm.models.placement import Placement, narrow
 from specialm.training import sharding, step
 from specialm.training.step import TrainState
+
+BANKED = ("bank", "bank_bias")  # logical axes that a bank is divided along
+COPIES = (sharding.EXPERT, sharding.DATA, sharding.FSDP)
 
 
 def make_train_step(config: bank.Config, optimizer: optax.GradientTransformation,
@@ -34,21 +40,19 @@ def make_train_step(config: bank.Config, optimizer: optax.GradientTransformation
     """
     size = microbatch or step.default_microbatch(config.model.context)
     layout = step.state_sharding(config, optimizer, mesh)
-    axes = tensors.logical_axes(bank.declare(config))
-    places = jax.tree.map(lambda names: names.index("bank") - 1, axes.mlp,
-                          is_leaf=lambda node: isinstance(node, tuple))
-    specs = jax.tree.map(sharding.spec, axes, is_leaf=lambda node: isinstance(node, tuple))
-
-    def exchange(leaf: jax.Array, place: int) -> jax.Array:
-        """Slices of all G groups -> whole weights of this device's groups."""
-        if len(leaf) == 1:
-            return jax.lax.all_gather(leaf, "data", axis=place + 1, tiled=True)
-        return jax.lax.all_to_all(leaf, "data", split_axis=0, concat_axis=place + 1, tiled=True)
+    axes, place = tensors.logical_axes(bank.declare(config)), sharding.placement(mesh)
+    dtype, sum_nll = config.model.dtype, step.sum_nll(config.model)
+    places = jax.tree.map(
+        lambda names: next(i for i, name in enumerate(names) if name in BANKED) - 1, axes.mlp,
+        is_leaf=lambda node: isinstance(node, tuple))
+    # The device's own groups have whole MLPs; only the other weights are gathered layer by layer.
+    in_layers = dataclasses.replace(place, whole=tuple(bank.Mlp.__dataclass_fields__))
 
     def local_sums(params: bank.Bank, batch: dict):
         def projected(mlp, mixer):
             slices = bank.mix(mlp, bank.coefficients(mixer, batch["features"], config))
-            return jax.tree.map(exchange, slices, places)
+            made = jax.tree.map(lambda leaf, at: _exchange(leaf, at, dtype), slices, places)
+            return made.replace(down_bias=_whole_bias(made.down_bias, place.model))
 
         weights_G, back = jax.vjp(projected, params.mlp, params.mixer)
         groups = len(jax.tree.leaves(weights_G)[0])
@@ -58,29 +62,25 @@ def make_train_step(config: bank.Config, optimizer: optax.GradientTransformation
         def group(total, part):
             mlp, group_batch = part
 
-            def sum_nll(shared, mlp, micro):
-                dense = bank.assemble(shared, mlp, config)
-                return transformer.sum_nll(dense, micro["inputs"], micro["targets"],
-                                           micro["mask"], config.model)
-
-            def add(sums, micro):
-                made = jax.value_and_grad(sum_nll, argnums=(0, 1))(params.shared, mlp, micro)
-                return jax.tree.map(jnp.add, sums, made), None
+            def loss(trained, micro):
+                shared, mlp = trained
+                dense = bank.assemble(_whole_mlps(shared, axes.shared, place, dtype), mlp, config)
+                return sum_nll(dense, micro, (), in_layers)
 
             nll, grad_shared = total
-            zero = (nll, (grad_shared, jax.tree.map(jnp.zeros_like, mlp)))
-            parts = step.split_windows(group_batch, size)
-            (nll, (grad_shared, grad_mlp)), _ = jax.lax.scan(add, zero, parts)
-            return (nll, grad_shared), grad_mlp
+            part_nll, (more_shared, grad_mlp) = step.sum_gradients(
+                loss, (params.shared, mlp), group_batch, size)
+            return (nll + part_nll, jax.tree.map(jnp.add, grad_shared, more_shared)), grad_mlp
 
         zero = (jnp.zeros(()), jax.tree.map(jnp.zeros_like, params.shared))
         (nll, grad_shared), grad_mlp_G = jax.lax.scan(group, zero, (weights_G, windows))
         grad_mlp, grad_mixer = back(grad_mlp_G)
-        nll, tokens, grad_shared, grad_mixer = jax.lax.psum(
-            (nll, jnp.sum(batch["mask"]), grad_shared, grad_mixer), "data")
-        return nll, tokens, bank.Bank(grad_shared, grad_mlp, grad_mixer)
+        return (jax.lax.psum(nll, sharding.AXES),
+                jax.lax.psum(jnp.sum(batch["mask"]), sharding.WINDOWS),
+                bank.Bank(sharding.sum_parts(grad_shared, axes.shared), grad_mlp,
+                          jax.lax.psum(grad_mixer, sharding.AXES)))
 
-    whole, split = PartitionSpec(), sharding.spec(("batch",))
+    whole, split, specs = PartitionSpec(), sharding.spec(("batch",)), sharding.specs(axes)
     batch_specs = {"inputs": split, "targets": split, "mask": split, "features": whole}
     sums = jax.shard_map(local_sums, mesh=mesh, in_specs=(specs, batch_specs),
                          out_specs=(whole, whole, specs), check_vma=False)
@@ -89,3 +89,61 @@ def make_train_step(config: bank.Config, optimizer: optax.GradientTransformation
         return step.update(state, optimizer, *sums(state.params, batch))
 
     return jax.jit(train_step, donate_argnums=0, out_shardings=(layout, None))
+
+
+def _whole_mlps(shared: transformer.Params, axes: transformer.Params, place: Placement,
+                dtype: str) -> transformer.Params:
+    """The shared parameters with the MLPs of the layers outside of the bank gathered."""
+    names = [name for name in bank.Mlp.__dataclass_fields__
+             if getattr(shared.layers, name) is not None]
+    parts, where = ({name: getattr(tree.layers, name) for name in names}
+                    for tree in (shared, axes))
+    return shared.replace(layers=shared.layers.replace(**place.gather(parts, where, dtype)))
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(1, 2))
+def _exchange(leaf: jax.Array, at: int, dtype: str) -> jax.Array:
+    """Slices of all G groups -> this device's groups, whole but for `model`; sent as `dtype`.
+
+    Args:
+      leaf: [G, S, ...].
+      at: the axis behind G that is divided.
+    """
+    sent = narrow(leaf, dtype)
+    if len(leaf) == 1:
+        return jax.lax.all_gather(sent, COPIES, axis=at + 1, tiled=True).astype(leaf.dtype)
+    return jax.lax.all_to_all(sent, COPIES, split_axis=0, concat_axis=at + 1,
+                              tiled=True).astype(leaf.dtype)
+
+
+def _exchange_forward(leaf, at, dtype):
+    return _exchange(leaf, at, dtype), None if len(leaf) == 1 else ()
+
+
+def _exchange_backward(at, _, one_group, grad):
+    if one_group is None:
+        return (jax.lax.psum_scatter(grad, COPIES, scatter_dimension=at + 1, tiled=True),)
+    return (jax.lax.all_to_all(grad, COPIES, split_axis=at + 1, concat_axis=0, tiled=True),)
+
+
+_exchange.defvjp(_exchange_forward, _exchange_backward)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(1,))
+def _whole_bias(part_GxSxD: jax.Array, devices: int) -> jax.Array:
+    """A bias that is added to what the devices along `model` have summed: whole on each of them,
+    and its gradient is too."""
+    if devices == 1:
+        return part_GxSxD
+    return jax.lax.all_gather(part_GxSxD, sharding.MODEL, axis=2, tiled=True)
+
+
+def _whole_bias_backward(devices, size, grad_GxSxD):
+    if devices == 1:
+        return (grad_GxSxD,)
+    start = jax.lax.axis_index(sharding.MODEL) * size
+    return (jax.lax.dynamic_slice_in_dim(grad_GxSxD, start, size, axis=2),)
+
+
+_whole_bias.defvjp(lambda part, devices: (_whole_bias(part, devices), part.shape[2]),
+                   _whole_bias_backward)

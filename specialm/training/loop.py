@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 from ml_collections import ConfigDict
 
 from specialm.data.sampler import Sampler
 from specialm.data.store import WindowStore
-from specialm.errors import UserError
 from specialm.models import families
 from specialm.progress import bar
 from specialm.training import hardware, optimizer, program, sharding, step
@@ -39,11 +39,8 @@ def pretrain(path: Path, config: families.Config, train: ConfigDict, store: Wind
     Raises:
       UserError: the batch does not divide over the devices and processes.
     """
-    _check_batch(train.batch_size, mesh)
     groups = len(sampler.features(0)) if hasattr(sampler, "features") else 1
-    if groups > 1 and groups % mesh.size:
-        raise UserError(f"train.groups={groups} is not a multiple of the {mesh.size} devices (1 "
-                        "would do).")
+    program.check_batch(config, mesh, train.batch_size, groups)
     with Checkpoints(path / "checkpoints") as checkpoints:
         return _pretrain(path, config, train, store, sampler, seed, mesh, title, start, checkpoints)
 
@@ -57,10 +54,10 @@ def _pretrain(path, config, train, store, sampler, seed, mesh, title, start, che
     meter = _Meter(config, train, store.context, _tokens_per_group(sampler, store.context), mesh,
                    metrics, seconds)
     train_step = program.make_train_step(config, tx, mesh, train.microbatch)
-    pending = None
+    pending, rows_b = None, sharding.rows(mesh, train.batch_size)
     with bar(steps, title, "step", initial=first) as progress:
         for number in range(first, steps):
-            batch = sharding.put_batch(mesh, _batch(store, sampler, number))
+            batch = sharding.put_batch(mesh, _batch(store, sampler, number, rows_b))
             with jax.transfer_guard("disallow"):
                 state, values = train_step(state, batch)
             # Metrics are fetched one step late, while the device works on the next step.
@@ -78,9 +75,9 @@ def _pretrain(path, config, train, store, sampler, seed, mesh, title, start, che
     return meter.entry(steps)
 
 
-def _batch(store: WindowStore, sampler, number: int) -> dict:
-    """This host's windows of a step, with the features of all groups if there are any."""
-    batch = store.batch(sampler.indices(number, jax.process_index(), jax.process_count()))
+def _batch(store: WindowStore, sampler, number: int, rows_b: np.ndarray) -> dict:
+    """This process's windows of a step, with the features of all groups if there are any."""
+    batch = store.batch(sampler.indices(number)[rows_b])
     if hasattr(sampler, "features"):
         batch["features"] = sampler.features(number)
     return batch
@@ -91,13 +88,6 @@ def _tokens_per_group(sampler, context: int) -> int:
     if not hasattr(sampler, "features"):
         return 0
     return sampler.batch_size * context // len(sampler.features(0))
-
-
-def _check_batch(batch_size: int, mesh: jax.sharding.Mesh) -> None:
-    for count, what in ((mesh.size, "devices"), (jax.process_count(), "processes")):
-        if batch_size % count:
-            raise UserError(f"train.batch_size={batch_size} is not a multiple of the {count} "
-                            f"{what}.")
 
 
 def _start(checkpoints: Checkpoints, config, tx, mesh, seed: int, params):

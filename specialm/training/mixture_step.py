@@ -1,6 +1,7 @@
 """The training step of a hard mixture: every expert takes one step of its own on its own windows.
 
-The experts are spread over the devices and do not communicate.
+The experts are spread over the axis `expert` and do not communicate; the copies of one expert along
+`data` and `fsdp` exchange its gradients as those of a dense model do.
 
 Letters: B batch, k experts.
 """
@@ -12,9 +13,11 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import PartitionSpec
 
-from specialm.models import mixture
+from specialm.models import mixture, tensors, transformer
 from specialm.training import sharding, step
 from specialm.training.step import TrainState
+
+COPIES = (sharding.DATA, sharding.FSDP)  # of an expert, with windows of their own
 
 
 def make_train_step(config: mixture.Config, optimizer: optax.GradientTransformation,
@@ -26,25 +29,35 @@ def make_train_step(config: mixture.Config, optimizer: optax.GradientTransformat
     """
     layout = step.state_sharding(config, optimizer, mesh)
     size = microbatch or step.default_microbatch(config.model.context)
-    axis, devices, sum_nll = "data", mesh.size, step.sum_nll(config.model)
+    place, sum_nll = sharding.placement(mesh), step.sum_nll(config.model)
+    axes = transformer.logical_axes(config.model)
 
-    def train_experts(state: TrainState, batch: dict):
-        def train(_, expert):
-            params, moments, windows = expert
-            nll, grads = step.sum_gradients(sum_nll, params, windows, size)
-            before = TrainState(state.step, params, moments)
-            after, metrics = step.update(before, optimizer, nll, jnp.sum(windows["mask"]), grads)
-            return None, (after.params, after.optimizer, metrics)
+    def local_sums(params, windows: dict):
+        def one(_, expert):
+            params, batch = expert
+            nll, grads = step.sum_gradients(lambda params, part: sum_nll(params, part, (), place),
+                                            params, batch, size)
+            return None, (jax.lax.psum(nll, (*COPIES, sharding.MODEL)),
+                          jax.lax.psum(jnp.sum(batch["mask"]), COPIES),
+                          sharding.sum_parts(grads, axes, COPIES))
 
-        windows = {name: value.reshape(config.num_experts // devices, -1, value.shape[-1])
-                   for name, value in batch.items()}
-        _, (params, moments, metrics) = jax.lax.scan(
-            train, None, (state.params, state.optimizer, windows))
-        means = jax.lax.pmean(jax.tree.map(jnp.mean, metrics), axis)
-        return TrainState(state.step + 1, params, moments), means
+        return jax.lax.scan(one, None, (params, windows))[1]
 
-    whole, experts = PartitionSpec(), sharding.spec(("expert",))
-    states = TrainState(whole, experts, experts)
-    train_step = jax.shard_map(train_experts, mesh=mesh, in_specs=(states, experts),
-                               out_specs=(states, whole), check_vma=False)
+    specs = sharding.specs(tensors.logical_axes(mixture.declare(config)))
+    by_expert, windows = sharding.spec(("expert",)), PartitionSpec(sharding.EXPERT, COPIES)
+    sums = jax.shard_map(local_sums, mesh=mesh, in_specs=(specs, windows),
+                         out_specs=(by_expert, by_expert, specs), check_vma=False)
+
+    def one_update(number, params, moments, nll, tokens, grads):
+        before = TrainState(number, params, moments)
+        after, metrics = step.update(before, optimizer, nll, tokens, grads)
+        return after.params, after.optimizer, metrics
+
+    def train_step(state: TrainState, batch: dict):
+        k = config.num_experts
+        windows = {name: value.reshape(k, -1, value.shape[-1]) for name, value in batch.items()}
+        params, moments, metrics = jax.vmap(one_update, in_axes=(None, 0, 0, 0, 0, 0))(
+            state.step, state.params, state.optimizer, *sums(state.params, windows))
+        return TrainState(state.step + 1, params, moments), jax.tree.map(jnp.mean, metrics)
+
     return jax.jit(train_step, donate_argnums=0, out_shardings=(layout, None))

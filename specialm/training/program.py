@@ -6,8 +6,8 @@ import jax
 import optax
 
 from specialm.errors import UserError
-from specialm.models import bank, families, mixture
-from specialm.training import bank_step, mixture_step, step
+from specialm.models import bank, families, mixture, tensors
+from specialm.training import bank_step, mixture_step, sharding, step
 
 
 def make_train_step(config: families.Config, optimizer: optax.GradientTransformation,
@@ -17,16 +17,38 @@ def make_train_step(config: families.Config, optimizer: optax.GradientTransforma
     Raises:
       UserError: the model's sizes do not divide over the devices.
     """
+    sharding.check(mesh, tensors.abstract(families.declare(config)),
+                   tensors.logical_axes(families.declare(config)))
+    tokens = (microbatch or 1) * families.dense(config).context
+    if tokens % mesh.shape[sharding.MODEL]:
+        raise UserError(f"mesh.model={mesh.shape[sharding.MODEL]} does not divide the {tokens} "
+                        "tokens that a device works on at a time (data.context).")
     if isinstance(config, bank.Config):
-        for name in ("d_ff", "d_model"):
-            _divides(f"model.{name}", getattr(config.model, name), mesh)
         return bank_step.make_train_step(config, optimizer, mesh, microbatch)
     if isinstance(config, mixture.Config):
-        _divides("model.num_experts", config.num_experts, mesh)
         return mixture_step.make_train_step(config, optimizer, mesh, microbatch)
     return step.make_train_step(config, optimizer, mesh, microbatch)
 
 
-def _divides(name: str, value: int, mesh: jax.sharding.Mesh) -> None:
-    if value % mesh.size:
-        raise UserError(f"{name}={value} is not a multiple of the {mesh.size} devices.")
+def check_batch(config: families.Config, mesh: jax.sharding.Mesh, batch_size: int,
+                groups: int = 1) -> None:
+    """Raises UserError for a batch that does not divide over the mesh.
+
+    Args:
+      groups: of a bank's batch.
+    """
+    copies = sharding.parts(mesh, "batch")
+    if batch_size % copies:
+        raise UserError(f"train.batch_size={batch_size} is not a multiple of the {copies} devices "
+                        "that windows are divided over.")
+    if groups > 1 and groups % copies:
+        raise UserError(f"train.groups={groups} is not a multiple of the {copies} devices that "
+                        "windows are divided over (1 would do).")
+    if isinstance(config, mixture.Config):
+        windows = batch_size // config.num_experts
+        each = copies // mesh.shape[sharding.EXPERT]
+        if windows % each:
+            raise UserError(
+                f"train.batch_size={batch_size}: an expert's {windows} windows do not divide over "
+                f"the {each} devices that train it; set mesh.expert to a larger divisor "
+                f"of model.num_experts={config.num_experts}.")

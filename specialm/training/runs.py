@@ -97,9 +97,9 @@ def abstract_params(config: families.Config, mesh: jax.sharding.Mesh):
     """Shapes of the parameters with the sharding that each is restored to: what does not divide
     over these devices (it was trained on others) is whole on each."""
     def layout(tensor: tensors.Tensor):
-        split = sharding.spec(tensor.axes)
-        odd = any(size % mesh.size for size, axis in zip(tensor.shape, split, strict=True) if axis)
-        return sharding.replicated(mesh) if odd else NamedSharding(mesh, split)
+        odd = any(size % sharding.parts(mesh, axis)
+                  for size, axis in zip(tensor.shape, tensor.axes, strict=True))
+        return sharding.replicated(mesh) if odd else NamedSharding(mesh, sharding.spec(tensor.axes))
 
     declared = families.declare(config)
     return with_sharding(tensors.abstract(declared), tensors.map_tensors(layout, declared))

@@ -52,7 +52,7 @@ def score(score_step, params, store: WindowStore, indices_N: np.ndarray, batch_s
     """
     if not len(indices_N):
         raise UserError(f"{store.path}: no windows to score; the set is empty.")
-    devices = mesh.size
+    devices = sharding.parts(mesh, "batch")
     batch_size = max(devices, batch_size // devices * devices)
     pending, total = None, 0.0
     with bar(len(indices_N), title, "window") as progress:

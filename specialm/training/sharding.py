@@ -1,26 +1,88 @@
-"""One mesh and one small table: which logical axis of a tensor lies on which axis of the mesh."""
+"""One mesh and one small table: which logical axis of a tensor lies on which axes of the mesh.
+
+The mesh has four axes. `data`: copies of the model, each with its own windows. `fsdp`: the same,
+but parameters and moments are divided as well. `model`: heads and hidden units are divided, all
+devices work on the same windows. `expert`: the experts of a mixture, which never communicate.
+"""
 
 import math
 
 import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from ml_collections import ConfigDict
 
-# Logical axis -> mesh axis. Parameters of small models are replicated; the batch is split.
-RULES = {"batch": "data", "bank": "data", "expert": "data"}
+from specialm.errors import UserError
+from specialm.models.placement import FSDP, MODEL, Placement
+
+DATA, EXPERT = "data", "expert"
+AXES = (EXPERT, DATA, FSDP, MODEL)
+WINDOWS = (EXPERT, DATA, FSDP)  # the axes that windows are divided over
+
+# Logical axis -> mesh axes. What is not named here is whole on every device.
+RULES = {
+    "batch": WINDOWS,
+    "embed": FSDP,
+    "heads": MODEL,
+    "mlp": MODEL,
+    "bank": (MODEL, EXPERT, DATA, FSDP),  # d_ff of a bank: its parts are exchanged
+    "bank_bias": (MODEL, EXPERT, DATA, FSDP),  # d_model of the bias of its outputs
+    "expert": EXPERT,
+}
 
 
-def make_mesh(*batch_sizes: int) -> Mesh:
-    """All devices along the axis `data`.
+def make_mesh(*batch_sizes: int, layout: ConfigDict | dict | None = None,
+              experts: int = 1) -> Mesh:
+    """All devices, those that no other axis takes along `data`.
 
     The devices of a CPU are threads (see `runtime.configure`): of them, as many are taken as
     divide all `batch_sizes`.
+
+    Args:
+      layout: `config.mesh`; all axes but `data` are 1 by default.
+      experts: of a mixture, if one is to be trained: see `axis_sizes`.
+
+    Raises:
+      UserError: the axes do not divide the devices.
     """
-    devices = jax.devices()
+    devices, layout = jax.devices(), dict(layout or {})
     if devices[0].platform == "cpu" and jax.process_count() == 1:
-        common = math.gcd(*batch_sizes)
-        devices = devices[:max(n for n in range(1, len(devices) + 1) if common % n == 0)]
-    return jax.make_mesh((len(devices),), ("data",), axis_types=(AxisType.Auto,), devices=devices)
+        common = math.gcd(*batch_sizes) * layout.get(MODEL, 1)
+        taken = math.prod(max(1, size) for size in layout.values())
+        devices = devices[:max((n for n in range(1, len(devices) + 1)
+                                if common % n == 0 and n % taken == 0), default=len(devices))]
+    return jax.make_mesh(axis_sizes(len(devices), layout, experts), AXES,
+                         axis_types=(AxisType.Auto,) * len(AXES), devices=devices)
+
+
+def axis_sizes(devices: int, layout: ConfigDict | dict, experts: int = 1) -> tuple[int, ...]:
+    """Devices along each of `AXES`: what no other axis takes is along `data`.
+
+    Args:
+      experts: with `layout.expert` 0, as many devices as divide them are along `expert`.
+
+    Raises:
+      UserError: the axes do not divide the devices.
+    """
+    sizes = {axis: int(dict(layout).get(axis, 1)) for axis in (EXPERT, FSDP, MODEL)}
+    if sizes[EXPERT] == 0:
+        sizes[EXPERT] = math.gcd(experts, max(1, devices // (sizes[FSDP] * sizes[MODEL])))
+    taken = math.prod(sizes.values())
+    if devices % taken:
+        named = ", ".join(f"mesh.{axis}={size}" for axis, size in sizes.items())
+        raise UserError(f"{named}: their product does not divide the {devices} devices.")
+    return sizes[EXPERT], devices // taken, sizes[FSDP], sizes[MODEL]
+
+
+def placement(mesh: Mesh) -> Placement:
+    """How a dense model lies on the mesh, as the model sees it."""
+    return Placement(mesh.shape[FSDP], mesh.shape[MODEL])
+
+
+def parts(mesh: Mesh, axis: str) -> int:
+    """Into how many parts a logical axis is divided."""
+    where = RULES.get(axis) or ()
+    return math.prod(mesh.shape[name] for name in ((where,) if isinstance(where, str) else where))
 
 
 def spec(axes: tuple[str | None, ...]) -> PartitionSpec:
@@ -28,10 +90,56 @@ def spec(axes: tuple[str | None, ...]) -> PartitionSpec:
     return PartitionSpec(*(RULES.get(axis) for axis in axes))
 
 
+def _is_axes(node) -> bool:
+    """Whether a node of a tree is the logical axes of one tensor."""
+    return isinstance(node, tuple) and all(name is None or isinstance(name, str) for name in node)
+
+
+def specs(logical_axes):
+    """The partition of every tensor of a tree of logical axes."""
+    return jax.tree.map(spec, logical_axes, is_leaf=_is_axes)
+
+
 def shardings(mesh: Mesh, logical_axes):
     """NamedSharding for each tuple of logical axes in a tree."""
     return jax.tree.map(lambda axes: NamedSharding(mesh, spec(axes)), logical_axes,
-                        is_leaf=lambda node: isinstance(node, tuple))
+                        is_leaf=_is_axes)
+
+
+def sum_parts(grads, logical_axes, copies: tuple[str, ...] = WINDOWS):
+    """Inside of a `jax.shard_map`: sums each gradient over the copies of its tensor that saw other
+    windows. What is divided over an axis has been summed over it already."""
+    def over(grad, axes):
+        divided = {name for axis in axes for name in _names(RULES.get(axis))}
+        left = tuple(axis for axis in copies if axis not in divided)
+        return jax.lax.psum(grad, left) if left else grad
+
+    leaves, tree = jax.tree.flatten(grads)
+    names = jax.tree.leaves(logical_axes, is_leaf=_is_axes)
+    return jax.tree.unflatten(tree, [over(*each) for each in zip(leaves, names, strict=True)])
+
+
+def _names(where) -> tuple[str, ...]:
+    return (where,) if isinstance(where, str) else tuple(where or ())
+
+
+def check(mesh: Mesh, abstract, logical_axes) -> None:
+    """Raises UserError for a tensor that does not divide over the mesh."""
+    names = jax.tree.leaves(logical_axes, is_leaf=_is_axes)
+    for leaf, axes in zip(jax.tree.leaves(abstract), names, strict=True):
+        for size, axis in zip(leaf.shape, axes, strict=True):
+            if size % parts(mesh, axis):
+                setting = SETTINGS.get(axis, axis)
+                raise UserError(f"{setting}={size} is not a multiple of the {parts(mesh, axis)} "
+                                f"devices that it is divided over ({_axes(axis)} of the mesh).")
+
+
+SETTINGS = {"embed": "model.d_model", "heads": "model.num_heads", "mlp": "model.d_ff",
+            "bank": "model.d_ff", "bank_bias": "model.d_model", "expert": "model.num_experts"}
+
+
+def _axes(axis: str) -> str:
+    return " x ".join(_names(RULES.get(axis)))
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
@@ -39,11 +147,15 @@ def replicated(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec())
 
 
-def put_batch(mesh: Mesh, batch: dict[str, np.ndarray]) -> dict[str, jax.Array]:
-    """This process's part of a batch -> global arrays split over `data`.
+def rows(mesh: Mesh, size: int) -> np.ndarray:
+    """int64: which rows of a batch of `size` windows the devices of this process work on."""
+    parts = NamedSharding(mesh, spec(("batch",))).addressable_devices_indices_map((size,))
+    return np.unique(np.concatenate([np.arange(size)[where] for where in parts.values()]))
 
-    Each process passes only its own windows, [B / processes, ...]; `features`, of all groups, are
-    whole everywhere.
+
+def put_batch(mesh: Mesh, batch: dict[str, np.ndarray]) -> dict[str, jax.Array]:
+    """This process's `rows` of a batch -> global arrays whose windows are divided; `features`, of
+    all groups, are whole everywhere.
     """
     split, whole = NamedSharding(mesh, spec(("batch",))), replicated(mesh)
     return {name: jax.make_array_from_process_local_data(

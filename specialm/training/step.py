@@ -13,6 +13,7 @@ import optax
 from jax.sharding import NamedSharding
 
 from specialm.models import families, mixture, tensors, transformer
+from specialm.models.target import platform
 from specialm.training import sharding
 
 
@@ -54,13 +55,10 @@ def state_sharding(config: families.Config, optimizer, mesh) -> TrainState:
     """Shardings of a state: the moments lie like the parameters they belong to."""
     params = sharding.shardings(mesh, tensors.logical_axes(families.declare(config)))
     whole = abstract_state(config, optimizer)
-    if isinstance(config, mixture.Config):
-        by_expert = NamedSharding(mesh, sharding.spec(("expert",)))
-        moments = jax.tree.map(lambda _: by_expert, whole.optimizer)
-    else:
-        moments = optax.tree_map_params(
-            optimizer, lambda _, where: where, whole.optimizer, params,
-            transform_non_params=lambda _: sharding.replicated(mesh))
+    rest = ("expert",) if isinstance(config, mixture.Config) else ()
+    moments = optax.tree_map_params(
+        optimizer, lambda _, where: where, whole.optimizer, params,
+        transform_non_params=lambda _: NamedSharding(mesh, sharding.spec(rest)))
     return TrainState(sharding.replicated(mesh), params, moments)
 
 
@@ -77,25 +75,46 @@ def make_train_step(config: transformer.Config, optimizer: optax.GradientTransfo
     """
     layout = state_sharding(config, optimizer, mesh)
     size = microbatch or default_microbatch(config.context)
-
-    def local_sums(params: transformer.Params, batch: dict):
-        nll, grads = sum_gradients(sum_nll(config), params, batch, size)
-        return jax.lax.psum((nll, jnp.sum(batch["mask"]), grads), "data")
-
-    whole = jax.sharding.PartitionSpec()
-    sums = jax.shard_map(local_sums, mesh=mesh, in_specs=(whole, sharding.spec(("batch",))),
-                         out_specs=whole, check_vma=False)
+    sums = make_sums(config, mesh, sum_nll(config), size)
 
     def train_step(state: TrainState, batch: dict):
-        return update(state, optimizer, *sums(state.params, batch))
+        return update(state, optimizer, *sums(state.params, batch, ()))
 
     return jax.jit(train_step, donate_argnums=0, out_shardings=(layout, None))
 
 
+def make_sums(config: transformer.Config, mesh: jax.sharding.Mesh, sum_loss: Callable, size: int,
+              fixed_axes: Any = ()) -> Callable:
+    """(params, batch, fixed) -> (sum of a loss, tokens, gradients) over the whole batch.
+
+    Each device runs its windows `size` at a time; what has to be exchanged between copies of the
+    model is exchanged once, at the end.
+
+    Args:
+      sum_loss: (params, batch, fixed, place) -> the sum over a part of the batch, of this device's
+        share of the tokens.
+      fixed_axes: logical axes of what `sum_loss` needs besides.
+    """
+    axes, place = transformer.logical_axes(config), sharding.placement(mesh)
+
+    def local_sums(params: transformer.Params, batch: dict, fixed):
+        total, grads = sum_gradients(
+            lambda params, part: sum_loss(params, part, fixed, place), params, batch, size)
+        return (jax.lax.psum(total, sharding.AXES),
+                jax.lax.psum(jnp.sum(batch["mask"]), sharding.WINDOWS),
+                sharding.sum_parts(grads, axes))
+
+    whole, split = jax.sharding.PartitionSpec(), sharding.spec(("batch",))
+    params = sharding.specs(axes)
+    return jax.shard_map(local_sums, mesh=mesh, check_vma=False,
+                         in_specs=(params, split, sharding.specs(fixed_axes)),
+                         out_specs=(whole, whole, params))
+
+
 def sum_nll(config: transformer.Config) -> Callable:
-    """(params, batch) -> the sum of nats over the tokens that the mask counts."""
-    return lambda params, batch: transformer.sum_nll(
-        params, batch["inputs"], batch["targets"], batch["mask"], config)
+    """(params, batch, nothing, place) -> the sum of nats over the tokens that the mask counts."""
+    return lambda params, batch, _, place: transformer.sum_nll(
+        params, batch["inputs"], batch["targets"], batch["mask"], config, place)
 
 
 def sum_gradients(sum_loss: Callable, params: Any, batch: dict, size: int):
@@ -123,7 +142,7 @@ def update(state: TrainState, optimizer: optax.GradientTransformation, nll: jax.
 def default_microbatch(context: int) -> int:
     """Windows at a time: as many as keep the activations in a core's cache on a CPU (about 512
     tokens, by `benchmarks.step`); on accelerators all of them (0)."""
-    return max(1, 512 // context) if jax.default_backend() == "cpu" else 0
+    return max(1, 512 // context) if platform() == "cpu" else 0
 
 
 def split_windows(batch: dict, size: int) -> dict:
@@ -138,13 +157,15 @@ def make_score_step(config: transformer.Config, mesh: jax.sharding.Mesh) -> Call
     """(params, batch) -> float32 [B], the sum of nats of each window's tokens."""
     size = default_microbatch(config.context)
 
+    place, axes = sharding.placement(mesh), transformer.logical_axes(config)
+
     def local_scores(params: transformer.Params, batch: dict) -> jax.Array:
         def windows(part):
-            nll_BxL = transformer.token_nll(params, part["inputs"], part["targets"], config)
+            nll_BxL = transformer.token_nll(params, part["inputs"], part["targets"], config, place)
             return jnp.sum(nll_BxL * part["mask"], axis=1)
 
         return jax.lax.map(windows, split_windows(batch, size)).reshape(-1)
 
     split = sharding.spec(("batch",))
     return jax.jit(jax.shard_map(local_scores, mesh=mesh, check_vma=False, out_specs=split,
-                                 in_specs=(jax.sharding.PartitionSpec(), split)))
+                                 in_specs=(sharding.specs(axes), split)))

@@ -1,0 +1,115 @@
+"""How a model's tensors lie on a mesh, as the model sees it from inside of a `jax.shard_map`.
+
+Two ways of splitting parameters, both exact:
+
+- `fsdp`: every device has a part of each matrix and gathers the whole one just before it is used, a
+  layer at a time, in the dtype of the arithmetic; its gradient is summed and scattered back in
+  float32. The gathered weights are not kept for the backward pass but gathered again.
+- `model` (tensor parallelism): a device has some of the heads and hidden units and computes with
+  these alone; activations are summed after each block. The tokens' losses are divided as well.
+
+With one device along an axis nothing is exchanged and the program is that of a single device.
+
+Letters: N tokens.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+from jax.ad_checkpoint import checkpoint_name
+
+FSDP, MODEL = "fsdp", "model"
+GATHERED = "gathered"  # name of what is not kept for the backward pass
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Devices along the two axes; 1 for whole parameters."""
+
+    fsdp: int = 1
+    model: int = 1
+    whole: tuple[str, ...] = ()  # names of a layer's tensors that are whole already
+
+    def gather(self, params: Any, axes: Any, dtype: str) -> Any:
+        """A tree of this device's parts -> whole along `fsdp`, float32 holding `dtype` values.
+
+        Args:
+          axes: a tree like `params` of tuples of logical axes; "embed" is the one that is split.
+        """
+        if self.fsdp == 1:
+            return params
+        leaves, tree = jax.tree.flatten(params)
+        names = jax.tree.leaves(axes, is_leaf=lambda node: isinstance(node, tuple))
+        made = [_gather(leaf, where.index("embed"), dtype) if "embed" in where else leaf
+                for leaf, where in zip(leaves, names, strict=True)]
+        return jax.tree.unflatten(tree, made)
+
+    def enter(self, x: jax.Array) -> jax.Array:
+        """A whole array that each device is about to use for its own part of the work: the
+        gradients of the parts are summed."""
+        return x if self.model == 1 else _enter(x)
+
+    def leave(self, x: jax.Array) -> jax.Array:
+        """Sums what the devices made of their parts."""
+        return x if self.model == 1 else _leave(x)
+
+    def share(self, x_N: jax.Array) -> jax.Array:
+        """This device's part of the tokens, [N / model, ...]; N must divide."""
+        if self.model == 1:
+            return x_N
+        size = len(x_N) // self.model
+        return jax.lax.dynamic_slice_in_dim(x_N, jax.lax.axis_index(MODEL) * size, size)
+
+
+WHOLE = Placement()
+
+
+def narrow(x: jax.Array, dtype: str) -> jax.Array:
+    """What is sent of an array that will be used as `dtype`: bfloat16 halves the bytes."""
+    return x.astype(dtype) if dtype == "bfloat16" else x
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(1, 2))
+def _gather(part: jax.Array, axis: int, dtype: str) -> jax.Array:
+    whole = jax.lax.all_gather(narrow(part, dtype), FSDP, axis=axis, tiled=True)
+    return checkpoint_name(whole, GATHERED).astype(part.dtype)
+
+
+def _gather_forward(part, axis, dtype):
+    return _gather(part, axis, dtype), None
+
+
+def _gather_backward(axis, _, __, grad):
+    return (jax.lax.psum_scatter(grad, FSDP, scatter_dimension=axis, tiled=True),)
+
+
+_gather.defvjp(_gather_forward, _gather_backward)
+
+
+@jax.custom_vjp
+def _enter(x):
+    return x
+
+
+_enter.defvjp(lambda x: (x, None), lambda _, grad: (jax.lax.psum(grad, MODEL),))
+
+
+@jax.custom_vjp
+def _leave(x):
+    return jax.lax.psum(x, MODEL)
+
+
+_leave.defvjp(lambda x: (jax.lax.psum(x, MODEL), None), lambda _, grad: (grad,))
+
+
+def kept(remat: str):
+    """The policy of `jax.checkpoint` of a layer: "none" keeps all but gathered weights, "dots" the
+    results of matrix products, "full" nothing."""
+    policies = jax.checkpoint_policies
+    if remat == "full":
+        return policies.nothing_saveable
+    if remat == "dots":
+        return policies.checkpoint_dots
+    return policies.save_anything_except_these_names(GATHERED)
