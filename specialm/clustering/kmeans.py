@@ -1,11 +1,15 @@
 """k-means in JAX: k-means++ start, Lloyd's iterations over all rows or over mini-batches.
 
-Rows are taken in blocks, so the distances of all rows to all centroids are never whole, and the
-blocks are split over the devices. The result depends on the data, the seed and the settings
+The first iterations go over a sample, which doubles as soon as the centroids move less than they
+are uncertain by (after Newling and Fleuret, "Nested Mini-Batch K-Means", 2016): few iterations are
+left for all rows, and the inertia is the same.
+
+Rows are taken in blocks, so the distances of all rows to all centroids are never whole, and each
+block is split over the devices. The result depends on the data, the seed and the settings
 alone; another number of devices changes only the rounding.
 
-Letters: N rows, D dimensions, K clusters, S blocks, B rows of a block, M rows of the sample that
-the start is made on, C candidates.
+Letters: N rows, D dimensions, K clusters, S blocks, B rows of a block (in a pass, of a device's
+part of it), M rows of the sample that the start is made on, C candidates.
 """
 
 import math
@@ -25,7 +29,8 @@ from specialm.progress import bar
 # Scores (rows x centroids) of a block: on a CPU they have to stay in the cache.
 BLOCK_SCORES = {"cpu": 1 << 18}
 BLOCK_SCORES_ACCELERATOR = 1 << 26
-START_ROWS, START_ROWS_PER_CLUSTER = 16_384, 32
+START_ROWS, START_ROWS_PER_CLUSTER = 4096, 8  # that the start is chosen among
+FIRST_ROWS_PER_CLUSTER = 32  # that the first iterations go over, and at least START_ROWS
 ASSIGN_ROWS = 1 << 17  # that `assign` brings to the devices at a time
 SETTLE_ROUNDS = 10  # of re-seeding after the last iteration, at most
 
@@ -53,9 +58,9 @@ def fit(x_NxD: np.ndarray, k: int, seed: int = 0, method: str = "full", iteratio
     """Clusters the rows of a float32 array or memory map.
 
     Args:
-      method: "full" goes over all rows in each iteration and keeps them on the devices;
-        "minibatch" goes over `batch_size` rows drawn anew and reads them where they are.
-      iterations: at most ("full"), or the number of mini-batches.
+      method: "full" keeps all rows on the devices and goes over a growing sample of them, then
+        over all; "minibatch" goes over `batch_size` rows drawn anew and reads them where they are.
+      iterations: at most ("full", those over samples included), or the number of mini-batches.
       tolerance: "full" stops when the squared movements of the centroids sum to at most this
         times the mean variance of a column, as in scikit-learn.
       devices: to split the rows over; all local ones by default.
@@ -73,7 +78,8 @@ def fit(x_NxD: np.ndarray, k: int, seed: int = 0, method: str = "full", iteratio
     centroids_KxD = plus_plus(sample_MxD, k, seed, mesh.devices.flat[0])
     if method == "full":
         limit = tolerance * float(sample_MxD.var(axis=0).mean())
-        centroids_KxD, done, converged = _full(x_NxD, centroids_KxD, iterations, limit, mesh)
+        centroids_KxD, done, converged = _full(x_NxD, centroids_KxD, seed, iterations, limit,
+                                               mesh)
     else:
         centroids_KxD = _minibatch(x_NxD, centroids_KxD, seed, iterations, batch_size, mesh)
         done, converged = iterations, False
@@ -97,8 +103,8 @@ def assign(x_NxD: np.ndarray, centroids_KxD: np.ndarray, devices: list | None = 
     distance_N = np.empty(len(x_NxD), np.float32)
     for start in range(0, len(x_NxD), ASSIGN_ROWS):
         rows = slice(start, min(start + ASSIGN_ROWS, len(x_NxD)))
-        found = _step(mesh)(*_blocks(x_NxD[rows], len(centroids_KxD), mesh), centroids_KxD)
         count = rows.stop - rows.start
+        found = _step(mesh)(_blocks(x_NxD[rows], len(centroids_KxD), mesh), count, centroids_KxD)
         cluster_N[rows] = np.asarray(found.cluster_SxB).reshape(-1)[:count]
         distance_N[rows] = np.sqrt(np.asarray(found.squared_SxB).reshape(-1)[:count])
     return cluster_N, distance_N
@@ -167,22 +173,32 @@ def choose_start(x_MxD: jax.Array, key: jax.Array, k: int, count: jax.Array) -> 
     return jax.lax.fori_loop(1, k, choose, start)[0]
 
 
-def _full(x_NxD, centroids_KxD: np.ndarray, iterations: int, limit: float, mesh: Mesh,
+def _full(x_NxD, centroids_KxD: np.ndarray, seed: int, iterations: int, limit: float, mesh: Mesh,
           ) -> tuple[np.ndarray, int, bool]:
     """Lloyd's iterations. Returns centroids, iterations done, whether they stopped moving."""
-    x_SxBxD, valid_SxB = _blocks(x_NxD, len(centroids_KxD), mesh)
+    total, k = x_NxD.shape[0], len(centroids_KxD)
+    # Rows in random order, so that the first ones are a sample.
+    place_N = np.random.default_rng([seed, 1 << 30]).permutation(total)
+    x_SxBxD = _blocks(x_NxD, k, mesh, place_N)
+    count = min(max(START_ROWS, FIRST_ROWS_PER_CLUSTER * k), total)
     with bar(iterations, "k-means", unit="iteration") as b:
         for done in range(1, iterations + 1):
-            found = _step(mesh)(x_SxBxD, valid_SxB, centroids_KxD)
+            found = _step(mesh)(x_SxBxD, count, centroids_KxD)
             counts_K = np.asarray(found.counts_K)
             means_KxD = np.asarray(found.sums_KxD) / np.maximum(counts_K, 1)[:, None]
             new_KxD = np.where(counts_K[:, None] > 0, means_KxD, centroids_KxD).astype(np.float32)
-            moved = _reseed(new_KxD, counts_K, x_NxD, found.squared_SxB)
+            squared_SxB = found.squared_SxB
+            moved = counts_K.min() == 0 and _reseed(
+                new_KxD, counts_K, x_NxD, np.asarray(squared_SxB).reshape(-1)[place_N])
             shift = float(np.square(new_KxD - centroids_KxD).sum())
             centroids_KxD = new_KxD
             b.update(1)
-            if shift <= limit and not moved:
+            if count == total and shift <= limit and not moved:
                 return centroids_KxD, done, True
+            # The squared standard error of a mean is the variance of its rows over their number.
+            error = float(squared_SxB.sum()) / count * (1 / np.maximum(counts_K, 1)).sum()
+            if shift <= error:
+                count = min(2 * count, total)
     return centroids_KxD, iterations, False
 
 
@@ -195,7 +211,8 @@ def _minibatch(x_NxD, centroids_KxD: np.ndarray, seed: int, iterations: int, bat
         for i in range(iterations):
             rows = np.random.default_rng([seed, i]).integers(len(x_NxD), size=batch_size)
             x_BxD = np.asarray(x_NxD[np.sort(rows)])
-            found = _step(mesh)(*_blocks(x_BxD, len(centroids_KxD), mesh), centroids_KxD)
+            found = _step(mesh)(_blocks(x_BxD, len(centroids_KxD), mesh), batch_size,
+                                centroids_KxD)
             counts_K = np.asarray(found.counts_K)
             total_K += counts_K
             pull_KxD = np.asarray(found.sums_KxD) - counts_K[:, None] * centroids_KxD
@@ -239,45 +256,50 @@ def _reseed(centroids_KxD: np.ndarray, counts_K: np.ndarray, x_NxD, distance) ->
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class _Found:
-    cluster_SxB: jax.Array  # K for padding
-    squared_SxB: jax.Array  # squared distance to the nearest centroid
+    cluster_SxB: jax.Array  # K for rows behind `count`
+    squared_SxB: jax.Array  # squared distance to the nearest centroid, 0 for them
     sums_KxD: jax.Array
     counts_K: jax.Array
 
 
 @cache
 def _step(mesh: Mesh):
-    """The jitted pass over blocks: (x_SxBxD, valid_SxB, centroids_KxD) -> _Found."""
-    split, same = PartitionSpec("data"), PartitionSpec()
+    """The jitted pass over the first `count` rows: (x_SxBxD, count, centroids_KxD) -> _Found."""
+    split, same = PartitionSpec(None, "data"), PartitionSpec()
 
-    def local(x_SxBxD, valid_SxB, centroids_KxD):
-        found = _pass(x_SxBxD, valid_SxB, centroids_KxD)
+    def local(x_SxBxD, count, centroids_KxD):
+        found = _pass(x_SxBxD, count, centroids_KxD, mesh.size)
         sums_KxD, counts_K = jax.lax.psum((found[2], found[3]), "data")
         return _Found(found[0], found[1], sums_KxD, counts_K)
 
     return jax.jit(jax.shard_map(
-        local, mesh=mesh, in_specs=(split, split, same),
+        local, mesh=mesh, in_specs=(split, same, same),
         out_specs=_Found(split, split, same, same), check_vma=False))
 
 
-def _pass(x_SxBxD: jax.Array, valid_SxB: jax.Array, centroids_KxD: jax.Array):
-    """(cluster_SxB, squared_SxB, sums_KxD, counts_K) of this device's blocks, centred so that
-    little cancels."""
-    k = len(centroids_KxD)
+def _pass(x_SxBxD: jax.Array, count: jax.Array, centroids_KxD: jax.Array, devices: int):
+    """(cluster_SxB, squared_SxB, sums_KxD, counts_K) of this device's part of the blocks, centred
+    so that little cancels."""
+    k, (blocks, rows, _) = len(centroids_KxD), x_SxBxD.shape
     centre_D = centroids_KxD.mean(0)
     centroids_KxD = centroids_KxD - centre_D
     offset_K = jnp.square(centroids_KxD).sum(1) / 2
+    first_B = jax.lax.axis_index("data") * rows + jnp.arange(rows)
 
-    def block(carry, rows):
-        x_BxD, valid_B = rows[0] - centre_D, rows[1]
+    def block(i, carry):
+        cluster_SxB, squared_SxB, sums_KxD, counts_K = carry
+        x_BxD, valid_B = x_SxBxD[i] - centre_D, i * rows * devices + first_B < count
         cluster_B, squared_B = nearest(x_BxD, centroids_KxD, offset_K)
         cluster_B = jnp.where(valid_B, cluster_B, k)
-        sums_KxD, counts_K = add(x_BxD, cluster_B, k)
-        return (carry[0] + sums_KxD, carry[1] + counts_K), (cluster_B, squared_B)
+        more_KxD, more_K = add(x_BxD, cluster_B, k)
+        return (cluster_SxB.at[i].set(cluster_B),
+                squared_SxB.at[i].set(jnp.where(valid_B, squared_B, 0)),
+                sums_KxD + more_KxD, counts_K + more_K)
 
-    start = jnp.zeros_like(centroids_KxD), jnp.zeros(k, jnp.int32)
-    (sums_KxD, counts_K), (cluster_SxB, squared_SxB) = jax.lax.scan(
-        block, start, (x_SxBxD, valid_SxB))
+    start = (jnp.full((blocks, rows), k, jnp.int32), jnp.zeros((blocks, rows), x_SxBxD.dtype),
+             jnp.zeros_like(centroids_KxD), jnp.zeros(k, jnp.int32))
+    used = (count + rows * devices - 1) // (rows * devices)
+    cluster_SxB, squared_SxB, sums_KxD, counts_K = jax.lax.fori_loop(0, used, block, start)
     return cluster_SxB, squared_SxB, sums_KxD + counts_K[:, None] * centre_D, counts_K
 
 
@@ -308,17 +330,15 @@ def add(x_BxD: jax.Array, cluster_B: jax.Array, k: int) -> tuple[jax.Array, jax.
     return sums_KxD, member_KxB.sum(1, dtype=jnp.int32)
 
 
-def _blocks(x_NxD, k: int, mesh: Mesh) -> tuple[jax.Array, jax.Array]:
-    """Rows in blocks split over the devices, filled up with rows that `valid_SxB` excludes."""
+def _blocks(x_NxD, k: int, mesh: Mesh, place_N: np.ndarray | slice = slice(None)) -> jax.Array:
+    """Rows in blocks, each split over the devices, in the order of `place_N`; zeros fill up."""
     count, dim = x_NxD.shape
     devices = mesh.devices.size
     scores = BLOCK_SCORES.get(jax.default_backend(), BLOCK_SCORES_ACCELERATOR)
-    rows = max(min(scores // k, -(-count // devices)), 1)
-    blocks = -(-count // (rows * devices)) * devices
-    x_SxBxD = np.zeros((blocks, rows, dim), np.float32)
-    x_SxBxD.reshape(-1, dim)[:count] = x_NxD
-    valid_SxB = (np.arange(blocks * rows) < count).reshape(blocks, rows)
-    return jax.device_put((x_SxBxD, valid_SxB), NamedSharding(mesh, PartitionSpec("data")))
+    rows = max(min(scores // k, -(-count // devices)), 1) * devices
+    x_SxBxD = np.zeros((-(-count // rows), rows, dim), np.float32)
+    x_SxBxD.reshape(-1, dim)[:count][place_N] = x_NxD
+    return jax.device_put(x_SxBxD, NamedSharding(mesh, PartitionSpec(None, "data")))
 
 
 def make_mesh(devices: list | None = None) -> Mesh:
