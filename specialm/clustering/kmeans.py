@@ -1,36 +1,38 @@
 """k-means in JAX: k-means++ start, Lloyd's iterations over all rows or over mini-batches.
 
 The first iterations go over a sample, which doubles as soon as the centroids move less than they
-are uncertain by (after Newling and Fleuret, "Nested Mini-Batch K-Means", 2016): few iterations are
-left for all rows, and the inertia is the same.
+are uncertain by (after Newling and Fleuret, "Nested Mini-Batch K-Means", 2016). Once all rows have
+been gone over, a CPU sorts them by cluster and compares the rows of a block with the NEAR nearest
+centroids alone (after Agustsson et al., "k2-means", 2017). The end, whose inertia is reported, is
+the nearest of all centroids again.
 
-Rows are taken in blocks, so the distances of all rows to all centroids are never whole, and each
-block is split over the devices. The result depends on the data, the seed and the settings
-alone; another number of devices changes only the rounding.
+The result depends on the data, the seed, the settings and the kind of device alone; another number
+of devices changes only the rounding.
 
-Letters: N rows, D dimensions, K clusters, S blocks, B rows of a block (in a pass, of a device's
-part of it), M rows of the sample that the start is made on, C candidates.
+Letters: N rows, D dimensions, K clusters, S blocks, B rows of a block, M rows of the sample that
+the start is made on, C candidates (of the start, or centroids near a block).
 """
 
 import math
 import os
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh
 
+from specialm.clustering import passes
 from specialm.errors import UserError
 from specialm.progress import bar
 
-# Scores (rows x centroids) of a block: on a CPU they have to stay in the cache.
-BLOCK_SCORES = {"cpu": 1 << 18}
-BLOCK_SCORES_ACCELERATOR = 1 << 26
 START_ROWS, START_ROWS_PER_CLUSTER = 4096, 8  # that the start is chosen among
 FIRST_ROWS_PER_CLUSTER = 32  # that the first iterations go over, and at least START_ROWS
+NEAR = {"cpu": 64}  # centroids that late iterations compare with, if K is at least four times that
+NEAR_AFTER = 1, 4, 16, 64  # iterations over all rows; then they are looked for, by a whole pass
+NEAR_ROWS = 64, 1024  # of a block then, at least and at most
 ASSIGN_ROWS = 1 << 17  # that `assign` brings to the devices at a time
 SETTLE_ROUNDS = 10  # of re-seeding after the last iteration, at most
 
@@ -73,7 +75,7 @@ def fit(x_NxD: np.ndarray, k: int, seed: int = 0, method: str = "full", iteratio
                         f"{len(x_NxD)}.")
     if method not in ("full", "minibatch"):
         raise UserError(f"clustering.method={method!r}: must be full or minibatch.")
-    mesh = make_mesh(devices)
+    mesh = passes.make_mesh(devices)
     sample_MxD = sample(x_NxD, max(START_ROWS, START_ROWS_PER_CLUSTER * k), seed)
     centroids_KxD = plus_plus(sample_MxD, k, seed, mesh.devices.flat[0])
     if method == "full":
@@ -98,13 +100,14 @@ def assign(x_NxD: np.ndarray, centroids_KxD: np.ndarray, devices: list | None = 
 
     Rows are read ASSIGN_ROWS at a time; of equally near centroids the first is taken.
     """
-    mesh = make_mesh(devices)
+    mesh = passes.make_mesh(devices)
     cluster_N = np.empty(len(x_NxD), np.int32)
     distance_N = np.empty(len(x_NxD), np.float32)
     for start in range(0, len(x_NxD), ASSIGN_ROWS):
         rows = slice(start, min(start + ASSIGN_ROWS, len(x_NxD)))
         count = rows.stop - rows.start
-        found = _step(mesh)(_blocks(x_NxD[rows], len(centroids_KxD), mesh), count, centroids_KxD)
+        x_SxBxD = passes.blocks(x_NxD[rows], len(centroids_KxD), mesh)
+        found = passes.step(mesh)(x_SxBxD, count, centroids_KxD, None)
         cluster_N[rows] = np.asarray(found.cluster_SxB).reshape(-1)[:count]
         distance_N[rows] = np.sqrt(np.asarray(found.squared_SxB).reshape(-1)[:count])
     return cluster_N, distance_N
@@ -179,11 +182,12 @@ def _full(x_NxD, centroids_KxD: np.ndarray, seed: int, iterations: int, limit: f
     total, k = x_NxD.shape[0], len(centroids_KxD)
     # Rows in random order, so that the first ones are a sample.
     place_N = np.random.default_rng([seed, 1 << 30]).permutation(total)
-    x_SxBxD = _blocks(x_NxD, k, mesh, place_N)
+    x_SxBxD = passes.blocks(x_NxD, k, mesh, place_N)
+    near_SxC, near, whole = None, NEAR.get(jax.default_backend(), k), 0
     count = min(max(START_ROWS, FIRST_ROWS_PER_CLUSTER * k), total)
     with bar(iterations, "k-means", unit="iteration") as b:
         for done in range(1, iterations + 1):
-            found = _step(mesh)(x_SxBxD, count, centroids_KxD)
+            found = passes.step(mesh)(x_SxBxD, count, centroids_KxD, near_SxC)
             counts_K = np.asarray(found.counts_K)
             means_KxD = np.asarray(found.sums_KxD) / np.maximum(counts_K, 1)[:, None]
             new_KxD = np.where(counts_K[:, None] > 0, means_KxD, centroids_KxD).astype(np.float32)
@@ -197,8 +201,17 @@ def _full(x_NxD, centroids_KxD: np.ndarray, seed: int, iterations: int, limit: f
                 return centroids_KxD, done, True
             # The squared standard error of a mean is the variance of its rows over their number.
             error = float(squared_SxB.sum()) / count * (1 / np.maximum(counts_K, 1)).sum()
-            if shift <= error:
-                count = min(2 * count, total)
+            whole += count == total
+            if count < total:
+                if shift <= error:
+                    count = 2 * count if 4 * count <= total else total
+            elif 4 * near <= k <= total // 8 and (moved or whole in NEAR_AFTER):
+                cluster_N = np.asarray(found.cluster_SxB).reshape(-1)[place_N]
+                place_N[np.argsort(cluster_N, kind="stable")] = np.arange(total)
+                rows = int(np.clip(1 << (total // k).bit_length() - 1, *NEAR_ROWS))
+                del x_SxBxD, found, squared_SxB  # the rows are on the devices once
+                x_SxBxD = passes.blocks(x_NxD, k, mesh, place_N, rows)
+                near_SxC = passes.nearby(mesh, near)(x_SxBxD, count, centroids_KxD)
     return centroids_KxD, iterations, False
 
 
@@ -211,8 +224,8 @@ def _minibatch(x_NxD, centroids_KxD: np.ndarray, seed: int, iterations: int, bat
         for i in range(iterations):
             rows = np.random.default_rng([seed, i]).integers(len(x_NxD), size=batch_size)
             x_BxD = np.asarray(x_NxD[np.sort(rows)])
-            found = _step(mesh)(_blocks(x_BxD, len(centroids_KxD), mesh), batch_size,
-                                centroids_KxD)
+            x_SxBxD = passes.blocks(x_BxD, len(centroids_KxD), mesh)
+            found = passes.step(mesh)(x_SxBxD, batch_size, centroids_KxD, None)
             counts_K = np.asarray(found.counts_K)
             total_K += counts_K
             pull_KxD = np.asarray(found.sums_KxD) - counts_K[:, None] * centroids_KxD
@@ -251,100 +264,6 @@ def _reseed(centroids_KxD: np.ndarray, counts_K: np.ndarray, x_NxD, distance) ->
     rows_RxD = rows_RxD[np.sort(first)[: len(empty)]]
     centroids_KxD[empty[: len(rows_RxD)]] = rows_RxD
     return len(rows_RxD)
-
-
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class _Found:
-    cluster_SxB: jax.Array  # K for rows behind `count`
-    squared_SxB: jax.Array  # squared distance to the nearest centroid, 0 for them
-    sums_KxD: jax.Array
-    counts_K: jax.Array
-
-
-@cache
-def _step(mesh: Mesh):
-    """The jitted pass over the first `count` rows: (x_SxBxD, count, centroids_KxD) -> _Found."""
-    split, same = PartitionSpec(None, "data"), PartitionSpec()
-
-    def local(x_SxBxD, count, centroids_KxD):
-        found = _pass(x_SxBxD, count, centroids_KxD, mesh.size)
-        sums_KxD, counts_K = jax.lax.psum((found[2], found[3]), "data")
-        return _Found(found[0], found[1], sums_KxD, counts_K)
-
-    return jax.jit(jax.shard_map(
-        local, mesh=mesh, in_specs=(split, same, same),
-        out_specs=_Found(split, split, same, same), check_vma=False))
-
-
-def _pass(x_SxBxD: jax.Array, count: jax.Array, centroids_KxD: jax.Array, devices: int):
-    """(cluster_SxB, squared_SxB, sums_KxD, counts_K) of this device's part of the blocks, centred
-    so that little cancels."""
-    k, (blocks, rows, _) = len(centroids_KxD), x_SxBxD.shape
-    centre_D = centroids_KxD.mean(0)
-    centroids_KxD = centroids_KxD - centre_D
-    offset_K = jnp.square(centroids_KxD).sum(1) / 2
-    first_B = jax.lax.axis_index("data") * rows + jnp.arange(rows)
-
-    def block(i, carry):
-        cluster_SxB, squared_SxB, sums_KxD, counts_K = carry
-        x_BxD, valid_B = x_SxBxD[i] - centre_D, i * rows * devices + first_B < count
-        cluster_B, squared_B = nearest(x_BxD, centroids_KxD, offset_K)
-        cluster_B = jnp.where(valid_B, cluster_B, k)
-        more_KxD, more_K = add(x_BxD, cluster_B, k)
-        return (cluster_SxB.at[i].set(cluster_B),
-                squared_SxB.at[i].set(jnp.where(valid_B, squared_B, 0)),
-                sums_KxD + more_KxD, counts_K + more_K)
-
-    start = (jnp.full((blocks, rows), k, jnp.int32), jnp.zeros((blocks, rows), x_SxBxD.dtype),
-             jnp.zeros_like(centroids_KxD), jnp.zeros(k, jnp.int32))
-    used = (count + rows * devices - 1) // (rows * devices)
-    cluster_SxB, squared_SxB, sums_KxD, counts_K = jax.lax.fori_loop(0, used, block, start)
-    return cluster_SxB, squared_SxB, sums_KxD + counts_K[:, None] * centre_D, counts_K
-
-
-def nearest(x_BxD: jax.Array, centroids_KxD: jax.Array, offset_K: jax.Array,
-            ) -> tuple[jax.Array, jax.Array]:
-    """(int32 [B], float32 [B]): the nearest centroid of each row, and its squared distance.
-
-    Args:
-      offset_K: half the squared length of each centroid; inf for one not to be taken.
-    """
-    k = len(centroids_KxD)
-    score_BxK = jnp.dot(x_BxD, centroids_KxD.T, precision="highest") - offset_K
-    best_Bx1 = score_BxK.max(1, keepdims=True)
-    # Comparing with the maximum and taking the least index is much faster on a CPU than argmax.
-    index_K = jnp.arange(k, dtype=jnp.float32)
-    cluster_B = jnp.where(score_BxK == best_Bx1, index_K, k - 1.0).min(1).astype(jnp.int32)
-    return cluster_B, jnp.square(x_BxD - centroids_KxD[cluster_B]).sum(1)
-
-
-def add(x_BxD: jax.Array, cluster_B: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
-    """Sum and number of the rows of each cluster; clusters beyond K are dropped."""
-    if jax.default_backend() == "cpu":
-        counts_K = jax.ops.segment_sum(jnp.ones_like(cluster_B), cluster_B, k)
-        return jax.ops.segment_sum(x_BxD, cluster_B, k), counts_K
-    # On an accelerator a scatter adds in any order, and slowly; a matrix product does neither.
-    member_KxB = jnp.arange(k)[:, None] == cluster_B
-    sums_KxD = jnp.dot(member_KxB.astype(jnp.float32), x_BxD, precision="highest")
-    return sums_KxD, member_KxB.sum(1, dtype=jnp.int32)
-
-
-def _blocks(x_NxD, k: int, mesh: Mesh, place_N: np.ndarray | slice = slice(None)) -> jax.Array:
-    """Rows in blocks, each split over the devices, in the order of `place_N`; zeros fill up."""
-    count, dim = x_NxD.shape
-    devices = mesh.devices.size
-    scores = BLOCK_SCORES.get(jax.default_backend(), BLOCK_SCORES_ACCELERATOR)
-    rows = max(min(scores // k, -(-count // devices)), 1) * devices
-    x_SxBxD = np.zeros((-(-count // rows), rows, dim), np.float32)
-    x_SxBxD.reshape(-1, dim)[:count][place_N] = x_NxD
-    return jax.device_put(x_SxBxD, NamedSharding(mesh, PartitionSpec(None, "data")))
-
-
-def make_mesh(devices: list | None = None) -> Mesh:
-    """The devices (all local ones by default) as a mesh of one axis, `data`."""
-    devices = list(devices or jax.local_devices())
-    return jax.make_mesh((len(devices),), ("data",), (AxisType.Auto,), devices=devices)
 
 
 def sample(x_NxD, size: int, seed: int) -> np.ndarray:
