@@ -120,7 +120,8 @@ def compare(x_NxD, k: int, contenders: dict, seeds: int, iterations: int | dict)
             runs.append({"name": name, "seed": seed, "seconds": time.perf_counter() - wall,
                          "cpu_seconds": time.process_time() - cpu, **inertia(x_NxD, made)})
             print(json.dumps({"k": k, **runs[-1]}), file=sys.stderr, flush=True)
-    return {"k": k, "iterations": steps, "first_call_seconds": first, **_summary(runs, list(contenders)), "runs": runs}
+    return {"k": k, "iterations": steps, "first_call_seconds": first,
+            **_summary(runs, list(contenders)), "runs": runs}
 
 
 def fewest_iterations(x_NxD, k: int, contenders: dict, flat: dict) -> dict[str, int]:
