@@ -1,0 +1,40 @@
+from types import SimpleNamespace
+
+import pytest
+
+from specialm.evaluation import roofline
+from specialm.evaluation.hlo import Exchange
+from specialm.training import hardware
+
+CHIP = hardware.Chip(flops=100.0, memory=1000, memory_rate=50.0, link_rate=40.0, torus_axes=2)
+
+
+@pytest.mark.parametrize("kind,group,torus,want", [
+    ("all-gather", 1, (16, 16), 0.0),
+    ("all-gather", 16, (16, 16), 80 / 20),  # along one of the two axes
+    ("reduce-scatter", 256, (16, 16), 80 / 40),
+    ("all-reduce", 32, (16, 16), 80 / 40),  # does not fit along one
+    ("all-to-all", 16, (16, 16), 80 * 4 / 20),  # a quarter of the ring away on average
+    ("all-to-all", 256, (16, 16), 80 * 8 / 40),
+    ("all-to-all", 4, (2, 2), 80 / 40),  # never less than one link
+])
+def test_exchanges_by_hand(kind, group, torus, want):
+    got = roofline.exchange_seconds(Exchange(kind, group, False), 80.0, CHIP, torus)
+    assert got == pytest.approx(want)
+
+
+def test_results_that_take_the_place_of_arguments_count_once():
+    analysis = SimpleNamespace(argument_size_in_bytes=100, output_size_in_bytes=90,
+                               alias_size_in_bytes=80, temp_size_in_bytes=7,
+                               generated_code_size_in_bytes=3)
+    assert roofline.peak_memory(analysis) == 120
+
+
+def test_chips_are_found_by_the_longest_name():
+    assert hardware.chip("TPU v5 lite") is hardware.CHIPS["TPU v5 lite"]
+    assert hardware.chip("TPU v5p chip") is hardware.CHIPS["TPU v5p"]
+    assert hardware.chip("TPU v5") is hardware.CHIPS["TPU v5"]
+    assert hardware.chip("NVIDIA H100 80GB HBM3").flops == 989e12
+    assert hardware.chip("cpu") is None
+    half = hardware.part_of(CHIP, 2)
+    assert (half.flops, half.memory, half.memory_rate, half.link_rate) == (50, 500, 25, 20)
