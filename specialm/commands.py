@@ -24,9 +24,10 @@ def _one_domain(config: ConfigDict) -> str:
 
 def fetch(config_path: str, overrides: list[str], options: dict):
     """Downloads the default corpora."""
+    from specialm import processes
     from specialm.data import corpora
 
-    manifest = corpora.fetch(Path(options["root"]))
+    manifest = processes.alone("fetch", lambda: corpora.fetch(Path(options["root"])))
     return manifest, corpora.table(manifest)
 
 
@@ -226,9 +227,11 @@ def study(config_path: str, overrides: list[str], options: dict):
 
 def report(config_path: str, overrides: list[str], options: dict):
     """Draws figures, tables and the page of a finished or interrupted study."""
+    from specialm import processes
     from specialm import study as study_lib
 
     if not options["workdir"]:
         raise UserError("--workdir is missing: the folder that `specialm study` wrote.")
-    written = study_lib.report(Path(options["workdir"]))
-    return {"written": [str(path) for path in written]}, "\n".join(map(str, written))
+    written = processes.alone(
+        "report", lambda: [str(path) for path in study_lib.report(Path(options["workdir"]))])
+    return {"written": written}, "\n".join(written)
