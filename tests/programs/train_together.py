@@ -6,21 +6,14 @@ OUT/windows-I.json, {run: [windows it read, for each step of this session]}.
 """
 
 import json
-import os
 import sys
 from pathlib import Path
-
-os.environ["SPECIALM_PROGRESS"] = "0"
-
-from specialm import processes, runtime
-
-runtime.join_processes()
 
 import jax
 import numpy as np
 from train_family import BATCH, EXPERTS, make
 
-from specialm import config
+from specialm import config, processes, runtime
 from specialm.data.sampler import Sampler
 from specialm.data.store import WindowStore
 from specialm.models import transformer
@@ -39,6 +32,7 @@ def sizes_of(family: str, store: WindowStore):
 
 
 def main(workdir: str, store_path: str, out: str, *names: str) -> None:
+    runtime.join_processes()
     store, saved, read = WindowStore(store_path), {}, {}
     train = config.default().train
     train.tokens, train.batch_size = STEPS * BATCH * store.context, BATCH
