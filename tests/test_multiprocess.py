@@ -150,7 +150,7 @@ def test_each_process_reads_its_own_windows(jobs, processes):
 
 
 def test_killed_and_resumed(jobs, store, tmp_path):
-    """SIGKILL of all behind step 5: as many processes go on to the last bit, one goes on as well."""
+    """SIGKILL of all behind step 5: two processes go on to the last bit, and one goes on too."""
     _, made = jobs
     with training(tmp_path / "killed", store, 2, 2, "dense", workdir=tmp_path / "run") as job:
         while '"step": 5' not in job.read("out", 0):
