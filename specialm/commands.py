@@ -180,9 +180,12 @@ def evaluate(config_path: str, overrides: list[str], options: dict):
 
 def generate(config_path: str, overrides: list[str], options: dict):
     """Continues a prompt."""
+    from specialm import processes
     from specialm.serving import generate as generate_lib
     from specialm.training import runs, sharding
 
+    if processes.count() > 1:
+        raise UserError("generate continues a prompt in one process; unset SPECIALM_DISTRIBUTED.")
     settings, seed = config_lib.default().generate, 0
     if config_path:
         config = config_lib.load(config_path, overrides)
