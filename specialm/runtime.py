@@ -71,7 +71,7 @@ def _silence_libraries() -> None:
     """What is no Python loses its standard output: gloo, which CPUs exchange sums with, tells there
     of every connection, and a command's result may be JSON."""
     sys.stdout.flush()
-    sys.stdout = os.fdopen(os.dup(1), "w", buffering=1)
+    sys.stdout = os.fdopen(os.dup(1), "w", buffering=1, encoding=sys.stdout.encoding)
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1)
     os.close(nowhere)

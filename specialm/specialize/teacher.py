@@ -77,8 +77,9 @@ def _write(path, config, params, windows, indices_N, k, temperature, mesh) -> No
         own_b = np.minimum(start + rows_b, len(indices_N) - 1)
         batch = sharding.put_batch(mesh, windows.batch(indices_N[own_b]))
         end = min(start + batch_size, len(indices_N))
-        for array, made in zip(arrays, top_k(params, batch), strict=False):
-            array[start:end] = np.asarray(made)[:end - start]
+        made = jax.device_get(top_k(params, batch))
+        for array, values in zip(arrays, made, strict=False):  # none in the other processes
+            array[start:end] = values[:end - start]
     if not processes.first():
         return
     for name, array in zip(ARRAYS, arrays, strict=True):
