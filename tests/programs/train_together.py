@@ -36,7 +36,7 @@ def main(workdir: str, store_path: str, out: str, *names: str) -> None:
     store, saved, read = WindowStore(store_path), {}, {}
     train = config.default().train
     train.tokens, train.batch_size = STEPS * BATCH * store.context, BATCH
-    train.warmup_steps, train.log_every, train.checkpoint_every = 4, 1, 2
+    train.warmup_steps, train.log_every = 4, 1
     train.tensorboard = False
     write, batch = metrics.MetricsWriter.write, WindowStore.batch
     for name in names:
@@ -52,6 +52,7 @@ def main(workdir: str, store_path: str, out: str, *names: str) -> None:
 
         metrics.MetricsWriter.write, WindowStore.batch = announced, recorded
         family, _, layout = name.partition(":fsdp=")
+        train.checkpoint_every = 2 if name == "dense" else STEPS
         mesh = sharding.make_mesh(BATCH, layout={"fsdp": int(layout or 1), "expert": 0},
                                   experts=EXPERTS if family == "mixture" else 1)
         sizes, sampler = sizes_of(family, store)
