@@ -24,34 +24,6 @@ FAMILIES = ("projected", "hypernetwork", "soup", "mixture")
 ROUND_SECONDS = 0.7
 
 
-def matmul_flops(function, *args) -> int:
-    """Multiply-adds (as two) of all matrix products that `function` runs on its arguments."""
-    import jax
-
-    return _flops(jax.make_jaxpr(function)(*args).jaxpr)
-
-
-def _flops(jaxpr) -> int:
-    import math
-
-    from jax.extend.core import ClosedJaxpr, Jaxpr
-
-    total = 0
-    for equation in jaxpr.eqns:
-        if equation.primitive.name == "dot_general":
-            (summed, _), _ = equation.params["dimension_numbers"]
-            left = equation.invars[0].aval.shape
-            total += 2 * math.prod(equation.outvars[0].aval.shape) * math.prod(
-                left[axis] for axis in summed)
-        times = {"scan": lambda p: p["length"], "shard_map": lambda p: p["mesh"].size}.get(
-            equation.primitive.name, lambda p: 1)(equation.params)
-        for value in equation.params.values():
-            inner = value.jaxpr if isinstance(value, ClosedJaxpr) else value
-            if isinstance(inner, Jaxpr):
-                total += times * _flops(inner)
-    return total
-
-
 class Side:
     """One model being trained on random tokens."""
 
@@ -60,6 +32,7 @@ class Side:
         import numpy as np
 
         from specialm import config as settings
+        from specialm.evaluation.flops import matmul_flops
         from specialm.models import bank, families, mixture
         from specialm.training import optimizer, program, sharding, step
 
@@ -77,7 +50,7 @@ class Side:
             batch["features"] = batch["features"].astype(np.float32)
         self.batch = sharding.put_batch(mesh, batch)
         self.step = program.make_train_step(config, tx, mesh)
-        self.flops = matmul_flops(self.step, self.state, self.batch)
+        self.flops = matmul_flops(jax.make_jaxpr(self.step)(self.state, self.batch).jaxpr)
         grads = jax.tree.map(lambda leaf: leaf + 0, self.state.params)
         update = lambda moments, params: tx.update(grads, moments, params)  # noqa: E731
         update = jax.vmap(tx.update) if isinstance(config, mixture.Config) else update

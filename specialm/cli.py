@@ -18,6 +18,7 @@ usage: specialm COMMAND --config=FILE [--config.FIELD=VALUE ...] [--workdir=DIR]
   specialize   fine-tune a pretrained model on a domain
   evaluate     perplexity and bits per byte on held-out documents
   generate     continue a prompt
+  compile      the training step for a TPU slice, without having one: memory, traffic, time
   inspect      parameters, FLOPs and memory of a config, without allocating it
   demo         all of it: compare methods over domains, write a report
   study        methods x budgets x specialist set sizes x domains x seeds, resumable
@@ -53,6 +54,12 @@ COMMANDS = {
                  "Without --config the settings\nare those that the checkpoint carries."),
     "generate": ("generate", {"checkpoint": "", "prompt": ""},
                  "Continues --prompt with the model in --checkpoint."),
+    "compile": ("compile_for", {"topology": "", "windows_per_device": 16, "largest": False},
+                "Compiles the training step for the TPU slice --topology (v5e:16x16, v5p:4x4x4 "
+                "...) on a machine\nthat has none, and prints what a device computes, moves and "
+                "needs, and a roofline estimate.\nThe batch has --windows_per_device (0: that of "
+                "the config), a bank's one group for each device.\n--largest looks for the most "
+                "windows per device that fit, by doubling."),
     "inspect": ("inspect", {},
                 "Prints parameters, FLOPs per token and state bytes."),
     "demo": ("demo", {},

@@ -1,5 +1,6 @@
 """What each subcommand of `specialm` does: (config path, overrides, options) -> (JSON, text)."""
 
+import os
 from pathlib import Path
 
 from ml_collections import ConfigDict
@@ -206,6 +207,25 @@ def inspect(config_path: str, overrides: list[str], options: dict):
     result = inspect_config(config)
     return result, "\n".join(f"{name:28} {value:,}" if isinstance(value, int) else
                              f"{name:28} {value}" for name, value in result.items())
+
+
+def compile_for(config_path: str, overrides: list[str], options: dict):
+    """The training step on a TPU slice: cost, memory and time of a step."""
+    os.environ.setdefault("JAX_PLATFORMS", "cpu")  # libtpu compiles, but there are no chips
+    from specialm.evaluation import compilation
+
+    config, _ = _load(config_path, overrides, options)
+    result = compilation.compile_report(config, options["topology"],
+                                        _whole(options, "windows_per_device"),
+                                        bool(options["largest"]))
+    return result, compilation.table(result)
+
+
+def _whole(options: dict, name: str) -> int:
+    try:
+        return int(options[name])
+    except ValueError as error:
+        raise UserError(f"--{name}={options[name]}: must be a whole number.") from error
 
 
 def demo(config_path: str, overrides: list[str], options: dict):

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from specialm.clustering import kmeans
+from specialm.clustering import kmeans, passes
 from specialm.clustering.encoders import TfidfSvd
 from specialm.errors import UserError
 
@@ -49,7 +49,7 @@ def test_assign_in_many_pieces(monkeypatch):
     whole = kmeans.assign(x_NxD, centroids_KxD)
     np.testing.assert_array_equal(whole[0], squared_distances(x_NxD, centroids_KxD).argmin(1))
     monkeypatch.setattr(kmeans, "ASSIGN_ROWS", 700)
-    monkeypatch.setitem(kmeans.BLOCK_SCORES, "cpu", 900)
+    monkeypatch.setitem(passes.BLOCK_SCORES, "cpu", 900)
     pieces = kmeans.assign(x_NxD, centroids_KxD)
     np.testing.assert_array_equal(pieces[0], whole[0])
     np.testing.assert_allclose(pieces[1], whole[1], rtol=1e-5)
@@ -57,7 +57,7 @@ def test_assign_in_many_pieces(monkeypatch):
 
 def test_one_lloyd_iteration_against_numpy(monkeypatch):
     """From the same start; in blocks that do not divide the rows."""
-    monkeypatch.setitem(kmeans.BLOCK_SCORES, "cpu", 64 * 10)
+    monkeypatch.setitem(passes.BLOCK_SCORES, "cpu", 64 * 10)
     x_NxD = blobs(1, count=1001)
     start_KxD = kmeans.plus_plus(x_NxD, 10, seed=3)
     cluster_N = squared_distances(x_NxD, start_KxD).argmin(1)
@@ -77,8 +77,8 @@ def test_sums_of_both_kinds_of_devices_agree(monkeypatch):
     cluster_B = rng.integers(0, 7, 50).astype(np.int32)  # 6 is padding
     by_hand = np.stack([x_BxD[cluster_B == c].sum(0) for c in range(6)])
     for backend in ("cpu", "tpu"):
-        monkeypatch.setattr(kmeans.jax, "default_backend", lambda name=backend: name)
-        sums_KxD, counts_K = kmeans.add(x_BxD, cluster_B, 6)
+        monkeypatch.setattr(passes.jax, "default_backend", lambda name=backend: name)
+        sums_KxD, counts_K = passes.add(x_BxD, cluster_B, 6)
         np.testing.assert_allclose(sums_KxD, by_hand, atol=1e-5)
         np.testing.assert_array_equal(counts_K, np.bincount(cluster_B, minlength=7)[:6])
 
@@ -209,11 +209,38 @@ def test_save_and_load(tmp_path):
         kmeans.load(tmp_path / "nothing.npz")
 
 
+def test_a_growing_sample_and_near_centroids_against_all(monkeypatch):
+    """The inertia is that of iterations over all rows and all centroids."""
+    x_NxD = np.random.default_rng(12).normal(size=(6000, 6)).astype(np.float32)
+    monkeypatch.setattr(kmeans, "START_ROWS", 400)
+    monkeypatch.setattr(kmeans, "FIRST_ROWS_PER_CLUSTER", 8)
+    monkeypatch.setitem(kmeans.NEAR, "cpu", 10)
+    seen, step = [], passes.step
+
+    def spy(mesh):
+        def work(x_SxBxD, count, centroids_KxD, near_SxC):
+            seen.append((int(count), near_SxC is not None))
+            return step(mesh)(x_SxBxD, count, centroids_KxD, near_SxC)
+        return work
+
+    monkeypatch.setattr(passes, "step", spy)
+    made = kmeans.fit(x_NxD, 60, 0, iterations=30)
+    assert seen[0] == (480, False) and (6000, True) in seen and seen[-1] == (6000, False)
+    assert sorted(seen[:-1]) == seen[:-1]  # the sample only grows
+    monkeypatch.setattr(kmeans, "FIRST_ROWS_PER_CLUSTER", 1000)
+    monkeypatch.setitem(kmeans.NEAR, "cpu", 60)
+    exact = kmeans.fit(x_NxD, 60, 0, iterations=30)
+    print("inertia, and of exact iterations over all rows:", made.inertia, exact.inertia)
+    assert made.inertia == pytest.approx(exact.inertia, rel=0.01)
+    assert made.sizes_K.min() > 0 and made.sizes_K.sum() == 6000
+
+
 ON_DEVICES = """
 import json, sys
 import jax, numpy as np
 from specialm.clustering import kmeans
 x_NxD = np.load(sys.argv[1])
+kmeans.START_ROWS, kmeans.NEAR["cpu"] = 200, 3  # a growing sample, and near centroids alone
 found = {}
 for method in ("full", "minibatch"):
     for devices in (jax.devices()[:1], jax.devices()):

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from specialm.clustering import descent, kmeans, levels, tree
+from specialm.clustering import descent, levels, passes, tree
 from specialm.clustering.encoders import TfidfSvd
 from specialm.errors import UserError
 
@@ -100,7 +100,7 @@ def test_deterministic_in_the_seed(x_NxD, grown):
 def test_small_blocks_and_many_at_a_time_change_nothing(x_NxD, grown, monkeypatch):
     cut = grown.cut(2)
     leaf_N, distance_N = tree.assign(x_NxD, cut)
-    monkeypatch.setitem(kmeans.BLOCK_SCORES, "cpu", 8 * 50)  # blocks of at most 50 rows
+    monkeypatch.setitem(passes.BLOCK_SCORES, "cpu", 8 * 50)  # blocks of at most 50 rows
     monkeypatch.setitem(descent.STEP_ROWS, "cpu", 300)  # six together, as on an accelerator
     descent._descent.cache_clear()
     pieces = tree.assign(x_NxD, cut, chunk=1000)

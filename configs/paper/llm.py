@@ -22,7 +22,7 @@ def get_config():
     config.model.d_model = 2816
     config.model.d_ff = 11_264
     config.model.num_heads = 22
-    config.model.remat = "full"
+    config.model.remat = "dots"
     config.train.tokens = 78_000_000_000
     config.train.batch_size = 120
     return config

@@ -32,6 +32,7 @@ def get_config():
     config.model.d_ff = 4096
     config.model.num_heads = 8
     config.model.dtype = "bfloat16"
+    config.model.remat = "dots"
     config.train.tokens = 180_000_000_000
     config.train.batch_size = 56
     config.train.optimizer = "adam"

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from specialm.clustering import kmeans
+from specialm.clustering import passes
 
 # Rows compared together by one step: one block on a CPU, where it stays in the cache.
 STEP_ROWS, STEP_ROWS_OTHER = {"cpu": 1}, 1 << 17
@@ -77,7 +77,7 @@ def _one_level(x_NxD: jax.Array, node_N: jax.Array, centroids_PxBxD: jax.Array,
         centroids_BxD = centroids_BxD - centre_D
         half_B = jnp.where(child_B < children_P[node], jnp.square(centroids_BxD).sum(1) / 2,
                            jnp.inf)
-        return kmeans.nearest(x_NxD[row_R] - centre_D, centroids_BxD, half_B)
+        return passes.nearest(x_NxD[row_R] - centre_D, centroids_BxD, half_B)
 
     def step(i, found):
         at = i * together
@@ -95,6 +95,6 @@ def _one_level(x_NxD: jax.Array, node_N: jax.Array, centroids_PxBxD: jax.Array,
 def _block_rows(count: int, parents: int, width: int) -> int:
     """Rows of a block: half to all of what a node has on average, so that little is padded, within
     what is fast."""
-    scores = kmeans.BLOCK_SCORES.get(jax.default_backend(), kmeans.BLOCK_SCORES_ACCELERATOR)
+    scores = passes.BLOCK_SCORES.get(jax.default_backend(), passes.BLOCK_SCORES_ACCELERATOR)
     share = 1 << max((count // parents).bit_length() - 1, 0)
     return max(min(share, scores // width, MOST_ROWS, count), LEAST_ROWS)

@@ -1,31 +1,38 @@
 """k-means in JAX: k-means++ start, Lloyd's iterations over all rows or over mini-batches.
 
-Rows are taken in blocks, so the distances of all rows to all centroids are never whole, and the
-blocks are split over the devices. The result depends on the data, the seed and the settings
-alone; another number of devices changes only the rounding.
+The first iterations go over a sample, which doubles as soon as the centroids move less than they
+are uncertain by (after Newling and Fleuret, "Nested Mini-Batch K-Means", 2016). Once all rows have
+been gone over, a CPU sorts them by cluster and compares the rows of a block with the NEAR nearest
+centroids alone (after Agustsson et al., "k2-means", 2017). The end, whose inertia is reported, is
+the nearest of all centroids again.
+
+The result depends on the data, the seed, the settings and the kind of device alone; another number
+of devices changes only the rounding.
 
 Letters: N rows, D dimensions, K clusters, S blocks, B rows of a block, M rows of the sample that
-the start is made on, C candidates.
+the start is made on, C candidates (of the start, or centroids near a block).
 """
 
 import math
 import os
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh
 
+from specialm.clustering import passes
 from specialm.errors import UserError
 from specialm.progress import bar
 
-# Scores (rows x centroids) of a block: on a CPU they have to stay in the cache.
-BLOCK_SCORES = {"cpu": 1 << 18}
-BLOCK_SCORES_ACCELERATOR = 1 << 26
-START_ROWS, START_ROWS_PER_CLUSTER = 16_384, 32
+START_ROWS, START_ROWS_PER_CLUSTER = 4096, 8  # that the start is chosen among
+FIRST_ROWS_PER_CLUSTER = 32  # that the first iterations go over, and at least START_ROWS
+NEAR = {"cpu": 64}  # centroids that late iterations compare with, if K is at least four times that
+NEAR_AFTER = 1, 4, 16, 64  # iterations over all rows; then they are looked for, by a whole pass
+NEAR_ROWS = 64, 1024  # of a block then, at least and at most
 ASSIGN_ROWS = 1 << 17  # that `assign` brings to the devices at a time
 SETTLE_ROUNDS = 10  # of re-seeding after the last iteration, at most
 
@@ -53,9 +60,9 @@ def fit(x_NxD: np.ndarray, k: int, seed: int = 0, method: str = "full", iteratio
     """Clusters the rows of a float32 array or memory map.
 
     Args:
-      method: "full" goes over all rows in each iteration and keeps them on the devices;
-        "minibatch" goes over `batch_size` rows drawn anew and reads them where they are.
-      iterations: at most ("full"), or the number of mini-batches.
+      method: "full" keeps all rows on the devices and goes over a growing sample of them, then
+        over all; "minibatch" goes over `batch_size` rows drawn anew and reads them where they are.
+      iterations: at most ("full", those over samples included), or the number of mini-batches.
       tolerance: "full" stops when the squared movements of the centroids sum to at most this
         times the mean variance of a column, as in scikit-learn.
       devices: to split the rows over; all local ones by default.
@@ -68,12 +75,13 @@ def fit(x_NxD: np.ndarray, k: int, seed: int = 0, method: str = "full", iteratio
                         f"{len(x_NxD)}.")
     if method not in ("full", "minibatch"):
         raise UserError(f"clustering.method={method!r}: must be full or minibatch.")
-    mesh = make_mesh(devices)
+    mesh = passes.make_mesh(devices)
     sample_MxD = sample(x_NxD, max(START_ROWS, START_ROWS_PER_CLUSTER * k), seed)
     centroids_KxD = plus_plus(sample_MxD, k, seed, mesh.devices.flat[0])
     if method == "full":
         limit = tolerance * float(sample_MxD.var(axis=0).mean())
-        centroids_KxD, done, converged = _full(x_NxD, centroids_KxD, iterations, limit, mesh)
+        centroids_KxD, done, converged = _full(x_NxD, centroids_KxD, seed, iterations, limit,
+                                               mesh)
     else:
         centroids_KxD = _minibatch(x_NxD, centroids_KxD, seed, iterations, batch_size, mesh)
         done, converged = iterations, False
@@ -92,13 +100,14 @@ def assign(x_NxD: np.ndarray, centroids_KxD: np.ndarray, devices: list | None = 
 
     Rows are read ASSIGN_ROWS at a time; of equally near centroids the first is taken.
     """
-    mesh = make_mesh(devices)
+    mesh = passes.make_mesh(devices)
     cluster_N = np.empty(len(x_NxD), np.int32)
     distance_N = np.empty(len(x_NxD), np.float32)
     for start in range(0, len(x_NxD), ASSIGN_ROWS):
         rows = slice(start, min(start + ASSIGN_ROWS, len(x_NxD)))
-        found = _step(mesh)(*_blocks(x_NxD[rows], len(centroids_KxD), mesh), centroids_KxD)
         count = rows.stop - rows.start
+        x_SxBxD = passes.blocks(x_NxD[rows], len(centroids_KxD), mesh)
+        found = passes.step(mesh)(x_SxBxD, count, centroids_KxD, None)
         cluster_N[rows] = np.asarray(found.cluster_SxB).reshape(-1)[:count]
         distance_N[rows] = np.sqrt(np.asarray(found.squared_SxB).reshape(-1)[:count])
     return cluster_N, distance_N
@@ -167,22 +176,42 @@ def choose_start(x_MxD: jax.Array, key: jax.Array, k: int, count: jax.Array) -> 
     return jax.lax.fori_loop(1, k, choose, start)[0]
 
 
-def _full(x_NxD, centroids_KxD: np.ndarray, iterations: int, limit: float, mesh: Mesh,
+def _full(x_NxD, centroids_KxD: np.ndarray, seed: int, iterations: int, limit: float, mesh: Mesh,
           ) -> tuple[np.ndarray, int, bool]:
     """Lloyd's iterations. Returns centroids, iterations done, whether they stopped moving."""
-    x_SxBxD, valid_SxB = _blocks(x_NxD, len(centroids_KxD), mesh)
+    total, k = x_NxD.shape[0], len(centroids_KxD)
+    # Rows in random order, so that the first ones are a sample.
+    place_N = np.random.default_rng([seed, 1 << 30]).permutation(total)
+    x_SxBxD = passes.blocks(x_NxD, k, mesh, place_N)
+    near_SxC, near, whole = None, NEAR.get(jax.default_backend(), k), 0
+    count = min(max(START_ROWS, FIRST_ROWS_PER_CLUSTER * k), total)
     with bar(iterations, "k-means", unit="iteration") as b:
         for done in range(1, iterations + 1):
-            found = _step(mesh)(x_SxBxD, valid_SxB, centroids_KxD)
+            found = passes.step(mesh)(x_SxBxD, count, centroids_KxD, near_SxC)
             counts_K = np.asarray(found.counts_K)
             means_KxD = np.asarray(found.sums_KxD) / np.maximum(counts_K, 1)[:, None]
             new_KxD = np.where(counts_K[:, None] > 0, means_KxD, centroids_KxD).astype(np.float32)
-            moved = _reseed(new_KxD, counts_K, x_NxD, found.squared_SxB)
+            squared_SxB = found.squared_SxB
+            moved = counts_K.min() == 0 and _reseed(
+                new_KxD, counts_K, x_NxD, np.asarray(squared_SxB).reshape(-1)[place_N])
             shift = float(np.square(new_KxD - centroids_KxD).sum())
             centroids_KxD = new_KxD
             b.update(1)
-            if shift <= limit and not moved:
+            if count == total and shift <= limit and not moved:
                 return centroids_KxD, done, True
+            # The squared standard error of a mean is the variance of its rows over their number.
+            error = float(squared_SxB.sum()) / count * (1 / np.maximum(counts_K, 1)).sum()
+            whole += count == total
+            if count < total:
+                if shift <= error:
+                    count = 2 * count if 4 * count <= total else total
+            elif 4 * near <= k <= total // 8 and (moved or whole in NEAR_AFTER):
+                cluster_N = np.asarray(found.cluster_SxB).reshape(-1)[place_N]
+                place_N[np.argsort(cluster_N, kind="stable")] = np.arange(total)
+                rows = int(np.clip(1 << (total // k).bit_length() - 1, *NEAR_ROWS))
+                del x_SxBxD, found, squared_SxB  # the rows are on the devices once
+                x_SxBxD = passes.blocks(x_NxD, k, mesh, place_N, rows)
+                near_SxC = passes.nearby(mesh, near)(x_SxBxD, count, centroids_KxD)
     return centroids_KxD, iterations, False
 
 
@@ -195,7 +224,8 @@ def _minibatch(x_NxD, centroids_KxD: np.ndarray, seed: int, iterations: int, bat
         for i in range(iterations):
             rows = np.random.default_rng([seed, i]).integers(len(x_NxD), size=batch_size)
             x_BxD = np.asarray(x_NxD[np.sort(rows)])
-            found = _step(mesh)(*_blocks(x_BxD, len(centroids_KxD), mesh), centroids_KxD)
+            x_SxBxD = passes.blocks(x_BxD, len(centroids_KxD), mesh)
+            found = passes.step(mesh)(x_SxBxD, batch_size, centroids_KxD, None)
             counts_K = np.asarray(found.counts_K)
             total_K += counts_K
             pull_KxD = np.asarray(found.sums_KxD) - counts_K[:, None] * centroids_KxD
@@ -234,97 +264,6 @@ def _reseed(centroids_KxD: np.ndarray, counts_K: np.ndarray, x_NxD, distance) ->
     rows_RxD = rows_RxD[np.sort(first)[: len(empty)]]
     centroids_KxD[empty[: len(rows_RxD)]] = rows_RxD
     return len(rows_RxD)
-
-
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class _Found:
-    cluster_SxB: jax.Array  # K for padding
-    squared_SxB: jax.Array  # squared distance to the nearest centroid
-    sums_KxD: jax.Array
-    counts_K: jax.Array
-
-
-@cache
-def _step(mesh: Mesh):
-    """The jitted pass over blocks: (x_SxBxD, valid_SxB, centroids_KxD) -> _Found."""
-    split, same = PartitionSpec("data"), PartitionSpec()
-
-    def local(x_SxBxD, valid_SxB, centroids_KxD):
-        found = _pass(x_SxBxD, valid_SxB, centroids_KxD)
-        sums_KxD, counts_K = jax.lax.psum((found[2], found[3]), "data")
-        return _Found(found[0], found[1], sums_KxD, counts_K)
-
-    return jax.jit(jax.shard_map(
-        local, mesh=mesh, in_specs=(split, split, same),
-        out_specs=_Found(split, split, same, same), check_vma=False))
-
-
-def _pass(x_SxBxD: jax.Array, valid_SxB: jax.Array, centroids_KxD: jax.Array):
-    """(cluster_SxB, squared_SxB, sums_KxD, counts_K) of this device's blocks, centred so that
-    little cancels."""
-    k = len(centroids_KxD)
-    centre_D = centroids_KxD.mean(0)
-    centroids_KxD = centroids_KxD - centre_D
-    offset_K = jnp.square(centroids_KxD).sum(1) / 2
-
-    def block(carry, rows):
-        x_BxD, valid_B = rows[0] - centre_D, rows[1]
-        cluster_B, squared_B = nearest(x_BxD, centroids_KxD, offset_K)
-        cluster_B = jnp.where(valid_B, cluster_B, k)
-        sums_KxD, counts_K = add(x_BxD, cluster_B, k)
-        return (carry[0] + sums_KxD, carry[1] + counts_K), (cluster_B, squared_B)
-
-    start = jnp.zeros_like(centroids_KxD), jnp.zeros(k, jnp.int32)
-    (sums_KxD, counts_K), (cluster_SxB, squared_SxB) = jax.lax.scan(
-        block, start, (x_SxBxD, valid_SxB))
-    return cluster_SxB, squared_SxB, sums_KxD + counts_K[:, None] * centre_D, counts_K
-
-
-def nearest(x_BxD: jax.Array, centroids_KxD: jax.Array, offset_K: jax.Array,
-            ) -> tuple[jax.Array, jax.Array]:
-    """(int32 [B], float32 [B]): the nearest centroid of each row, and its squared distance.
-
-    Args:
-      offset_K: half the squared length of each centroid; inf for one not to be taken.
-    """
-    k = len(centroids_KxD)
-    score_BxK = jnp.dot(x_BxD, centroids_KxD.T, precision="highest") - offset_K
-    best_Bx1 = score_BxK.max(1, keepdims=True)
-    # Comparing with the maximum and taking the least index is much faster on a CPU than argmax.
-    index_K = jnp.arange(k, dtype=jnp.float32)
-    cluster_B = jnp.where(score_BxK == best_Bx1, index_K, k - 1.0).min(1).astype(jnp.int32)
-    return cluster_B, jnp.square(x_BxD - centroids_KxD[cluster_B]).sum(1)
-
-
-def add(x_BxD: jax.Array, cluster_B: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
-    """Sum and number of the rows of each cluster; clusters beyond K are dropped."""
-    if jax.default_backend() == "cpu":
-        counts_K = jax.ops.segment_sum(jnp.ones_like(cluster_B), cluster_B, k)
-        return jax.ops.segment_sum(x_BxD, cluster_B, k), counts_K
-    # On an accelerator a scatter adds in any order, and slowly; a matrix product does neither.
-    member_KxB = jnp.arange(k)[:, None] == cluster_B
-    sums_KxD = jnp.dot(member_KxB.astype(jnp.float32), x_BxD, precision="highest")
-    return sums_KxD, member_KxB.sum(1, dtype=jnp.int32)
-
-
-def _blocks(x_NxD, k: int, mesh: Mesh) -> tuple[jax.Array, jax.Array]:
-    """Rows in blocks split over the devices, filled up with rows that `valid_SxB` excludes."""
-    count, dim = x_NxD.shape
-    devices = mesh.devices.size
-    scores = BLOCK_SCORES.get(jax.default_backend(), BLOCK_SCORES_ACCELERATOR)
-    rows = max(min(scores // k, -(-count // devices)), 1)
-    blocks = -(-count // (rows * devices)) * devices
-    x_SxBxD = np.zeros((blocks, rows, dim), np.float32)
-    x_SxBxD.reshape(-1, dim)[:count] = x_NxD
-    valid_SxB = (np.arange(blocks * rows) < count).reshape(blocks, rows)
-    return jax.device_put((x_SxBxD, valid_SxB), NamedSharding(mesh, PartitionSpec("data")))
-
-
-def make_mesh(devices: list | None = None) -> Mesh:
-    """The devices (all local ones by default) as a mesh of one axis, `data`."""
-    devices = list(devices or jax.local_devices())
-    return jax.make_mesh((len(devices),), ("data",), (AxisType.Auto,), devices=devices)
 
 
 def sample(x_NxD, size: int, seed: int) -> np.ndarray:

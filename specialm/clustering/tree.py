@@ -27,7 +27,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
-from specialm.clustering import kmeans, levels, resumable
+from specialm.clustering import kmeans, levels, passes, resumable
 from specialm.clustering.descent import descender
 from specialm.errors import UserError
 from specialm.files import write_bytes
@@ -140,7 +140,7 @@ def fit(x_NxD: np.ndarray, branching: tuple[int, ...] = (64, 64, 64), seed: int 
         raise UserError(f"clustering.branching={branching}: the first level has more clusters than "
                         f"there are windows to train on, {len(x_MxD)}; use fewer, more text or a "
                         "larger clustering.sample.")
-    mesh = kmeans.make_mesh(devices)
+    mesh = passes.make_mesh(devices)
     first = kmeans.fit(x_MxD, branching[0], seed, "full", iterations, tolerance,
                        devices=list(mesh.devices.flat))
     centroids_PxBxD, node_M = np.array(first.centroids_KxD)[None], np.zeros(len(x_MxD), np.int32)
@@ -167,7 +167,7 @@ def assign(x_NxD: np.ndarray, tree: Tree, chunk: int = CHUNK, devices: list | No
     leaf_N, distance_N = np.empty(len(x_NxD), np.int32), np.empty(len(x_NxD), np.float32)
     if len(x_NxD):
         descend = descender(tree.centroids, tree.children, min(chunk, len(x_NxD)),
-                            kmeans.make_mesh(devices))
+                            passes.make_mesh(devices))
         for start in range(0, len(x_NxD), chunk):
             rows = slice(start, start + chunk)
             leaf_N[rows], distance_N[rows] = descend(x_NxD[rows])
@@ -186,7 +186,7 @@ def assign_to(path: str | Path, x_NxD: np.ndarray, tree: Tree, key: str = "", ch
     """
     facts = {"tree": tree.fingerprint, "key": key, "count": len(x_NxD)}
     descend = descender(tree.centroids, tree.children, min(chunk, max(len(x_NxD), 1)),
-                        kmeans.make_mesh(devices))
+                        passes.make_mesh(devices))
 
     def make(start: int, stop: int, progress: Callable[[int], None]) -> np.ndarray:
         leaf_N, _ = descend(x_NxD[start:stop])
@@ -292,7 +292,7 @@ def _blocks(x_FxD: jax.Array, offset: jax.Array, count: jax.Array, centre_D: jax
             rows_RxD = jax.lax.dynamic_slice_in_dim(
                 x_FxD, offset + i * TRAIN_ROWS, TRAIN_ROWS) - centre_D
             valid_R = i * TRAIN_ROWS + jnp.arange(TRAIN_ROWS) < count
-            child_R, squared_R = kmeans.nearest(rows_RxD, centroids_BxD, half_B)
+            child_R, squared_R = passes.nearest(rows_RxD, centroids_BxD, half_B)
             return add(state, rows_RxD, jnp.where(valid_R, child_R, len(centroids_BxD)),
                        jnp.where(valid_R, squared_R, 0))
 
@@ -307,7 +307,7 @@ def _improve(over_blocks, old_BxD: jax.Array) -> tuple[jax.Array, jax.Array]:
     nothing_BxD, none_B = jnp.zeros_like(old_BxD), jnp.zeros(width, jnp.int32)
 
     def means(state, rows_RxD, child_R, _):
-        return jax.tree.map(jnp.add, state, kmeans.add(rows_RxD, child_R, width))
+        return jax.tree.map(jnp.add, state, passes.add(rows_RxD, child_R, width))
 
     def farthest(state, rows_RxD, _, squared_R):
         squared_B, at_B = jax.lax.top_k(jnp.concatenate([state[0], squared_R]), width)

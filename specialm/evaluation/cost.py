@@ -17,11 +17,11 @@ from dataclasses import dataclass
 
 import jax
 
-from specialm.training.hardware import PEAK_FLOPS
+from specialm.training.hardware import CHIPS
 
 # What GPU hours are stated at: an A100's dense bf16 peak, of which 40% is reached. For comparison:
 # the hours per 1B tokens in [G] (methods.md section 4) come to 34% for its SLM, 56% for its LLM.
-A100_FLOPS = PEAK_FLOPS["NVIDIA A100"]
+A100_FLOPS = CHIPS["NVIDIA A100"].flops
 UTILISATION = 0.4
 GENERIC_PHASES = ("pretrained",)
 

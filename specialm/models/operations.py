@@ -73,10 +73,15 @@ def attention(q_BxLxHxK: jax.Array, k_BxLxHxK: jax.Array, v_BxLxHxK: jax.Array,
 
     Args:
       implementation: "fused" is `jax.nn.dot_product_attention`, "blocked" is
-        `blocked_attention`, the fastest on a CPU; "auto" chooses by the default backend.
+        `blocked_attention`, the fastest on a CPU, "splash" a kernel for TPUs (see `splash.py`);
+        "auto" chooses by platform and sizes.
     """
     if implementation == "auto":
-        implementation = "blocked" if platform() == "cpu" else "fused"
+        implementation = _best_attention(q_BxLxHxK.shape[1], q_BxLxHxK.shape[3])
+    if implementation == "splash":
+        from specialm.models import splash
+
+        return splash.attention(q_BxLxHxK, k_BxLxHxK, v_BxLxHxK)
     if implementation == "fused":
         return jax.nn.dot_product_attention(q_BxLxHxK, k_BxLxHxK, v_BxLxHxK, is_causal=True)
     batch, length, heads, size = q_BxLxHxK.shape
@@ -86,6 +91,17 @@ def attention(q_BxLxHxK: jax.Array, k_BxLxHxK: jax.Array, v_BxLxHxK: jax.Array,
 
     mixed_PxLxK = blocked_attention(by_head(q_BxLxHxK), by_head(k_BxLxHxK), by_head(v_BxLxHxK))
     return mixed_PxLxK.reshape(batch, heads, length, size).swapaxes(1, 2)
+
+
+def _best_attention(length: int, size: int) -> str:
+    if platform() == "cpu":
+        return "blocked"
+    if platform() == "tpu":
+        from specialm.models import splash
+
+        if splash.fits(length, size):
+            return "splash"
+    return "fused"
 
 
 @jax.custom_vjp

@@ -22,6 +22,8 @@ from jax.ad_checkpoint import checkpoint_name
 
 FSDP, MODEL = "fsdp", "model"
 GATHERED = "gathered"  # name of what is not kept for the backward pass
+PRODUCT = "product"  # name of the results of linear maps
+ATTENDED = "attended"  # name of what an attention kernel keeps for its own
 
 
 @dataclass(frozen=True)
@@ -106,10 +108,10 @@ _leave.defvjp(lambda x: (jax.lax.psum(x, MODEL), None), lambda _, grad: (grad,))
 
 def kept(remat: str):
     """The policy of `jax.checkpoint` of a layer: "none" keeps all but gathered weights, "dots" the
-    results of matrix products, "full" nothing."""
+    results of linear maps and of an attention kernel, "full" nothing."""
     policies = jax.checkpoint_policies
     if remat == "full":
         return policies.nothing_saveable
     if remat == "dots":
-        return policies.checkpoint_dots
+        return policies.save_only_these_names(PRODUCT, ATTENDED)
     return policies.save_anything_except_these_names(GATHERED)

@@ -14,11 +14,12 @@ from dataclasses import dataclass
 import flax.struct
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 
 from specialm.models import loss as loss_lib
 from specialm.models import tensors
 from specialm.models.operations import attention, linear
-from specialm.models.placement import WHOLE, Placement, kept
+from specialm.models.placement import PRODUCT, WHOLE, Placement, kept
 from specialm.models.target import platform
 from specialm.models.tensors import Tensor, normal, ones, zeros
 
@@ -42,7 +43,8 @@ class Config:
     # none | dots | full: what the backward pass computes again of a layer: nothing, all but matrix
     # products, all.
     remat: str = "none"
-    attention: str = "auto"  # auto | blocked (fastest on a CPU) | fused (for accelerators)
+    # auto | blocked (fastest on a CPU) | splash (a kernel for TPUs) | fused (any)
+    attention: str = "auto"
 
 
 @flax.struct.dataclass
@@ -162,17 +164,18 @@ def _block_output(x: jax.Array, weight: jax.Array, bias_D: jax.Array,
 def _attention_block(x_NxD: jax.Array, w: Layers, length: int, config: Config,
                      place: Placement) -> jax.Array:
     norm_NxD = place.enter(layer_norm(x_NxD, w.norm1_scale, w.norm1_bias))
-    qkv_Nx3xHxK = linear(norm_NxD, w.qkv, w.qkv_bias)
+    qkv_Nx3xHxK = checkpoint_name(linear(norm_NxD, w.qkv, w.qkv_bias), PRODUCT)
     q_BxLxHxK, k_BxLxHxK, v_BxLxHxK = (
         qkv_Nx3xHxK[:, part].reshape(-1, length, *qkv_Nx3xHxK.shape[2:]) for part in range(3))
     mixed_BxLxHxK = attention(q_BxLxHxK, k_BxLxHxK, v_BxLxHxK, config.attention)
     mixed_NxHxK = mixed_BxLxHxK.reshape(-1, *mixed_BxLxHxK.shape[2:])
-    return x_NxD + _block_output(mixed_NxHxK, w.out, w.out_bias, place)
+    return x_NxD + checkpoint_name(_block_output(mixed_NxHxK, w.out, w.out_bias, place), PRODUCT)
 
 
 def _mlp_block(x_NxD: jax.Array, w: Layers, place: Placement) -> jax.Array:
     norm_NxD = place.enter(layer_norm(x_NxD, w.norm2_scale, w.norm2_bias))
-    up_NxF = jax.nn.gelu(linear(norm_NxD, w.up, w.up_bias), approximate=True)
+    up_NxF = checkpoint_name(linear(norm_NxD, w.up, w.up_bias), PRODUCT)
+    up_NxF = jax.nn.gelu(up_NxF, approximate=True)
     return x_NxD + _block_output(up_NxF, w.down, w.down_bias, place)
 
 

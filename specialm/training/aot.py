@@ -16,9 +16,9 @@ from ml_collections import ConfigDict
 
 from specialm import methods
 from specialm.clustering.encoders import MINILM_DIM
-from specialm.config import BANKS
+from specialm.config import BANKS, MIXTURE
 from specialm.errors import UserError
-from specialm.models import bank, families, target
+from specialm.models import families, target
 from specialm.training import loop, optimizer, program, sharding, step
 from specialm.training.checkpoints import with_sharding
 
@@ -30,6 +30,7 @@ class Program:
     config: families.Config
     mesh: Mesh
     tokens: int  # of a step, over all devices
+    groups: int  # of a step; 0 without a bank
     compiled: jax.stages.Compiled
     jaxpr: jax.extend.core.ClosedJaxpr  # of the whole step, over all devices
     seconds: float  # that tracing and compiling took
@@ -42,8 +43,10 @@ def slice_devices(topology: str) -> list:
       UserError: no libtpu, or a topology that it does not know.
     """
     # libtpu asks a cloud's metadata server what it runs on, and takes a lock for the chips.
-    os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
-    os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
+    for name, value in (("TPU_SKIP_MDS_QUERY", "1"), ("ALLOW_MULTIPLE_LIBTPU_LOAD", "1"),
+                        ("TPU_WORKER_HOSTNAMES", "localhost"),
+                        ("TPU_ACCELERATOR_TYPE", "v5litepod-8")):  # of what is not there: unused
+        os.environ.setdefault(name, value)
     from jax.experimental import topologies
 
     try:
@@ -56,24 +59,28 @@ def slice_devices(topology: str) -> list:
     return list(made.devices)
 
 
-def make_mesh(devices: list, layout: ConfigDict) -> Mesh:
+def mesh_of(config: ConfigDict, devices: list) -> Mesh:
     """The mesh of `config.mesh` over described devices, neighbours along the last axes."""
-    sizes = sharding.axis_sizes(len(devices), layout)
+    experts = config.model.num_experts if config.method == MIXTURE else 1
+    sizes = sharding.axis_sizes(len(devices), config.mesh, experts)
     return Mesh(np.array(devices).reshape(sizes), sharding.AXES,
                 axis_types=(AxisType.Auto,) * len(sharding.AXES))
 
 
-def compile_step(config: ConfigDict, topology: str) -> Program:
+def compile_step(config: ConfigDict, devices: list) -> Program:
     """The training step of a config, compiled for a slice.
 
     The vocabulary has `data.vocabulary_size` pieces, every window is full.
 
+    Args:
+      devices: see `slice_devices`.
+
     Raises:
-      UserError: see `slice_devices`; sizes that do not divide over the slice.
+      UserError: sizes that do not divide over the slice.
     """
     started = time.perf_counter()
     methods.check(config, config.method)
-    mesh = make_mesh(slice_devices(topology), config.mesh)
+    mesh = mesh_of(config, devices)
     centroid = MINILM_DIM if config.clustering.encoder == "minilm" else config.clustering.dim
     model = methods.model_config(config, config.method, config.data.vocabulary_size, centroid)
     tx = optimizer.make(config.train, loop.num_steps(config.train, config.data.context))
@@ -83,26 +90,20 @@ def compile_step(config: ConfigDict, topology: str) -> Program:
         state = with_sharding(step.abstract_state(model, tx), step.state_sharding(model, tx, mesh))
         traced = train_step.trace(state, batch)
         compiled = traced.lower().compile()
-    return Program(model, mesh, config.train.batch_size * config.data.context, compiled,
+    groups = config.train.groups if config.method in BANKS else 0
+    return Program(model, mesh, config.train.batch_size * config.data.context, groups, compiled,
                    traced.jaxpr, time.perf_counter() - started)
 
 
 def _abstract_batch(config: ConfigDict, model: families.Config, mesh: Mesh) -> dict:
     windows, context = config.train.batch_size, config.data.context
-    divided = sharding.parts(mesh, "batch")
-    if windows % divided:
-        raise UserError(f"train.batch_size={windows} is not a multiple of the {divided} devices "
-                        "that windows are divided over.")
+    groups = config.train.groups if config.method in BANKS else 1
+    program.check_batch(model, mesh, windows, groups)
     split = NamedSharding(mesh, sharding.spec(("batch",)))
     shapes = {"inputs": jnp.int32, "targets": jnp.int32, "mask": jnp.float32}
     batch = {name: jax.ShapeDtypeStruct((windows, context), dtype, sharding=split)
              for name, dtype in shapes.items()}
     if config.method in BANKS:
-        groups = config.train.groups
-        if groups > 1 and groups % divided:
-            raise UserError(f"train.groups={groups} is not a multiple of the {divided} devices "
-                            "that windows are divided over (1 would do).")
-        assert isinstance(model, bank.Config)
         batch["features"] = jax.ShapeDtypeStruct((groups, model.num_features), jnp.float32,
                                                  sharding=NamedSharding(mesh, PartitionSpec()))
     return batch

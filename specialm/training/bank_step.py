@@ -19,12 +19,13 @@ import optax
 from jax.sharding import PartitionSpec
 
 from specialm.models import bank, tensors, transformer
-from specialm.models.placement import Placement, narrow
+from specialm.models.placement import Placement
 from specialm.training import sharding, step
+from specialm.training.exchange import exchange
 from specialm.training.step import TrainState
 
 BANKED = ("bank", "bank_bias")  # logical axes that a bank is divided along
-COPIES = (sharding.EXPERT, sharding.DATA, sharding.FSDP)
+MLP = tuple(bank.Mlp.__dataclass_fields__)
 
 
 def make_train_step(config: bank.Config, optimizer: optax.GradientTransformation,
@@ -42,16 +43,16 @@ def make_train_step(config: bank.Config, optimizer: optax.GradientTransformation
     layout = step.state_sharding(config, optimizer, mesh)
     axes, place = tensors.logical_axes(bank.declare(config)), sharding.placement(mesh)
     dtype, sum_nll = config.model.dtype, step.sum_nll(config.model)
-    places = jax.tree.map(
-        lambda names: next(i for i, name in enumerate(names) if name in BANKED) - 1, axes.mlp,
-        is_leaf=lambda node: isinstance(node, tuple))
+    places = tuple(next(i for i, name in enumerate(getattr(axes.mlp, field)) if name in BANKED) - 1
+                   for field in MLP)
     # The device's own groups have whole MLPs; only the other weights are gathered layer by layer.
-    in_layers = dataclasses.replace(place, whole=tuple(bank.Mlp.__dataclass_fields__))
+    in_layers = dataclasses.replace(place, whole=MLP)
 
     def local_sums(params: bank.Bank, batch: dict):
         def projected(mlp, mixer):
             slices = bank.mix(mlp, bank.coefficients(mixer, batch["features"], config))
-            made = jax.tree.map(lambda leaf, at: _exchange(leaf, at, dtype), slices, places)
+            made = exchange([getattr(slices, field) for field in MLP], places, dtype)
+            made = bank.Mlp(**dict(zip(MLP, made, strict=True)))
             return made.replace(down_bias=_whole_bias(made.down_bias, place.model))
 
         weights_G, back = jax.vjp(projected, params.mlp, params.mixer)
@@ -94,39 +95,11 @@ def make_train_step(config: bank.Config, optimizer: optax.GradientTransformation
 def _whole_mlps(shared: transformer.Params, axes: transformer.Params, place: Placement,
                 dtype: str) -> transformer.Params:
     """The shared parameters with the MLPs of the layers outside of the bank gathered."""
-    names = [name for name in bank.Mlp.__dataclass_fields__
+    names = [name for name in MLP
              if getattr(shared.layers, name) is not None]
     parts, where = ({name: getattr(tree.layers, name) for name in names}
                     for tree in (shared, axes))
     return shared.replace(layers=shared.layers.replace(**place.gather(parts, where, dtype)))
-
-
-@partial(jax.custom_vjp, nondiff_argnums=(1, 2))
-def _exchange(leaf: jax.Array, at: int, dtype: str) -> jax.Array:
-    """Slices of all G groups -> this device's groups, whole but for `model`; sent as `dtype`.
-
-    Args:
-      leaf: [G, S, ...].
-      at: the axis behind G that is divided.
-    """
-    sent = narrow(leaf, dtype)
-    if len(leaf) == 1:
-        return jax.lax.all_gather(sent, COPIES, axis=at + 1, tiled=True).astype(leaf.dtype)
-    return jax.lax.all_to_all(sent, COPIES, split_axis=0, concat_axis=at + 1,
-                              tiled=True).astype(leaf.dtype)
-
-
-def _exchange_forward(leaf, at, dtype):
-    return _exchange(leaf, at, dtype), None if len(leaf) == 1 else ()
-
-
-def _exchange_backward(at, _, one_group, grad):
-    if one_group is None:
-        return (jax.lax.psum_scatter(grad, COPIES, scatter_dimension=at + 1, tiled=True),)
-    return (jax.lax.all_to_all(grad, COPIES, split_axis=at + 1, concat_axis=0, tiled=True),)
-
-
-_exchange.defvjp(_exchange_forward, _exchange_backward)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(1,))

@@ -1,24 +1,62 @@
-"""Peak arithmetic of a device, to state MFU against."""
+"""What devices can do, from their vendors' public data sheets: to state MFU against, and to plan
+with."""
 
 import time
+from dataclasses import dataclass
 from functools import lru_cache
 
 import jax
 import jax.numpy as jnp
 
-# Dense bf16 peak of one chip in FLOP/s, from the vendors' public data sheets.
-PEAK_FLOPS = {
-    "TPU v4": 275e12, "TPU v5 lite": 197e12, "TPU v5e": 197e12, "TPU v5p": 459e12,
-    "TPU v5": 459e12, "TPU v6 lite": 918e12, "TPU v6e": 918e12, "TPU7x": 2307e12,
-    "NVIDIA A100": 312e12, "NVIDIA H100": 989e12, "NVIDIA H200": 989e12, "NVIDIA B200": 2250e12,
+
+@dataclass(frozen=True)
+class Chip:
+    """One accelerator. Bytes are counted in powers of ten, as the sheets do, but `memory`."""
+
+    flops: float  # dense bfloat16 FLOP/s
+    memory: int = 0  # bytes
+    memory_rate: float = 0.0  # bytes/s
+    # What a chip sends to its neighbours in all directions together, bytes/s, and the axes of the
+    # torus that they form.
+    link_rate: float = 0.0
+    torus_axes: int = 0
+
+
+GIB = 1 << 30
+# By the start of JAX's `device_kind`. TPUs: Google Cloud's page on each version; links: half of
+# the bidirectional rate where that is what is given.
+CHIPS = {
+    "TPU v4": Chip(275e12, 32 * GIB, 1228e9, 300e9, 3),
+    "TPU v5 lite": Chip(197e12, 16 * GIB, 819e9, 200e9, 2),
+    "TPU v5e": Chip(197e12, 16 * GIB, 819e9, 200e9, 2),
+    "TPU v5p": Chip(459e12, 95 * GIB, 2765e9, 600e9, 3),
+    "TPU v5": Chip(459e12, 95 * GIB, 2765e9, 600e9, 3),
+    "TPU v6 lite": Chip(918e12, 32 * GIB, 1640e9, 400e9, 2),
+    "TPU v6e": Chip(918e12, 32 * GIB, 1640e9, 400e9, 2),
+    "TPU7x": Chip(2307e12, 192 * GIB, 7380e9, 600e9, 3),
+    "NVIDIA A100": Chip(312e12),
+    "NVIDIA H100": Chip(989e12),
+    "NVIDIA H200": Chip(989e12),
+    "NVIDIA B200": Chip(2250e12),
 }
+
+
+def chip(kind: str) -> Chip | None:
+    """The entry of `CHIPS` for a `device_kind`, or None."""
+    matches = [name for name in CHIPS if kind.startswith(name)]
+    return CHIPS[max(matches, key=len)] if matches else None
+
+
+def part_of(whole: Chip, devices: int) -> Chip:
+    """What JAX calls a device where a chip is so many of them."""
+    return Chip(whole.flops / devices, whole.memory // devices, whole.memory_rate / devices,
+                whole.link_rate / devices, whole.torus_axes)
 
 
 def peak_flops(device: jax.Device) -> float:
     """FLOP/s of one device: from the table, else measured (float32 matrix product)."""
-    matches = [name for name in PEAK_FLOPS if device.device_kind.startswith(name)]
-    if matches:
-        return PEAK_FLOPS[max(matches, key=len)]
+    if known := chip(device.device_kind):
+        return known.flops
     return _measured() / (jax.local_device_count() if device.platform == "cpu" else 1)
 
 

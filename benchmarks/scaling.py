@@ -1,0 +1,88 @@
+"""Every family at the published size on TPU slices, compiled ahead of time: the table of
+docs/scaling.md.
+
+    python -m benchmarks.scaling [--out=results/scaling/slices.jsonl] [--table]
+
+Needs libtpu (pip install 'specialm[tpu]'), no TPU. One line of JSON for each family and slice, in
+the order of the table; what is in the file already is not compiled again, so that a run that was
+interrupted goes on. A compilation takes one to three minutes on two cores, all of them two hours.
+`--table` prints the table of what is there.
+"""
+
+import argparse
+import json
+import os
+from pathlib import Path
+
+FAMILIES = ("slm", "llm", "slm_mix", "slm_pn", "slm_hn", "soup")
+SLICES = {"v5e:16x16": 16, "v5p:4x4x4": 4}  # with the devices along fsdp
+WINDOWS = 16  # of 1,024 tokens, for each device
+
+
+def _key(row: dict) -> tuple:
+    return row["config"], row["topology"]
+
+
+def read(path: Path) -> dict[tuple, dict]:
+    """{(config, topology): row}; a later row takes the place of an earlier one."""
+    if not path.exists():
+        return {}
+    return {_key(row): row for row in map(json.loads, path.read_text().splitlines())}
+
+
+def table(rows: dict[tuple, dict]) -> str:
+    """Markdown: one line for each family and slice; ratios are to `slm` on the same slice."""
+    heads = ("slice", "model", "mesh", "peak memory", "HBM", "sent", "step", "ratio", "MFU",
+             "device hours per 1B", "largest batch")
+    lines = [f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)]
+    for topology in SLICES:
+        dense = rows.get(("slm", topology))
+        for name in FAMILIES:
+            row = rows.get((name, topology))
+            if row is None:
+                continue
+            mesh = ", ".join(f"{axis} {size}" for axis, size in row["mesh"].items() if size > 1)
+            sent = sum(row["collective_bytes"].values())
+            largest = row.get("largest_windows_per_device")
+            largest = "" if largest is None else f"{largest} x {row['devices']}"
+            ratio = f"{row['step_seconds'] / dense['step_seconds']:.3f}" if dense else ""
+            lines.append(
+                f"| {topology} | {name} | {mesh} | {row['peak_memory_bytes'] / 1e9:.2f} GB "
+                f"| {row['hbm_bytes'] / 1e9:.1f} GB | {sent / 1e9:.2f} GB "
+                f"| {1e3 * row['step_seconds']:.1f} ms | {ratio} | {row['mfu']:.2f} "
+                f"| {row['device_hours_per_billion_tokens']:.2f} "
+                f"| {largest} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Compiles what is missing: first every family once, then the largest batches."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path("results/scaling/slices.jsonl"))
+    parser.add_argument("--table", action="store_true")
+    arguments = parser.parse_args()
+    if arguments.table:
+        print(table(read(arguments.out)))
+        return
+    os.environ.setdefault("JAX_PLATFORMS", "cpu")
+    from specialm import config as config_lib
+    from specialm.evaluation.compilation import compile_report
+
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    for largest in (False, True):
+        for topology, fsdp in SLICES.items():
+            for name in FAMILIES:
+                done = read(arguments.out).get((name, topology))
+                if done and (not largest or "largest_windows_per_device" in done):
+                    continue
+                config = config_lib.load(f"configs/paper/{name}.py", [f"--config.mesh.fsdp={fsdp}"])
+                row = {"config": name, **compile_report(config, topology, WINDOWS, largest)}
+                with arguments.out.open("a") as stream:
+                    stream.write(json.dumps(row) + "\n")
+                print(f"{name} {topology}: {row['step_seconds']:.4f} s, "
+                      f"{row['peak_memory_bytes'] / 1e9:.2f} GB, compiled in "
+                      f"{row['compile_seconds']:.0f} s", flush=True)
+
+
+if __name__ == "__main__":
+    main()

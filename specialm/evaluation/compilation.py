@@ -1,0 +1,119 @@
+"""`specialm compile`: a config's training step on a TPU slice, and the largest batch that fits."""
+
+import copy
+import math
+import sys
+
+from ml_collections import ConfigDict
+
+from specialm.config import BANKS
+from specialm.errors import UserError
+from specialm.evaluation import roofline
+from specialm.training import aot, hardware, sharding
+
+MOST_WINDOWS = 1024  # of a device, in the search for the largest batch
+
+
+def compile_report(config: ConfigDict, topology: str, windows: int = 16,
+                   largest: bool = False) -> dict:
+    """Compiles the step and reports what `roofline.report` says of it.
+
+    Args:
+      topology: "v5e:16x16" for example.
+      windows: of each device that windows are divided over; 0 takes `train.batch_size` and
+        `train.groups` as they are. With another number a bank of several groups gets one for each
+        of these devices.
+      largest: also look for the most windows per device that fit (`largest_windows_per_device`,
+        to a multiple of 8 from 8 on; 0 when none was found that fits).
+
+    Raises:
+      UserError: a topology that is not known, or sizes that do not divide over it.
+    """
+    if windows < 0:
+        raise UserError(f"--windows_per_device={windows}: must be at least 0.")
+    torus = _torus(topology)
+    devices = aot.slice_devices(topology)
+    whole = hardware.chip(devices[0].device_kind)
+    if whole is None or not whole.memory_rate:
+        raise UserError(f"--topology={topology}: the peaks of {devices[0].device_kind} are not in "
+                        "specialm/training/hardware.py; add them.")
+    chip = hardware.part_of(whole, len(devices) // math.prod(torus))
+
+    def compiled(count: int) -> dict:
+        sized = _sized(config, devices, count) if count else config
+        made = aot.compile_step(sized, devices)
+        return {"topology": topology, "method": config.method, "remat": config.model.remat,
+                "batch_size": sized.train.batch_size, "groups": made.groups,
+                **roofline.report(made, chip, torus)}
+
+    result = compiled(windows)
+    if largest:
+        result |= _largest(compiled, result, _copies(config, devices))
+    return result
+
+
+def _torus(topology: str) -> tuple[int, ...]:
+    sizes = topology.partition(":")[2].split("x")
+    if not all(size.isdigit() and int(size) for size in sizes):
+        raise UserError(f"--topology={topology!r}: write NAME:AxB or NAME:AxBxC, as in v5e:16x16 "
+                        "or v5p:4x4x4.")
+    return tuple(int(size) for size in sizes)
+
+
+def _sized(config: ConfigDict, devices: list, windows: int) -> ConfigDict:
+    """The config with a batch of so many windows for each device that they are divided over."""
+    copies, sized = _copies(config, devices), copy.deepcopy(config).unlock()
+    sized.train.batch_size = windows * copies
+    if config.method in BANKS and config.train.groups > 1:
+        sized.train.groups = copies
+    return sized.lock()
+
+
+def _copies(config: ConfigDict, devices: list) -> int:
+    """Devices that windows are divided over."""
+    return sharding.parts(aot.mesh_of(config, devices), "batch")
+
+
+def _largest(compiled, first: dict, copies: int) -> dict:
+    """Memory grows by as much for each window: two sizes tell which one fits, and compiling that
+    confirms it.
+
+    Args:
+      first: the report of a batch that was compiled already.
+    """
+    limit = first["memory_limit_bytes"]
+    peaks = {first["batch_size"] // copies: first["peak_memory_bytes"]}
+
+    def peak(windows: int) -> int:
+        if windows not in peaks:
+            print(f"  {windows} windows per device ...", file=sys.stderr, flush=True)
+            peaks[windows] = compiled(windows)["peak_memory_bytes"]
+        return peaks[windows]
+
+    start = next(iter(peaks))
+    other = 2 * start if peaks[start] <= limit else max(1, start // 2)
+    slope = (peak(other) - peaks[start]) / (other - start) if other != start else limit
+    guess = int(start + (limit - peaks[start]) / slope) if slope > 0 else MOST_WINDOWS
+    guess = _rounded(min(guess, MOST_WINDOWS))
+    while guess > 1 and peak(guess) > limit:
+        guess = _rounded(min(guess - 1, int(guess * limit / peaks[guess])))
+    fitting = [windows for windows, size in peaks.items() if size <= limit]
+    return {"largest_windows_per_device": max(fitting, default=0),
+            "peak_memory_bytes_by_windows": {str(w): peaks[w] for w in sorted(peaks)}}
+
+
+def _rounded(windows: int) -> int:
+    """Down to a multiple of 8 from 8 on."""
+    return windows // 8 * 8 if windows >= 8 else max(1, windows)
+
+
+def table(result: dict) -> str:
+    """The report as text."""
+    def short(value) -> str:
+        if isinstance(value, dict):
+            return ", ".join(f"{key} {short(inner)}" for key, inner in value.items())
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return str(value)
+        return f"{value:,}" if isinstance(value, int) else f"{value:,.4g}"
+
+    return "\n".join(f"{name:34} {short(value)}" for name, value in result.items())

@@ -1,0 +1,82 @@
+"""The exchange of a bank: slices of every group's weights -> the whole weights of a device's own
+groups, in one message, and the gradients back in another.
+
+Inside of a `jax.shard_map`. Each device has projected its part of d_ff of all groups' MLPs; what is
+sent is as large as one group's weights (times the groups of a device), never the bank.
+
+Letters: G groups, g groups of one device, n devices, S layers of the bank, M numbers in a device's
+slice of one group's weights.
+"""
+
+import math
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+
+from specialm.models.placement import narrow
+from specialm.training import sharding
+
+COPIES = (sharding.EXPERT, sharding.DATA, sharding.FSDP)  # devices with windows of their own
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(1, 2))
+def exchange(slices: list[jax.Array], places: tuple[int, ...], dtype: str) -> list[jax.Array]:
+    """[G, S, ...] each -> [g, S, ...], whole along the axis that was divided over the devices.
+
+    Values are rounded to `dtype`, in which they will be used. With G = 1 all devices have the one
+    group. The gradients go back in `dtype` as well (the matrix product that spreads them over the
+    bank would round them to it), but for G = 1, where they are summed, in float32.
+
+    Args:
+      places: of each array, the divided axis, not counting G.
+    """
+    n, shapes = jax.lax.axis_size(COPIES), [leaf.shape[1:] for leaf in slices]
+    packed_GxM = jnp.concatenate([narrow(leaf, dtype).reshape(len(leaf), -1) for leaf in slices], 1)
+    if len(packed_GxM) == 1:
+        packed_nxgxM = jax.lax.all_gather(packed_GxM, COPIES)
+    else:
+        packed_nxgxM = _swap(packed_GxM.reshape(n, -1, packed_GxM.shape[1]))
+    made, first = [], 0
+    for leaf, shape, at in zip(slices, shapes, places, strict=True):
+        part = packed_nxgxM[:, :, first:first + math.prod(shape)].reshape(n, -1, *shape)
+        first += math.prod(shape)
+        whole = [part.shape[1], *shape]
+        whole[at + 1] *= n
+        made.append(jnp.moveaxis(part, 0, at + 1).reshape(whole).astype(leaf.dtype))
+    return made
+
+
+def _swap(packed_nxgxM: jax.Array) -> jax.Array:
+    """What is for device i at place i -> what came from device i at place i."""
+    return jax.lax.all_to_all(packed_nxgxM, COPIES, split_axis=0, concat_axis=0, tiled=True)
+
+
+def _forward(slices, places, dtype):
+    # All that is needed again is whether there is one group: told by the structure.
+    return exchange(slices, places, dtype), () if len(slices[0]) == 1 else None
+
+
+def _backward(places, dtype, one_group, grads):
+    n, g = jax.lax.axis_size(COPIES), len(grads[0])
+    parts, shapes = [], []
+    for grad, at in zip(grads, places, strict=True):
+        shape = list(grad.shape[1:])
+        shape[at] //= n
+        split = grad.reshape(g, *shape[:at], n, *shape[at:])
+        parts.append(jnp.moveaxis(split, at + 1, 0).reshape(n, g, -1))
+        shapes.append(shape)
+    packed_nxgxM = jnp.concatenate(parts, 2)
+    if one_group is not None:
+        packed_GxM = jax.lax.psum_scatter(packed_nxgxM, COPIES)
+    else:
+        packed_GxM = _swap(narrow(packed_nxgxM, dtype)).reshape(n * g, -1)
+    made, first = [], 0
+    for grad, shape in zip(grads, shapes, strict=True):
+        part = packed_GxM[:, first:first + math.prod(shape)]
+        made.append(part.reshape(-1, *shape).astype(grad.dtype))
+        first += math.prod(shape)
+    return (made,)
+
+
+exchange.defvjp(_forward, _backward)
