@@ -108,13 +108,14 @@ def _run(name: str, argv: list[str]) -> int:
         print(_usage(name, own, text))
         return 0
     options, config_path, overrides = _parse(name, argv, own)
-    from specialm import runtime
+    from specialm import processes, runtime
 
     runtime.configure()
     runtime.join_processes()
     result, text = getattr(importlib.import_module("specialm.commands"), function)(
         config_path, overrides, options)
-    print(json.dumps(result, indent=1) if options["json"] else text)
+    if processes.first():
+        print(json.dumps(result, indent=1) if options["json"] else text)
     return 0
 
 

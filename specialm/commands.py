@@ -25,9 +25,10 @@ def _one_domain(config: ConfigDict) -> str:
 
 def fetch(config_path: str, overrides: list[str], options: dict):
     """Downloads the default corpora."""
+    from specialm import processes
     from specialm.data import corpora
 
-    manifest = corpora.fetch(Path(options["root"]))
+    manifest = processes.alone("fetch", lambda: corpora.fetch(Path(options["root"])))
     return manifest, corpora.table(manifest)
 
 
@@ -180,9 +181,12 @@ def evaluate(config_path: str, overrides: list[str], options: dict):
 
 def generate(config_path: str, overrides: list[str], options: dict):
     """Continues a prompt."""
+    from specialm import processes
     from specialm.serving import generate as generate_lib
     from specialm.training import runs, sharding
 
+    if processes.count() > 1:
+        raise UserError("generate continues a prompt in one process; unset SPECIALM_DISTRIBUTED.")
     settings, seed = config_lib.default().generate, 0
     if config_path:
         config = config_lib.load(config_path, overrides)
@@ -246,9 +250,11 @@ def study(config_path: str, overrides: list[str], options: dict):
 
 def report(config_path: str, overrides: list[str], options: dict):
     """Draws figures, tables and the page of a finished or interrupted study."""
+    from specialm import processes
     from specialm import study as study_lib
 
     if not options["workdir"]:
         raise UserError("--workdir is missing: the folder that `specialm study` wrote.")
-    written = study_lib.report(Path(options["workdir"]))
-    return {"written": [str(path) for path in written]}, "\n".join(map(str, written))
+    written = processes.alone(
+        "report", lambda: [str(path) for path in study_lib.report(Path(options["workdir"]))])
+    return {"written": written}, "\n".join(written)

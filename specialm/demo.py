@@ -8,7 +8,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from specialm import config as config_lib
-from specialm import experts, pipeline, provenance
+from specialm import experts, pipeline, processes, provenance
 from specialm.clustering.stages import read_texts
 from specialm.data import corpora
 from specialm.evaluation import perplexity, report, summary
@@ -41,7 +41,7 @@ def demo(config: ConfigDict, workdir: Path) -> tuple[dict, str]:
             rows += _score(run, method, seed, pretrained, tuned)
             curves += _curves(method, seed, trained, tuned)
     record = _record(run, manifest, rows, curves, time.time() - started)
-    _publish(workdir, rows, record)
+    processes.alone("publishing", lambda: _publish(workdir, rows, record))
     table = summary.table(rows)
     footer = f"{workdir / 'report.html'}  ({time.time() - started:.0f} s)"
     return ({"results": rows, "report": str(workdir / "report.html"),
@@ -52,7 +52,9 @@ def fetch(config: ConfigDict) -> dict | None:
     """Downloads those default corpora that the config names, if they are not there."""
     specs = [config.data.generic, *(config.data.domains[d] for d in pipeline.domains_of(config))]
     names = [spec.partition(":")[2] for spec in specs if spec.startswith("corpora:")]
-    return corpora.fetch(Path(config.data.corpora_root), names) if names else None
+    if not names:
+        return None
+    return processes.alone("fetch", lambda: corpora.fetch(Path(config.data.corpora_root), names))
 
 
 def _train(run: pipeline.Run, method: str, seed: int) -> list[dict[str, Stage]]:

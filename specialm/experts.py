@@ -7,13 +7,15 @@ Letters: k experts.
 
 import shutil
 import time
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from specialm import pipeline
+from specialm import pipeline, processes
 from specialm.clustering import carried
 from specialm.clustering.stages import assign_heldout
 from specialm.errors import UserError
@@ -115,6 +117,14 @@ def dense(model: runs.Model, known: runs.Experts, histogram_k: np.ndarray) -> tr
     return bank.project(model.params, coefficients_Sxh, model.config)
 
 
+def _projection(run: Run, model: runs.Model, known: runs.Experts) -> Callable:
+    """`dense` as a function of the histogram, on the devices of the run."""
+    jitted = jax.jit(
+        lambda params, histogram_k: dense(replace(model, params=params), known, histogram_k),
+        out_shardings=runs.layout(model.config.model, run.mesh))
+    return lambda histogram_k: jitted(model.params, histogram_k)
+
+
 def _project(run: Run, base: Path, key: str, histogram_k: np.ndarray, label: str, domain: str,
              spent: list[dict] = ()) -> Stage:
     """A run folder with the dense model of a histogram. spent: entries for the ledger."""
@@ -125,8 +135,7 @@ def _project(run: Run, base: Path, key: str, histogram_k: np.ndarray, label: str
     def work(path: Path) -> dict:
         started = time.perf_counter()
         model, known = runs.load(base, run.mesh, KINDS), runs.load_experts(base)
-        params = jax.jit(lambda: dense(model, known, histogram_k),
-                         out_shardings=runs.layout(model.config.model, run.mesh))()
+        params = _projection(run, model, known)(histogram_k)
         runs.save(path, params)
         runs.describe(path, model.config.model, model.vocabulary, record["method"], domain,
                       record["seed"], [*record["ledger"], *spent],
@@ -135,7 +144,8 @@ def _project(run: Run, base: Path, key: str, histogram_k: np.ndarray, label: str
         return {"expert": expert, "histogram": [round(float(p), 6) for p in histogram_k],
                 "seconds": time.perf_counter() - started}
 
-    return run.stages.run(f"experts/{record['method']}-{label}-{domain}", inputs, work)
+    return run.stages.run(f"experts/{record['method']}-{label}-{domain}", inputs, work,
+                          together=True)
 
 
 def _losses(run: Run, base: Path, domain: str, key: str) -> Stage:
@@ -156,7 +166,8 @@ def _losses(run: Run, base: Path, domain: str, key: str) -> Stage:
                 "flops": tokens * transformer.flops_per_token(config, train=False),
                 "seconds": time.perf_counter() - started}
 
-    return run.stages.run(f"losses/{base.name}-{domain}", inputs, work)
+    return run.stages.run(f"losses/{base.name}-{domain}", inputs, work,
+                          together=True)
 
 
 def score_generic(run: Run, base: Path, key: str, label: str) -> scoring.Score:
@@ -179,7 +190,7 @@ def score_generic(run: Run, base: Path, key: str, label: str) -> scoring.Score:
         return {name: sum(getattr(part, name) for part in scored.values())
                 for name in ("nll", "tokens", "bytes", "windows")}
 
-    return scoring.Score(**run.stages.run(f"scores/{label}", inputs, work).result)
+    return scoring.Score(**run.stages.run(f"scores/{label}", inputs, work, together=True).result)
 
 
 def _score_experts(run: Run, model: runs.Model, known: runs.Experts, store,
@@ -187,8 +198,7 @@ def _score_experts(run: Run, model: runs.Model, known: runs.Experts, store,
     """Each expert that has any windows on its own windows of a store."""
     config, k = model.config.model, len(indices_kxN)
     score_step = step.make_score_step(config, run.mesh)
-    projected = jax.jit(lambda histogram_k: dense(model, known, histogram_k),
-                        out_shardings=runs.layout(config, run.mesh))
+    projected = _projection(run, model, known)
     return {expert: scoring.score(score_step, projected(choice.one_hot(expert, k)), store,
                                   indices_N, run.config.evaluate.batch_size, run.mesh,
                                   f"expert {expert} of {k} {title}")
@@ -245,11 +255,13 @@ def _keep(run: Run, stage: Stage, expert: int, entries: list[dict], domain: str,
     inputs = {"base": key, "best": stage.fingerprint, "choice": how}
 
     def work(path: Path) -> dict:
-        shutil.copytree(stage.path / "checkpoints", path / "checkpoints", dirs_exist_ok=True)
-        shutil.copyfile(stage.path / "metrics.jsonl", path / "metrics.jsonl")
+        if processes.first():
+            shutil.copytree(stage.path / "checkpoints", path / "checkpoints", dirs_exist_ok=True)
+            shutil.copyfile(stage.path / "metrics.jsonl", path / "metrics.jsonl")
         model = runs.load(stage.path, run.mesh)
         runs.describe(path, model.config, model.vocabulary, record["method"], domain, seed,
                       [*record["ledger"], *entries], origin.inherited(stage.path, path))
         return {**stage.result, "expert": expert}
 
-    return run.stages.run(f"finetuned/{record['method']}-{how}-{domain}-seed{seed}", inputs, work)
+    return run.stages.run(f"finetuned/{record['method']}-{how}-{domain}-seed{seed}", inputs, work,
+                          together=True)

@@ -16,7 +16,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from specialm import config as config_lib
-from specialm import methods
+from specialm import methods, processes
 from specialm import stages as stages_lib
 from specialm.clustering import carried
 from specialm.clustering import weights as weights_lib
@@ -178,7 +178,8 @@ def _untrained(run: Run, method: str, seed: int) -> Stage:
         return {}
 
     return run.stages.run(f"pretrained/{method}-seed{seed}",
-                          {"model": _sizes(config), "seed": seed, "method": method}, work)
+                          {"model": _sizes(config), "seed": seed, "method": method}, work,
+                          together=True)
 
 
 def _pretrain_experts(run: Run, method: str, seed: int, must_exist: bool) -> Stage:
@@ -225,7 +226,7 @@ def _train(run: Run, method: str, domain: str, seed: int, train: ConfigDict, sam
             carried.save(path, run.config.clustering, run.clusters(method))
         return entry
 
-    return run.stages.run(name, inputs, work)
+    return run.stages.run(name, inputs, work, together=True)
 
 
 def _origin(run: Run, path: Path) -> dict:
@@ -305,7 +306,7 @@ def finetune(run: Run, base: Path, domain: str, seed: int, key: str, label: str 
                       [*ledger, entry], origin.inherited(base, path))
         return entry
 
-    return run.stages.run(name, inputs, work)
+    return run.stages.run(name, inputs, work, together=True)
 
 
 def score_heldout(run: Run, base: Path, sets: list[str], key: str, label: str,
@@ -333,12 +334,16 @@ def score_heldout(run: Run, base: Path, sets: list[str], key: str, label: str,
                 run.mesh, f"scoring {label} on {name}"))
         return scored
 
-    stage = run.stages.run(f"scores/{label}", inputs, work)
+    stage = run.stages.run(f"scores/{label}", inputs, work, together=True)
     return {name: scoring.Score(**stage.result[name]) for name in sets}
 
 
 def checkpoint_key(path: Path) -> str:
     """Identifies a model on disk: by its stage, or by its record and the step it has reached."""
+    return processes.alone("identifying a checkpoint", lambda: _checkpoint_key(path))
+
+
+def _checkpoint_key(path: Path) -> str:
     if (path / "stage.json").exists():
         saved = json.loads((path / "stage.json").read_text())
         return stages_lib.fingerprint(saved["inputs"])

@@ -4,6 +4,8 @@ import os
 import sys
 from contextlib import contextmanager
 
+from specialm import processes
+
 LOG_INTERVAL_SECONDS = 10.0
 
 
@@ -16,7 +18,8 @@ def bar(total: int | None, title: str, unit: str = "it", initial: int = 0):
     """Yields a tqdm bar: `b.update(n)` moves it, `b.set_postfix(loss=...)` adds figures.
 
     On a terminal it redraws in place; in a log it prints a line every ten seconds, so that a
-    job's log stays short. `SPECIALM_PROGRESS=0` silences all bars.
+    job's log stays short. `SPECIALM_PROGRESS=0` silences all bars; of several processes the
+    first alone has any.
     """
     from tqdm import tqdm
 
@@ -24,7 +27,7 @@ def bar(total: int | None, title: str, unit: str = "it", initial: int = 0):
     interval = 0.2 if terminal else LOG_INTERVAL_SECONDS
     with tqdm(
         total=total, desc=title, unit=unit, unit_scale=True, initial=initial,
-        disable=_quiet() or not title,
+        disable=_quiet() or not title or not processes.first(),
         mininterval=interval, maxinterval=interval, dynamic_ncols=terminal, leave=True,
         file=sys.stderr,
     ) as progress:

@@ -14,7 +14,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from specialm import config as config_lib
-from specialm import experts, grid, heldout, methods, pipeline, provenance
+from specialm import experts, grid, heldout, methods, pipeline, processes, provenance
 from specialm.clustering.stages import cluster
 from specialm.errors import UserError
 from specialm.evaluation import cost, perplexity
@@ -36,8 +36,8 @@ def study(config: ConfigDict, workdir: Path) -> tuple[dict, str]:
     started = time.time()
     planned = grid.cells(config)
     record = {**provenance.of(config), "models": {}, "histograms": {}}
-    provenance.set_aside(workdir, "study.json", record["settings"],
-                         ("results.jsonl", "report.html", "figures"))
+    processes.alone("setting aside", lambda: provenance.set_aside(
+        workdir, "study.json", record["settings"], ("results.jsonl", "report.html", "figures")))
     before = _cells_done(workdir)  # their rows stay until there are more
     study_run = StudyRun(config, workdir)
     pace, rows = grid.Pace(), []
@@ -49,7 +49,7 @@ def study(config: ConfigDict, workdir: Path) -> tuple[dict, str]:
         pace.add(expected[number], study_run.new_stages())
         record |= {"seconds": sum(pace.seconds.values()),  # of all sessions
                    "cells": {"done": number + 1, "planned": len(planned)}}
-        if number + 1 >= before:
+        if processes.first() and number + 1 >= before:
             write_text(workdir / "results.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
             write_json(workdir / "study.json", record)
         _tell(number, planned, pace.left(expected[number + 1:]), started)
@@ -84,6 +84,8 @@ def _cells_done(workdir: Path) -> int:
 
 
 def _tell(number: int, planned: list[grid.Cell], left: float | None, started: float) -> None:
+    if not processes.first():
+        return
     gone = f"{(time.time() - started) / 60:.1f} min gone"
     print(f"[{number + 1} of {len(planned)}] {planned[number]}: {gone}, about "
           f"{(left or 0) / 60:.0f} min left", file=sys.stderr, flush=True)

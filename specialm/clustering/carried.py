@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from ml_collections import ConfigDict
 
+from specialm import processes
 from specialm.clustering import encoders, tree
 from specialm.clustering.stages import Clusters, assign_specialist
 from specialm.data.prepare import Prepared
@@ -27,7 +28,13 @@ FOLDER = "clusters"
 
 
 def save(base: Path, settings: ConfigDict, clusters: Clusters) -> None:
-    """Writes the clusters into the run folder `base`. settings: `config.clustering`."""
+    """Writes the clusters into the run folder `base`; of several processes the first does.
+
+    Args:
+      settings: `config.clustering`.
+    """
+    if not processes.first():
+        return
     folder, encoder = base / FOLDER, clusters.encoder
     folder.mkdir(parents=True, exist_ok=True)
     save_array(folder / "centroids.npy", np.asarray(clusters.centroids_KxD, np.float32))

@@ -15,6 +15,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from specialm import processes
 from specialm.data.sampler import Sampler
 from specialm.data.store import WindowStore
 from specialm.errors import UserError
@@ -136,7 +137,9 @@ def fit(path: Path, config: transformer.Config, trained: ParameterMap, objective
           Checkpoints(path / "latest", keep=1) as latest):
         entry = _fit(path, config, trained, objective, specialist, train, tune, seed, mesh, title,
                      best, latest)
-    shutil.rmtree(path / "latest", ignore_errors=True)
+    processes.together("fine-tuned", lambda: None)  # nobody uses `latest` any more
+    if processes.first():
+        shutil.rmtree(path / "latest", ignore_errors=True)
     return entry
 
 
@@ -153,6 +156,7 @@ def _fit(path, config, trained, objective, specialist, train, tune, seed, mesh, 
     devices = sharding.parts(mesh, "batch")
     batch_size = max(devices, tune.batch_size // devices * devices)
     sampler = Sampler(len(specialist.train_indices), batch_size, seed)
+    rows_b = sharding.rows(mesh, batch_size)
     started, losses = time.perf_counter() - done.seconds, []
     with bar(tune.max_steps, title, "step", initial=done.step) as progress:
         while True:
@@ -169,7 +173,7 @@ def _fit(path, config, trained, objective, specialist, train, tune, seed, mesh, 
                 if done.step % tune.checkpoint_every == 0 and done.step:
                     latest.save(done.step, state.params, (state.step, state.optimizer),
                                 asdict(done))
-            rows = sampler.indices(done.step)
+            rows = sampler.indices(done.step)[rows_b]
             batch = specialist.train_store.batch(specialist.train_indices[rows])
             batch = sharding.put_batch(mesh, batch | objective.columns(rows))
             state, values = train_step(state, batch)

@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from specialm import processes
 from specialm.data.store import WindowStore
 from specialm.files import write_json
 from specialm.models import loss as loss_lib
@@ -27,6 +28,7 @@ from specialm.models import transformer
 from specialm.training import sharding, step
 
 BATCH = 64  # windows at once
+ARRAYS = {"ids": np.int32, "probabilities": np.float32}
 
 
 @dataclass(frozen=True)
@@ -49,42 +51,54 @@ class Stored:
 
 def store(path: Path, config: transformer.Config, params: transformer.Params, windows: WindowStore,
           indices_N: np.ndarray, k: int, temperature: float, mesh: jax.sharding.Mesh) -> Stored:
-    """Runs the teacher once over these windows of a store; reads what a finished run left."""
-    if not (path / "teacher.json").exists():
-        path.mkdir(parents=True, exist_ok=True)
+    """Runs the teacher once over these windows of a store; reads what a finished run left.
+
+    Several processes run it together, each on its own windows; the first writes.
+    """
+    if not processes.alone("finding a teacher", (path / "teacher.json").exists):
         _write(path, config, params, windows, indices_N, k, temperature, mesh)
+        processes.together("storing a teacher", lambda: None)
     record = json.loads((path / "teacher.json").read_text())
     ids_NxLxK, p_NxLxK = (np.load(path / f"{name}.npy", mmap_mode="r")
-                          for name in ("ids", "probabilities"))
+                          for name in ARRAYS)
     return Stored(ids_NxLxK, p_NxLxK, record["seconds"])
 
 
 def _write(path, config, params, windows, indices_N, k, temperature, mesh) -> None:
     started = time.perf_counter()
     shape = (len(indices_N), windows.context, k)
-    ids_NxLxK, p_NxLxK = (
-        np.lib.format.open_memmap(path / f"{name}.npy.tmp", "w+", dtype, shape)
-        for name, dtype in (("ids", np.int32), ("probabilities", np.float32)))
+    arrays = _create(path, shape) if processes.first() else ()
     top_k = make_top_k_step(config, mesh, k, temperature)
     devices = sharding.parts(mesh, "batch")
     batch_size = max(devices, BATCH // devices * devices)
+    rows_b = sharding.rows(mesh, batch_size)
     for start in range(0, len(indices_N), batch_size):
         # The last batch is filled up with its last window.
-        rows_B = np.minimum(np.arange(start, start + batch_size), len(indices_N) - 1)
-        batch = sharding.put_batch(mesh, windows.batch(indices_N[rows_B]))
+        own_b = np.minimum(start + rows_b, len(indices_N) - 1)
+        batch = sharding.put_batch(mesh, windows.batch(indices_N[own_b]))
         end = min(start + batch_size, len(indices_N))
-        for array, made in zip((ids_NxLxK, p_NxLxK), top_k(params, batch), strict=True):
-            array[start:end] = np.asarray(made)[:end - start]
-    for name, array in (("ids", ids_NxLxK), ("probabilities", p_NxLxK)):
+        made = jax.device_get(top_k(params, batch))
+        for array, values in zip(arrays, made, strict=False):  # none in the other processes
+            array[start:end] = values[:end - start]
+    if not processes.first():
+        return
+    for name, array in zip(ARRAYS, arrays, strict=True):
         array.flush()
         os.replace(path / f"{name}.npy.tmp", path / f"{name}.npy")
     write_json(path / "teacher.json", {"k": k, "temperature": temperature,
                                        "seconds": time.perf_counter() - started})
 
 
+def _create(path: Path, shape: tuple[int, ...]) -> list[np.memmap]:
+    path.mkdir(parents=True, exist_ok=True)
+    return [np.lib.format.open_memmap(path / f"{name}.npy.tmp", "w+", dtype, shape)
+            for name, dtype in ARRAYS.items()]
+
+
 def make_top_k_step(config: transformer.Config, mesh: jax.sharding.Mesh, k: int,
                     temperature: float) -> Callable:
-    """(params, batch) -> int32 and float32 [B, L, K]: pieces and probabilities, largest first.
+    """(params, batch) -> int32 and float32 [B, L, K], whole everywhere: pieces and probabilities,
+    largest first.
 
     The probabilities are those of softmax(logits / temperature) over the whole vocabulary.
     """
@@ -111,6 +125,6 @@ def make_top_k_step(config: transformer.Config, mesh: jax.sharding.Mesh, k: int,
         return jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), made)
 
     split = sharding.spec(("batch",))
-    return jax.jit(jax.shard_map(local_top_k, mesh=mesh, check_vma=False, out_specs=split,
-                                 in_specs=(sharding.specs(transformer.logical_axes(config)),
-                                           split)))
+    mapped = jax.shard_map(local_top_k, mesh=mesh, check_vma=False, out_specs=split, in_specs=(
+        sharding.specs(transformer.logical_axes(config)), split))
+    return jax.jit(mapped, out_shardings=sharding.replicated(mesh))

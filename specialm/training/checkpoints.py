@@ -2,7 +2,8 @@
 
 A checkpoint step holds `params`, `rest` (step counter and optimiser state) and `record` (JSON), so
 that parameters can be read alone. Saving is asynchronous. An unreadable step (a job killed while
-writing, a truncated file) is passed over with a warning for the one before it.
+writing, a truncated file) is passed over with a warning for the one before it. Several processes
+save and restore together, each its part of the arrays.
 """
 
 import logging
@@ -12,6 +13,7 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 
+from specialm import processes
 from specialm.errors import UserError
 
 logging.getLogger("absl").setLevel(logging.ERROR)  # orbax reports every file at INFO
@@ -58,16 +60,22 @@ class Checkpoints:
         parts = {"params": ocp.args.StandardRestore(params), "record": ocp.args.JsonRestore()}
         if rest is not None:
             parts["rest"] = ocp.args.StandardRestore(rest)
-        for step in reversed(self.steps()):
+        steps = processes.alone("steps of a checkpoint", self.steps)
+        for step in reversed(steps):
+            found, failed = None, ""
             try:
                 found = self._manager.restore(step, args=ocp.args.Composite(**parts))
             except Exception as error:  # orbax raises many kinds for a damaged step
+                failed = str(error).split("\n")[0][:200] or type(error).__name__
+            # A part may be damaged that only some processes read.
+            told = processes.together("restoring", lambda failed=failed: failed)
+            if not any(told):
+                return step, found["params"], found.get("rest"), found["record"]
+            if processes.first():
                 log.warning("%s: step %d cannot be read (%s); trying the one before it.",
-                            self.path, step, str(error).split("\n")[0][:200])
-                continue
-            return step, found["params"], found.get("rest"), found["record"]
-        if self.steps():
-            raise UserError(f"{self.path}: none of the steps {self.steps()} can be read by this "
+                            self.path, step, next(filter(None, told)))
+        if steps:
+            raise UserError(f"{self.path}: none of the steps {steps} can be read by this "
                             "model; use its own config, or move the folder away to start again.")
         return None
 

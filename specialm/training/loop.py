@@ -50,7 +50,7 @@ def _pretrain(path, config, train, store, sampler, seed, mesh, title, start, che
     tx = optimizer.make(train, steps)
     state, seconds = _start(checkpoints, config, tx, mesh, seed, start)
     first = int(state.step)
-    metrics = MetricsWriter(path, train.tensorboard and jax.process_index() == 0, first)
+    metrics = MetricsWriter(path, train.tensorboard, first)
     meter = _Meter(config, train, store.context, _tokens_per_group(sampler, store.context), mesh,
                    metrics, seconds)
     train_step = program.make_train_step(config, tx, mesh, train.microbatch)

@@ -3,11 +3,19 @@
 import json
 from pathlib import Path
 
+from specialm import processes
+
 
 class MetricsWriter:
-    """Appends to `metrics.jsonl`; after a resume, records behind the resumed step are dropped."""
+    """Appends to `metrics.jsonl`; after a resume, records behind the resumed step are dropped.
+
+    Of several processes the first alone writes; the others' records go nowhere.
+    """
 
     def __init__(self, path: Path, tensorboard: bool, resumed_step: int = 0):
+        self._stream = self._board = None
+        if not processes.first():
+            return
         path.mkdir(parents=True, exist_ok=True)
         self._file = path / "metrics.jsonl"
         if self._file.exists():
@@ -17,6 +25,8 @@ class MetricsWriter:
         self._board = _board(path, resumed_step) if tensorboard else None
 
     def write(self, step: int, values: dict) -> None:
+        if self._stream is None:
+            return
         self._stream.write(json.dumps({"step": step, **values}) + "\n")
         self._stream.flush()
         if self._board:
@@ -25,7 +35,8 @@ class MetricsWriter:
                     self._board.add_scalar(name, value, step)
 
     def close(self) -> None:
-        self._stream.close()
+        if self._stream:
+            self._stream.close()
         if self._board:
             self._board.close()
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
+from specialm import processes
 from specialm.data.store import WindowStore
 from specialm.training import runs
 
@@ -43,7 +44,9 @@ def generic_store(base: Path, split: str, vocabulary_sha256: str) -> WindowStore
     """The generic windows that `base` was trained on (or that were held out), if they still lie
     where they did and are the same."""
     place = runs.read_record(base).get("generic", {}).get(split)
-    if place is None or not (Path(base) / place["path"] / "index.json").exists():
+    there = place is not None and processes.alone(
+        "finding the generic windows", lambda: (Path(base) / place["path"] / "index.json").exists())
+    if not there:
         return None
     store = WindowStore(Path(base) / place["path"])
     same = (store.fingerprint == place["fingerprint"]

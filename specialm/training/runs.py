@@ -21,6 +21,7 @@ import jax
 import numpy as np
 from jax.sharding import NamedSharding
 
+from specialm import processes
 from specialm.data.vocabularies import Vocabulary
 from specialm.errors import UserError
 from specialm.files import write_json
@@ -52,7 +53,9 @@ class Experts:
 
 
 def save_experts(path: Path, experts: Experts) -> None:
-    """Writes `experts.npz` into a run folder."""
+    """Writes `experts.npz` into a run folder; of several processes the first does."""
+    if not processes.first():
+        return
     np.savez(path / "experts.npz", features=experts.features_kxC,
              probability=experts.probability_k, clusters=experts.clusters)
 
@@ -65,17 +68,19 @@ def load_experts(path: Path) -> Experts:
 
 def describe(path: Path, config: families.Config, vocabulary: Vocabulary, method: str,
              domain: str, seed: int, ledger: list[dict], origin: dict | None = None) -> dict:
-    """Writes `model.json` and the vocabulary into a run folder; returns the record.
+    """Writes `model.json` and the vocabulary into a run folder (of several processes the first
+    does); returns the record.
 
     Args:
       origin: what else goes into it, see `training/origin.py`.
     """
-    path.mkdir(parents=True, exist_ok=True)
     record = {"kind": _kind(config), "model": dataclasses.asdict(config),
               "vocabulary_sha256": vocabulary.sha256, "method": method, "domain": domain,
               "seed": seed, "ledger": ledger, **(origin or {})}
-    shutil.copyfile(vocabulary.path, path / "vocabulary.model")
-    write_json(path / "model.json", record)
+    if processes.first():
+        path.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(vocabulary.path, path / "vocabulary.model")
+        write_json(path / "model.json", record)
     return record
 
 

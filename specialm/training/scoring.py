@@ -41,7 +41,8 @@ def score(score_step, params, store: WindowStore, indices_N: np.ndarray, batch_s
           mesh: jax.sharding.Mesh, title: str = "") -> Score:
     """Scores the windows of a store; sums are formed in float64.
 
-    The last batch is filled up with windows that count nothing.
+    The last batch is filled up with windows that count nothing. Each process reads the windows of
+    its own devices; all get the same sums.
 
     Args:
       score_step: from `step.make_score_step`.
@@ -54,11 +55,12 @@ def score(score_step, params, store: WindowStore, indices_N: np.ndarray, batch_s
         raise UserError(f"{store.path}: no windows to score; the set is empty.")
     devices = sharding.parts(mesh, "batch")
     batch_size = max(devices, batch_size // devices * devices)
-    pending, total = None, 0.0
+    pending, total, rows_b = None, 0.0, sharding.rows(mesh, batch_size)
     with bar(len(indices_N), title, "window") as progress:
         for start in range(0, len(indices_N), batch_size):
             indices_B = indices_N[start:start + batch_size]
-            batch = _filled(store.batch(indices_B), batch_size)
+            own_b = indices_B[rows_b[rows_b < len(indices_B)]]
+            batch = _filled(store.batch(own_b), len(rows_b))
             scored = score_step(params, sharding.put_batch(mesh, batch))
             if pending is not None:
                 total += _sum(pending)

@@ -36,7 +36,7 @@ def make_mesh(*batch_sizes: int, layout: ConfigDict | dict | None = None,
     """All devices, those that no other axis takes along `data`.
 
     The devices of a CPU are threads (see `runtime.configure`): of them, as many are taken as
-    divide all `batch_sizes`.
+    divide all `batch_sizes`, the same number of every process.
 
     Args:
       layout: `config.mesh`; all axes but `data` are 1 by default.
@@ -46,11 +46,14 @@ def make_mesh(*batch_sizes: int, layout: ConfigDict | dict | None = None,
       UserError: the axes do not divide the devices.
     """
     devices, layout = jax.devices(), dict(layout or {})
-    if devices[0].platform == "cpu" and jax.process_count() == 1:
+    if devices[0].platform == "cpu":
         common = math.gcd(*batch_sizes) * layout.get(MODEL, 1)
         taken = math.prod(max(1, size) for size in layout.values())
-        devices = devices[:max((n for n in range(1, len(devices) + 1)
-                                if common % n == 0 and n % taken == 0), default=len(devices))]
+        processes, each = jax.process_count(), jax.local_device_count()
+        each = max((n for n in range(1, each + 1)
+                    if common % (n * processes) == 0 and n * processes % taken == 0), default=each)
+        devices = [device for number in range(processes)
+                   for device in [d for d in devices if d.process_index == number][:each]]
     return jax.make_mesh(axis_sizes(len(devices), layout, experts), AXES,
                          axis_types=(AxisType.Auto,) * len(AXES), devices=devices)
 

@@ -154,7 +154,7 @@ def split_windows(batch: dict, size: int) -> dict:
 
 
 def make_score_step(config: transformer.Config, mesh: jax.sharding.Mesh) -> Callable:
-    """(params, batch) -> float32 [B], the sum of nats of each window's tokens."""
+    """(params, batch) -> float32 [B], whole everywhere: the sum of nats of each window's tokens."""
     size = default_microbatch(config.context)
 
     place, axes = sharding.placement(mesh), transformer.logical_axes(config)
@@ -167,5 +167,6 @@ def make_score_step(config: transformer.Config, mesh: jax.sharding.Mesh) -> Call
         return jax.lax.map(windows, split_windows(batch, size)).reshape(-1)
 
     split = sharding.spec(("batch",))
-    return jax.jit(jax.shard_map(local_scores, mesh=mesh, check_vma=False, out_specs=split,
-                                 in_specs=(sharding.specs(axes), split)))
+    scores = jax.shard_map(local_scores, mesh=mesh, check_vma=False, out_specs=split,
+                           in_specs=(sharding.specs(axes), split))
+    return jax.jit(scores, out_shardings=sharding.replicated(mesh))
