@@ -66,7 +66,7 @@ def main() -> None:
         return
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
     from specialm import config as config_lib
-    from specialm.evaluation.compilation import compile_report
+    from specialm.evaluation.compilation import compile_report, largest_batch
 
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     for largest in (False, True):
@@ -76,7 +76,10 @@ def main() -> None:
                 if done and (not largest or "largest_windows_per_device" in done):
                     continue
                 config = config_lib.load(f"configs/paper/{name}.py", [f"--config.mesh.fsdp={fsdp}"])
-                row = {"config": name, **compile_report(config, topology, WINDOWS, largest)}
+                if done:
+                    row = done | largest_batch(config, topology, done)
+                else:
+                    row = {"config": name, **compile_report(config, topology, WINDOWS)}
                 with arguments.out.open("a") as stream:
                     stream.write(json.dumps(row) + "\n")
                 print(f"{name} {topology}: {row['step_seconds']:.4f} s, "

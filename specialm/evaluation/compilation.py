@@ -23,64 +23,29 @@ def compile_report(config: ConfigDict, topology: str, windows: int = 16,
       windows: of each device that windows are divided over; 0 takes `train.batch_size` and
         `train.groups` as they are. With another number a bank of several groups gets one for each
         of these devices.
-      largest: also look for the most windows per device that fit (`largest_windows_per_device`,
-        to a multiple of 8 from 8 on; 0 when none was found that fits).
+      largest: also look for the largest batch, see `largest_batch`.
 
     Raises:
       UserError: a topology that is not known, or sizes that do not divide over it.
     """
     if windows < 0:
         raise UserError(f"--windows_per_device={windows}: must be at least 0.")
-    torus = _torus(topology)
-    devices = aot.slice_devices(topology)
-    whole = hardware.chip(devices[0].device_kind)
-    if whole is None or not whole.memory_rate:
-        raise UserError(f"--topology={topology}: the peaks of {devices[0].device_kind} are not in "
-                        "specialm/training/hardware.py; add them.")
-    chip = hardware.part_of(whole, len(devices) // math.prod(torus))
-
-    def compiled(count: int) -> dict:
-        sized = _sized(config, devices, count) if count else config
-        made = aot.compile_step(sized, devices)
-        return {"topology": topology, "method": config.method, "remat": config.model.remat,
-                "batch_size": sized.train.batch_size, "groups": made.groups,
-                **roofline.report(made, chip, torus)}
-
+    compiled, _ = _compiler(config, topology)
     result = compiled(windows)
-    if largest:
-        result |= _largest(compiled, result, _copies(config, devices))
-    return result
+    return result | largest_batch(config, topology, result) if largest else result
 
 
-def _torus(topology: str) -> tuple[int, ...]:
-    sizes = topology.partition(":")[2].split("x")
-    if not all(size.isdigit() and int(size) for size in sizes):
-        raise UserError(f"--topology={topology!r}: write NAME:AxB or NAME:AxBxC, as in v5e:16x16 "
-                        "or v5p:4x4x4.")
-    return tuple(int(size) for size in sizes)
+def largest_batch(config: ConfigDict, topology: str, first: dict) -> dict:
+    """The most windows per device that fit (`largest_windows_per_device`, to a multiple of 8 from 8
+    on; 0 when none was found that fits), and `peak_memory_bytes_by_windows` of what was tried.
 
-
-def _sized(config: ConfigDict, devices: list, windows: int) -> ConfigDict:
-    """The config with a batch of so many windows for each device that they are divided over."""
-    copies, sized = _copies(config, devices), copy.deepcopy(config).unlock()
-    sized.train.batch_size = windows * copies
-    if config.method in BANKS and config.train.groups > 1:
-        sized.train.groups = copies
-    return sized.lock()
-
-
-def _copies(config: ConfigDict, devices: list) -> int:
-    """Devices that windows are divided over."""
-    return sharding.parts(aot.mesh_of(config, devices), "batch")
-
-
-def _largest(compiled, first: dict, copies: int) -> dict:
-    """Memory grows by as much for each window: two sizes tell which one fits, and compiling that
+    Memory grows by as much for each window: two sizes tell which one fits, and compiling that
     confirms it.
 
     Args:
-      first: the report of a batch that was compiled already.
+      first: `compile_report` of any batch.
     """
+    compiled, copies = _compiler(config, topology)
     limit = first["memory_limit_bytes"]
     peaks = {first["batch_size"] // copies: first["peak_memory_bytes"]}
 
@@ -100,6 +65,43 @@ def _largest(compiled, first: dict, copies: int) -> dict:
     fitting = [windows for windows, size in peaks.items() if size <= limit]
     return {"largest_windows_per_device": max(fitting, default=0),
             "peak_memory_bytes_by_windows": {str(w): peaks[w] for w in sorted(peaks)}}
+
+
+def _compiler(config: ConfigDict, topology: str):
+    """(windows per device -> report, devices that windows are divided over) on a slice."""
+    torus = _torus(topology)
+    devices = aot.slice_devices(topology)
+    whole = hardware.chip(devices[0].device_kind)
+    if whole is None or not whole.memory_rate:
+        raise UserError(f"--topology={topology}: the peaks of {devices[0].device_kind} are not in "
+                        "specialm/training/hardware.py; add them.")
+    chip = hardware.part_of(whole, len(devices) // math.prod(torus))
+    copies = sharding.parts(aot.mesh_of(config, devices), "batch")
+
+    def compiled(windows: int) -> dict:
+        sized = _sized(config, windows * copies, copies) if windows else config
+        made = aot.compile_step(sized, devices)
+        return {"topology": topology, "method": config.method, "remat": config.model.remat,
+                "batch_size": sized.train.batch_size, "groups": made.groups,
+                **roofline.report(made, chip, torus)}
+
+    return compiled, copies
+
+
+def _torus(topology: str) -> tuple[int, ...]:
+    sizes = topology.partition(":")[2].split("x")
+    if not all(size.isdigit() and int(size) for size in sizes):
+        raise UserError(f"--topology={topology!r}: write NAME:AxB or NAME:AxBxC, as in v5e:16x16 "
+                        "or v5p:4x4x4.")
+    return tuple(int(size) for size in sizes)
+
+
+def _sized(config: ConfigDict, batch_size: int, groups: int) -> ConfigDict:
+    sized = copy.deepcopy(config).unlock()
+    sized.train.batch_size = batch_size
+    if config.method in BANKS and config.train.groups > 1:
+        sized.train.groups = groups
+    return sized.lock()
 
 
 def _rounded(windows: int) -> int:
