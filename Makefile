@@ -4,10 +4,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 BEAM := .venv-beam
+LIBTPU := .libtpu
 WORKDIR ?= runs/demo
 JOBS ?= 2
 
-.PHONY: install demo minilm test test-beam lint bench clean
+.PHONY: install demo minilm test test-beam test-tpu lint bench clean
 
 install: $(STAMP)
 
@@ -36,6 +37,14 @@ $(BEAM)/.installed: constraints-beam.txt
 	$(BEAM)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
 	touch $@
 
+test-tpu: install $(LIBTPU)/.installed  ## compiling for TPU slices; libtpu lies beside .venv (0.7 GB)
+	JAX_PLATFORMS=cpu PYTHONPATH=$(LIBTPU) $(BIN)/python -m pytest $(PYTEST_ARGS) tests/test_compilation.py
+
+$(LIBTPU)/.installed: constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade \
+	  --target $(LIBTPU) -c constraints.txt libtpu
+	touch $@
+
 lint: install
 	$(BIN)/ruff check .
 
@@ -45,4 +54,4 @@ bench: install
 	$(BIN)/python -m benchmarks.data
 
 clean:
-	rm -rf $(VENV) $(BEAM) build *.egg-info
+	rm -rf $(VENV) $(BEAM) $(LIBTPU) build *.egg-info

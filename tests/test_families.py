@@ -48,11 +48,13 @@ def test_only_the_weights_of_the_bank_and_the_experts_are_spread_over_the_device
     """Each along one axis: d_ff, or d_model of the one bias that has no other."""
     for name in ("projected", "hypernetwork", "soup"):
         axes = tensors.logical_axes(bank.declare(CONFIGS[name]))
-        split = {field: [i for i, axis in enumerate(getattr(axes.mlp, field)) if axis == "bank"]
+        split = {field: [(i, axis) for i, axis in enumerate(getattr(axes.mlp, field))
+                         if axis not in ("layers", None)]
                  for field in bank.Mlp.__dataclass_fields__}
-        assert split == {"up": [3], "up_bias": [2], "down": [2], "down_bias": [2]}
+        assert split == {"up": [(3, "bank")], "up_bias": [(2, "bank")], "down": [(2, "bank")],
+                         "down_bias": [(2, "bank_bias")]}
         rest = jax.tree.leaves((axes.shared, axes.mixer))
-        assert "bank" not in rest and "expert" not in rest
+        assert not {"bank", "bank_bias", "expert"} & set(rest)
     axes = tensors.logical_axes(mixture.declare(CONFIGS["mixture"]))
     assert all(names[0] == "expert" for names in jax.tree.leaves(
         axes, is_leaf=lambda node: isinstance(node, tuple)))

@@ -5,12 +5,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import conftest
 import numpy as np
 import pytest
 
 PROGRAM = Path(__file__).parent / "programs" / "train_meshes.py"
 FAMILIES = ("dense", "projected", "hypernetwork", "soup", "mixture")
 MESHES = ("1x8x1x1", "1x2x4x1", "1x1x8x1", "1x2x1x4", "1x2x2x2")  # expert, data, fsdp, model
+FLAGS = f"--xla_force_host_platform_device_count=8 {conftest.QUICK}"
 pytestmark = pytest.mark.timeout(900)
 
 
@@ -18,7 +20,7 @@ pytestmark = pytest.mark.timeout(900)
 def trained(tmp_path_factory):
     out = tmp_path_factory.mktemp("meshes") / "out.npz"
     done = subprocess.run([sys.executable, str(PROGRAM), str(out), *FAMILIES], timeout=800,
-                          capture_output=True, text=True, env=dict(os.environ))
+                          capture_output=True, text=True, env={**os.environ, "XLA_FLAGS": FLAGS})
     assert done.returncode == 0, done.stderr[-3000:]
     with np.load(out) as saved:
         return dict(saved)

@@ -19,8 +19,6 @@ import pytest
 PROGRAMS = Path(__file__).parent / "programs"
 STEPS, BATCH = 8, 16
 SECONDS = 240  # that a job may take on a busy machine
-# Little is computed here, so compiling fast matters more than code that is fast.
-FLAGS = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 pytestmark = pytest.mark.timeout(900)
 
 
@@ -31,7 +29,7 @@ class Job:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder, self.processes = folder, processes
         env = {**os.environ, "JAX_PLATFORMS": "cpu", "SPECIALM_PROGRESS": "0",
-               "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices} {FLAGS}"}
+               "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices} {conftest.QUICK}"}
         if processes > 1:
             env |= {"SPECIALM_DISTRIBUTED": "1", "SPECIALM_PROCESSES": str(processes),
                     "SPECIALM_COORDINATOR": f"127.0.0.1:{free_port()}"}

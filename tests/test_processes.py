@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import conftest
 import numpy as np
 import pytest
 
@@ -14,7 +15,7 @@ PROGRAM = Path(__file__).parent / "programs" / "train_tiny.py"
 
 
 def start(workdir, store, out, devices=1):
-    flags = f"--xla_force_host_platform_device_count={devices}"
+    flags = f"--xla_force_host_platform_device_count={devices} {conftest.QUICK}"
     return subprocess.Popen(
         [sys.executable, str(PROGRAM), str(workdir), str(store.path), str(out)],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import conftest
 import numpy as np
 import pytest
 
@@ -18,7 +19,7 @@ pytestmark = pytest.mark.timeout(900)  # three families compile in each process
 
 
 def start(folder, store, devices, families=FAMILIES):
-    flags = f"--xla_force_host_platform_device_count={devices}"
+    flags = f"--xla_force_host_platform_device_count={devices} {conftest.QUICK}"
     return subprocess.Popen(
         [sys.executable, str(PROGRAM), str(folder / "run"), str(store.path),
          str(folder / "out.npz"), *families],

@@ -12,6 +12,7 @@ Expected: published macro-averaged perplexity after fine-tuning with 1M / 8M / 6
 Command:
   specialm train --config=configs/paper/slm_pn.py --workdir=runs/paper \\
     --config.data.generic=tfds:c4/en:2.2.0 --config.data.vocabulary=c4_32k.model
+  specialm compile --config=configs/paper/slm_pn.py --topology=v5e:16x16
   specialm specialize --config=configs/paper/slm_pn.py --workdir=runs/paper --config.domain=med
 """
 

@@ -46,23 +46,26 @@ def largest_batch(config: ConfigDict, topology: str, first: dict) -> dict:
       first: `compile_report` of any batch.
     """
     compiled, copies = _compiler(config, topology)
-    limit = first["memory_limit_bytes"]
-    peaks = {first["batch_size"] // copies: first["peak_memory_bytes"]}
+    limit, start = first["memory_limit_bytes"], first["batch_size"] // copies
+    peaks, fitting = {start: first["peak_memory_bytes"]}, [start] if first["fits"] else []
 
-    def peak(windows: int) -> int:
+    def fits(windows: int) -> bool:
         if windows not in peaks:
             print(f"  {windows} windows per device ...", file=sys.stderr, flush=True)
-            peaks[windows] = compiled(windows)["peak_memory_bytes"]
-        return peaks[windows]
+            made = compiled(windows)
+            peaks[windows] = made["peak_memory_bytes"]
+            fitting.extend([windows] if made["fits"] else [])
+        return windows in fitting
 
-    start = next(iter(peaks))
-    other = 2 * start if peaks[start] <= limit else max(1, start // 2)
-    slope = (peak(other) - peaks[start]) / (other - start) if other != start else limit
-    guess = int(start + (limit - peaks[start]) / slope) if slope > 0 else MOST_WINDOWS
+    other = 2 * start if fits(start) else max(1, start // 2)
+    if fits(other) and other > start:
+        slope = (peaks[other] - peaks[start]) / (other - start)
+        guess = int(start + (limit - peaks[start]) / slope) if slope > 0 else MOST_WINDOWS
+    else:
+        guess = max(start, other) - 1
     guess = _rounded(min(guess, MOST_WINDOWS))
-    while guess > 1 and peak(guess) > limit:
-        guess = _rounded(min(guess - 1, int(guess * limit / peaks[guess])))
-    fitting = [windows for windows, size in peaks.items() if size <= limit]
+    while guess > max(fitting, default=0) and not fits(guess):
+        guess = _rounded(int(guess * min(0.97, limit / (peaks[guess] or limit))))
     return {"largest_windows_per_device": max(fitting, default=0),
             "peak_memory_bytes_by_windows": {str(w): peaks[w] for w in sorted(peaks)}}
 

@@ -12,11 +12,12 @@ bound for everything but that last part: real steps reach part of each peak.
 """
 
 import math
+import re
 
 from specialm.evaluation import hlo
 from specialm.evaluation.flops import matmul_flops
 from specialm.models import families
-from specialm.training import aot
+from specialm.training import aot, hardware
 from specialm.training.hardware import Chip
 
 
@@ -32,11 +33,18 @@ def report(program: aot.Program, chip: Chip, torus: tuple[int, ...]) -> dict:
       memory_limit_bytes, fits, collective_bytes {kind: bytes}, seconds {compute, memory,
       exchange_in_loops, exchange_outside}; of the whole: devices, step_seconds, tokens_per_step,
       mfu (FLOPs of the model / (step_seconds * peak of all devices)),
-      device_hours_per_billion_tokens; compile_seconds.
+      device_hours_per_billion_tokens; compile_seconds. Of a program that the compiler refuses, as
+      it does not fit: fits (False), `refused`, its words, and what does not need the program.
     """
     devices = program.mesh.size
-    moved = hlo.moved(program.compiled.as_text(), devices)
     flops = matmul_flops(program.jaxpr.jaxpr) / devices
+    result = {"devices": devices, "mesh": dict(program.mesh.shape), "flops": flops,
+              "tokens_per_step": program.tokens, "memory_limit_bytes": chip.memory,
+              "compile_seconds": program.seconds}
+    if program.compiled is None:
+        return result | {"fits": False, "peak_memory_bytes": _asked_for(program.refused),
+                         "refused": program.refused.split("\n")[0]}
+    moved = hlo.moved(program.compiled.as_text(), devices)
     peak = peak_memory(program.compiled.memory_analysis())
     outside, inside = (sum(
         exchange_seconds(exchange, sent, chip, torus)
@@ -47,22 +55,22 @@ def report(program: aot.Program, chip: Chip, torus: tuple[int, ...]) -> dict:
     step = max(seconds["compute"], seconds["memory"], inside) + outside
     model_flops = program.tokens * families.flops_per_token(program.config, True,
                                                             _tokens_per_group(program))
-    return {
-        "devices": devices,
-        "mesh": dict(program.mesh.shape),
-        "flops": flops,
-        "hbm_bytes": moved.hbm_bytes,
-        "peak_memory_bytes": peak,
-        "memory_limit_bytes": chip.memory,
+    return result | {
         "fits": peak <= chip.memory,
+        "peak_memory_bytes": peak,
+        "hbm_bytes": moved.hbm_bytes,
         "collective_bytes": dict(sorted(moved.collective_bytes.items())),
         "seconds": seconds,
         "step_seconds": step,
-        "tokens_per_step": program.tokens,
         "mfu": model_flops / (devices * chip.flops * step),
         "device_hours_per_billion_tokens": 1e9 / program.tokens * step * devices / 3600,
-        "compile_seconds": program.seconds,
     }
+
+
+def _asked_for(refused: str) -> int | None:
+    """Bytes that the compiler says a program needs, when that is too much."""
+    found = re.search(r"([\d.]+)G\)? (?:exceeds|of [\d.]+G)", refused)
+    return int(float(found[1]) * hardware.GIB) if found else None
 
 
 def _tokens_per_group(program: aot.Program) -> int:

@@ -31,9 +31,10 @@ class Program:
     mesh: Mesh
     tokens: int  # of a step, over all devices
     groups: int  # of a step; 0 without a bank
-    compiled: jax.stages.Compiled
+    compiled: jax.stages.Compiled | None  # None: the compiler says that it does not fit
     jaxpr: jax.extend.core.ClosedJaxpr  # of the whole step, over all devices
     seconds: float  # that tracing and compiling took
+    refused: str = ""  # what the compiler says then
 
 
 def slice_devices(topology: str) -> list:
@@ -88,11 +89,16 @@ def compile_step(config: ConfigDict, devices: list) -> Program:
     with target.compiling_for("tpu"):
         train_step = program.make_train_step(model, tx, mesh, config.train.microbatch)
         state = with_sharding(step.abstract_state(model, tx), step.state_sharding(model, tx, mesh))
-        traced = train_step.trace(state, batch)
-        compiled = traced.lower().compile()
+        traced, compiled, refused = train_step.trace(state, batch), None, ""
+        try:
+            compiled = traced.lower().compile()
+        except jax.errors.JaxRuntimeError as error:
+            refused = str(error)
+            if "RESOURCE_EXHAUSTED" not in refused:
+                raise
     groups = config.train.groups if config.method in BANKS else 0
     return Program(model, mesh, config.train.batch_size * config.data.context, groups, compiled,
-                   traced.jaxpr, time.perf_counter() - started)
+                   traced.jaxpr, time.perf_counter() - started, refused)
 
 
 def _abstract_batch(config: ConfigDict, model: families.Config, mesh: Mesh) -> dict:

@@ -45,7 +45,7 @@ def make(family: str, store: WindowStore):
 
 
 def main(workdir: str, store_path: str, out: str, *families: str) -> None:
-    store, mesh, saved = WindowStore(store_path), sharding.make_mesh(), {}
+    store, saved = WindowStore(store_path), {}
     train = config.default().train
     train.tokens, train.batch_size = STEPS * BATCH * store.context, BATCH
     train.warmup_steps, train.log_every, train.checkpoint_every = 4, 1, 4
@@ -59,6 +59,8 @@ def main(workdir: str, store_path: str, out: str, *families: str) -> None:
 
         metrics.MetricsWriter.write = announced
         sizes, sampler = make(family, store)
+        mesh = sharding.make_mesh(experts=EXPERTS if family == "mixture" else 1,
+                                  layout={"expert": 0})
         path = Path(workdir) / family
         loop.pretrain(path, sizes, train, store, sampler, 0, mesh)
         found = Checkpoints(path / "checkpoints").restore(abstract_params(sizes, mesh))

@@ -8,10 +8,7 @@ import functools
 import os
 import sys
 
-os.environ["JAX_PLATFORMS"] = "cpu"
-# Without optimisation by LLVM, which is most of the time that these small programs compile.
-os.environ["XLA_FLAGS"] = ("--xla_force_host_platform_device_count=8 "
-                           "--xla_backend_optimization_level=0")
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 import jax
 import numpy as np
@@ -20,6 +17,7 @@ import optax
 from specialm.models import bank, mixture, transformer
 from specialm.training import program, sharding, step
 
+transformer.UNROLLED_LAYERS = 0  # layers in a loop, as on accelerators; it also compiles faster
 CONTEXT, BATCH, STEPS = 8, 32, 3
 OPTIMIZER = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(1e-2))
 DENSE = transformer.Config(vocab_size=24, context=CONTEXT, num_layers=2, d_model=16, num_heads=4,
