@@ -37,7 +37,8 @@ class Side:
         from specialm.training import optimizer, program, sharding, step
 
         dense = families.dense(config)
-        mesh = sharding.make_mesh(WINDOWS, groups)
+        experts = config.num_experts if isinstance(config, mixture.Config) else 1
+        mesh = sharding.make_mesh(WINDOWS, groups, experts=experts, layout={"expert": 0})
         tx = optimizer.make(settings.default().train, 1000)
         self.state = step.init_state(config, tx, mesh, key=jax.random.key(0))
         rng = np.random.default_rng(0)

@@ -1,10 +1,13 @@
 from types import SimpleNamespace
 
+import jax
+import numpy as np
 import pytest
+from jax.sharding import AxisType
 
 from specialm.evaluation import roofline
 from specialm.evaluation.hlo import Exchange
-from specialm.training import hardware
+from specialm.training import aot, hardware
 
 CHIP = hardware.Chip(flops=100.0, memory=1000, memory_rate=50.0, link_rate=40.0, torus_axes=2)
 
@@ -38,3 +41,19 @@ def test_chips_are_found_by_the_longest_name():
     assert hardware.chip("cpu") is None
     half = hardware.part_of(CHIP, 2)
     assert (half.flops, half.memory, half.memory_rate, half.link_rate) == (50, 500, 25, 20)
+
+
+@pytest.mark.parametrize("said,bytes_", [
+    ("RESOURCE_EXHAUSTED: Ran out of memory on HBM, the total memory required for HLO temporaries "
+     "(98.05G) exceeds available HBM (95.74G).", int(98.05 * 2**30)),
+    ("RESOURCE_EXHAUSTED: Ran out of memory in memory space hbm. Used 20.50G of 15.75G hbm.",
+     int(20.5 * 2**30)),
+    ("RESOURCE_EXHAUSTED: something else", None)])
+def test_a_program_that_is_refused_does_not_fit(said, bytes_):
+    """With all that does not need the compiled program."""
+    mesh = jax.make_mesh((2,), ("d",), (AxisType.Auto,), devices=jax.devices()[:2])
+    jaxpr = jax.make_jaxpr(lambda a: a @ a)(np.ones((4, 4), np.float32))
+    report = roofline.report(aot.Program(None, mesh, 4096, 0, None, jaxpr, 1.5, said), CHIP, (2, 1))
+    assert report == {"devices": 2, "mesh": {"d": 2}, "flops": 64, "tokens_per_step": 4096,
+                      "memory_limit_bytes": 1000, "compile_seconds": 1.5, "fits": False,
+                      "peak_memory_bytes": bytes_, "refused": said}

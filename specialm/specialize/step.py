@@ -95,8 +95,8 @@ def make_train_step(trained: ParameterMap, objective: Objective,
     """(state, batch) -> (state, {"loss", "grad_norm"}); the old state's memory is reused.
 
     As in pretraining each device runs its windows `microbatch` at a time (0: all at once). The
-    map is applied once a step, and the summed gradient of the parameters is taken back through it
-    once, before the devices exchange it.
+    map is applied once a step, and the gradient of the parameters is taken back through it once,
+    when the devices have summed it.
     """
     sums = step.make_sums(trained.config, mesh, objective.sum_loss, microbatch,
                           objective.fixed_axes)
