@@ -7,6 +7,7 @@ import json
 import pytest
 
 from specialm import cli
+from specialm.evaluation import compilation
 
 CONFIG = '''
 from specialm.config import default
@@ -96,23 +97,43 @@ def test_a_step_is_compiled_and_counted(compile_for, method, mesh):
     assert report["device_hours_per_billion_tokens"] == pytest.approx(hours)
 
 
-@needs_libtpu
-@pytest.mark.timeout(280)
-def test_the_largest_batch_fits_and_its_table_is_printed(compile_for, monkeypatch):
-    from specialm.evaluation import compilation
-    from specialm.training import hardware
+def largest(monkeypatch, peak, limit, start=16, refused=10**9):
+    """(what `largest_batch` finds, sizes compiled) where so many windows need peak(windows)."""
+    tried = []
 
-    small = hardware.CHIPS["TPU v5 lite"]
-    monkeypatch.setitem(hardware.CHIPS, "TPU v5 lite", hardware.Chip(
-        small.flops, 120_000_000, small.memory_rate, small.link_rate, small.torus_axes))
-    monkeypatch.setattr(compilation, "MOST_WINDOWS", 256)
-    status, report = compile_for("--topology=v5e:2x2", "--windows_per_device=16", "--largest",
-                                 "--json")
-    assert status == 0
-    peaks = {int(w): size for w, size in report["peak_memory_bytes_by_windows"].items()}
-    largest = report["largest_windows_per_device"]
-    assert largest > 0 and peaks[largest] <= 120_000_000
-    assert len(peaks) > 1
+    def compiled(windows):
+        tried.append(windows)
+        made = {"batch_size": 4 * windows, "memory_limit_bytes": limit}
+        if windows >= refused:
+            return made | {"fits": False, "peak_memory_bytes": None}
+        return made | {"fits": peak(windows) <= limit, "peak_memory_bytes": peak(windows)}
+
+    monkeypatch.setattr(compilation, "_compiler", lambda config, topology: (compiled, 4))
+    first = compiled(start)
+    tried.clear()
+    return compilation.largest_batch(None, "", first), tried
+
+
+@pytest.mark.parametrize("first,window,limit,want,most", [
+    (100, 10, 1000, 88, 2),  # 90, to a multiple of 8: twice 16, then the answer
+    (100, 10, 420, 32, 1),  # twice 16 is the answer
+    (100, 10, 259, 8, 3),  # 16 do not fit, 8 do, 15 is 8
+    (100, 10, 125, 2, 5),
+    (100, 10, 99, 0, 4),  # not even one
+    (100, 0.01, 1000, 1024, 2),  # no more than MOST_WINDOWS
+])
+def test_the_largest_batch_that_fits(monkeypatch, first, window, limit, want, most):
+    found, tried = largest(monkeypatch, lambda windows: first + window * windows, limit)
+    assert found["largest_windows_per_device"] == want
+    assert len(tried) <= most
+    assert found["peak_memory_bytes_by_windows"].keys() == {"16", *map(str, tried)}
+
+
+def test_the_largest_batch_where_the_compiler_refuses(monkeypatch):
+    """At the guess, 88, and a little below it."""
+    found, tried = largest(monkeypatch, lambda windows: 100 + 10 * windows, 1000, refused=80)
+    assert found["largest_windows_per_device"] == 72
+    assert tried == [32, 88, 80, 72]
 
 
 @needs_libtpu

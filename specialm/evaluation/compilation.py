@@ -109,7 +109,7 @@ def _sized(config: ConfigDict, batch_size: int, groups: int) -> ConfigDict:
 
 def _rounded(windows: int) -> int:
     """Down to a multiple of 8 from 8 on."""
-    return windows // 8 * 8 if windows >= 8 else max(1, windows)
+    return windows // 8 * 8 if windows >= 8 else windows
 
 
 def table(result: dict) -> str:
