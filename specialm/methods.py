@@ -12,6 +12,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from specialm.clustering import levels
+from specialm.clustering.encoders import MINILM_DIM
 from specialm.clustering.stages import Clusters
 from specialm.config import BANKS, MIXTURE, MULTI, SAMPLED, UNIFORM
 from specialm.data.groups import ExpertSampler, GroupSampler, HistogramSampler, MixtureSampler
@@ -68,6 +69,12 @@ def model_config(config: ConfigDict, method: str, vocabulary_size: int,
     return bank.Config(dense, BANKS[method], sizes.num_experts, rank,
                        sizes.code_size or sizes.num_experts, layers, centroid_size,
                        sizes.mixer_hidden, sizes.spread)
+
+
+def centroid_size(config: ConfigDict) -> int:
+    """Numbers of a centroid, before there are clusters."""
+    clustering = config.clustering
+    return MINILM_DIM if clustering.encoder == "minilm" else clustering.dim
 
 
 def experts(clusters: Clusters, method: str) -> Experts:

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType
 
-from specialm.evaluation import roofline
+from specialm.evaluation import aot, roofline
 from specialm.evaluation.hlo import Exchange
-from specialm.training import aot, hardware
+from specialm.training import hardware
 
 CHIP = hardware.Chip(flops=100.0, memory=1000, memory_rate=50.0, link_rate=40.0, torus_axes=2)
 

@@ -8,8 +8,8 @@ from ml_collections import ConfigDict
 
 from specialm.config import BANKS
 from specialm.errors import UserError
-from specialm.evaluation import roofline
-from specialm.training import aot, hardware, sharding
+from specialm.evaluation import aot, roofline
+from specialm.training import hardware, sharding
 
 MOST_WINDOWS = 1024  # of a device, in the search for the largest batch
 

@@ -6,7 +6,6 @@ import jax
 from ml_collections import ConfigDict
 
 from specialm import methods
-from specialm.clustering.encoders import MINILM_DIM
 from specialm.config import MIXTURE
 from specialm.models import families, transformer
 from specialm.training import loop, optimizer, step
@@ -21,9 +20,8 @@ def inspect_config(config: ConfigDict) -> dict:
       (parameters, moments and step counters), steps, tokens, tokens_per_parameter (served).
     """
     methods.check_sizes(config, config.method)
-    clustering = config.clustering
-    centroid_size = MINILM_DIM if clustering.encoder == "minilm" else clustering.dim
-    model = methods.model_config(config, config.method, config.data.vocabulary_size, centroid_size)
+    model = methods.model_config(config, config.method, config.data.vocabulary_size,
+                                 methods.centroid_size(config))
     dense = families.dense(model)
     train = config.train
     if config.method == MIXTURE and config.model.only_expert >= 0:

@@ -14,10 +14,10 @@ bound for everything but that last part: real steps reach part of each peak.
 import math
 import re
 
-from specialm.evaluation import hlo
+from specialm.evaluation import aot, hlo
 from specialm.evaluation.flops import matmul_flops
 from specialm.models import families
-from specialm.training import aot, hardware
+from specialm.training import hardware
 from specialm.training.hardware import Chip
 
 

@@ -15,7 +15,6 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
 from specialm import methods
-from specialm.clustering.encoders import MINILM_DIM
 from specialm.config import BANKS, MIXTURE
 from specialm.errors import UserError
 from specialm.models import families, target
@@ -82,8 +81,8 @@ def compile_step(config: ConfigDict, devices: list) -> Program:
     started = time.perf_counter()
     methods.check(config, config.method)
     mesh = mesh_of(config, devices)
-    centroid = MINILM_DIM if config.clustering.encoder == "minilm" else config.clustering.dim
-    model = methods.model_config(config, config.method, config.data.vocabulary_size, centroid)
+    model = methods.model_config(config, config.method, config.data.vocabulary_size,
+                                 methods.centroid_size(config))
     tx = optimizer.make(config.train, loop.num_steps(config.train, config.data.context))
     batch = _abstract_batch(config, model, mesh)
     with target.compiling_for("tpu"):
