@@ -1,5 +1,5 @@
-"""Banks and mixtures trained in processes of their own: on 1, 2 and 8 simulated devices, and
-killed and resumed."""
+"""Banks and mixtures trained in processes of their own: on 2 and 8 simulated devices (one device is
+in test_meshes.py), and killed and resumed."""
 
 import json
 import os
@@ -44,11 +44,10 @@ def two(store, tmp_path_factory):
     return finish(start(folder, store, 2), folder)
 
 
-@pytest.mark.parametrize("devices", [1, 8])
-def test_any_number_of_devices_gives_the_same_models(two, devices, store, tmp_path):
+def test_any_number_of_devices_gives_the_same_models(two, store, tmp_path):
     """Float32 sums in another order."""
-    losses, params = finish(start(tmp_path, store, devices), tmp_path)
-    assert params["devices"] == devices and two[1]["devices"] == 2
+    losses, params = finish(start(tmp_path, store, 8), tmp_path)
+    assert params["devices"] == 8 and two[1]["devices"] == 2
     for family in FAMILIES:
         assert sorted(losses[family]) == list(range(1, STEPS + 1))
         np.testing.assert_allclose([losses[family][i] for i in range(1, STEPS + 1)],

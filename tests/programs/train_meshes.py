@@ -17,7 +17,6 @@ import optax
 from specialm.models import bank, mixture, transformer
 from specialm.training import program, sharding, step
 
-transformer.UNROLLED_LAYERS = 0  # layers in a loop, as on accelerators; it also compiles faster
 CONTEXT, BATCH, STEPS = 8, 32, 3
 OPTIMIZER = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(1e-2))
 DENSE = transformer.Config(vocab_size=24, context=CONTEXT, num_layers=2, d_model=16, num_heads=4,
