@@ -127,15 +127,16 @@ def _usage(name: str, own: dict, text: str) -> str:
 
 
 def _parse(name: str, argv: list[str], own: dict) -> tuple[dict, str, list[str]]:
-    """(options, config path, config overrides). Flags are --name=value or --name value."""
+    """(options, config path, config overrides). Flags are --name=value or --name value; those that
+    are true or false take no value behind a space."""
     options = {"workdir": "", "json": False, **own}
     config_path, overrides = "", []
     words = iter(argv)
     for word in words:
         flag, given, value = word.partition("=")
         key = flag[2:] if flag.startswith("--") else ""
-        if key == "json":
-            options["json"] = value.lower() not in ("false", "0")
+        if isinstance(options.get(key), bool):
+            options[key] = value.lower() not in ("false", "0")
             continue
         if not (key == "config" or key.startswith("config.") or key in options):
             raise UserError(f"{name}: unknown option {word!r}; see specialm {name} --help.")

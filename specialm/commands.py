@@ -217,7 +217,7 @@ def compile_for(config_path: str, overrides: list[str], options: dict):
     config, _ = _load(config_path, overrides, options)
     result = compilation.compile_report(config, options["topology"],
                                         _whole(options, "windows_per_device"),
-                                        bool(options["largest"]))
+                                        options["largest"])
     return result, compilation.table(result)
 
 

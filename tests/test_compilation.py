@@ -55,6 +55,16 @@ def test_bad_options_are_named(compile_for, options, named):
     assert status == 2 and named in said
 
 
+@pytest.mark.parametrize("options,want", [
+    ((), (16, False)), (("--largest",), (16, True)), (("--largest=false",), (16, False)),
+    (("--largest", "--windows_per_device", "8"), (8, True))])
+def test_options_reach_the_compiler(compile_for, monkeypatch, options, want):
+    monkeypatch.setattr(compilation, "compile_report",
+                        lambda config, topology, windows, largest: {"asked": [windows, largest]})
+    status, report = compile_for("--topology=v5e:2x2", *options, "--json")
+    assert status == 0 and tuple(report["asked"]) == want
+
+
 @pytest.mark.skipif(HAS_LIBTPU, reason="there is a libtpu")
 def test_without_the_compiler_it_says_how_to_get_it(compile_for):
     status, said = compile_for("--topology=v5e:2x2")
