@@ -19,8 +19,9 @@ from typing import Protocol
 
 import jax
 import numpy as np
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from jax.sharding import NamedSharding, PartitionSpec
 
+from specialm.clustering import passes
 from specialm.errors import UserError
 from specialm.models import minilm
 from specialm.progress import bar
@@ -105,9 +106,8 @@ class MiniLM:
         if not 3 <= max_tokens <= positions:
             raise UserError(f"clustering.max_tokens={max_tokens}: must be between 3 and "
                             f"{positions}, the positions of the model in {folder}.")
-        devices = jax.local_devices()
-        mesh = jax.make_mesh((len(devices),), ("data",), (AxisType.Auto,), devices=devices)
-        self._devices = len(devices)
+        mesh = passes.make_mesh()
+        self._devices = mesh.size
         self._split = NamedSharding(mesh, PartitionSpec("data"))
         self._params = jax.device_put(params, NamedSharding(mesh, PartitionSpec()))
         self._apply = jax.jit(partial(minilm.apply, config=config))

@@ -169,14 +169,12 @@ class _Program:
         kind, written = one.opcode.removesuffix("-start"), _hbm(one.type)
         read = sum(_hbm(body[name].type) for name in one.operands)
         if one.opcode.endswith("-start"):  # its type names the operands again
-            sizes = buffers(one.type)
             operands = sum(len(buffers(body[name].type)) for name in one.operands)
-            made = sum(size for size, space in sizes[operands:] if space == 0)
-            source = buffers(body[one.operands[0]].type)[0] if one.operands else (0, 1)
-            if kind in SLICES:
-                return made + (sum(s for s, _ in sizes[operands:operands + 1])
-                               if source[1] == 0 else 0)
-            return made + read
+            made = buffers(one.type)[operands:]
+            written = sum(size for size, space in made if space == 0)
+            if kind in SLICES and read:  # the slice alone, if its source is not on the chip
+                read = made[0][0]
+            return written + read
         if kind in SLICES:
             return 2 * written
         if kind in ("dynamic-update-slice", "scatter"):

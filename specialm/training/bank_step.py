@@ -95,8 +95,7 @@ def make_train_step(config: bank.Config, optimizer: optax.GradientTransformation
 def _whole_mlps(shared: transformer.Params, axes: transformer.Params, place: Placement,
                 dtype: str) -> transformer.Params:
     """The shared parameters with the MLPs of the layers outside of the bank gathered."""
-    names = [name for name in MLP
-             if getattr(shared.layers, name) is not None]
+    names = [name for name in MLP if getattr(shared.layers, name) is not None]
     parts, where = ({name: getattr(tree.layers, name) for name in names}
                     for tree in (shared, axes))
     return shared.replace(layers=shared.layers.replace(**place.gather(parts, where, dtype)))

@@ -15,9 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from specialm.models.placement import narrow
-from specialm.training import sharding
-
-COPIES = (sharding.EXPERT, sharding.DATA, sharding.FSDP)  # devices with windows of their own
+from specialm.training.sharding import WINDOWS
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(1, 2))
@@ -31,10 +29,10 @@ def exchange(slices: list[jax.Array], places: tuple[int, ...], dtype: str) -> li
     Args:
       places: of each array, the divided axis, not counting G.
     """
-    n, shapes = jax.lax.axis_size(COPIES), [leaf.shape[1:] for leaf in slices]
+    n, shapes = jax.lax.axis_size(WINDOWS), [leaf.shape[1:] for leaf in slices]
     packed_GxM = jnp.concatenate([narrow(leaf, dtype).reshape(len(leaf), -1) for leaf in slices], 1)
     if len(packed_GxM) == 1:
-        packed_nxgxM = jax.lax.all_gather(packed_GxM, COPIES)
+        packed_nxgxM = jax.lax.all_gather(packed_GxM, WINDOWS)
     else:
         packed_nxgxM = _swap(packed_GxM.reshape(n, -1, packed_GxM.shape[1]))
     made, first = [], 0
@@ -49,7 +47,7 @@ def exchange(slices: list[jax.Array], places: tuple[int, ...], dtype: str) -> li
 
 def _swap(packed_nxgxM: jax.Array) -> jax.Array:
     """What is for device i at place i -> what came from device i at place i."""
-    return jax.lax.all_to_all(packed_nxgxM, COPIES, split_axis=0, concat_axis=0, tiled=True)
+    return jax.lax.all_to_all(packed_nxgxM, WINDOWS, split_axis=0, concat_axis=0, tiled=True)
 
 
 def _forward(slices, places, dtype):
@@ -58,7 +56,7 @@ def _forward(slices, places, dtype):
 
 
 def _backward(places, dtype, one_group, grads):
-    n, g = jax.lax.axis_size(COPIES), len(grads[0])
+    n, g = jax.lax.axis_size(WINDOWS), len(grads[0])
     parts, shapes = [], []
     for grad, at in zip(grads, places, strict=True):
         shape = list(grad.shape[1:])
@@ -68,7 +66,7 @@ def _backward(places, dtype, one_group, grads):
         shapes.append(shape)
     packed_nxgxM = jnp.concatenate(parts, 2)
     if one_group is not None:
-        packed_GxM = jax.lax.psum_scatter(packed_nxgxM, COPIES)
+        packed_GxM = jax.lax.psum_scatter(packed_nxgxM, WINDOWS)
     else:
         packed_GxM = _swap(narrow(packed_nxgxM, dtype)).reshape(n * g, -1)
     made, first = [], 0

@@ -84,8 +84,7 @@ def placement(mesh: Mesh) -> Placement:
 
 def parts(mesh: Mesh, axis: str) -> int:
     """Into how many parts a logical axis is divided."""
-    where = RULES.get(axis) or ()
-    return math.prod(mesh.shape[name] for name in ((where,) if isinstance(where, str) else where))
+    return math.prod(mesh.shape[name] for name in _names(RULES.get(axis)))
 
 
 def spec(axes: tuple[str | None, ...]) -> PartitionSpec:
