@@ -29,7 +29,7 @@ test: install
 	JAX_PLATFORMS=cpu $(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(PYTEST_ARGS)
 
 test-beam: $(BEAM)/.installed  ## preparation on Apache Beam, in an environment of its own (1.2 GB)
-	JAX_PLATFORMS=cpu $(BEAM)/bin/python -m pytest $(PYTEST_ARGS) tests/test_beam_prepare.py
+	JAX_PLATFORMS=cpu $(BEAM)/bin/python -m pytest $(PYTEST_ARGS) tests/workflows/test_beam_prepare.py
 
 $(BEAM)/.installed: constraints-beam.txt
 	test -x $(BEAM)/bin/python || $(PYTHON) -m venv $(BEAM)
@@ -38,7 +38,7 @@ $(BEAM)/.installed: constraints-beam.txt
 	touch $@
 
 test-tpu: install $(LIBTPU)/.installed  ## compiling for TPU slices; libtpu lies beside .venv (0.7 GB)
-	JAX_PLATFORMS=cpu PYTHONPATH=$(LIBTPU) $(BIN)/python -m pytest $(PYTEST_ARGS) tests/test_compilation.py
+	JAX_PLATFORMS=cpu PYTHONPATH=$(LIBTPU) $(BIN)/python -m pytest $(PYTEST_ARGS) tests/planning/test_compilation.py
 
 $(LIBTPU)/.installed: constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade \

@@ -15,7 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from specialm import runtime
+from specialm.common import runtime
 
 runtime.configure()
 
@@ -36,8 +36,11 @@ CONTEXT, BATCH, CLUSTERS, STEPS = 128, 64, 256, 20
 
 def texts() -> list[str]:
     """Docstrings of NumPy's and JAX's public functions: real text that is always there."""
-    found = {inspect.getdoc(getattr(module, name)) for module in (np, np.linalg, jax.numpy, jax.lax)
-             for name in dir(module)}
+    found = {
+        inspect.getdoc(getattr(module, name))
+        for module in (np, np.linalg, jax.numpy, jax.lax)
+        for name in dir(module)
+    }
     return sorted(text for text in found if text and len(text) > 200)
 
 
@@ -46,10 +49,15 @@ def build(folder: Path) -> tuple[WindowStore, float]:
     documents = texts()
     vocabulary = vocabularies.train(documents, folder / "vocabulary.model", 1024)
     started = time.perf_counter()
-    cuts = [cut(Document(str(i), text, str(i)), tokens, vocabulary, CONTEXT) for i, (text, tokens)
-            in enumerate(zip(documents, vocabulary.encode(documents), strict=True))]
-    StoreWriter(folder / "store", {"context": CONTEXT, "vocabulary_sha256": vocabulary.sha256},
-                10**6).write(cuts, collections.Counter())
+    cuts = [
+        cut(Document(str(i), text, str(i)), tokens, vocabulary, CONTEXT)
+        for i, (text, tokens) in enumerate(
+            zip(documents, vocabulary.encode(documents), strict=True)
+        )
+    ]
+    StoreWriter(
+        folder / "store", {"context": CONTEXT, "vocabulary_sha256": vocabulary.sha256}, 10**6
+    ).write(cuts, collections.Counter())
     store = WindowStore(folder / "store")
     return store, store.index["tokens"] / (time.perf_counter() - started)
 
@@ -92,8 +100,10 @@ def main() -> None:
         clusters = rng.integers(0, CLUSTERS, len(store))
         probability = rng.dirichlet(np.full(CLUSTERS, 0.1))
         probability[np.bincount(clusters, minlength=CLUSTERS) == 0] = 0
-        samplers = {"uniform": Sampler(len(store), BATCH, 0),
-                    "importance": Sampler(len(store), BATCH, 0, clusters, probability)}
+        samplers = {
+            "uniform": Sampler(len(store), BATCH, 0),
+            "importance": Sampler(len(store), BATCH, 0, clusters, probability),
+        }
         training = Step(store, 1024)
         rates = collections.defaultdict(list)
         for repeat in range(repeats):
@@ -101,12 +111,19 @@ def main() -> None:
                 rates[name].append(sampler_rate(sampler, store, repeat * STEPS))
             rates["step"].append(training.rate())
         median = {name: statistics.median(values) for name, values in rates.items()}
-        print(json.dumps({
-            "sampler_tokens_per_second": {name: round(median[name]) for name in samplers},
-            "step_tokens_per_second": round(median["step"]),
-            "ratio": round(min(median[name] for name in samplers) / median["step"], 1),
-            "cutting_tokens_per_second": round(cut_rate), "windows": len(store),
-            "repeats": repeats}, indent=1))
+        print(
+            json.dumps(
+                {
+                    "sampler_tokens_per_second": {name: round(median[name]) for name in samplers},
+                    "step_tokens_per_second": round(median["step"]),
+                    "ratio": round(min(median[name] for name in samplers) / median["step"], 1),
+                    "cutting_tokens_per_second": round(cut_rate),
+                    "windows": len(store),
+                    "repeats": repeats,
+                },
+                indent=1,
+            )
+        )
 
 
 if __name__ == "__main__":

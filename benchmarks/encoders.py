@@ -22,8 +22,9 @@ TOKENS_TIMED = 16_384
 WINDOW_CHARACTERS = 400  # about 96 word pieces
 
 
-def read_windows(source: str | None, characters: int = WINDOW_CHARACTERS,
-                 limit_bytes: int = 10_000_000) -> list[str]:
+def read_windows(
+    source: str | None, characters: int = WINDOW_CHARACTERS, limit_bytes: int = 10_000_000
+) -> list[str]:
     """Real text in pieces of at most `characters`, up to `limit_bytes` in all.
 
     Args:
@@ -82,8 +83,11 @@ def time_minilm(folder: Path, windows: list[str], dtype: str, repeats: int) -> d
         encoder = MiniLM(folder, length, dtype)
         size = 12 * length  # characters, more than enough
         pieces = [text[i * size : (i + 1) * size] for i in range(TOKENS_TIMED // length)]
-        full = [piece for piece, ids in zip(pieces, encoder.token_ids(pieces), strict=True)
-                if len(ids) == length]
+        full = [
+            piece
+            for piece, ids in zip(pieces, encoder.token_ids(pieces), strict=True)
+            if len(ids) == length
+        ]
         speed[f"{length}_tokens"] = windows_per_second(encoder, full, repeats)
     speed["mixed"] = windows_per_second(MiniLM(folder, 256, dtype), windows[:400], repeats)
     return speed
@@ -95,9 +99,14 @@ def time_tfidf_svd(windows: list[str], repeats: int) -> dict:
     encoder = TfidfSvd.fit(sample_texts(lambda i, j: windows[i:j], len(windows)), dim=128)
     fit = time.perf_counter() - started
     encode = median_seconds(lambda: encoder.encode(windows, progress=False), repeats)
-    return {"megabytes": size, "windows": len(windows), "fit_seconds": fit,
-            "encode_seconds": encode, "megabytes_per_second": size / encode,
-            "windows_per_second": len(windows) / encode}
+    return {
+        "megabytes": size,
+        "windows": len(windows),
+        "fit_seconds": fit,
+        "encode_seconds": encode,
+        "megabytes_per_second": size / encode,
+        "windows_per_second": len(windows) / encode,
+    }
 
 
 def main() -> None:
@@ -108,11 +117,18 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     args = parser.parse_args()
     folder, windows = find_minilm(args.encoder_path), read_windows(args.texts)
-    print(json.dumps({
-        "device": jax.devices()[0].device_kind, "devices": jax.device_count(),
-        "minilm_dtype": args.dtype,
-        "minilm_windows_per_second": time_minilm(folder, windows, args.dtype, args.repeats),
-        "tfidf_svd": time_tfidf_svd(windows, args.repeats)}, indent=1))
+    print(
+        json.dumps(
+            {
+                "device": jax.devices()[0].device_kind,
+                "devices": jax.device_count(),
+                "minilm_dtype": args.dtype,
+                "minilm_windows_per_second": time_minilm(folder, windows, args.dtype, args.repeats),
+                "tfidf_svd": time_tfidf_svd(windows, args.repeats),
+            },
+            indent=1,
+        )
+    )
 
 
 if __name__ == "__main__":

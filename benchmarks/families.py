@@ -14,10 +14,22 @@ import statistics
 import time
 
 SIZES = {  # of the demo, and one with a larger vocabulary and width; 8,192 tokens a step
-    "demo": {"vocab_size": 1024, "context": 128, "num_layers": 2, "d_model": 64, "num_heads": 4,
-             "d_ff": 256},
-    "wide": {"vocab_size": 8000, "context": 128, "num_layers": 3, "d_model": 128, "num_heads": 4,
-             "d_ff": 512},
+    "demo": {
+        "vocab_size": 1024,
+        "context": 128,
+        "num_layers": 2,
+        "d_model": 64,
+        "num_heads": 4,
+        "d_ff": 256,
+    },
+    "wide": {
+        "vocab_size": 8000,
+        "context": 128,
+        "num_layers": 3,
+        "d_model": 128,
+        "num_heads": 4,
+        "d_ff": 512,
+    },
 }
 WINDOWS = 64
 FAMILIES = ("projected", "hypernetwork", "soup", "mixture")
@@ -32,8 +44,8 @@ class Side:
         import numpy as np
 
         from specialm import config as settings
-        from specialm.evaluation.flops import matmul_flops
         from specialm.models import bank, families, mixture
+        from specialm.planning.flops import matmul_flops
         from specialm.training import optimizer, program, sharding, step
 
         dense = families.dense(config)
@@ -43,8 +55,11 @@ class Side:
         self.state = step.init_state(config, tx, mesh, key=jax.random.key(0))
         rng = np.random.default_rng(0)
         tokens = rng.integers(0, dense.vocab_size, (WINDOWS, dense.context + 1)).astype(np.int32)
-        batch = {"inputs": tokens[:, :-1], "targets": tokens[:, 1:],
-                 "mask": np.ones((WINDOWS, dense.context), np.float32)}
+        batch = {
+            "inputs": tokens[:, :-1],
+            "targets": tokens[:, 1:],
+            "mask": np.ones((WINDOWS, dense.context), np.float32),
+        }
         if isinstance(config, bank.Config):
             count = 1 if config.family == "soup" else groups
             batch["features"] = rng.dirichlet(np.ones(config.num_features), count)
@@ -90,12 +105,16 @@ def measure(name: str, experts: int, groups: int, repeats: int) -> dict:
     configs = {"dense": dense}
     for family in FAMILIES:
         layers = tuple(range(dense.num_layers))
-        configs[family] = mixture.Config(dense, experts) if family == "mixture" else bank.Config(
-            dense, family, experts, experts, experts, layers, features=128)
+        configs[family] = (
+            mixture.Config(dense, experts)
+            if family == "mixture"
+            else bank.Config(dense, family, experts, experts, experts, layers, features=128)
+        )
     sides = {family: Side(config, groups) for family, config in configs.items()}
     steps = max(1, round(ROUND_SECONDS / sides["dense"].seconds(3)))
-    rounds = [{family: side.seconds(steps) for family, side in sides.items()}
-              for _ in range(repeats)]
+    rounds = [
+        {family: side.seconds(steps) for family, side in sides.items()} for _ in range(repeats)
+    ]
 
     def median(values) -> float:
         return statistics.median(values)
@@ -108,11 +127,18 @@ def measure(name: str, experts: int, groups: int, repeats: int) -> dict:
             "wall_range": [round(min(ratios), 3), round(max(ratios), 3)],
             "flop_ratio": round(sides[family].flops / sides["dense"].flops, 4),
             "step_ms": round(1e3 * median(made[family] for made in rounds), 2),
-            "optimizer_ms": round(sides[family].optimizer_ms, 2)}
-    return {"size": name, **SIZES[name], "tokens_per_step": WINDOWS * dense.context,
-            "experts": experts, "groups": groups,
-            "dense_step_ms": round(1e3 * median(made["dense"] for made in rounds), 2),
-            "dense_optimizer_ms": round(sides["dense"].optimizer_ms, 2), "families": families}
+            "optimizer_ms": round(sides[family].optimizer_ms, 2),
+        }
+    return {
+        "size": name,
+        **SIZES[name],
+        "tokens_per_step": WINDOWS * dense.context,
+        "experts": experts,
+        "groups": groups,
+        "dense_step_ms": round(1e3 * median(made["dense"] for made in rounds), 2),
+        "dense_optimizer_ms": round(sides["dense"].optimizer_ms, 2),
+        "families": families,
+    }
 
 
 def main() -> None:
@@ -122,11 +148,13 @@ def main() -> None:
     parser.add_argument("--experts", type=int, default=16)
     parser.add_argument("--groups", type=int, default=8)
     options = parser.parse_args()
-    from specialm import runtime
+    from specialm.common import runtime
 
     runtime.configure()
-    measured = [measure(name, options.experts, options.groups, options.repeats)
-                for name in options.sizes.split(",")]
+    measured = [
+        measure(name, options.experts, options.groups, options.repeats)
+        for name in options.sizes.split(",")
+    ]
     print(json.dumps({"families": measured[0]["families"], "sizes": measured}, indent=1))
 
 

@@ -89,7 +89,8 @@ def work(file: str, arguments: list[str]) -> None:
     """In the new process: `specialm` with these arguments, timed; writes the parts into `file`."""
     clock = Clock(float(os.environ["BENCHMARK_STARTED"]))
     builtins.__import__ = clock.around(builtins.__import__, "imports")
-    from specialm import cli, runtime
+    from specialm import cli
+    from specialm.common import runtime
 
     runtime.configure()
     for place, part in PARTS.items():
@@ -125,10 +126,23 @@ def _count_compiling(clock: Clock) -> None:
 
 def prepare(root: Path, tokens: int, domain: str) -> tuple[Path, Path]:
     """(the bank's run folder, the folder of text); what is there already is used."""
-    made = json.loads(subprocess.run(
-        [sys.executable, "-m", "specialm.cli", "train", "--config=configs/local/slm_pn.py",
-         f"--workdir={root / 'bank'}", f"--config.train.tokens={tokens}", "--json"],
-        check=True, stdout=subprocess.PIPE, text=True).stdout)
+    made = json.loads(
+        subprocess.run(
+            [
+                sys.executable,
+                "-m",
+                "specialm.cli",
+                "train",
+                "--config=configs/local/slm_pn.py",
+                f"--workdir={root / 'bank'}",
+                f"--config.train.tokens={tokens}",
+                "--json",
+            ],
+            check=True,
+            stdout=subprocess.PIPE,
+            text=True,
+        ).stdout
+    )
     folder = root / domain
     if not folder.exists():
         folder.mkdir()
@@ -146,25 +160,44 @@ def once(bank: Path, folder: Path, cache: Path, extra: list[str]) -> dict:
     """One new process: total seconds, parts, and what came out."""
     with tempfile.TemporaryDirectory() as workdir:
         file = Path(workdir) / "parts.json"
-        command = [sys.executable, "-m", "benchmarks.finetune", f"--worker={file}", "--",
-                   "specialize", f"--checkpoint={bank}", f"--source=folder:{folder}",
-                   f"--workdir={workdir}", "--json", *extra]
+        command = [
+            sys.executable,
+            "-m",
+            "benchmarks.finetune",
+            f"--worker={file}",
+            "--",
+            "specialize",
+            f"--checkpoint={bank}",
+            f"--source=folder:{folder}",
+            f"--workdir={workdir}",
+            "--json",
+            *extra,
+        ]
         started, before = time.time(), resource.getrusage(resource.RUSAGE_CHILDREN)
-        environment = os.environ | {"BENCHMARK_STARTED": str(started), "SPECIALM_PROGRESS": "0",
-                                    "JAX_COMPILATION_CACHE_DIR": str(cache)}
+        environment = os.environ | {
+            "BENCHMARK_STARTED": str(started),
+            "SPECIALM_PROGRESS": "0",
+            "JAX_COMPILATION_CACHE_DIR": str(cache),
+        }
         done = subprocess.run(command, env=environment, capture_output=True, text=True)
         seconds = time.time() - started
         if done.returncode:
             raise SystemExit(f"benchmark worker failed:\n{done.stderr}")
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-        return {"seconds": seconds, "cpu": cpu, "parts": json.loads(file.read_text()),
-                "result": json.loads(done.stdout)}
+        return {
+            "seconds": seconds,
+            "cpu": cpu,
+            "parts": json.loads(file.read_text()),
+            "result": json.loads(done.stdout),
+        }
 
 
 def _rounded(parts: dict[str, float]) -> dict[str, float]:
-    return {part: round(seconds, 2) for part, seconds in
-            sorted(parts.items(), key=lambda item: -item[1])}
+    return {
+        part: round(seconds, 2)
+        for part, seconds in sorted(parts.items(), key=lambda item: -item[1])
+    }
 
 
 def measure(bank: Path, folder: Path, repeats: int, extra: list[str]) -> dict:
@@ -175,17 +208,22 @@ def measure(bank: Path, folder: Path, repeats: int, extra: list[str]) -> dict:
     result = warm[-1]["result"]
     score = result["heldout"]["scores"][folder.name]
     parts = {part for run in warm for part in run["parts"]}
-    return {"cold_seconds": round(cold["seconds"], 2), "cold_cpu_seconds": round(cold["cpu"], 2),
-            "cold_parts": _rounded(cold["parts"]),
-            "warm_seconds": round(statistics.median(run["seconds"] for run in warm), 2),
-            "warm_range": [round(f(run["seconds"] for run in warm), 2) for f in (min, max)],
-            "warm_cpu_seconds": round(statistics.median(run["cpu"] for run in warm), 2),
-            "warm_parts": _rounded({part: statistics.median(
-                run["parts"].get(part, 0.0) for run in warm) for part in parts}),
-            "steps": result["steps"], "best_step": result["best_step"],
-            "windows": result["sets"][folder.name]["windows"],
-            "perplexity": round(score["perplexity"], 3),
-            "bits_per_byte": round(score["bits_per_byte"], 4)}
+    return {
+        "cold_seconds": round(cold["seconds"], 2),
+        "cold_cpu_seconds": round(cold["cpu"], 2),
+        "cold_parts": _rounded(cold["parts"]),
+        "warm_seconds": round(statistics.median(run["seconds"] for run in warm), 2),
+        "warm_range": [round(f(run["seconds"] for run in warm), 2) for f in (min, max)],
+        "warm_cpu_seconds": round(statistics.median(run["cpu"] for run in warm), 2),
+        "warm_parts": _rounded(
+            {part: statistics.median(run["parts"].get(part, 0.0) for run in warm) for part in parts}
+        ),
+        "steps": result["steps"],
+        "best_step": result["best_step"],
+        "windows": result["sets"][folder.name]["windows"],
+        "perplexity": round(score["perplexity"], 3),
+        "bits_per_byte": round(score["bits_per_byte"], 4),
+    }
 
 
 def main() -> None:

@@ -71,8 +71,9 @@ def faiss_cpu(x_NxD, k: int, seed: int, iterations: int):
     import faiss
 
     # All rows, as the others; it would take 256 for each centroid.
-    made = faiss.Kmeans(x_NxD.shape[1], k, niter=iterations, seed=seed,
-                        max_points_per_centroid=len(x_NxD))
+    made = faiss.Kmeans(
+        x_NxD.shape[1], k, niter=iterations, seed=seed, max_points_per_centroid=len(x_NxD)
+    )
     made.train(x_NxD)
     made.index.search(x_NxD, 1)  # the cluster of every row
     return made.centroids
@@ -97,8 +98,12 @@ def inertia(x_NxD, made) -> dict:
         grown, distance_N = made
         exact = inertia(x_NxD, grown.leaves_KxD[grown.present_K])["inertia"]
         greedy = float((distance_N.astype("f8") ** 2).sum())
-        return {"inertia": greedy, "inertia_of_nearest_leaf": exact, "greedy_over_nearest":
-                greedy / exact, "leaves": int(grown.present_K.sum())}
+        return {
+            "inertia": greedy,
+            "inertia_of_nearest_leaf": exact,
+            "greedy_over_nearest": greedy / exact,
+            "leaves": int(grown.present_K.sum()),
+        }
     return {"inertia": float((kmeans.assign(x_NxD, made)[1].astype("f8") ** 2).sum())}
 
 
@@ -113,29 +118,48 @@ def compare(x_NxD, k: int, contenders: dict, seeds: int, iterations: int | dict)
         first[name] = time.perf_counter() - started
     for seed in range(seeds):
         order = list(contenders)
-        order = order[seed % len(order):] + order[: seed % len(order)]
+        order = order[seed % len(order) :] + order[: seed % len(order)]
         for name in order:
             wall, cpu = time.perf_counter(), time.process_time()
             made = contenders[name](x_NxD, k, seed, steps[name])
-            runs.append({"name": name, "seed": seed, "seconds": time.perf_counter() - wall,
-                         "cpu_seconds": time.process_time() - cpu, **inertia(x_NxD, made)})
+            runs.append(
+                {
+                    "name": name,
+                    "seed": seed,
+                    "seconds": time.perf_counter() - wall,
+                    "cpu_seconds": time.process_time() - cpu,
+                    **inertia(x_NxD, made),
+                }
+            )
             print(json.dumps({"k": k, **runs[-1]}), file=sys.stderr, flush=True)
-    return {"k": k, "iterations": steps, "first_call_seconds": first,
-            **_summary(runs, list(contenders)), "runs": runs}
+    return {
+        "k": k,
+        "iterations": steps,
+        "first_call_seconds": first,
+        **_summary(runs, list(contenders)),
+        "runs": runs,
+    }
 
 
 def fewest_iterations(x_NxD, k: int, contenders: dict, flat: dict) -> dict[str, int]:
     """{contender: iterations of LADDER} that come within WITHIN of scikit-learn's inertia in
     `flat`, for every seed of it; the last ones if none does."""
-    goals = {run["seed"]: WITHIN * run["inertia"] for run in flat["runs"]
-             if run["name"] == "scikit-learn"}
+    goals = {
+        run["seed"]: WITHIN * run["inertia"]
+        for run in flat["runs"]
+        if run["name"] == "scikit-learn"
+    }
 
     def reaches(work, steps: int) -> bool:
-        return all(inertia(x_NxD, work(x_NxD, k, seed, steps))["inertia"] <= goal
-                   for seed, goal in goals.items())
+        return all(
+            inertia(x_NxD, work(x_NxD, k, seed, steps))["inertia"] <= goal
+            for seed, goal in goals.items()
+        )
 
-    return {name: next((steps for steps in LADDER if reaches(work, steps)), LADDER[-1])
-            for name, work in contenders.items()}
+    return {
+        name: next((steps for steps in LADDER if reaches(work, steps)), LADDER[-1])
+        for name, work in contenders.items()
+    }
 
 
 def _summary(runs: list[dict], names: list[str]) -> dict:
@@ -144,28 +168,42 @@ def _summary(runs: list[dict], names: list[str]) -> dict:
     measures = ("seconds", "cpu_seconds", "inertia")
 
     def of(name: str, measure: str) -> list[float]:
-        return [run[measure] for run in sorted(runs, key=lambda run: run["seed"])
-                if run["name"] == name]
+        return [
+            run[measure] for run in sorted(runs, key=lambda run: run["seed"]) if run["name"] == name
+        ]
 
-    medians = {name: {measure: median(of(name, measure)) for measure in measures}
-               for name in names}
-    ratios = {f"{names[0]}/{name}": {measure: median(
-        a / b for a, b in zip(of(names[0], measure), of(name, measure), strict=True))
-        for measure in measures} for name in names[1:]}
+    medians = {name: {measure: median(of(name, measure)) for measure in measures} for name in names}
+    ratios = {
+        f"{names[0]}/{name}": {
+            measure: median(
+                a / b for a, b in zip(of(names[0], measure), of(name, measure), strict=True)
+            )
+            for measure in measures
+        }
+        for name in names[1:]
+    }
     return {"medians": medians, "ratios": ratios}
 
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--texts", help="a .jsonl file or a folder of them, field text; without "
-                        f"it {CORPUS}, or else the docstrings of the installed packages")
+    parser.add_argument(
+        "--texts",
+        help="a .jsonl file or a folder of them, field text; without "
+        f"it {CORPUS}, or else the docstrings of the installed packages",
+    )
     parser.add_argument("--embeddings", help="a .npy file to cluster instead of texts")
     parser.add_argument("--megabytes", type=int, default=30, help="of text, at most")
     parser.add_argument("--rows", type=int, default=0, help="at most, evenly spaced; 0 for all")
     parser.add_argument("--dim", type=int, default=128)
     parser.add_argument("--k", type=int, nargs="*", default=[256, 1024])
-    parser.add_argument("--branching", type=int, nargs="*", default=[64, 64],
-                        help="of the tree; none to leave it out")
+    parser.add_argument(
+        "--branching",
+        type=int,
+        nargs="*",
+        default=[64, 64],
+        help="of the tree; none to leave it out",
+    )
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--iterations", type=int, default=25)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
@@ -176,8 +214,11 @@ def main(argv: list[str] | None = None) -> None:
     import jax
     import numpy as np
 
-    x_NxD = np.load(args.embeddings, mmap_mode="r") if args.embeddings else \
-        embeddings(args.texts, args.dim, args.megabytes)
+    x_NxD = (
+        np.load(args.embeddings, mmap_mode="r")
+        if args.embeddings
+        else embeddings(args.texts, args.dim, args.megabytes)
+    )
     if args.rows:
         x_NxD = x_NxD[:: max(len(x_NxD) // args.rows, 1)][: args.rows]
     x_NxD = np.ascontiguousarray(x_NxD, np.float32)
@@ -188,19 +229,37 @@ def main(argv: list[str] | None = None) -> None:
         faiss.omp_set_num_threads(args.threads)
         contenders["faiss-cpu"] = faiss_cpu
     except ImportError:
-        print("faiss-cpu is not installed and left out; pip install -e '.[bench]' -c "
-              "constraints.txt brings it", file=sys.stderr)
+        print(
+            "faiss-cpu is not installed and left out; pip install -e '.[bench]' -c "
+            "constraints.txt brings it",
+            file=sys.stderr,
+        )
     flat = [compare(x_NxD, k, contenders, args.seeds, args.iterations) for k in args.k]
-    equal = [compare(x_NxD, k, contenders, args.seeds, fewest_iterations(
-        x_NxD, k, contenders, made)) for k, made in zip(args.k, flat, strict=True)]
-    result = {"device": jax.devices()[0].device_kind, "threads": args.threads, "rows": len(x_NxD),
-              "dim": x_NxD.shape[1], "iterations": args.iterations,
-              "flat": flat, "equal_inertia": equal}
+    equal = [
+        compare(x_NxD, k, contenders, args.seeds, fewest_iterations(x_NxD, k, contenders, made))
+        for k, made in zip(args.k, flat, strict=True)
+    ]
+    result = {
+        "device": jax.devices()[0].device_kind,
+        "threads": args.threads,
+        "rows": len(x_NxD),
+        "dim": x_NxD.shape[1],
+        "iterations": args.iterations,
+        "flat": flat,
+        "equal_inertia": equal,
+    }
     if args.branching:
         branching = tuple(args.branching)
-        result["tree"] = {"branching": branching, **compare(
-            x_NxD, math.prod(branching), {"tree": tree_of(branching), "flat": ours}, args.seeds,
-            args.iterations)}
+        result["tree"] = {
+            "branching": branching,
+            **compare(
+                x_NxD,
+                math.prod(branching),
+                {"tree": tree_of(branching), "flat": ours},
+                args.seeds,
+                args.iterations,
+            ),
+        }
     print(json.dumps(result, indent=1))
 
 

@@ -46,12 +46,17 @@ def token_seconds(context: int) -> float:
         vocabulary = vocabularies.train(texts[:1000], Path(folder) / "vocabulary.model", 8192)
 
         def work():
-            cuts = [cut(Document(str(i), text, str(i)), tokens, vocabulary, context)
-                    for i, (text, tokens) in enumerate(zip(texts, vocabulary.encode(texts),
-                                                           strict=True))]
-            StoreWriter(Path(folder) / "store", {
-                "context": context, "vocabulary_sha256": vocabulary.sha256}, 10**7,
-                ).write(cuts, collections.Counter())
+            cuts = [
+                cut(Document(str(i), text, str(i)), tokens, vocabulary, context)
+                for i, (text, tokens) in enumerate(
+                    zip(texts, vocabulary.encode(texts), strict=True)
+                )
+            ]
+            StoreWriter(
+                Path(folder) / "store",
+                {"context": context, "vocabulary_sha256": vocabulary.sha256},
+                10**7,
+            ).write(cuts, collections.Counter())
 
         seconds, _ = cpu_seconds(work)
         return seconds / WindowStore(Path(folder) / "store").index["tokens"]
@@ -72,14 +77,24 @@ def tree_seconds(dim: int, iterations: int) -> dict[str, float]:
     parents = [math.prod(BRANCHING[:level]) for level in range(len(BRANCHING))]
     draws = np.random.default_rng(0)
     grown = tree.Tree(
-        BRANCHING, tuple(x_NxD[draws.integers(len(x_NxD), size=(count, width))]
-                         for count, width in zip(parents, BRANCHING, strict=True)),
-        tuple(np.full(count, width, np.int32)
-              for count, width in zip(parents, BRANCHING, strict=True)), (), len(x_NxD))
+        BRANCHING,
+        tuple(
+            x_NxD[draws.integers(len(x_NxD), size=(count, width))]
+            for count, width in zip(parents, BRANCHING, strict=True)
+        ),
+        tuple(
+            np.full(count, width, np.int32) for count, width in zip(parents, BRANCHING, strict=True)
+        ),
+        (),
+        len(x_NxD),
+    )
     tree.assign(x_NxD, grown)
     descent, _ = cpu_seconds(lambda: tree.assign(x_NxD, grown))
-    return {"first": first / len(x_NxD), "deeper": (two - first) / len(x_NxD),
-            "assign": descent / len(x_NxD)}
+    return {
+        "first": first / len(x_NxD),
+        "deeper": (two - first) / len(x_NxD),
+        "assign": descent / len(x_NxD),
+    }
 
 
 def main() -> None:
@@ -97,32 +112,46 @@ def main() -> None:
     windows = args.documents * args.windows_per_document
     token = token_seconds(args.context)
     row = tree_seconds(args.dim, args.iterations)
-    costs = {"token": (token, "encoded, cut and stored"),
-             "window embedded": (1 / args.windows_per_second, "MiniLM, 256 tokens, given"),
-             "row, level of 64": (row["first"], f"trained, at most {args.iterations} iterations"),
-             "row, deeper level": (row["deeper"], "trained; about 1,000 rows a node"),
-             "row assigned": (row["assign"], "three levels")}
+    costs = {
+        "token": (token, "encoded, cut and stored"),
+        "window embedded": (1 / args.windows_per_second, "MiniLM, 256 tokens, given"),
+        "row, level of 64": (row["first"], f"trained, at most {args.iterations} iterations"),
+        "row, deeper level": (row["deeper"], "trained; about 1,000 rows a node"),
+        "row assigned": (row["assign"], "three levels"),
+    }
     print("| unit | CPU microseconds | |\n|---|---|---|")
     for name, (seconds, note) in costs.items():
         print(f"| {name} | {seconds * 1e6:,.3g} | {note} |")
     second = min(args.sample, 64 * 256 * 64)  # rows that the nodes of a level are trained on
     steps = [
         ("windows", token, args.tokens, 2 * args.tokens + BYTES_PER_WINDOW * windows, "tokens"),
-        ("embeddings, float32", 1 / args.windows_per_second, windows, 4 * args.dim * windows,
-         "windows x D; MiniLM's tokens"),
+        (
+            "embeddings, float32",
+            1 / args.windows_per_second,
+            windows,
+            4 * args.dim * windows,
+            "windows x D; MiniLM's tokens",
+        ),
         ("tree, 64", row["first"], args.sample, 4 * args.dim * 64, "sample x 64 x D"),
         ("tree, 4,096", row["deeper"], second, 4 * args.dim * 64**2, "sample x 64 x D"),
         ("tree, 262,144", row["deeper"], args.sample, 4 * args.dim * 64**3, "sample x 64 x D"),
-        ("leaf of each window", row["assign"], windows, 4 * windows, "windows x 192 x D")]
-    print("\n| step | unit, CPU us | count | core-hours | GB on disk | grows with |\n"
-          "|---|---|---|---|---|---|")
+        ("leaf of each window", row["assign"], windows, 4 * windows, "windows x 192 x D"),
+    ]
+    print(
+        "\n| step | unit, CPU us | count | core-hours | GB on disk | grows with |\n"
+        "|---|---|---|---|---|---|"
+    )
     for name, seconds, count, size, grows in steps:
-        print(f"| {name} | {seconds * 1e6:,.3g} | {count:,.4g} | {seconds * count / 3600:,.3g} | "
-              f"{size / 1e9:,.4g} | {grows} |")
+        print(
+            f"| {name} | {seconds * 1e6:,.3g} | {count:,.4g} | {seconds * count / 3600:,.3g} | "
+            f"{size / 1e9:,.4g} | {grows} |"
+        )
     hours = windows * MINILM_GFLOP / (args.accelerator_tflops * 1e3) / 3600
-    print(f"\nwindows {windows:.4g}; MiniLM at {args.accelerator_tflops:g} TFLOP/s: "
-          f"{hours:.3g} h; float16 embeddings: {2 * args.dim * windows / 1e9:.4g} GB; "
-          f"sample in memory: {4 * (args.dim + 4) * args.sample / 1e9:.3g} GB")
+    print(
+        f"\nwindows {windows:.4g}; MiniLM at {args.accelerator_tflops:g} TFLOP/s: "
+        f"{hours:.3g} h; float16 embeddings: {2 * args.dim * windows / 1e9:.4g} GB; "
+        f"sample in memory: {4 * (args.dim + 4) * args.sample / 1e9:.3g} GB"
+    )
 
 
 if __name__ == "__main__":

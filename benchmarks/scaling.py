@@ -32,8 +32,19 @@ def read(path: Path) -> dict[tuple, dict]:
 
 def table(rows: dict[tuple, dict]) -> str:
     """Markdown: one line for each family and slice; ratios are to `slm` on the same slice."""
-    heads = ("slice", "model", "mesh", "peak memory", "HBM", "sent", "step", "ratio", "MFU",
-             "device hours per 1B", "largest batch")
+    heads = (
+        "slice",
+        "model",
+        "mesh",
+        "peak memory",
+        "HBM",
+        "sent",
+        "step",
+        "ratio",
+        "MFU",
+        "device hours per 1B",
+        "largest batch",
+    )
     lines = [f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)]
     for topology in SLICES:
         dense = rows.get(("slm", topology))
@@ -51,7 +62,8 @@ def table(rows: dict[tuple, dict]) -> str:
                 f"| {row['hbm_bytes'] / 1e9:.1f} GB | {sent / 1e9:.2f} GB "
                 f"| {1e3 * row['step_seconds']:.1f} ms | {ratio} | {row['mfu']:.2f} "
                 f"| {row['device_hours_per_billion_tokens']:.2f} "
-                f"| {largest} |")
+                f"| {largest} |"
+            )
     return "\n".join(lines)
 
 
@@ -66,7 +78,7 @@ def main() -> None:
         return
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
     from specialm import config as config_lib
-    from specialm.evaluation.compilation import compile_report, largest_batch
+    from specialm.planning.compilation import compile_report, largest_batch
 
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     for largest in (False, True):
@@ -82,9 +94,12 @@ def main() -> None:
                     row = {"config": name, **compile_report(config, topology, WINDOWS)}
                 with arguments.out.open("a") as stream:
                     stream.write(json.dumps(row) + "\n")
-                print(f"{name} {topology}: {row['step_seconds']:.4f} s, "
-                      f"{row['peak_memory_bytes'] / 1e9:.2f} GB, compiled in "
-                      f"{row['compile_seconds']:.0f} s", flush=True)
+                print(
+                    f"{name} {topology}: {row['step_seconds']:.4f} s, "
+                    f"{row['peak_memory_bytes'] / 1e9:.2f} GB, compiled in "
+                    f"{row['compile_seconds']:.0f} s",
+                    flush=True,
+                )
 
 
 if __name__ == "__main__":

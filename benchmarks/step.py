@@ -24,15 +24,41 @@ import time
 from pathlib import Path
 
 SIZES = {
-    "a": {"vocab_size": 8000, "context": 128, "num_layers": 3, "d_model": 128, "num_heads": 4,
-          "d_ff": 512, "windows": 32},
-    "b": {"vocab_size": 4096, "context": 256, "num_layers": 4, "d_model": 256, "num_heads": 4,
-          "d_ff": 1024, "windows": 16},
-    "c": {"vocab_size": 2048, "context": 128, "num_layers": 4, "d_model": 64, "num_heads": 4,
-          "d_ff": 256, "windows": 64},  # of the demo
+    "a": {
+        "vocab_size": 8000,
+        "context": 128,
+        "num_layers": 3,
+        "d_model": 128,
+        "num_heads": 4,
+        "d_ff": 512,
+        "windows": 32,
+    },
+    "b": {
+        "vocab_size": 4096,
+        "context": 256,
+        "num_layers": 4,
+        "d_model": 256,
+        "num_heads": 4,
+        "d_ff": 1024,
+        "windows": 16,
+    },
+    "c": {
+        "vocab_size": 2048,
+        "context": 128,
+        "num_layers": 4,
+        "d_model": 64,
+        "num_heads": 4,
+        "d_ff": 256,
+        "windows": 64,
+    },  # of the demo
 }
-OPTIMIZER = {"learning_rate": 1e-3, "beta1": 0.9, "beta2": 0.98, "weight_decay": 0.1,
-             "clip_norm": 1.0}
+OPTIMIZER = {
+    "learning_rate": 1e-3,
+    "beta1": 0.9,
+    "beta2": 0.98,
+    "weight_decay": 0.1,
+    "clip_norm": 1.0,
+}
 SWEEP = (16, 32, 64, 128)  # windows a step, of size c
 ROUND_SECONDS = 1.0
 
@@ -42,8 +68,13 @@ class Worker:
 
     def __init__(self, command: list[str], environment: dict[str, str] | None = None):
         started = time.perf_counter()
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                        text=True, env={**os.environ, **(environment or {})})
+        self.process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, **(environment or {})},
+        )
         self.answer = self._read()
         self.startup_seconds = time.perf_counter() - started
 
@@ -68,8 +99,17 @@ def ours(folder: Path, size: dict, devices: int = 0, cores: int = 0, cache: str 
     """Our side. devices: how many of XLA's CPU devices (0: as `specialm` chooses); cores: how many
     cores it may use (0: all)."""
     file = folder / f"size{len(list(folder.iterdir()))}.json"
-    file.write_text(json.dumps({**size, **OPTIMIZER, "devices": devices, "cores": cores,
-                                "params": str(folder / "params.npz")}))
+    file.write_text(
+        json.dumps(
+            {
+                **size,
+                **OPTIMIZER,
+                "devices": devices,
+                "cores": cores,
+                "params": str(folder / "params.npz"),
+            }
+        )
+    )
     environment = {"JAX_COMPILATION_CACHE_DIR": cache or str(folder / "cache")}
     return Worker([sys.executable, "-m", "benchmarks.step", f"--worker={file}"], environment)
 
@@ -84,8 +124,10 @@ def torch(folder: Path, size: dict, python: str) -> Worker:
 def interleave(workers: dict[str, Worker], size: dict, repeats: int) -> dict[str, list[float]]:
     """Tokens per second of each worker in each round; they take turns."""
     tokens = size["windows"] * size["context"]
-    steps = {name: max(1, round(ROUND_SECONDS / worker.seconds(2) * 2))
-             for name, worker in workers.items()}
+    steps = {
+        name: max(1, round(ROUND_SECONDS / worker.seconds(2) * 2))
+        for name, worker in workers.items()
+    }
     rates = {name: [] for name in workers}
     for _ in range(repeats):
         for name, worker in workers.items():
@@ -103,29 +145,40 @@ def compare(name: str, python: str | None, repeats: int) -> dict:
         cold = ours(folder, size)
         cold.close()
         workers = {"ours": ours(folder, size)}
-        result = {"size": name, **size, "startup_seconds": round(cold.startup_seconds, 2),
-                  "cached_startup_seconds": round(workers["ours"].startup_seconds, 2)}
+        result = {
+            "size": name,
+            **size,
+            "startup_seconds": round(cold.startup_seconds, 2),
+            "cached_startup_seconds": round(workers["ours"].startup_seconds, 2),
+        }
         if python is not None:
             workers["torch"] = torch(folder, size, python)
             answer = workers["torch"].answer
-            result |= {"torch_startup_seconds": round(workers["torch"].startup_seconds, 2),
-                       "torch_threads": answer["threads"], "torch_version": answer["torch"],
-                       "transformers_version": answer["transformers"],
-                       "first_losses": [workers["ours"].answer["loss"], answer["loss"]]}
+            result |= {
+                "torch_startup_seconds": round(workers["torch"].startup_seconds, 2),
+                "torch_threads": answer["threads"],
+                "torch_version": answer["torch"],
+                "transformers_version": answer["transformers"],
+                "first_losses": [workers["ours"].answer["loss"], answer["loss"]],
+            }
         rates = interleave(workers, size, repeats)
     for side, values in rates.items():
         result[f"{side}_tokens_per_second"] = round(statistics.median(values))
         result[f"{side}_range"] = [round(min(values)), round(max(values))]
     if python is not None:
-        result["ratio"] = round(statistics.median(rates["ours"])
-                                / statistics.median(rates["torch"]), 3)
+        result["ratio"] = round(
+            statistics.median(rates["ours"]) / statistics.median(rates["torch"]), 3
+        )
     return result
 
 
 def threads(repeats: int) -> dict:
     """Size c on one core, on all cores as one device, and with a device for each core."""
-    ways = {"one_core": {"devices": 1, "cores": 1}, "one_device": {"devices": 1},
-            "device_per_core": {}}
+    ways = {
+        "one_core": {"devices": 1, "cores": 1},
+        "one_device": {"devices": 1},
+        "device_per_core": {},
+    }
     with tempfile.TemporaryDirectory() as folder:
         workers = {name: ours(Path(folder), SIZES["c"], **way) for name, way in ways.items()}
         rates = interleave(workers, SIZES["c"], repeats)
@@ -146,19 +199,20 @@ def sweep(repeats: int) -> dict:
 def families(repeats: int) -> dict:
     """Banks and the mixture against the dense step: see `benchmarks/families.py`."""
     command = [sys.executable, "-m", "benchmarks.families", f"--repeats={repeats}"]
-    return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE,
-                                     text=True).stdout)
+    return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
 
 
 def worker(path: str) -> None:
     """Our side of the race: see `benchmarks/torch_gpt2.py` for the protocol."""
     size = json.loads(Path(path).read_text())
     if size["cores"]:
-        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:size["cores"]])
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: size["cores"]])
     if size["devices"]:
-        os.environ["XLA_FLAGS"] = (os.environ.get("XLA_FLAGS", "")
-                                   + f" --xla_force_host_platform_device_count={size['devices']}")
-    from specialm import runtime
+        os.environ["XLA_FLAGS"] = (
+            os.environ.get("XLA_FLAGS", "")
+            + f" --xla_force_host_platform_device_count={size['devices']}"
+        )
+    from specialm.common import runtime
 
     runtime.configure()
     import jax
@@ -169,8 +223,12 @@ def worker(path: str) -> None:
     from specialm.training import optimizer, sharding
     from specialm.training import step as steps
 
-    config = transformer.Config(**{name: size[name] for name in (
-        "vocab_size", "context", "num_layers", "d_model", "num_heads", "d_ff")})
+    config = transformer.Config(
+        **{
+            name: size[name]
+            for name in ("vocab_size", "context", "num_layers", "d_model", "num_heads", "d_ff")
+        }
+    )
     train = settings.default().train
     for name in OPTIMIZER:
         train[name] = size[name]
@@ -203,8 +261,13 @@ def save(path: str, params) -> None:
     import jax
     import numpy as np
 
-    np.savez(path, **{jax.tree_util.keystr(where, simple=True, separator="."): np.asarray(value)
-                      for where, value in jax.tree_util.tree_leaves_with_path(params)})
+    np.savez(
+        path,
+        **{
+            jax.tree_util.keystr(where, simple=True, separator="."): np.asarray(value)
+            for where, value in jax.tree_util.tree_leaves_with_path(params)
+        },
+    )
 
 
 def main() -> None:
@@ -221,18 +284,28 @@ def main() -> None:
     python = None if options.no_torch else options.torch_python
     probe = [python, "-c", "import torch, transformers"]
     if python and subprocess.run(probe, stderr=subprocess.DEVNULL).returncode:
-        print(f"{python} has no torch and transformers (extra `bench`): only our own speed.",
-              file=sys.stderr)
+        print(
+            f"{python} has no torch and transformers (extra `bench`): only our own speed.",
+            file=sys.stderr,
+        )
         python = None
     results = [compare(name, python, options.repeats) for name in options.sizes.split(",")]
-    made = {"cores": len(os.sched_getaffinity(0)), "sizes": results,
-            "threads": threads(options.repeats), "windows_per_step": sweep(options.repeats)}
-    made |= {"families": (banks := families(options.repeats))["families"],
-             "family_sizes": banks["sizes"]}
+    made = {
+        "cores": len(os.sched_getaffinity(0)),
+        "sizes": results,
+        "threads": threads(options.repeats),
+        "windows_per_step": sweep(options.repeats),
+    }
+    made |= {
+        "families": (banks := families(options.repeats))["families"],
+        "family_sizes": banks["sizes"],
+    }
     if python is not None:
         lowest = min(results, key=lambda result: result["ratio"])
-        made |= {key: lowest[key] for key in (
-            "ours_tokens_per_second", "torch_tokens_per_second", "ratio")}
+        made |= {
+            key: lowest[key]
+            for key in ("ours_tokens_per_second", "torch_tokens_per_second", "ratio")
+        }
     print(json.dumps(made, indent=1))
 
 

@@ -21,24 +21,44 @@ import transformers
 def build(size: dict) -> transformers.GPT2LMHeadModel:
     transformers.logging.set_verbosity_error()
     config = transformers.GPT2Config(
-        vocab_size=size["vocab_size"], n_positions=size["context"], n_layer=size["num_layers"],
-        n_embd=size["d_model"], n_head=size["num_heads"], n_inner=size["d_ff"],
-        resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, use_cache=False,
-        attn_implementation="sdpa")
+        vocab_size=size["vocab_size"],
+        n_positions=size["context"],
+        n_layer=size["num_layers"],
+        n_embd=size["d_model"],
+        n_head=size["num_heads"],
+        n_inner=size["d_ff"],
+        resid_pdrop=0.0,
+        embd_pdrop=0.0,
+        attn_pdrop=0.0,
+        use_cache=False,
+        attn_implementation="sdpa",
+    )
     return transformers.GPT2LMHeadModel(config).train()
 
 
 def load(model: transformers.GPT2LMHeadModel, path: str) -> None:
     """Takes over our parameters: both sides compute the same losses from the same numbers."""
     ours = {name: torch.from_numpy(value) for name, value in np.load(path).items()}
-    names = {"norm1_scale": "ln_1.weight", "norm1_bias": "ln_1.bias",
-             "qkv": "attn.c_attn.weight", "qkv_bias": "attn.c_attn.bias",
-             "out": "attn.c_proj.weight", "out_bias": "attn.c_proj.bias",
-             "norm2_scale": "ln_2.weight", "norm2_bias": "ln_2.bias",
-             "up": "mlp.c_fc.weight", "up_bias": "mlp.c_fc.bias",
-             "down": "mlp.c_proj.weight", "down_bias": "mlp.c_proj.bias"}
-    state = {"wte.weight": ours["embedding"], "wpe.weight": ours["position"],
-             "ln_f.weight": ours["norm_scale"], "ln_f.bias": ours["norm_bias"]}
+    names = {
+        "norm1_scale": "ln_1.weight",
+        "norm1_bias": "ln_1.bias",
+        "qkv": "attn.c_attn.weight",
+        "qkv_bias": "attn.c_attn.bias",
+        "out": "attn.c_proj.weight",
+        "out_bias": "attn.c_proj.bias",
+        "norm2_scale": "ln_2.weight",
+        "norm2_bias": "ln_2.bias",
+        "up": "mlp.c_fc.weight",
+        "up_bias": "mlp.c_fc.bias",
+        "down": "mlp.c_proj.weight",
+        "down_bias": "mlp.c_proj.bias",
+    }
+    state = {
+        "wte.weight": ours["embedding"],
+        "wpe.weight": ours["position"],
+        "ln_f.weight": ours["norm_scale"],
+        "ln_f.bias": ours["norm_bias"],
+    }
     shapes = {name: value.shape for name, value in model.transformer.state_dict().items()}
     for layer in range(model.config.n_layer):
         for name, theirs in names.items():
@@ -48,8 +68,11 @@ def load(model: transformers.GPT2LMHeadModel, path: str) -> None:
 
 
 def optimizer_of(model, size: dict) -> torch.optim.Optimizer:
-    settings = {"lr": size["learning_rate"], "betas": (size["beta1"], size["beta2"]),
-                "weight_decay": size["weight_decay"]}
+    settings = {
+        "lr": size["learning_rate"],
+        "betas": (size["beta1"], size["beta2"]),
+        "weight_decay": size["weight_decay"],
+    }
     try:
         return torch.optim.AdamW(model.parameters(), fused=True, **settings)
     except RuntimeError:
@@ -66,8 +89,9 @@ def main() -> None:
 
     def step() -> torch.Tensor:
         tokens = rng.integers(0, size["vocab_size"], (size["windows"], size["context"] + 1))
-        inputs, targets = (torch.from_numpy(part).contiguous()
-                           for part in (tokens[:, :-1], tokens[:, 1:]))
+        inputs, targets = (
+            torch.from_numpy(part).contiguous() for part in (tokens[:, :-1], tokens[:, 1:])
+        )
         optimizer.zero_grad(set_to_none=True)
         # shift_labels: the targets as they are, so that both sides predict every token.
         loss = model(input_ids=inputs, labels=targets, shift_labels=targets).loss
@@ -76,9 +100,17 @@ def main() -> None:
         optimizer.step()
         return loss.detach()
 
-    print(json.dumps({"loss": float(step()), "threads": torch.get_num_threads(),
-                      "torch": torch.__version__, "transformers": transformers.__version__}),
-          flush=True)
+    print(
+        json.dumps(
+            {
+                "loss": float(step()),
+                "threads": torch.get_num_threads(),
+                "torch": torch.__version__,
+                "transformers": transformers.__version__,
+            }
+        ),
+        flush=True,
+    )
     for line in sys.stdin:
         start = time.perf_counter()
         for _ in range(int(line)):

@@ -5,7 +5,7 @@ import importlib
 import json
 import sys
 
-from specialm.errors import UserError
+from specialm.common.errors import UserError
 
 HELP = """specialm: small specialised language models from generic and a little specialist text.
 
@@ -32,46 +32,70 @@ Options of every command (more: specialm COMMAND --help):
 
 # Command -> (function in specialm.commands, its own options with their defaults, what it does).
 COMMANDS = {
-    "fetch": ("fetch", {"root": "data/corpora"},
-              "Downloads the default corpora into --root."),
-    "prepare": ("prepare", {},
-                "Reads the sources, trains the vocabulary, cuts windows, embeds and clusters."),
-    "weights": ("weights", {},
-                "Prints the importance weights of config.domain, or of all domains."),
-    "train": ("train", {},
-              "Pretrains config.method (slm_is needs config.domain)."),
-    "specialize": ("specialize", {"checkpoint": "", "source": "", "teacher": ""},
-                   "Fine-tunes --checkpoint (default: what `train` made of this config) on "
-                   "config.domain;\nout of a bank or a mixture it first takes the expert that "
-                   "config.expert names.\nWith --config.finetune.max_steps=0 it only takes it "
-                   "out.\n--source=folder:PATH, or any other source or path of text, is a domain "
-                   "of your own; with\n--checkpoint and --source nothing else is needed, not even "
-                   "--config.\nWith --teacher=RUN, a model fine-tuned on the same domain, it "
-                   "distils (finetune.distill_*)."),
-    "evaluate": ("evaluate", {"checkpoint": "", "source": ""},
-                 "Scores --checkpoint on config.domain, or on all domains and the generic text, or "
-                 "on the held-out\npart of --source; with a leak check and what the model cost. "
-                 "Without --config the settings\nare those that the checkpoint carries."),
-    "generate": ("generate", {"checkpoint": "", "prompt": ""},
-                 "Continues --prompt with the model in --checkpoint."),
-    "compile": ("compile_for", {"topology": "", "windows_per_device": 16, "largest": False},
-                "Compiles the training step for the TPU slice --topology (v5e:16x16, v5p:4x4x4 "
-                "...) on a machine\nthat has none, and prints what a device computes, moves and "
-                "needs, and a roofline estimate.\nThe batch has --windows_per_device (0: that of "
-                "the config), a bank's one group for each device.\n--largest looks for the most "
-                "windows per device that fit, by doubling."),
-    "inspect": ("inspect", {},
-                "Prints parameters, FLOPs per token and state bytes."),
-    "demo": ("demo", {},
-             "Runs every stage for config.methods, domains and seeds; writes results.jsonl and "
-             "report.html."),
-    "study": ("study", {},
-              "Runs the grid of config.study: arms x generic budgets x specialist set sizes x "
-              "domains x seeds.\nResumable; writes results.jsonl and study.json after every "
-              "cell."),
-    "report": ("report", {},
-               "Draws the figures, tables and page of a study from the results.jsonl and "
-               "study.json in\n--workdir, finished or not."),
+    "fetch": ("fetch", {"root": "data/corpora"}, "Downloads the default corpora into --root."),
+    "prepare": (
+        "prepare",
+        {},
+        "Reads the sources, trains the vocabulary, cuts windows, embeds and clusters.",
+    ),
+    "weights": (
+        "weights",
+        {},
+        "Prints the importance weights of config.domain, or of all domains.",
+    ),
+    "train": ("train", {}, "Pretrains config.method (slm_is needs config.domain)."),
+    "specialize": (
+        "specialize",
+        {"checkpoint": "", "source": "", "teacher": ""},
+        "Fine-tunes --checkpoint (default: what `train` made of this config) on "
+        "config.domain;\nout of a bank or a mixture it first takes the expert that "
+        "config.expert names.\nWith --config.finetune.max_steps=0 it only takes it "
+        "out.\n--source=folder:PATH, or any other source or path of text, is a domain "
+        "of your own; with\n--checkpoint and --source nothing else is needed, not even "
+        "--config.\nWith --teacher=RUN, a model fine-tuned on the same domain, it "
+        "distils (finetune.distill_*).",
+    ),
+    "evaluate": (
+        "evaluate",
+        {"checkpoint": "", "source": ""},
+        "Scores --checkpoint on config.domain, or on all domains and the generic text, or "
+        "on the held-out\npart of --source; with a leak check and what the model cost. "
+        "Without --config the settings\nare those that the checkpoint carries.",
+    ),
+    "generate": (
+        "generate",
+        {"checkpoint": "", "prompt": ""},
+        "Continues --prompt with the model in --checkpoint.",
+    ),
+    "compile": (
+        "compile_for",
+        {"topology": "", "windows_per_device": 16, "largest": False},
+        "Compiles the training step for the TPU slice --topology (v5e:16x16, v5p:4x4x4 "
+        "...) on a machine\nthat has none, and prints what a device computes, moves and "
+        "needs, and a roofline estimate.\nThe batch has --windows_per_device (0: that of "
+        "the config), a bank's one group for each device.\n--largest looks for the most "
+        "windows per device that fit, by doubling.",
+    ),
+    "inspect": ("inspect", {}, "Prints parameters, FLOPs per token and state bytes."),
+    "demo": (
+        "demo",
+        {},
+        "Runs every stage for config.methods, domains and seeds; writes results.jsonl and "
+        "report.html.",
+    ),
+    "study": (
+        "study",
+        {},
+        "Runs the grid of config.study: arms x generic budgets x specialist set sizes x "
+        "domains x seeds.\nResumable; writes results.jsonl and study.json after every "
+        "cell.",
+    ),
+    "report": (
+        "report",
+        {},
+        "Draws the figures, tables and page of a study from the results.jsonl and "
+        "study.json in\n--workdir, finished or not.",
+    ),
 }
 
 
@@ -108,20 +132,24 @@ def _run(name: str, argv: list[str]) -> int:
         print(_usage(name, own, text))
         return 0
     options, config_path, overrides = _parse(name, argv, own)
-    from specialm import processes, runtime
+    from specialm.common import processes, runtime
 
     runtime.configure()
     runtime.join_processes()
     result, text = getattr(importlib.import_module("specialm.commands"), function)(
-        config_path, overrides, options)
-    if processes.first():
+        config_path, overrides, options
+    )
+    if processes.is_first():
         print(json.dumps(result, indent=1) if options["json"] else text)
     return 0
 
 
 def _usage(name: str, own: dict, text: str) -> str:
-    lines = [f"usage: specialm {name} --config=PATH [--config.FIELD=VALUE ...] [--workdir=DIR] "
-             "[--json]", "", text]
+    lines = [
+        f"usage: specialm {name} --config=PATH [--config.FIELD=VALUE ...] [--workdir=DIR] [--json]",
+        "",
+        text,
+    ]
     lines += [f"  --{option}=...   (default {value!r})" for option, value in own.items()]
     return "\n".join([*lines, "", "Every field of a config is described in specialm/config.py."])
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from specialm import config as config_lib
-from specialm.errors import UserError
+from specialm.common.errors import UserError
 
 
 def _load(config_path: str, overrides: list[str], options: dict) -> tuple[ConfigDict, Path]:
@@ -18,72 +18,91 @@ def _load(config_path: str, overrides: list[str], options: dict) -> tuple[Config
 
 def _one_domain(config: ConfigDict) -> str:
     if not config.domain:
-        raise UserError("config.domain is empty; set --config.domain to one of "
-                        f"{', '.join(config.data.domains)}.")
+        raise UserError(
+            "config.domain is empty; set --config.domain to one of "
+            f"{', '.join(config.data.domains)}."
+        )
     return config.domain
 
 
 def fetch(config_path: str, overrides: list[str], options: dict):
     """Downloads the default corpora."""
-    from specialm import processes
-    from specialm.data import corpora
+    from specialm.common import processes
+    from specialm.data.corpora import download
 
-    manifest = processes.alone("fetch", lambda: corpora.fetch(Path(options["root"])))
-    return manifest, corpora.table(manifest)
+    manifest = processes.run_on_first("fetch", lambda: download.fetch(Path(options["root"])))
+    return manifest, download.table(manifest)
 
 
 def prepare(config_path: str, overrides: list[str], options: dict):
     """Vocabulary, windows, embeddings and clusters."""
-    from specialm import pipeline
+    from specialm.workflows import pipeline
 
     config, workdir = _load(config_path, overrides, options)
     method = config.method if config.method in config_lib.MULTI else "slm_is"
     run = pipeline.open_run(config, workdir, pipeline.domains_of(config), used=(method,))
-    result = {"vocabulary_sha256": run.prepared.vocabulary.sha256,
-              "clusters": len(run.clusters(method).centroids_KxD), "sets": store_counts(run)}
+    result = {
+        "vocabulary_sha256": run.prepared.vocabulary.sha256,
+        "clusters": len(run.clusters(method).centroids_KxD),
+        "sets": store_counts(run),
+    }
     lines = [f"{'set':20} {'windows':>10} {'documents':>10} {'tokens':>12} {'bytes':>12}"]
-    lines += [f"{name:20} {c['windows']:10,} {c['documents']:10,} {c['tokens']:12,} "
-              f"{c['bytes']:12,}" for name, c in result["sets"].items()]
+    lines += [
+        f"{name:20} {c['windows']:10,} {c['documents']:10,} {c['tokens']:12,} {c['bytes']:12,}"
+        for name, c in result["sets"].items()
+    ]
     return result, "\n".join(lines)
 
 
 def store_counts(run) -> dict[str, dict]:
     """Windows, documents, tokens, bytes and skipped documents of every set."""
-    stores = {"generic/train": run.prepared.generic,
-              "generic/heldout": run.prepared.generic_heldout}
+    stores = {
+        "generic/train": run.prepared.generic,
+        "generic/heldout": run.prepared.generic_heldout,
+    }
     for domain, splits in run.prepared.domains.items():
         stores |= {f"{domain}/{split}": store for split, store in splits.items()}
-    return {name: {key: store.index[key] for key in
-                   ("windows", "documents", "tokens", "bytes", "counts")}
-            for name, store in stores.items()}
+    return {
+        name: {
+            key: store.index[key] for key in ("windows", "documents", "tokens", "bytes", "counts")
+        }
+        for name, store in stores.items()
+    }
 
 
 def weights(config_path: str, overrides: list[str], options: dict):
     """Importance weights of the domains."""
-    from specialm import pipeline
+    from specialm.workflows import pipeline
 
     config, workdir = _load(config_path, overrides, options)
     run = pipeline.open_run(config, workdir, pipeline.domains_of(config))
     reports = {domain: pipeline.weigh(run, domain) for domain in run.domains}
-    return ({domain: report.to_json() for domain, report in reports.items()},
-            "\n\n".join(report.table() for report in reports.values()))
+    return (
+        {domain: report.to_json() for domain, report in reports.items()},
+        "\n\n".join(report.table() for report in reports.values()),
+    )
 
 
 def train(config_path: str, overrides: list[str], options: dict):
     """Pretrains one model."""
-    from specialm import methods, pipeline
+    from specialm import methods
+    from specialm.workflows import pipeline
 
     config, workdir = _load(config_path, overrides, options)
     if config.method == config_lib.UNTRAINED:
-        raise UserError("method='slm_nopt' has no pretraining; `specialm specialize` trains it on "
-                        "the specialist text at once.")
+        raise UserError(
+            "method='slm_nopt' has no pretraining; `specialm specialize` trains it on "
+            "the specialist text at once."
+        )
     aimed = methods.aims_at_domain(config, config.method)
     domains = [_one_domain(config)] if aimed else []
     run = pipeline.open_run(config, workdir, domains, used=(config.method,))
     stage = pipeline.pretrain(run, config.method, config.domain, config.seed)
     result = {"checkpoint": str(stage.path), "reused": stage.reused, **stage.result}
-    return result, (f"{stage.path}: {stage.result['tokens']:,} tokens in "
-                    f"{stage.result['seconds']:.0f} s, last loss {stage.result['loss']:.3f}")
+    return result, (
+        f"{stage.path}: {stage.result['tokens']:,} tokens in "
+        f"{stage.result['seconds']:.0f} s, last loss {stage.result['loss']:.3f}"
+    )
 
 
 def _open(config_path: str, overrides: list[str], options: dict, every_domain: bool):
@@ -93,20 +112,23 @@ def _open(config_path: str, overrides: list[str], options: dict, every_domain: b
     Args:
       every_domain: work on all of the config's domains unless one is named; else on exactly one.
     """
-    from specialm import pipeline, saved
+    from specialm.workflows import from_checkpoint, pipeline
 
     base = Path(options["checkpoint"]) if options["checkpoint"] else None
     alone = base is not None and not config_path
     if alone:
-        config, workdir = saved.load(base, overrides, options["source"]), options["workdir"]
+        config, workdir = (
+            from_checkpoint.load(base, overrides, options["source"]),
+            options["workdir"],
+        )
     else:
         config, workdir = _load(config_path, overrides, options)
         if options["source"]:
-            config = saved.with_source(config, options["source"])
+            config = from_checkpoint.with_source(config, options["source"])
     domains = pipeline.domains_of(config) if every_domain else [_one_domain(config)]
     if alone:
         workdir = Path(workdir or f"runs/{config.domain or 'specialm'}")
-        return saved.open_run(config, workdir, domains, base), base
+        return from_checkpoint.open_run(config, workdir, domains, base), base
     used = () if base else (config.method,)
     return pipeline.open_run(config, workdir, domains, used=used), base
 
@@ -114,74 +136,97 @@ def _open(config_path: str, overrides: list[str], options: dict, every_domain: b
 def specialize(config_path: str, overrides: list[str], options: dict):
     """Fine-tunes a model on a domain and scores it; out of a bank or a mixture it takes one expert
     first."""
-    from specialm import experts, heldout, pipeline
+    from specialm.workflows import experts, heldout, pipeline
 
     run, base = _open(config_path, overrides, options, every_domain=False)
     config = run.config
     if base is None:
-        base = pipeline.pretrain(run, config.method, config.domain, config.seed,
-                                 must_exist=True).path
+        base = pipeline.pretrain(
+            run, config.method, config.domain, config.seed, must_exist=True
+        ).path
     key = pipeline.checkpoint_key(base)
     if config.finetune.max_steps:
         teacher = _teacher(options["teacher"])
         stage = experts.specialize(run, base, config.domain, config.seed, key, teacher)
-        told = (f"best after {stage.result['best_step']} of {stage.result['steps']} steps, "
-                f"validation {stage.result['valid_nll']:.3f} nats per token")
+        told = (
+            f"best after {stage.result['best_step']} of {stage.result['steps']} steps, "
+            f"validation {stage.result['valid_nll']:.3f} nats per token"
+        )
     else:
         stage, told = experts.take(run, base, config.domain, key), "a dense model, not fine-tuned"
-    report = heldout.evaluate(run, stage.path, [config.domain], stage.fingerprint,
-                              stage.path.name)
+    report = heldout.evaluate(run, stage.path, [config.domain], stage.fingerprint, stage.path.name)
     sets = _sets(run)
-    result = {"checkpoint": str(stage.path), "base": str(base), "reused": stage.reused,
-              **stage.result, "heldout": report, "sets": sets}
-    return result, "\n".join([f"{stage.path}: {told}", *_set_lines(sets), "",
-                              heldout.table(report)])
+    result = {
+        "checkpoint": str(stage.path),
+        "base": str(base),
+        "reused": stage.reused,
+        **stage.result,
+        "heldout": report,
+        "sets": sets,
+    }
+    return result, "\n".join(
+        [f"{stage.path}: {told}", *_set_lines(sets), "", heldout.table(report)]
+    )
 
 
 def _teacher(path: str):
     """The model to distil from, or None."""
-    from specialm import pipeline
+    from specialm.workflows import pipeline
 
     return pipeline.Teacher(Path(path), pipeline.checkpoint_key(Path(path))) if path else None
 
 
 def _sets(run) -> dict[str, dict]:
     """{domain: documents read, windows used of each split, documents skipped and why}."""
-    return {domain: {
-        "documents": splits["train"].index["counts"]["documents"],
-        "windows": {split: len(used) for split, used in
-                    run.prepared.specialist_indices(domain, run.config.data).items()},
-        "skipped": {reason.partition(": ")[2]: count for reason, count in
-                    splits["train"].index["counts"].items() if reason.startswith("skipped")}}
-        for domain, splits in run.prepared.domains.items()}
+    return {
+        domain: {
+            "documents": splits["train"].index["counts"]["documents"],
+            "windows": {
+                split: len(used)
+                for split, used in run.prepared.specialist_indices(domain, run.config.data).items()
+            },
+            "skipped": {
+                reason.partition(": ")[2]: count
+                for reason, count in splits["train"].index["counts"].items()
+                if reason.startswith("skipped")
+            },
+        }
+        for domain, splits in run.prepared.domains.items()
+    }
 
 
 def _set_lines(sets: dict[str, dict]) -> list[str]:
-    return [f"{domain}: {of['documents']:,} documents; windows: " + ", ".join(
-                f"{count:,} {split}" for split, count in of["windows"].items())
-            + "".join(f"; skipped {count:,}: {reason}" for reason, count in of["skipped"].items())
-            for domain, of in sets.items()]
+    return [
+        f"{domain}: {of['documents']:,} documents; windows: "
+        + ", ".join(f"{count:,} {split}" for split, count in of["windows"].items())
+        + "".join(f"; skipped {count:,}: {reason}" for reason, count in of["skipped"].items())
+        for domain, of in sets.items()
+    ]
 
 
 def evaluate(config_path: str, overrides: list[str], options: dict):
     """Perplexity and bits per byte of one model, with a leak check and what the model cost."""
-    from specialm import heldout, pipeline
+    from specialm.workflows import heldout, pipeline
 
     if not options["checkpoint"]:
-        raise UserError("--checkpoint is missing: the folder that `specialm train` or `specialm "
-                        "specialize` printed.")
+        raise UserError(
+            "--checkpoint is missing: the folder that `specialm train` or `specialm "
+            "specialize` printed."
+        )
     run, base = _open(config_path, overrides, options, every_domain=True)
     generic = [] if run.prepared.generic_heldout is None else ["generic"]
-    report = heldout.evaluate(run, base, [*generic, *run.domains], pipeline.checkpoint_key(base),
-                              base.resolve().name)
+    report = heldout.evaluate(
+        run, base, [*generic, *run.domains], pipeline.checkpoint_key(base), base.resolve().name
+    )
     sets = _sets(run)
     return {"checkpoint": str(base), **report, "sets": sets}, "\n".join(
-        [*_set_lines(sets), "", heldout.table(report)])
+        [*_set_lines(sets), "", heldout.table(report)]
+    )
 
 
 def generate(config_path: str, overrides: list[str], options: dict):
     """Continues a prompt."""
-    from specialm import processes
+    from specialm.common import processes
     from specialm.serving import generate as generate_lib
     from specialm.training import runs, sharding
 
@@ -194,30 +239,40 @@ def generate(config_path: str, overrides: list[str], options: dict):
     if not options["checkpoint"]:
         raise UserError("--checkpoint is missing: the folder of a trained model.")
     model = runs.load(options["checkpoint"], sharding.make_mesh())
-    text = generate_lib.generate(model.params, model.config, model.vocabulary, options["prompt"],
-                                 settings.tokens, settings.temperature, settings.top_k, seed)
+    text = generate_lib.generate(
+        model.params,
+        model.config,
+        model.vocabulary,
+        options["prompt"],
+        settings.tokens,
+        settings.temperature,
+        settings.top_k,
+        seed,
+    )
     return {"text": text, "checkpoint": options["checkpoint"]}, text
 
 
 def inspect(config_path: str, overrides: list[str], options: dict):
     """Parameters, FLOPs and memory of a config."""
-    from specialm.evaluation.inspection import inspect_config
+    from specialm.planning.inspection import inspect_config
 
     config, _ = _load(config_path, overrides, options)
     result = inspect_config(config)
-    return result, "\n".join(f"{name:28} {value:,}" if isinstance(value, int) else
-                             f"{name:28} {value}" for name, value in result.items())
+    return result, "\n".join(
+        f"{name:28} {value:,}" if isinstance(value, int) else f"{name:28} {value}"
+        for name, value in result.items()
+    )
 
 
 def compile_for(config_path: str, overrides: list[str], options: dict):
     """The training step on a TPU slice: cost, memory and time of a step."""
     os.environ.setdefault("JAX_PLATFORMS", "cpu")  # libtpu compiles, but there are no chips
-    from specialm.evaluation import compilation
+    from specialm.planning import compilation
 
     config, _ = _load(config_path, overrides, options)
-    result = compilation.compile_report(config, options["topology"],
-                                        _whole(options, "windows_per_device"),
-                                        options["largest"])
+    result = compilation.compile_report(
+        config, options["topology"], _whole(options, "windows_per_device"), options["largest"]
+    )
     return result, compilation.table(result)
 
 
@@ -230,7 +285,7 @@ def _whole(options: dict, name: str) -> int:
 
 def demo(config_path: str, overrides: list[str], options: dict):
     """Everything, with a report."""
-    from specialm import demo as demo_lib
+    from specialm.workflows import demo as demo_lib
 
     config, workdir = _load(config_path or "configs/local/demo.py", overrides, options)
     return demo_lib.demo(config, workdir)
@@ -238,9 +293,9 @@ def demo(config_path: str, overrides: list[str], options: dict):
 
 def study(config_path: str, overrides: list[str], options: dict):
     """The grid of arms, budgets, sizes, domains and seeds."""
-    from specialm import demo as demo_lib
-    from specialm import grid
-    from specialm import study as study_lib
+    from specialm.workflows import demo as demo_lib
+    from specialm.workflows import grid
+    from specialm.workflows import study as study_lib
 
     config, workdir = _load(config_path or "configs/local/study.py", overrides, options)
     grid.cells(config)  # says what is wrong with the arms before anything is downloaded
@@ -250,11 +305,12 @@ def study(config_path: str, overrides: list[str], options: dict):
 
 def report(config_path: str, overrides: list[str], options: dict):
     """Draws figures, tables and the page of a finished or interrupted study."""
-    from specialm import processes
-    from specialm import study as study_lib
+    from specialm.common import processes
+    from specialm.workflows import study as study_lib
 
     if not options["workdir"]:
         raise UserError("--workdir is missing: the folder that `specialm study` wrote.")
-    written = processes.alone(
-        "report", lambda: [str(path) for path in study_lib.report(Path(options["workdir"]))])
+    written = processes.run_on_first(
+        "report", lambda: [str(path) for path in study_lib.report(Path(options["workdir"]))]
+    )
     return {"written": written}, "\n".join(written)

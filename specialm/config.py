@@ -20,7 +20,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from specialm.clustering import levels
-from specialm.errors import UserError
+from specialm.common.errors import UserError
 
 ENCODERS = ("minilm", "tfidf_svd")
 UNTRAINED = "slm_nopt"  # no pretraining: the specialist text alone
@@ -56,15 +56,18 @@ def default() -> ConfigDict:
     config.train = _train()
     # Devices along the axes of the mesh (training/sharding.py); all others are along `data`, copies
     # of the model with windows of their own.
-    config.mesh = ConfigDict(dict(
-        fsdp=1,  # the same, with parameters and moments divided
-        model=1,  # heads and hidden units divided
-        expert=0))  # slm_mix: experts divided; 0 for as many as fit
+    config.mesh = ConfigDict(
+        dict(
+            fsdp=1,  # the same, with parameters and moments divided
+            model=1,  # heads and hidden units divided
+            expert=0,
+        )
+    )  # slm_mix: experts divided; 0 for as many as fit
     config.finetune = _finetune()
     config.expert = _expert()
     config.study = _study()
-    # leak_check: looks for held-out windows that are near-duplicates of training windows
-    config.evaluate = ConfigDict(dict(batch_size=64, leak_check=True))
+    # contamination_check: looks for held-out windows that are near-duplicates of training windows
+    config.evaluate = ConfigDict(dict(batch_size=64, contamination_check=True))
     config.generate = ConfigDict(dict(tokens=64, temperature=0.8, top_k=40))
     return config
 
@@ -142,7 +145,7 @@ def _train() -> ConfigDict:
     # slm_mix: the part of the budget that one dense model is trained for, from which all experts
     # start; and the experts' learning rate / learning rate (their batches are k times smaller).
     train.trunk_fraction = 0.0
-    train.expert_rate = 1.0
+    train.expert_multiplier = 1.0
     # Dense models: this fraction of the drawn windows is of `domain`'s specialist training set, in
     # the steps behind this part of the training.
     train.specialist_fraction = 0.0
@@ -157,7 +160,7 @@ def _train() -> ConfigDict:
     # Banks: learning rate of what the coefficients are computed with / learning rate. A coefficient
     # around 1 moves a whole matrix, and one of a network is a sum over many weights that Adam
     # moves all at once.
-    train.mixer_rate = 0.1
+    train.mixer_multiplier = 0.1
     train.weight_decay = 0.1  # adamw, on matrices only
     train.beta1 = 0.9
     train.beta2 = 0.98
@@ -239,8 +242,9 @@ def override(config: ConfigDict, change: str) -> None:
     for section in sections:
         part = part.get(section) if isinstance(part, ConfigDict) else None
     if not given or not isinstance(part, ConfigDict) or field not in part:
-        raise UserError(f"{change!r}: no such field {name!r}; write FIELD=VALUE as in "
-                        "model.d_model=96.")
+        raise UserError(
+            f"{change!r}: no such field {name!r}; write FIELD=VALUE as in model.d_model=96."
+        )
     try:
         value = text if isinstance(part[field], str) else ast.literal_eval(text)
         part[field] = value
@@ -293,30 +297,60 @@ def check(config: ConfigDict) -> None:
     _one_of("train.moment_dtype", config.train.moment_dtype, ("float32", "bfloat16"))
     _one_of("expert.choice", config.expert.choice, CHOICES)
     _one_of("model.remat", config.model.remat, ("none", "dots", "full"))
-    for name in ("data.context", "data.vocabulary_size", "clustering.k", "clustering.sample",
-                 "model.num_layers", "model.d_model", "model.num_heads", "model.d_ff",
-                 "model.num_experts", "train.tokens", "train.groups", "train.histogram_support",
-                 "train.batch_size", "finetune.batch_size", "finetune.eval_every"):
+    for name in (
+        "data.context",
+        "data.vocabulary_size",
+        "clustering.k",
+        "clustering.sample",
+        "model.num_layers",
+        "model.d_model",
+        "model.num_heads",
+        "model.d_ff",
+        "model.num_experts",
+        "train.tokens",
+        "train.groups",
+        "train.histogram_support",
+        "train.batch_size",
+        "finetune.batch_size",
+        "finetune.eval_every",
+    ):
         value = _get(config, name)
         if value < 1:
             raise UserError(f"{name}={value}: must be at least 1.")
     if config.model.d_model % config.model.num_heads:
-        raise UserError(f"model.num_heads={config.model.num_heads} does not divide "
-                        f"model.d_model={config.model.d_model}.")
-    for name, least in (("expert.index", -1), ("expert.halving_steps", 1), ("mesh.fsdp", 1),
-                        ("mesh.model", 1), ("mesh.expert", 0)):
+        raise UserError(
+            f"model.num_heads={config.model.num_heads} does not divide "
+            f"model.d_model={config.model.d_model}."
+        )
+    for name, least in (
+        ("expert.index", -1),
+        ("expert.halving_steps", 1),
+        ("mesh.fsdp", 1),
+        ("mesh.model", 1),
+        ("mesh.expert", 0),
+    ):
         if _get(config, name) < least:
             raise UserError(f"{name}={_get(config, name)}: must be at least {least}.")
     if config.train.trunk_fraction == 1:
-        raise UserError("train.trunk_fraction=1.0: nothing is left for the experts; must be below "
-                        "1.")
+        raise UserError(
+            "train.trunk_fraction=1.0: nothing is left for the experts; must be below 1."
+        )
     if config.train.specialist_fraction and config.method in MULTI:
-        raise UserError(f"train.specialist_fraction={config.train.specialist_fraction}: only dense "
-                        f"models can have specialist text mixed in, not method={config.method!r}.")
-    for name in ("train.decay_fraction", "train.trunk_fraction", "train.specialist_fraction",
-                 "train.specialist_start", "clustering.smoothing",
-                 "data.generic_fraction", "data.generic_heldout_fraction",
-                 "data.specialist_heldout_fraction", "data.specialist_valid_fraction"):
+        raise UserError(
+            f"train.specialist_fraction={config.train.specialist_fraction}: only dense "
+            f"models can have specialist text mixed in, not method={config.method!r}."
+        )
+    for name in (
+        "train.decay_fraction",
+        "train.trunk_fraction",
+        "train.specialist_fraction",
+        "train.specialist_start",
+        "clustering.smoothing",
+        "data.generic_fraction",
+        "data.generic_heldout_fraction",
+        "data.specialist_heldout_fraction",
+        "data.specialist_valid_fraction",
+    ):
         if not 0 <= _get(config, name) <= 1:
             raise UserError(f"{name}={_get(config, name)}: must be between 0 and 1.")
     for domain in (*config.domains, *([config.domain] if config.domain else [])):
@@ -335,14 +369,3 @@ def _one_of(name: str, value: str, choices: tuple[str, ...]) -> None:
     near = difflib.get_close_matches(str(value), choices, n=1, cutoff=0.4)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     raise UserError(f"{name}={value!r}: must be one of {', '.join(choices)}.{hint}")
-
-
-def flat(config: ConfigDict, prefix: str = "") -> dict:
-    """{"data.context": 128, ...}: for records and reports."""
-    settings = {}
-    for key, value in config.items():
-        if isinstance(value, ConfigDict):
-            settings.update(flat(value, f"{prefix}{key}."))
-        else:
-            settings[prefix + key] = list(value) if isinstance(value, tuple) else value
-    return settings

@@ -12,16 +12,23 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from specialm.clustering import levels
+from specialm.clustering.clusters import Clusters
 from specialm.clustering.encoders import MINILM_DIM
-from specialm.clustering.stages import Clusters
+from specialm.common.errors import UserError
 from specialm.config import BANKS, MIXTURE, MULTI, SAMPLED, UNIFORM
 from specialm.data.groups import ExpertSampler, GroupSampler, HistogramSampler, MixtureSampler
-from specialm.errors import UserError
 from specialm.models import bank, families, mixture, transformer
 from specialm.training.runs import Experts
 
-BANK_FIELDS = ("num_experts", "bank_size", "code_size", "bank_layers", "mixer_hidden", "spread",
-               "only_expert")
+BANK_FIELDS = (
+    "num_experts",
+    "bank_size",
+    "code_size",
+    "bank_layers",
+    "mixer_hidden",
+    "spread",
+    "only_expert",
+)
 
 
 def num_clusters(config: ConfigDict, method: str) -> int:
@@ -55,8 +62,9 @@ def dense_config(config: ConfigDict, vocabulary_size: int) -> transformer.Config
     return transformer.Config(vocab_size=vocabulary_size, context=config.data.context, **sizes)
 
 
-def model_config(config: ConfigDict, method: str, vocabulary_size: int,
-                 centroid_size: int) -> families.Config:
+def model_config(
+    config: ConfigDict, method: str, vocabulary_size: int, centroid_size: int
+) -> families.Config:
     """What a method pretrains: a dense model, a bank or a mixture."""
     dense, sizes = dense_config(config, vocabulary_size), config.model
     if method == MIXTURE:
@@ -66,9 +74,17 @@ def model_config(config: ConfigDict, method: str, vocabulary_size: int,
         return dense
     layers = tuple(sorted(sizes.bank_layers)) or tuple(range(dense.num_layers))
     rank = sizes.bank_size or sizes.num_experts
-    return bank.Config(dense, BANKS[method], sizes.num_experts, rank,
-                       sizes.code_size or sizes.num_experts, layers, centroid_size,
-                       sizes.mixer_hidden, sizes.spread)
+    return bank.Config(
+        dense,
+        BANKS[method],
+        sizes.num_experts,
+        rank,
+        sizes.code_size or sizes.num_experts,
+        layers,
+        centroid_size,
+        sizes.mixer_hidden,
+        sizes.spread,
+    )
 
 
 def centroid_size(config: ConfigDict) -> int:
@@ -100,10 +116,23 @@ def multi_sampler(config: ConfigDict, method: str, clusters: Clusters, seed: int
             return MixtureSampler(train.batch_size, seed, cluster_N, k)
         return ExpertSampler(train.batch_size // k, seed, cluster_N, config.model.only_expert)
     if method == "soup":
-        return HistogramSampler(train.batch_size, seed, cluster_N, known.probability_k,
-                                train.histogram_support, train.groups)
-    return GroupSampler(len(cluster_N), train.batch_size, seed, cluster_N, known.probability_k,
-                        train.groups, known.features_kxC)
+        return HistogramSampler(
+            train.batch_size,
+            seed,
+            cluster_N,
+            known.probability_k,
+            train.histogram_support,
+            train.groups,
+        )
+    return GroupSampler(
+        len(cluster_N),
+        train.batch_size,
+        seed,
+        cluster_N,
+        known.probability_k,
+        train.groups,
+        known.features_kxC,
+    )
 
 
 def check(config: ConfigDict, method: str) -> None:
@@ -113,14 +142,19 @@ def check(config: ConfigDict, method: str) -> None:
     if method in MULTI and config.clustering.method == "tree":
         levels.of_size(config.clustering.branching, k, "model.num_experts")
     if method == MIXTURE and train.batch_size % k:
-        raise UserError(f"train.batch_size={train.batch_size} is not a multiple of "
-                        f"model.num_experts={k}; every expert takes the same number of windows.")
+        raise UserError(
+            f"train.batch_size={train.batch_size} is not a multiple of "
+            f"model.num_experts={k}; every expert takes the same number of windows."
+        )
     if method in BANKS and train.batch_size % train.groups:
-        raise UserError(f"train.groups={train.groups} does not divide train.batch_size="
-                        f"{train.batch_size}.")
+        raise UserError(
+            f"train.groups={train.groups} does not divide train.batch_size={train.batch_size}."
+        )
     if method == "soup" and train.histogram_support > k:
-        raise UserError(f"train.histogram_support={train.histogram_support}: there are only "
-                        f"model.num_experts={k} clusters.")
+        raise UserError(
+            f"train.histogram_support={train.histogram_support}: there are only "
+            f"model.num_experts={k} clusters."
+        )
 
 
 def check_sizes(config: ConfigDict, method: str) -> None:
@@ -130,11 +164,15 @@ def check_sizes(config: ConfigDict, method: str) -> None:
         return
     k = model.num_experts
     if not -1 <= model.only_expert < k:
-        raise UserError(f"model.only_expert={model.only_expert}: must be one of 0 to {k - 1} "
-                        f"(model.num_experts={k}), or -1 for all.")
+        raise UserError(
+            f"model.only_expert={model.only_expert}: must be one of 0 to {k - 1} "
+            f"(model.num_experts={k}), or -1 for all."
+        )
     if model.only_expert >= 0 and method != MIXTURE:
-        raise UserError(f"model.only_expert={model.only_expert}: the experts of {method} share "
-                        f"parameters; only those of {MIXTURE} can be trained alone.")
+        raise UserError(
+            f"model.only_expert={model.only_expert}: the experts of {method} share "
+            f"parameters; only those of {MIXTURE} can be trained alone."
+        )
     for name in ("bank_size", "code_size", "mixer_hidden"):
         least = 1 if name == "mixer_hidden" else 0
         if model[name] < least:
@@ -143,8 +181,10 @@ def check_sizes(config: ConfigDict, method: str) -> None:
         raise UserError(f"model.bank_layers={tuple(model.bank_layers)}: a layer is named twice.")
     outside = [y for y in model.bank_layers if not 0 <= y < model.num_layers]
     if outside:
-        raise UserError(f"model.bank_layers={tuple(model.bank_layers)}: layer {outside[0]} does "
-                        f"not exist, there are model.num_layers={model.num_layers}.")
+        raise UserError(
+            f"model.bank_layers={tuple(model.bank_layers)}: layer {outside[0]} does "
+            f"not exist, there are model.num_layers={model.num_layers}."
+        )
 
 
 def tokens_per_group(config: ConfigDict, method: str) -> int:
@@ -156,8 +196,9 @@ def tokens_per_group(config: ConfigDict, method: str) -> int:
 
 def alone(train: ConfigDict, experts: int) -> ConfigDict:
     """The training settings of one expert of a mixture: its share of the budget and the batch."""
-    return _changed(train, batch_size=train.batch_size // experts,
-                    tokens=-(-train.tokens // experts))
+    return _changed(
+        train, batch_size=train.batch_size // experts, tokens=-(-train.tokens // experts)
+    )
 
 
 def trunk(train: ConfigDict) -> tuple[ConfigDict | None, ConfigDict]:
@@ -169,8 +210,11 @@ def trunk(train: ConfigDict) -> tuple[ConfigDict | None, ConfigDict]:
     tokens = round(train.trunk_fraction * train.tokens)
     rest = train.tokens - tokens
     experts = _changed(
-        train, tokens=rest, learning_rate=train.learning_rate * train.expert_rate,
-        decay_fraction=min(1.0, train.decay_fraction * train.tokens / rest))
+        train,
+        tokens=rest,
+        learning_rate=train.learning_rate * train.expert_multiplier,
+        decay_fraction=min(1.0, train.decay_fraction * train.tokens / rest),
+    )
     return (_changed(train, tokens=tokens, schedule="constant") if tokens else None), experts
 
 

@@ -51,6 +51,7 @@ def vocabulary(real_documents, tmp_path_factory):
 @pytest.fixture(scope="session")
 def write_jsonl():
     """(path, lines) -> path: writes dicts as JSON lines."""
+
     def write(path, lines):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
@@ -77,8 +78,10 @@ def build_store(path, vocabulary, texts):
     from specialm.data.windows import cut
 
     encoded = vocabulary.encode(texts)
-    cuts = [cut(Document(f"d{i}", text, f"d{i}"), tokens, vocabulary, CONTEXT)
-            for i, (text, tokens) in enumerate(zip(texts, encoded, strict=True))]
+    cuts = [
+        cut(Document(f"d{i}", text, f"d{i}"), tokens, vocabulary, CONTEXT)
+        for i, (text, tokens) in enumerate(zip(texts, encoded, strict=True))
+    ]
     settings = {"context": CONTEXT, "vocabulary_sha256": vocabulary.sha256}
     StoreWriter(path, settings, 20_000).write(cuts, collections.Counter())
     return WindowStore(path, vocabulary.sha256)
@@ -89,8 +92,9 @@ def tiny_model(vocabulary):
     """Sizes of a model that trains in seconds."""
     from specialm.models import transformer
 
-    return transformer.Config(vocab_size=vocabulary.size, context=CONTEXT, num_layers=2,
-                              d_model=16, num_heads=2, d_ff=32)
+    return transformer.Config(
+        vocab_size=vocabulary.size, context=CONTEXT, num_layers=2, d_model=16, num_heads=2, d_ff=32
+    )
 
 
 @pytest.fixture
@@ -105,7 +109,7 @@ def tiny_train():
     return train
 
 
-BANK_CONFIG = '''
+BANK_CONFIG = """
 from ml_collections import ConfigDict
 from specialm.config import default
 
@@ -126,19 +130,24 @@ def get_config():
     config.finetune.max_steps, config.finetune.eval_every, config.finetune.batch_size = 4, 2, 8
     config.expert.choice = "soup"
     return config
-'''
+"""
 
 
 def write_docstrings(root, generic=80, linalg=80):
     """root/generic.jsonl, docstrings of NumPy, and root/linalg.jsonl, those of linalg and fft; as
     many of each as given."""
-    for name, modules, count in (("generic", (np,), generic),
-                                 ("linalg", (np.linalg, np.fft), linalg)):
+    for name, modules, count in (
+        ("generic", (np,), generic),
+        ("linalg", (np.linalg, np.fft), linalg),
+    ):
         texts = {inspect.getdoc(getattr(module, n)) for module in modules for n in dir(module)}
         texts = sorted(text for text in texts if text and 200 < len(text) < 3000)
-        (root / f"{name}.jsonl").write_text("".join(
-            json.dumps({"id": f"{name}/{i}", "text": text}) + "\n"
-            for i, text in enumerate(texts[:count])))
+        (root / f"{name}.jsonl").write_text(
+            "".join(
+                json.dumps({"id": f"{name}/{i}", "text": text}) + "\n"
+                for i, text in enumerate(texts[:count])
+            )
+        )
 
 
 @pytest.fixture(scope="session")
@@ -150,9 +159,8 @@ def bank(tmp_path_factory):
     root = tmp_path_factory.mktemp("bank")
     write_docstrings(root)
     (root / "config.py").write_text(BANK_CONFIG.format(root=root))
-    assert cli.main(["train", f"--config={root / 'config.py'}",
-                     f"--workdir={root / 'run'}"]) == 0
-    made, = (root / "run" / "pretrained").glob("slm_pn-*")
+    assert cli.main(["train", f"--config={root / 'config.py'}", f"--workdir={root / 'run'}"]) == 0
+    (made,) = (root / "run" / "pretrained").glob("slm_pn-*")
     (root / "bank").symlink_to(made)
     return root
 

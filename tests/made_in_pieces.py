@@ -22,7 +22,8 @@ def write_text(root, documents):
         content = "".join(line + "\n" for line in lines).encode()
         packed = number == 2
         (folder / f"{number}.jsonl{'.gz' if packed else ''}").write_bytes(
-            gzip.compress(content) if packed else content)
+            gzip.compress(content) if packed else content
+        )
     domain = "".join(json.dumps({"text": text}) + "\n" for text in documents[260:320])
     (root / "mine.jsonl").write_text(domain)
     return root
@@ -47,7 +48,8 @@ def content(workdir) -> dict:
         if path.name == "stage.json":
             record = json.loads(path.read_text())
             found[path.relative_to(workdir).as_posix()] = {
-                key: record[key] for key in ("name", "inputs", "result")}
+                key: record[key] for key in ("name", "inputs", "result")
+            }
         elif path.is_file():
             found[path.relative_to(workdir).as_posix()] = path.read_bytes()
     return found

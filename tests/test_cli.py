@@ -8,15 +8,18 @@ from specialm import cli
 
 
 def run(*argv):
-    return subprocess.run([sys.executable, "-m", "specialm.cli", *argv], capture_output=True,
-                          text=True, timeout=120)
+    return subprocess.run(
+        [sys.executable, "-m", "specialm.cli", *argv], capture_output=True, text=True, timeout=120
+    )
 
 
 def test_help_imports_nothing_heavy():
     """Neither JAX nor TensorFlow nor NumPy is imported to print the help."""
-    code = ("import sys; from specialm import cli; status = cli.main(['--help']); "
-            "heavy = {'jax', 'tensorflow', 'numpy', 'seqio', 'sklearn'} & set(sys.modules); "
-            "sys.exit(status or (7 if heavy else 0))")
+    code = (
+        "import sys; from specialm import cli; status = cli.main(['--help']); "
+        "heavy = {'jax', 'tensorflow', 'numpy', 'seqio', 'sklearn'} & set(sys.modules); "
+        "sys.exit(status or (7 if heavy else 0))"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done
     for command in cli.COMMANDS:
@@ -29,13 +32,16 @@ def test_help_of_each_command(command, capsys):
     assert capsys.readouterr().out.startswith(f"usage: specialm {command} ")
 
 
-@pytest.mark.parametrize(("argv", "message"), [
-    (["trian"], "Did you mean 'train'"),
-    (["train", "--nonsense=1"], "unknown option '--nonsense=1'"),
-    (["train", "--workdir"], "--workdir needs a value"),
-    (["train"], "--config is missing"),
-    (["train", "--config=nowhere.py"], "nowhere.py: no such file"),
-])
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["trian"], "Did you mean 'train'"),
+        (["train", "--nonsense=1"], "unknown option '--nonsense=1'"),
+        (["train", "--workdir"], "--workdir needs a value"),
+        (["train"], "--config is missing"),
+        (["train", "--config=nowhere.py"], "nowhere.py: no such file"),
+    ],
+)
 def test_wrong_calls_exit_2_with_one_line(argv, message, capsys):
     assert cli.main(argv) == 2
     captured = capsys.readouterr()

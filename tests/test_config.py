@@ -3,7 +3,8 @@ from pathlib import Path
 import pytest
 
 from specialm import config
-from specialm.errors import UserError
+from specialm.common import provenance
+from specialm.common.errors import UserError
 
 ROOT = Path(__file__).parent.parent
 CONFIGS = sorted((ROOT / "configs").rglob("*.py"))
@@ -25,25 +26,34 @@ def test_every_config_loads_and_says_what_it_is(file):
 
 
 def test_overrides(path):
-    loaded = config.load(path, ["--config.model.d_model=256", "--config.domains=('med',)",
-                                "--config.data.domains.med=folder:/x"])
+    loaded = config.load(
+        path,
+        [
+            "--config.model.d_model=256",
+            "--config.domains=('med',)",
+            "--config.data.domains.med=folder:/x",
+        ],
+    )
     assert loaded.model.d_model == 256
     assert loaded.domains == ("med",)
     assert loaded.data.domains.med == "folder:/x"
 
 
-@pytest.mark.parametrize(("override", "message"), [
-    ("--config.model.d_mdel=5", "Did you mean \"d_model\""),
-    ("--config.trian.tokens=5", "Did you mean \"train\""),
-    ("--config.model.d_model=wide", "config.model.d_model=wide"),
-    ("--config.model.num_heads=5", "model.num_heads=5 does not divide model.d_model=64"),
-    ("--config.clustering.k=0", "clustering.k=0: must be at least 1"),
-    ("--config.clustering.smoothing=1.5", "clustering.smoothing=1.5"),
-    ("--config.clustering.encoder=minilmm", "Did you mean 'minilm'"),
-    ("--config.method=slm_iss", "Did you mean 'slm_is'"),
-    ("--config.domain=mde", "Did you mean 'med'"),
-    ("--config.domains=('books','mde')", "domain='mde'"),
-])
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("--config.model.d_mdel=5", 'Did you mean "d_model"'),
+        ("--config.trian.tokens=5", 'Did you mean "train"'),
+        ("--config.model.d_model=wide", "config.model.d_model=wide"),
+        ("--config.model.num_heads=5", "model.num_heads=5 does not divide model.d_model=64"),
+        ("--config.clustering.k=0", "clustering.k=0: must be at least 1"),
+        ("--config.clustering.smoothing=1.5", "clustering.smoothing=1.5"),
+        ("--config.clustering.encoder=minilmm", "Did you mean 'minilm'"),
+        ("--config.method=slm_iss", "Did you mean 'slm_is'"),
+        ("--config.domain=mde", "Did you mean 'med'"),
+        ("--config.domains=('books','mde')", "domain='mde'"),
+    ],
+)
 def test_wrong_values_are_named(path, override, message):
     with pytest.raises(UserError, match=message):
         config.load(path, [override])
@@ -60,13 +70,14 @@ def test_missing_file_and_wrong_return(tmp_path):
 def test_a_misspelt_field_in_the_file(tmp_path):
     (tmp_path / "c.py").write_text(
         "from specialm.config import default\ndef get_config():\n    c = default().lock()\n"
-        "    c.train.tokns = 4\n    return c\n")
+        "    c.train.tokns = 4\n    return c\n"
+    )
     with pytest.raises(UserError, match="tokens"):
         config.load(str(tmp_path / "c.py"))
 
 
 def test_flat(path):
-    flat = config.flat(config.load(path))
+    flat = provenance.flat(config.load(path))
     assert flat["data.context"] == 128
     assert flat["data.domains.med"] == "corpora:med"
     assert flat["seeds"] == [0]

@@ -7,14 +7,15 @@ from hypothesis import strategies as st
 
 from specialm import config as config_lib
 from specialm import methods
-from specialm.clustering.stages import Clusters
+from specialm.clustering.clusters import Clusters
+from specialm.common.errors import UserError
 from specialm.data.groups import ExpertSampler, GroupSampler, HistogramSampler, MixtureSampler
-from specialm.errors import UserError
 from specialm.models import bank, families, mixture, transformer
 from specialm.training import loop
 
-DENSE = transformer.Config(vocab_size=500, context=128, num_layers=4, d_model=64, num_heads=4,
-                           d_ff=256)
+DENSE = transformer.Config(
+    vocab_size=500, context=128, num_layers=4, d_model=64, num_heads=4, d_ff=256
+)
 
 
 def changed(**settings):
@@ -26,29 +27,48 @@ def changed(**settings):
     return config
 
 
-@pytest.mark.parametrize(("method", "settings", "message"), [
-    ("slm_mix", {"train__batch_size": 40},
-     r"train.batch_size=40 is not a multiple of model.num_experts=16"),
-    ("slm_mix", {"train__batch_size": 40, "model__only_expert": 3},
-     r"train.batch_size=40 is not a multiple of model.num_experts=16"),
-    ("slm_pn", {"train__groups": 7}, r"train.groups=7 does not divide train.batch_size=64"),
-    ("slm_hn", {"train__groups": 128}, r"train.groups=128 does not divide train.batch_size=64"),
-    ("soup", {"train__groups": 7}, r"train.groups=7 does not divide train.batch_size=64"),
-    ("soup", {"train__histogram_support": 17},
-     r"train.histogram_support=17: .* model.num_experts=16"),
-    ("slm_mix", {"model__only_expert": 16}, r"model.only_expert=16: must be one of 0 to 15 "
-                                            r"\(model.num_experts=16\), or -1"),
-    ("slm_mix", {"model__only_expert": -2}, r"model.only_expert=-2: must be one of 0 to 15"),
-    ("slm_pn", {"model__only_expert": 3}, r"model.only_expert=3: the experts of slm_pn share"),
-    ("soup", {"model__only_expert": 3}, r"model.only_expert=3: the experts of soup share"),
-    ("slm_hn", {"model__bank_layers": (1, 4)},
-     r"model.bank_layers=\(1, 4\): layer 4 does not exist, there are model.num_layers=4"),
-    ("slm_pn", {"model__bank_layers": (-1,)}, r"model.bank_layers=\(-1,\): layer -1"),
-    ("slm_pn", {"model__bank_layers": (1, 1)}, r"model.bank_layers=\(1, 1\)"),
-    ("slm_pn", {"model__bank_size": -1}, r"model.bank_size=-1"),
-    ("slm_pn", {"model__code_size": -1}, r"model.code_size=-1"),
-    ("soup", {"model__mixer_hidden": 0}, r"model.mixer_hidden=0"),
-])
+@pytest.mark.parametrize(
+    ("method", "settings", "message"),
+    [
+        (
+            "slm_mix",
+            {"train__batch_size": 40},
+            r"train.batch_size=40 is not a multiple of model.num_experts=16",
+        ),
+        (
+            "slm_mix",
+            {"train__batch_size": 40, "model__only_expert": 3},
+            r"train.batch_size=40 is not a multiple of model.num_experts=16",
+        ),
+        ("slm_pn", {"train__groups": 7}, r"train.groups=7 does not divide train.batch_size=64"),
+        ("slm_hn", {"train__groups": 128}, r"train.groups=128 does not divide train.batch_size=64"),
+        ("soup", {"train__groups": 7}, r"train.groups=7 does not divide train.batch_size=64"),
+        (
+            "soup",
+            {"train__histogram_support": 17},
+            r"train.histogram_support=17: .* model.num_experts=16",
+        ),
+        (
+            "slm_mix",
+            {"model__only_expert": 16},
+            r"model.only_expert=16: must be one of 0 to 15 "
+            r"\(model.num_experts=16\), or -1",
+        ),
+        ("slm_mix", {"model__only_expert": -2}, r"model.only_expert=-2: must be one of 0 to 15"),
+        ("slm_pn", {"model__only_expert": 3}, r"model.only_expert=3: the experts of slm_pn share"),
+        ("soup", {"model__only_expert": 3}, r"model.only_expert=3: the experts of soup share"),
+        (
+            "slm_hn",
+            {"model__bank_layers": (1, 4)},
+            r"model.bank_layers=\(1, 4\): layer 4 does not exist, there are model.num_layers=4",
+        ),
+        ("slm_pn", {"model__bank_layers": (-1,)}, r"model.bank_layers=\(-1,\): layer -1"),
+        ("slm_pn", {"model__bank_layers": (1, 1)}, r"model.bank_layers=\(1, 1\)"),
+        ("slm_pn", {"model__bank_size": -1}, r"model.bank_size=-1"),
+        ("slm_pn", {"model__code_size": -1}, r"model.code_size=-1"),
+        ("soup", {"model__mixer_hidden": 0}, r"model.mixer_hidden=0"),
+    ],
+)
 def test_check_names_the_setting_and_its_value(method, settings, message):
     with pytest.raises(UserError, match=message):
         methods.check(changed(**settings), method)
@@ -61,8 +81,13 @@ def test_the_defaults_pass(method):
 
 def test_settings_of_other_methods_do_not_matter():
     """What a method has no use for cannot be wrong for it."""
-    bank_only = changed(train__groups=7, train__histogram_support=99, model__only_expert=99,
-                        model__bank_layers=(9,), train__batch_size=40)
+    bank_only = changed(
+        train__groups=7,
+        train__histogram_support=99,
+        model__only_expert=99,
+        model__bank_layers=(9,),
+        train__batch_size=40,
+    )
     for method in ("slm", "llm", "slm_is", "slm_is_shuffled"):
         methods.check(bank_only, method)
     methods.check(changed(train__groups=7, train__histogram_support=99), "slm_mix")
@@ -83,8 +108,8 @@ def test_model_config_of_every_method():
     every = (0, 1, 2, 3)
     for method, family in config_lib.BANKS.items():
         assert methods.model_config(config, method, 500, 48) == bank.Config(
-            DENSE, family, 16, 16, 16, every, features=48, hidden=64,
-                spread=config.model.spread)
+            DENSE, family, 16, 16, 16, every, features=48, hidden=64, spread=config.model.spread
+        )
     assert methods.model_config(config, "slm_mix", 500, 48) == mixture.Config(DENSE, 16)
     assert methods.model_config(changed(model__only_expert=0), "slm_mix", 500, 48) == DENSE
 
@@ -106,15 +131,29 @@ def test_num_experts_changes_the_bank_and_the_codes_unless_they_are_set():
 def test_clusters_that_a_method_needs():
     config = changed(clustering__k=7)
     needed = {method: methods.num_clusters(config, method) for method in config_lib.METHODS}
-    assert needed == {"slm": 0, "llm": 0, "slm_nopt": 0, "slm_is": 7, "slm_is_shuffled": 7,
-                      "slm_pn": 16, "slm_hn": 16, "soup": 16, "slm_mix": 16}
+    assert needed == {
+        "slm": 0,
+        "llm": 0,
+        "slm_nopt": 0,
+        "slm_is": 7,
+        "slm_is_shuffled": 7,
+        "slm_pn": 16,
+        "slm_hn": 16,
+        "soup": 16,
+        "slm_mix": 16,
+    }
 
 
 def made_clusters(seed=0, windows=80, k=4, empty=()):
     rng = np.random.default_rng(seed)
     cluster_N = rng.choice([c for c in range(k) if c not in empty], windows)
-    return Clusters(rng.normal(size=(k, 5)).astype(np.float32), rng.normal(size=(windows, 5)),
-                    cluster_N, {}, "fingerprint")
+    return Clusters(
+        rng.normal(size=(k, 5)).astype(np.float32),
+        rng.normal(size=(windows, 5)),
+        cluster_N,
+        {},
+        "fingerprint",
+    )
 
 
 def test_what_a_bank_is_told_of_its_clusters():
@@ -128,8 +167,9 @@ def test_what_a_bank_is_told_of_its_clusters():
     mean = sum(clusters.centroids_KxD[c].astype(np.float64) for c in clusters.generic_N) / 80
     for c in range(4):
         away = clusters.centroids_KxD[c] - mean
-        np.testing.assert_allclose(known.features_kxC[c], away / np.sqrt((away**2).sum()),
-                                   rtol=1e-5)
+        np.testing.assert_allclose(
+            known.features_kxC[c], away / np.sqrt((away**2).sum()), rtol=1e-5
+        )
     assert known.features_kxC.dtype == np.float32
 
 
@@ -140,8 +180,13 @@ def test_a_centroid_in_the_middle_of_the_corpus_has_features():
 
 
 def settings_for(**more):
-    return changed(model__num_experts=4, train__batch_size=8, train__groups=2,
-                   train__histogram_support=2, **more)
+    return changed(
+        model__num_experts=4,
+        train__batch_size=8,
+        train__groups=2,
+        train__histogram_support=2,
+        **more,
+    )
 
 
 def test_samplers_of_the_methods():
@@ -185,8 +230,12 @@ def test_a_cluster_without_windows():
     assert not any(soup.features(step)[0, 1] for step in range(40))
 
 
-@given(st.integers(0, 100), st.integers(-20, 20), st.sampled_from([1, 2, 4, 16]),
-       st.sampled_from([16, 32, 64]))
+@given(
+    st.integers(0, 100),
+    st.integers(-20, 20),
+    st.sampled_from([1, 2, 4, 16]),
+    st.sampled_from([16, 32, 64]),
+)
 def test_an_expert_alone_has_its_share_of_the_batch_and_as_many_steps(whole, more, k, batch_size):
     """Also when the budget is a little above or below a whole number of steps."""
     tokens = max(1, whole * batch_size * 16 + more)
@@ -200,9 +249,13 @@ def test_an_expert_alone_has_its_share_of_the_batch_and_as_many_steps(whole, mor
 
 @given(st.integers(100, 10**6), st.floats(0, 0.9))
 def test_a_trunk_takes_its_fraction_of_the_budget(tokens, fraction):
-    train = changed(train__tokens=tokens, train__trunk_fraction=fraction,
-                    train__decay_fraction=0.25, train__expert_rate=0.5,
-                    train__schedule="cosine").train.lock()
+    train = changed(
+        train__tokens=tokens,
+        train__trunk_fraction=fraction,
+        train__decay_fraction=0.25,
+        train__expert_rate=0.5,
+        train__schedule="cosine",
+    ).train.lock()
     first, rest = methods.trunk(train)
     assert rest.tokens + (first.tokens if first else 0) == tokens
     # The decay is as long as it would be in one training, as far as the experts' part reaches.
@@ -219,10 +272,18 @@ def test_a_trunk_takes_its_fraction_of_the_budget(tokens, fraction):
 
 def test_tokens_that_share_a_projection():
     config = changed(train__batch_size=64, train__groups=8)
-    shared = {method: methods.tokens_per_group(config, method)
-              for method in ("slm", "slm_is", "slm_mix", "slm_pn", "slm_hn", "soup")}
-    assert shared == {"slm": 0, "slm_is": 0, "slm_mix": 0, "slm_pn": 8 * 128, "slm_hn": 8 * 128,
-                      "soup": 8 * 128}
+    shared = {
+        method: methods.tokens_per_group(config, method)
+        for method in ("slm", "slm_is", "slm_mix", "slm_pn", "slm_hn", "soup")
+    }
+    assert shared == {
+        "slm": 0,
+        "slm_is": 0,
+        "slm_mix": 0,
+        "slm_pn": 8 * 128,
+        "slm_hn": 8 * 128,
+        "soup": 8 * 128,
+    }
 
 
 def test_every_expert_is_as_large_as_the_dense_model():

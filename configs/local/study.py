@@ -34,16 +34,23 @@ def get_config():
     config.finetune.max_steps = 3000
     config.finetune.max_epochs = 25.0
     study = config.study
-    study.arms = ConfigDict({
-        "slm": (),
-        "slm_nopt": ("finetune.learning_rate=2e-3", "finetune.max_epochs=60.0"),
-        "llm": LARGE,
-        "llm_lora": ("method=llm", "finetune.lora_rank=16", "finetune.learning_rate=2e-3", *LARGE),
-        "slm_d": ("method=slm", "teacher=llm"),
-        "slm_is": (),
-        "slm_mix": (),
-        "slm_pn": (),
-    })
+    study.arms = ConfigDict(
+        {
+            "slm": (),
+            "slm_nopt": ("finetune.learning_rate=2e-3", "finetune.max_epochs=60.0"),
+            "llm": LARGE,
+            "llm_lora": (
+                "method=llm",
+                "finetune.lora_rank=16",
+                "finetune.learning_rate=2e-3",
+                *LARGE,
+            ),
+            "slm_d": ("method=slm", "teacher=llm"),
+            "slm_is": (),
+            "slm_mix": (),
+            "slm_pn": (),
+        }
+    )
     study.budgets = (4_000_000, 16_000_000)
     study.specialist_tokens = (10_000, 100_000)
     study.sizes_with_largest_only = True
@@ -51,10 +58,14 @@ def get_config():
     study.variants = (
         *(f"slm_is/clustering.k={k}" for k in (16, 64, 1024)),
         *(f"{arm}/model.num_experts={k}" for k in (4, 16) for arm in ("slm_mix", "slm_pn")),
-        *(f"{arm}/expert.choice={how}" for how in ("frequent", "loss", "finetune_all")
-          for arm in ("slm_mix", "slm_pn")),
+        *(
+            f"{arm}/expert.choice={how}"
+            for how in ("frequent", "loss", "finetune_all")
+            for arm in ("slm_mix", "slm_pn")
+        ),
         "slm/train.specialist_fraction=0.02",
-        "slm/train.specialist_fraction=0.04,train.specialist_start=0.5")
+        "slm/train.specialist_fraction=0.04,train.specialist_start=0.5",
+    )
     study.variant_budget = 4_000_000
     study.histogram_k = (4, 16, 64, 256, 1024)
     return config

@@ -35,8 +35,12 @@ def get_config():
     study.variants = (
         *(f"{arm}/train.learning_rate={rate:g}" for rate in RATES for arm in METHODS),
         *(f"{arm}/finetune.learning_rate={rate:g}" for rate in TUNING for arm in METHODS),
-        *(f"{arm}/finetune.learning_rate={rate:g}" for rate in (2e-3, 8e-3)
-          for arm in ("slm_nopt", "llm_lora")),
+        *(
+            f"{arm}/finetune.learning_rate={rate:g}"
+            for rate in (2e-3, 8e-3)
+            for arm in ("slm_nopt", "llm_lora")
+        ),
         *(f"slm_d/finetune.distill_weight={weight:g}" for weight in (0.25, 0.75, 0.9)),
-        "slm_d/finetune.distill_temperature=2")
+        "slm_d/finetune.distill_temperature=2",
+    )
     return config

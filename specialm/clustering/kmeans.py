@@ -25,8 +25,8 @@ import numpy as np
 from jax.sharding import Mesh
 
 from specialm.clustering import passes
-from specialm.errors import UserError
-from specialm.progress import bar
+from specialm.common.errors import UserError
+from specialm.common.progress import bar
 
 START_ROWS, START_ROWS_PER_CLUSTER = 4096, 8  # that the start is chosen among
 FIRST_ROWS_PER_CLUSTER = 32  # that the first iterations go over, and at least START_ROWS
@@ -40,11 +40,11 @@ SETTLE_ROUNDS = 10  # of re-seeding after the last iteration, at most
 @dataclass(frozen=True)
 class KMeansResult:
     """Attributes:
-      centroids_KxD: float32.
-      inertia: sum over the rows of the squared distance to the nearest centroid.
-      iterations: done.
-      sizes_K: int64, rows of each cluster.
-      converged: the centroids stopped moving before the limit of iterations.
+    centroids_KxD: float32.
+    inertia: sum over the rows of the squared distance to the nearest centroid.
+    iterations: done.
+    sizes_K: int64, rows of each cluster.
+    converged: the centroids stopped moving before the limit of iterations.
     """
 
     centroids_KxD: np.ndarray
@@ -54,9 +54,16 @@ class KMeansResult:
     converged: bool
 
 
-def fit(x_NxD: np.ndarray, k: int, seed: int = 0, method: str = "full", iterations: int = 50,
-        tolerance: float = 1e-4, batch_size: int = 8192, devices: list | None = None,
-        ) -> KMeansResult:
+def fit(
+    x_NxD: np.ndarray,
+    k: int,
+    seed: int = 0,
+    method: str = "full",
+    iterations: int = 50,
+    tolerance: float = 1e-4,
+    batch_size: int = 8192,
+    devices: list | None = None,
+) -> KMeansResult:
     """Clusters the rows of a float32 array or memory map.
 
     Args:
@@ -71,8 +78,9 @@ def fit(x_NxD: np.ndarray, k: int, seed: int = 0, method: str = "full", iteratio
       UserError: fewer rows than `clustering.k`; unknown `clustering.method`; values not finite.
     """
     if not 1 <= k <= len(x_NxD):
-        raise UserError(f"clustering.k={k}: must be at least 1 and at most the number of windows, "
-                        f"{len(x_NxD)}.")
+        raise UserError(
+            f"clustering.k={k}: must be at least 1 and at most the number of windows, {len(x_NxD)}."
+        )
     if method not in ("full", "minibatch"):
         raise UserError(f"clustering.method={method!r}: must be full or minibatch.")
     mesh = passes.make_mesh(devices)
@@ -80,22 +88,25 @@ def fit(x_NxD: np.ndarray, k: int, seed: int = 0, method: str = "full", iteratio
     centroids_KxD = plus_plus(sample_MxD, k, seed, mesh.devices.flat[0])
     if method == "full":
         limit = tolerance * float(sample_MxD.var(axis=0).mean())
-        centroids_KxD, done, converged = _full(x_NxD, centroids_KxD, seed, iterations, limit,
-                                               mesh)
+        centroids_KxD, done, converged = _full(x_NxD, centroids_KxD, seed, iterations, limit, mesh)
     else:
         centroids_KxD = _minibatch(x_NxD, centroids_KxD, seed, iterations, batch_size, mesh)
         done, converged = iterations, False
     centroids_KxD, cluster_N, distance_N = _settle(x_NxD, centroids_KxD, mesh)
     inertia = float(np.square(distance_N, dtype=np.float64).sum())
     if not math.isfinite(inertia):
-        raise UserError("the embeddings to cluster hold values that are not finite; remove the "
-                        "file with the embeddings and embed again.")
-    return KMeansResult(centroids_KxD, inertia, done, np.bincount(cluster_N, minlength=k),
-                        converged)
+        raise UserError(
+            "the embeddings to cluster hold values that are not finite; remove the "
+            "file with the embeddings and embed again."
+        )
+    return KMeansResult(
+        centroids_KxD, inertia, done, np.bincount(cluster_N, minlength=k), converged
+    )
 
 
-def assign(x_NxD: np.ndarray, centroids_KxD: np.ndarray, devices: list | None = None,
-           ) -> tuple[np.ndarray, np.ndarray]:
+def assign(
+    x_NxD: np.ndarray, centroids_KxD: np.ndarray, devices: list | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Nearest centroid of each row: (int32 [N], its Euclidean distance, float32 [N]).
 
     Rows are read ASSIGN_ROWS at a time; of equally near centroids the first is taken.
@@ -132,13 +143,14 @@ def load(path: str | Path, fingerprint: str | None = None) -> np.ndarray:
     with np.load(path, allow_pickle=False) as saved:
         made_with = str(saved["fingerprint"])
         if fingerprint not in (None, made_with):
-            raise UserError(f"{path}: these centroids were made with encoder {made_with[:12]}, "
-                            f"not with {fingerprint[:12]}; cluster again.")
+            raise UserError(
+                f"{path}: these centroids were made with encoder {made_with[:12]}, "
+                f"not with {fingerprint[:12]}; cluster again."
+            )
         return saved["centroids_KxD"]
 
 
-def plus_plus(x_MxD: np.ndarray, k: int, seed: int, device: jax.Device | None = None,
-              ) -> np.ndarray:
+def plus_plus(x_MxD: np.ndarray, k: int, seed: int, device: jax.Device | None = None) -> np.ndarray:
     """k-means++ start with greedy candidates: float32 [K, D], rows of `x_MxD`.
 
     Each next centroid is drawn in proportion to the squared distance to those chosen so far; of
@@ -176,8 +188,9 @@ def choose_start(x_MxD: jax.Array, key: jax.Array, k: int, count: jax.Array) -> 
     return jax.lax.fori_loop(1, k, choose, start)[0]
 
 
-def _full(x_NxD, centroids_KxD: np.ndarray, seed: int, iterations: int, limit: float, mesh: Mesh,
-          ) -> tuple[np.ndarray, int, bool]:
+def _full(
+    x_NxD, centroids_KxD: np.ndarray, seed: int, iterations: int, limit: float, mesh: Mesh
+) -> tuple[np.ndarray, int, bool]:
     """Lloyd's iterations. Returns centroids, iterations done, whether they stopped moving."""
     total, k = x_NxD.shape[0], len(centroids_KxD)
     # Rows in random order, so that the first ones are a sample.
@@ -193,7 +206,8 @@ def _full(x_NxD, centroids_KxD: np.ndarray, seed: int, iterations: int, limit: f
             new_KxD = np.where(counts_K[:, None] > 0, means_KxD, centroids_KxD).astype(np.float32)
             squared_SxB = found.squared_SxB
             moved = counts_K.min() == 0 and _reseed(
-                new_KxD, counts_K, x_NxD, np.asarray(squared_SxB).reshape(-1)[place_N])
+                new_KxD, counts_K, x_NxD, np.asarray(squared_SxB).reshape(-1)[place_N]
+            )
             shift = float(np.square(new_KxD - centroids_KxD).sum())
             centroids_KxD = new_KxD
             b.update(1)
@@ -215,8 +229,9 @@ def _full(x_NxD, centroids_KxD: np.ndarray, seed: int, iterations: int, limit: f
     return centroids_KxD, iterations, False
 
 
-def _minibatch(x_NxD, centroids_KxD: np.ndarray, seed: int, iterations: int, batch_size: int,
-               mesh: Mesh) -> np.ndarray:
+def _minibatch(
+    x_NxD, centroids_KxD: np.ndarray, seed: int, iterations: int, batch_size: int, mesh: Mesh
+) -> np.ndarray:
     """Sculley (2010): each centroid is the mean of all batches' rows that it was nearest to."""
     total_K = np.zeros(len(centroids_KxD), np.int64)
     batch_size = min(batch_size, len(x_NxD))
@@ -229,8 +244,9 @@ def _minibatch(x_NxD, centroids_KxD: np.ndarray, seed: int, iterations: int, bat
             counts_K = np.asarray(found.counts_K)
             total_K += counts_K
             pull_KxD = np.asarray(found.sums_KxD) - counts_K[:, None] * centroids_KxD
-            centroids_KxD = centroids_KxD + (
-                pull_KxD / np.maximum(total_K, 1)[:, None]).astype(np.float32)
+            centroids_KxD = centroids_KxD + (pull_KxD / np.maximum(total_K, 1)[:, None]).astype(
+                np.float32
+            )
             _reseed(centroids_KxD, total_K, x_BxD, found.squared_SxB)
             b.update(1)
     return centroids_KxD

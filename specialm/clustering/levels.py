@@ -11,19 +11,26 @@ import math
 
 import numpy as np
 
-from specialm.errors import UserError
+from specialm.common.errors import UserError
 
 
 def check(branching: tuple[int, ...], level: int = 0) -> None:
     """Raises UserError for a `clustering.branching` that is no tree of at most 2**31 - 1 leaves,
     or a `clustering.level` that it does not have."""
-    if not branching or not all(isinstance(b, int) and b >= 1 for b in branching) or \
-            math.prod(branching) >= 2**31:
-        raise UserError(f"clustering.branching={branching}: must be whole numbers of at least 1 "
-                        "whose product is below 2**31, for example (64, 64).")
+    if (
+        not branching
+        or not all(isinstance(b, int) and b >= 1 for b in branching)
+        or math.prod(branching) >= 2**31
+    ):
+        raise UserError(
+            f"clustering.branching={branching}: must be whole numbers of at least 1 "
+            "whose product is below 2**31, for example (64, 64)."
+        )
     if not 0 <= level <= len(branching):
-        raise UserError(f"clustering.level={level}: clustering.branching={branching} has the "
-                        f"levels 1 to {len(branching)}; 0 is the last one.")
+        raise UserError(
+            f"clustering.level={level}: clustering.branching={branching} has the "
+            f"levels 1 to {len(branching)}; 0 is the last one."
+        )
 
 
 def nodes(branching: tuple[int, ...], level: int = 0) -> int:
@@ -43,9 +50,11 @@ def of_size(branching: tuple[int, ...], k: int, setting: str) -> int:
     """
     sizes = [nodes(branching, level) for level in range(1, len(branching) + 1)]
     if k not in sizes:
-        raise UserError(f"{setting}={k}: with clustering.method=tree it must be the size of a "
-                        f"level; clustering.branching={branching} has levels of "
-                        f"{', '.join(map(str, sizes))}.")
+        raise UserError(
+            f"{setting}={k}: with clustering.method=tree it must be the size of a "
+            f"level; clustering.branching={branching} has levels of "
+            f"{', '.join(map(str, sizes))}."
+        )
     return sizes.index(k) + 1
 
 

@@ -35,9 +35,15 @@ def step(mesh: Mesh):
     """The jitted pass over the first `count` rows, see `_pass`: (x_SxBxD, count, centroids_KxD,
     near_SxC or None) -> Found."""
     split, same = PartitionSpec(None, "data"), PartitionSpec()
-    return jax.jit(jax.shard_map(
-        _pass, mesh=mesh, in_specs=(split, same, same, split),
-        out_specs=Found(split, split, same, same), check_vma=False))
+    return jax.jit(
+        jax.shard_map(
+            _pass,
+            mesh=mesh,
+            in_specs=(split, same, same, split),
+            out_specs=Found(split, split, same, same),
+            check_vma=False,
+        )
+    )
 
 
 @cache
@@ -57,12 +63,16 @@ def nearby(mesh: Mesh, near: int):
 
         return jax.lax.map(block, jnp.arange(len(x_SxBxD)))
 
-    return jax.jit(jax.shard_map(local, mesh=mesh, in_specs=(split, same, same), out_specs=split,
-                                 check_vma=False))
+    return jax.jit(
+        jax.shard_map(
+            local, mesh=mesh, in_specs=(split, same, same), out_specs=split, check_vma=False
+        )
+    )
 
 
-def _pass(x_SxBxD: jax.Array, count: jax.Array, centroids_KxD: jax.Array,
-          near_SxC: jax.Array | None) -> Found:
+def _pass(
+    x_SxBxD: jax.Array, count: jax.Array, centroids_KxD: jax.Array, near_SxC: jax.Array | None
+) -> Found:
     """One device's part of a pass: the nearest centroids of its rows (among those near the block,
     if given), and over all devices the sums and numbers of each cluster's rows."""
     k, (blocks, rows, _) = len(centroids_KxD), x_SxBxD.shape
@@ -79,15 +89,23 @@ def _pass(x_SxBxD: jax.Array, count: jax.Array, centroids_KxD: jax.Array,
             cluster_B = near_C[among_B]
         cluster_B = jnp.where(valid_B, cluster_B, k)
         more_KxD, more_K = add(x_BxD, cluster_B, k)
-        return (cluster_SxB.at[i].set(cluster_B),
-                squared_SxB.at[i].set(jnp.where(valid_B, squared_B, 0)),
-                sums_KxD + more_KxD, counts_K + more_K)
+        return (
+            cluster_SxB.at[i].set(cluster_B),
+            squared_SxB.at[i].set(jnp.where(valid_B, squared_B, 0)),
+            sums_KxD + more_KxD,
+            counts_K + more_K,
+        )
 
-    start = (jnp.full((blocks, rows), k, jnp.int32), jnp.zeros((blocks, rows), x_SxBxD.dtype),
-             jnp.zeros_like(centroids_KxD), jnp.zeros(k, jnp.int32))
+    start = (
+        jnp.full((blocks, rows), k, jnp.int32),
+        jnp.zeros((blocks, rows), x_SxBxD.dtype),
+        jnp.zeros_like(centroids_KxD),
+        jnp.zeros(k, jnp.int32),
+    )
     together = rows * jax.lax.axis_size("data")
     cluster_SxB, squared_SxB, sums_KxD, counts_K = jax.lax.fori_loop(
-        0, (count + together - 1) // together, block, start)
+        0, (count + together - 1) // together, block, start
+    )
     sums_KxD, counts_K = jax.lax.psum((sums_KxD + counts_K[:, None] * centre_D, counts_K), "data")
     return Found(cluster_SxB, squared_SxB, sums_KxD, counts_K)
 
@@ -106,8 +124,9 @@ def _centred(x_SxBxD: jax.Array, count: jax.Array, centroids_KxD: jax.Array):
     return rows_of, centroids_KxD, jnp.square(centroids_KxD).sum(1) / 2, centre_D
 
 
-def nearest(x_BxD: jax.Array, centroids_KxD: jax.Array, offset_K: jax.Array,
-            ) -> tuple[jax.Array, jax.Array]:
+def nearest(
+    x_BxD: jax.Array, centroids_KxD: jax.Array, offset_K: jax.Array
+) -> tuple[jax.Array, jax.Array]:
     """(int32 [B], float32 [B]): the nearest centroid of each row, and its squared distance.
 
     Args:
@@ -138,8 +157,9 @@ def add(x_BxD: jax.Array, cluster_B: jax.Array, k: int) -> tuple[jax.Array, jax.
     return sums_KxD, member_KxB.sum(1, dtype=jnp.int32)
 
 
-def blocks(x_NxD, k: int, mesh: Mesh, place_N: np.ndarray | slice = slice(None), rows: int = 0,
-            ) -> jax.Array:
+def blocks(
+    x_NxD, k: int, mesh: Mesh, place_N: np.ndarray | slice = slice(None), rows: int = 0
+) -> jax.Array:
     """[S, B, D]: row n is at `place_N[n]`, in blocks of `rows` rows (0: as is fast) on each device,
     the last one filled up with zeros."""
     count, dim = x_NxD.shape

@@ -11,13 +11,19 @@ from pathlib import Path
 
 import numpy as np
 
-from specialm.files import write_json
-from specialm.progress import bar
+from specialm.common.files import write_json
+from specialm.common.progress import bar
 
 
-def array(path: str | Path, facts: dict, shape: tuple[int, ...], dtype: type,
-          make: Callable[[int, int, Callable[[int], None]], np.ndarray], chunk: int, title: str,
-          ) -> np.memmap:
+def array(
+    path: str | Path,
+    facts: dict,
+    shape: tuple[int, ...],
+    dtype: type,
+    make: Callable[[int, int, Callable[[int], None]], np.ndarray],
+    chunk: int,
+    title: str,
+) -> np.memmap:
     """Read-only memory map of `path` (.npy).
 
     Args:

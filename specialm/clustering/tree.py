@@ -29,9 +29,9 @@ from jax.sharding import Mesh, PartitionSpec
 
 from specialm.clustering import kmeans, levels, passes, resumable
 from specialm.clustering.descent import descender
-from specialm.errors import UserError
-from specialm.files import write_bytes
-from specialm.progress import bar
+from specialm.common.errors import UserError
+from specialm.common.files import write_bytes
+from specialm.common.progress import bar
 
 CHUNK = 1 << 17  # rows that `assign` brings to the devices at a time
 ROWS_PER_CHILD = 256  # that a node below the first level is trained on, at most
@@ -44,12 +44,12 @@ GROUP, GROUP_ROWS, GROUP_ROWS_OTHER = 64, {"cpu": 1 << 13}, 1 << 20
 @dataclass(frozen=True)
 class Tree:
     """Attributes:
-      branching: children of a node at each level, at most.
-      centroids: of each level float32 [P, B, D]: the children of all nodes of the level above.
-        A missing child has its parent's centroid and is never taken.
-      children: of each level int32 [P]: how many of the B are there; the missing ones are last.
-      inertia: of each level: sum over the sample of the squared distance to the node reached.
-      rows: M, those of the sample.
+    branching: children of a node at each level, at most.
+    centroids: of each level float32 [P, B, D]: the children of all nodes of the level above.
+      A missing child has its parent's centroid and is never taken.
+    children: of each level int32 [P]: how many of the B are there; the missing ones are last.
+    inertia: of each level: sum over the sample of the squared distance to the node reached.
+    rows: M, those of the sample.
     """
 
     branching: tuple[int, ...]
@@ -86,18 +86,27 @@ class Tree:
         says what it raises."""
         levels.check(self.branching, level)
         kept = slice(level or None)
-        return Tree(self.branching[kept], self.centroids[kept], self.children[kept],
-                    self.inertia[kept], self.rows)
+        return Tree(
+            self.branching[kept],
+            self.centroids[kept],
+            self.children[kept],
+            self.inertia[kept],
+            self.rows,
+        )
 
     def save(self, path: str | Path) -> None:
         """Writes an .npz, atomically."""
         from io import BytesIO
 
         stream = BytesIO()
-        np.savez(stream, branching=np.array(self.branching), inertia=np.array(self.inertia),
-                 rows=np.array(self.rows),
-                 **{f"centroids{i}": array for i, array in enumerate(self.centroids)},
-                 **{f"children{i}": array for i, array in enumerate(self.children)})
+        np.savez(
+            stream,
+            branching=np.array(self.branching),
+            inertia=np.array(self.inertia),
+            rows=np.array(self.rows),
+            **{f"centroids{i}": array for i, array in enumerate(self.centroids)},
+            **{f"children{i}": array for i, array in enumerate(self.children)},
+        )
         write_bytes(Path(path), stream.getvalue())
 
 
@@ -111,15 +120,24 @@ def load(path: str | Path) -> Tree:
         raise UserError(f"{path}: no tree of clusters is there; run `specialm prepare`.")
     with np.load(path, allow_pickle=False) as saved:
         depth = range(len(saved["branching"]))
-        return Tree(tuple(map(int, saved["branching"])),
-                    tuple(saved[f"centroids{i}"] for i in depth),
-                    tuple(saved[f"children{i}"] for i in depth),
-                    tuple(map(float, saved["inertia"])), int(saved["rows"]))
+        return Tree(
+            tuple(map(int, saved["branching"])),
+            tuple(saved[f"centroids{i}"] for i in depth),
+            tuple(saved[f"children{i}"] for i in depth),
+            tuple(map(float, saved["inertia"])),
+            int(saved["rows"]),
+        )
 
 
-def fit(x_NxD: np.ndarray, branching: tuple[int, ...] = (64, 64, 64), seed: int = 0,
-        sample: int = 2_000_000, iterations: int = 50, tolerance: float = 1e-4,
-        devices: list | None = None) -> Tree:
+def fit(
+    x_NxD: np.ndarray,
+    branching: tuple[int, ...] = (64, 64, 64),
+    seed: int = 0,
+    sample: int = 2_000_000,
+    iterations: int = 50,
+    tolerance: float = 1e-4,
+    devices: list | None = None,
+) -> Tree:
     """Trains a tree on rows of a float32 array or memory map.
 
     The same data, seed and settings give the same tree; another number of devices changes the
@@ -137,45 +155,67 @@ def fit(x_NxD: np.ndarray, branching: tuple[int, ...] = (64, 64, 64), seed: int 
     levels.check(branching)
     x_MxD = kmeans.sample(x_NxD, sample, seed)
     if branching[0] > len(x_MxD):
-        raise UserError(f"clustering.branching={branching}: the first level has more clusters than "
-                        f"there are windows to train on, {len(x_MxD)}; use fewer, more text or a "
-                        "larger clustering.sample.")
+        raise UserError(
+            f"clustering.branching={branching}: the first level has more clusters than "
+            f"there are windows to train on, {len(x_MxD)}; use fewer, more text or a "
+            "larger clustering.sample."
+        )
     mesh = passes.make_mesh(devices)
-    first = kmeans.fit(x_MxD, branching[0], seed, "full", iterations, tolerance,
-                       devices=list(mesh.devices.flat))
+    first = kmeans.fit(
+        x_MxD, branching[0], seed, "full", iterations, tolerance, devices=list(mesh.devices.flat)
+    )
     centroids_PxBxD, node_M = np.array(first.centroids_KxD)[None], np.zeros(len(x_MxD), np.int32)
     above_PxD, made = x_MxD.mean(0, keepdims=True), []
     for level, width in enumerate(branching):
         if level:
-            train = partial(_train(mesh, width), jax.random.fold_in(jax.random.key(seed), level),
-                            iterations, tolerance)
-            centroids_PxBxD = _fit_level(x_MxD, node_M, width, len(above_PxD), train, mesh,
-                                         np.random.default_rng([seed, level]),
-                                         f"tree, level {level + 1} of {len(branching)}")
+            train = partial(
+                _train(mesh, width),
+                jax.random.fold_in(jax.random.key(seed), level),
+                iterations,
+                tolerance,
+            )
+            centroids_PxBxD = _fit_level(
+                x_MxD,
+                node_M,
+                width,
+                len(above_PxD),
+                train,
+                mesh,
+                np.random.default_rng([seed, level]),
+                f"tree, level {level + 1} of {len(branching)}",
+            )
         node_M, children_P, inertia = _settle(x_MxD, node_M, centroids_PxBxD, above_PxD, mesh)
         made.append((centroids_PxBxD, children_P, inertia))
         above_PxD = centroids_PxBxD.reshape(-1, x_MxD.shape[1])
     return Tree(branching, *map(tuple, zip(*made, strict=True)), len(x_MxD))
 
 
-def assign(x_NxD: np.ndarray, tree: Tree, chunk: int = CHUNK, devices: list | None = None,
-           ) -> tuple[np.ndarray, np.ndarray]:
+def assign(
+    x_NxD: np.ndarray, tree: Tree, chunk: int = CHUNK, devices: list | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """The leaf that each row descends to: (int32 [N], its Euclidean distance, float32 [N]).
 
     One pass over the rows, `chunk` at a time.
     """
     leaf_N, distance_N = np.empty(len(x_NxD), np.int32), np.empty(len(x_NxD), np.float32)
     if len(x_NxD):
-        descend = descender(tree.centroids, tree.children, min(chunk, len(x_NxD)),
-                            passes.make_mesh(devices))
+        descend = descender(
+            tree.centroids, tree.children, min(chunk, len(x_NxD)), passes.make_mesh(devices)
+        )
         for start in range(0, len(x_NxD), chunk):
             rows = slice(start, start + chunk)
             leaf_N[rows], distance_N[rows] = descend(x_NxD[rows])
     return leaf_N, distance_N
 
 
-def assign_to(path: str | Path, x_NxD: np.ndarray, tree: Tree, key: str = "", chunk: int = CHUNK,
-              devices: list | None = None) -> np.memmap:
+def assign_to(
+    path: str | Path,
+    x_NxD: np.ndarray,
+    tree: Tree,
+    key: str = "",
+    chunk: int = CHUNK,
+    devices: list | None = None,
+) -> np.memmap:
     """`assign` for more rows than fit into memory: int32 [N], memory map of `path` (.npy).
 
     It is written chunk by chunk; one that was killed goes on where it was, one of another tree or
@@ -185,8 +225,9 @@ def assign_to(path: str | Path, x_NxD: np.ndarray, tree: Tree, key: str = "", ch
       key: identifies the rows, the fingerprint of their stage for instance.
     """
     facts = {"tree": tree.fingerprint, "key": key, "count": len(x_NxD)}
-    descend = descender(tree.centroids, tree.children, min(chunk, max(len(x_NxD), 1)),
-                        passes.make_mesh(devices))
+    descend = descender(
+        tree.centroids, tree.children, min(chunk, max(len(x_NxD), 1)), passes.make_mesh(devices)
+    )
 
     def make(start: int, stop: int, progress: Callable[[int], None]) -> np.ndarray:
         leaf_N, _ = descend(x_NxD[start:stop])
@@ -196,8 +237,16 @@ def assign_to(path: str | Path, x_NxD: np.ndarray, tree: Tree, key: str = "", ch
     return resumable.array(path, facts, (len(x_NxD),), np.int32, make, chunk, "assigning")
 
 
-def _fit_level(x_MxD: np.ndarray, node_M: np.ndarray, width: int, parents: int, train, mesh: Mesh,
-               rng: np.random.Generator, title: str) -> np.ndarray:
+def _fit_level(
+    x_MxD: np.ndarray,
+    node_M: np.ndarray,
+    width: int,
+    parents: int,
+    train,
+    mesh: Mesh,
+    rng: np.random.Generator,
+    title: str,
+) -> np.ndarray:
     """float32 [P, B, D]: the k-means of every node's rows."""
     order_M = rng.permutation(len(x_MxD))  # so that a node's first rows are a sample of its rows
     order_M = order_M[np.argsort(node_M[order_M], kind="stable")]
@@ -243,24 +292,40 @@ def _train(mesh: Mesh, width: int):
 
     place: where the rows of each node begin, how many they are (0: no node), the node's number.
     """
+
     def local(key, iterations, tolerance, x_1xFxD, place_1xGx3):
         def one(place):
             return jax.lax.cond(
-                place[1] > 0, lambda: _train_node(x_1xFxD[0], *place, key, width, iterations,
-                                                  tolerance),
-                lambda: jnp.zeros((width, x_1xFxD.shape[2]), x_1xFxD.dtype))
+                place[1] > 0,
+                lambda: _train_node(x_1xFxD[0], *place, key, width, iterations, tolerance),
+                lambda: jnp.zeros((width, x_1xFxD.shape[2]), x_1xFxD.dtype),
+            )
 
         many = jax.lax.map if jax.default_backend() == "cpu" else lambda f, xs: jax.vmap(f)(xs)
         return many(one, place_1xGx3[0])[None]
 
     split, same = PartitionSpec("data"), PartitionSpec()
-    return jax.jit(jax.shard_map(local, mesh=mesh, in_specs=(same, same, same, split, split),
-                                 out_specs=split, check_vma=False))
+    return jax.jit(
+        jax.shard_map(
+            local,
+            mesh=mesh,
+            in_specs=(same, same, same, split, split),
+            out_specs=split,
+            check_vma=False,
+        )
+    )
 
 
-def _train_node(x_FxD: jax.Array, offset: jax.Array, count: jax.Array, name: jax.Array,
-                key: jax.Array, width: int, iterations: jax.Array, tolerance: jax.Array,
-                ) -> jax.Array:
+def _train_node(
+    x_FxD: jax.Array,
+    offset: jax.Array,
+    count: jax.Array,
+    name: jax.Array,
+    key: jax.Array,
+    width: int,
+    iterations: jax.Array,
+    tolerance: jax.Array,
+) -> jax.Array:
     """float32 [B, D]: k-means of `count` rows from `offset` on, as `kmeans.fit` does it."""
     sample = jnp.minimum(count, START_ROWS_PER_CHILD * width)
     x_MxD = jax.lax.dynamic_slice_in_dim(x_FxD, offset, START_ROWS_PER_CHILD * width)
@@ -276,25 +341,36 @@ def _train_node(x_FxD: jax.Array, offset: jax.Array, count: jax.Array, name: jax
         new_BxD, moved = _improve(over_blocks, old_BxD)
         return done + 1, new_BxD, jnp.where(moved, jnp.inf, jnp.square(new_BxD - old_BxD).sum())
 
-    return centre_D + jax.lax.while_loop(
-        lambda state: (state[0] < iterations) & (state[2] > limit), improve,
-        (0, x_MxD[start_B], jnp.inf))[1]
+    return (
+        centre_D
+        + jax.lax.while_loop(
+            lambda state: (state[0] < iterations) & (state[2] > limit),
+            improve,
+            (0, x_MxD[start_B], jnp.inf),
+        )[1]
+    )
 
 
 def _blocks(x_FxD: jax.Array, offset: jax.Array, count: jax.Array, centre_D: jax.Array):
     """The function (add, centroids_BxD, state) -> state that goes over a node's rows:
     `add(state, rows_RxD, child_R, squared_R)` has rows, nearest child (B behind the last row) and
     squared distance. In blocks nodes of all sizes share one program and none is padded."""
+
     def over_blocks(add, centroids_BxD, state):
         half_B = jnp.square(centroids_BxD).sum(1) / 2
 
         def block(i, state):
-            rows_RxD = jax.lax.dynamic_slice_in_dim(
-                x_FxD, offset + i * TRAIN_ROWS, TRAIN_ROWS) - centre_D
+            rows_RxD = (
+                jax.lax.dynamic_slice_in_dim(x_FxD, offset + i * TRAIN_ROWS, TRAIN_ROWS) - centre_D
+            )
             valid_R = i * TRAIN_ROWS + jnp.arange(TRAIN_ROWS) < count
             child_R, squared_R = passes.nearest(rows_RxD, centroids_BxD, half_B)
-            return add(state, rows_RxD, jnp.where(valid_R, child_R, len(centroids_BxD)),
-                       jnp.where(valid_R, squared_R, 0))
+            return add(
+                state,
+                rows_RxD,
+                jnp.where(valid_R, child_R, len(centroids_BxD)),
+                jnp.where(valid_R, squared_R, 0),
+            )
 
         return jax.lax.fori_loop(0, -(-count // TRAIN_ROWS), block, state)
 
@@ -326,22 +402,30 @@ def _improve(over_blocks, old_BxD: jax.Array) -> tuple[jax.Array, jax.Array]:
     return jax.lax.cond(empty_B.any(), reseed, lambda: (new_BxD, jnp.array(False)))
 
 
-def _settle(x_MxD: np.ndarray, node_M: np.ndarray, centroids_PxBxD: np.ndarray,
-            above_PxD: np.ndarray, mesh: Mesh) -> tuple[np.ndarray, np.ndarray, float]:
+def _settle(
+    x_MxD: np.ndarray,
+    node_M: np.ndarray,
+    centroids_PxBxD: np.ndarray,
+    above_PxD: np.ndarray,
+    mesh: Mesh,
+) -> tuple[np.ndarray, np.ndarray, float]:
     """(node one level down of each row, children_P, inertia); in place it brings the children
     that have rows to the front and gives the others their parent's centroid."""
     parents, width = centroids_PxBxD.shape[:2]
     child_M, inertia = np.empty(len(x_MxD), np.int32), 0.0
-    descend = descender((centroids_PxBxD,), (np.full(parents, width, np.int32),),
-                        min(CHUNK, len(x_MxD)), mesh)
+    descend = descender(
+        (centroids_PxBxD,), (np.full(parents, width, np.int32),), min(CHUNK, len(x_MxD)), mesh
+    )
     for start in range(0, len(x_MxD), CHUNK):
         rows = slice(start, start + CHUNK)
         reached, distance = descend(x_MxD[rows], node_M[rows])
         child_M[rows] = reached
         inertia += float(np.square(distance, dtype=np.float64).sum())
     if not math.isfinite(inertia):
-        raise UserError("the embeddings to cluster hold values that are not finite; remove the "
-                        "file with the embeddings and embed again.")
+        raise UserError(
+            "the embeddings to cluster hold values that are not finite; remove the "
+            "file with the embeddings and embed again."
+        )
     there_PxB = np.bincount(child_M, minlength=parents * width).reshape(parents, width) > 0
     for parent in np.flatnonzero(~there_PxB.all(1)):
         kept = np.flatnonzero(there_PxB[parent])

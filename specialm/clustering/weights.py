@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from specialm.errors import UserError
+from specialm.common.errors import UserError
 
 
 def counts(cluster_N: np.ndarray, k: int) -> np.ndarray:
@@ -48,8 +48,12 @@ def uncovered(generic_counts_K: np.ndarray, specialist_counts_K: np.ndarray) -> 
     return float(lost / specialist_counts_K.sum())
 
 
-def importance_weights(generic_counts_K: np.ndarray, specialist_counts_K: np.ndarray,
-                       smoothing: float = 0.0, domain: str = "specialist") -> np.ndarray:
+def importance_weights(
+    generic_counts_K: np.ndarray,
+    specialist_counts_K: np.ndarray,
+    smoothing: float = 0.0,
+    domain: str = "specialist",
+) -> np.ndarray:
     """w(c) = P(c | specialist) / P(c | generic), float64 [K]; its mean over generic windows is 1.
 
     Clusters without generic windows weigh 0 and the rest of the specialist's histogram is scaled
@@ -66,15 +70,22 @@ def importance_weights(generic_counts_K: np.ndarray, specialist_counts_K: np.nda
     """
     if not 0 <= smoothing <= 1:
         raise UserError(f"clustering.smoothing={smoothing}: must be in [0, 1].")
-    generic_K = _shares(generic_counts_K, "the generic corpus has no windows; look at the counts "
-                        "of `specialm prepare`.")
-    specialist_K = _shares(specialist_counts_K, f"domain {domain!r}: the specialist set has no "
-                           "windows; look at its source in data.domains.")
+    generic_K = _shares(
+        generic_counts_K,
+        "the generic corpus has no windows; look at the counts of `specialm prepare`.",
+    )
+    specialist_K = _shares(
+        specialist_counts_K,
+        f"domain {domain!r}: the specialist set has no "
+        "windows; look at its source in data.domains.",
+    )
     covered_K = generic_K > 0
     target_K = np.where(covered_K, (1 - smoothing) * specialist_K + smoothing * generic_K, 0.0)
     if target_K.sum() == 0:
-        raise UserError(f"domain {domain!r}: no generic window lies in any cluster of the "
-                        "specialist set; take a smaller clustering.k or clustering.smoothing > 0.")
+        raise UserError(
+            f"domain {domain!r}: no generic window lies in any cluster of the "
+            "specialist set; take a smaller clustering.k or clustering.smoothing > 0."
+        )
     return target_K / target_K.sum() / np.where(covered_K, generic_K, 1.0)
 
 
@@ -106,8 +117,9 @@ class Repetitions:
     most: float
 
 
-def expected_repetitions(weights_K: np.ndarray, generic_counts_K: np.ndarray,
-                         planned_windows: int) -> Repetitions:
+def expected_repetitions(
+    weights_K: np.ndarray, generic_counts_K: np.ndarray, planned_windows: int
+) -> Repetitions:
     """Expected repetitions when `planned_windows` windows are drawn.
 
     The draws are those of `specialm.data.sampler`: epochs of N slots, in each of which a window of
@@ -122,8 +134,9 @@ def expected_repetitions(weights_K: np.ndarray, generic_counts_K: np.ndarray,
     missed_K = np.where(full > 0, 0.0, 1 - extra) ** epochs
     missed_K = missed_K * (1 - rest) ** full * (1 - rest * extra)
     distinct = float((size_K * (1 - missed_K)).sum())
-    return Repetitions(distinct, planned_windows / distinct,
-                       float(planned_windows / windows * rate_K.max()))
+    return Repetitions(
+        distinct, planned_windows / distinct, float(planned_windows / windows * rate_K.max())
+    )
 
 
 def shuffled(sampling_K: np.ndarray, generic_counts_K: np.ndarray, seed: int) -> np.ndarray:
@@ -195,7 +208,8 @@ class WeightReport:
             "generic_histogram": self.generic_K.tolist(),
             "specialist_histogram": self.specialist_K.tolist(),
             "weights": self.weights_K.tolist(),
-            "sampling": self.sampling_K.tolist()}
+            "sampling": self.sampling_K.tolist(),
+        }
 
     def table(self, top: int = 10) -> str:
         """Text for a terminal: the figures, then the `top` clusters that are drawn most."""
@@ -214,22 +228,35 @@ class WeightReport:
             f"{facts['distinct_windows']:,.0f} different ones",
             f"  repetitions                {facts['mean_repetitions']:.1f} on average, "
             f"{facts['max_repetitions']:.1f} in the most drawn cluster",
-            "  cluster  specialist  generic   weight"]
+            "  cluster  specialist  generic   weight",
+        ]
         for c in np.argsort(-self.sampling_K, kind="stable")[:top]:
-            lines.append(f"  {c:7d}  {facts['specialist_histogram'][c]:10.2%}  "
-                         f"{facts['generic_histogram'][c]:7.2%}  {self.weights_K[c]:7.2f}")
+            lines.append(
+                f"  {c:7d}  {facts['specialist_histogram'][c]:10.2%}  "
+                f"{facts['generic_histogram'][c]:7.2%}  {self.weights_K[c]:7.2f}"
+            )
         return "\n".join(lines)
 
 
-def report(domain: str, generic_counts_K: np.ndarray, specialist_counts_K: np.ndarray,
-           smoothing: float, planned_windows: int) -> WeightReport:
+def report(
+    domain: str,
+    generic_counts_K: np.ndarray,
+    specialist_counts_K: np.ndarray,
+    smoothing: float,
+    planned_windows: int,
+) -> WeightReport:
     """Weights of a domain, see `WeightReport`; raises what `importance_weights` raises."""
     weights_K = importance_weights(generic_counts_K, specialist_counts_K, smoothing, domain)
     return WeightReport(
-        domain, np.asarray(generic_counts_K), np.asarray(specialist_counts_K), weights_K,
-        uncovered(generic_counts_K, specialist_counts_K), planned_windows,
+        domain,
+        np.asarray(generic_counts_K),
+        np.asarray(specialist_counts_K),
+        weights_K,
+        uncovered(generic_counts_K, specialist_counts_K),
+        planned_windows,
         effective_sample_size(weights_K, generic_counts_K),
-        expected_repetitions(weights_K, generic_counts_K, planned_windows))
+        expected_repetitions(weights_K, generic_counts_K, planned_windows),
+    )
 
 
 def _shares(counts_K: np.ndarray, message: str) -> np.ndarray:

@@ -7,8 +7,8 @@ Letters: N windows, B batch, K clusters, G groups of a batch, C features, W wind
 
 import numpy as np
 
+from specialm.common.errors import UserError
 from specialm.data.sampler import Sampler
-from specialm.errors import UserError
 
 
 def _windows_of_group(batch_size: int, groups: int) -> int:
@@ -26,10 +26,24 @@ class GroupSampler(Sampler):
       Others: see `Sampler`.
     """
 
-    def __init__(self, windows: int, batch_size: int, seed: int, cluster_N: np.ndarray,
-                 probability_K: np.ndarray, groups: int, features_KxC: np.ndarray):
-        super().__init__(windows, batch_size, seed, cluster_N, probability_K,
-                         _windows_of_group(batch_size, groups))
+    def __init__(
+        self,
+        windows: int,
+        batch_size: int,
+        seed: int,
+        cluster_N: np.ndarray,
+        probability_K: np.ndarray,
+        groups: int,
+        features_KxC: np.ndarray,
+    ):
+        super().__init__(
+            windows,
+            batch_size,
+            seed,
+            cluster_N,
+            probability_K,
+            _windows_of_group(batch_size, groups),
+        )
         self.features_KxC = np.asarray(features_KxC, np.float32)
 
     def features(self, step: int) -> np.ndarray:
@@ -52,12 +66,21 @@ class HistogramSampler:
       Others: see `Sampler`.
     """
 
-    def __init__(self, batch_size: int, seed: int, cluster_N: np.ndarray,
-                 probability_K: np.ndarray, support: int, groups: int = 1):
+    def __init__(
+        self,
+        batch_size: int,
+        seed: int,
+        cluster_N: np.ndarray,
+        probability_K: np.ndarray,
+        support: int,
+        groups: int = 1,
+    ):
         clusters = np.flatnonzero(probability_K)
         if not 1 <= support <= len(clusters):
-            raise UserError(f"train.histogram_support={support}: must be between 1 and the "
-                            f"{len(clusters)} clusters that have windows.")
+            raise UserError(
+                f"train.histogram_support={support}: must be between 1 and the "
+                f"{len(clusters)} clusters that have windows."
+            )
         self.batch_size, self.seed, self.support = batch_size, seed, support
         self.groups, self.group = groups, _windows_of_group(batch_size, groups)
         self.probability_K = np.asarray(probability_K, np.float64) / np.sum(probability_K)
@@ -68,8 +91,9 @@ class HistogramSampler:
     def _draw(self, step: int, group: int) -> tuple[np.ndarray, np.ndarray]:
         """(histogram [K], windows [W]) of a group."""
         rng = np.random.default_rng([self.seed, step, 2, group])
-        chosen = rng.choice(len(self.probability_K), self.support, replace=False,
-                            p=self.probability_K)
+        chosen = rng.choice(
+            len(self.probability_K), self.support, replace=False, p=self.probability_K
+        )
         histogram_K = np.zeros(len(self.probability_K))
         histogram_K[chosen] = rng.dirichlet(np.ones(self.support))
         edges = np.cumsum(histogram_K)
@@ -93,11 +117,15 @@ class MixtureSampler:
 
     def __init__(self, batch_size: int, seed: int, cluster_N: np.ndarray, clusters: int):
         if batch_size % clusters:
-            raise UserError(f"train.batch_size={batch_size} is not a multiple of model.num_experts"
-                            f"={clusters}; every expert takes the same number of windows.")
+            raise UserError(
+                f"train.batch_size={batch_size} is not a multiple of model.num_experts"
+                f"={clusters}; every expert takes the same number of windows."
+            )
         self.batch_size = batch_size
-        self.experts = [ExpertSampler(batch_size // clusters, seed, cluster_N, expert)
-                        for expert in range(clusters)]
+        self.experts = [
+            ExpertSampler(batch_size // clusters, seed, cluster_N, expert)
+            for expert in range(clusters)
+        ]
 
     def indices(self, step: int) -> np.ndarray:
         """int64 [B]: the windows of this step."""
@@ -114,8 +142,10 @@ class ExpertSampler(Sampler):
     def __init__(self, batch_size: int, seed: int, cluster_N: np.ndarray, expert: int):
         self.members = np.flatnonzero(cluster_N == expert)
         if not len(self.members):
-            raise UserError(f"cluster {expert} has no windows, so expert {expert} cannot be "
-                            "trained; choose a smaller model.num_experts.")
+            raise UserError(
+                f"cluster {expert} has no windows, so expert {expert} cannot be "
+                "trained; choose a smaller model.num_experts."
+            )
         super().__init__(len(self.members), batch_size, seed * 1_000_003 + expert)
 
     def indices(self, step: int) -> np.ndarray:

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from specialm.common.errors import UserError
 from specialm.data.sampler import Sampler
 from specialm.data.store import WindowStore
-from specialm.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -26,9 +26,11 @@ class Joined:
 
     def __post_init__(self):
         if self.generic.context != self.specialist.context:
-            raise UserError(f"the generic windows have {self.generic.context} tokens, the "
-                            f"specialist ones {self.specialist.context}; prepare both with one "
-                            "data.context.")
+            raise UserError(
+                f"the generic windows have {self.generic.context} tokens, the "
+                f"specialist ones {self.specialist.context}; prepare both with one "
+                "data.context."
+            )
 
     @property
     def context(self) -> int:
@@ -41,8 +43,10 @@ class Joined:
         """As `WindowStore.batch`; index N + i is the i-th specialist window."""
         indices_B = np.asarray(indices_B, np.int64)
         behind_B = indices_B >= len(self.generic)
-        parts = [self.generic.batch(indices_B[~behind_B]), self.specialist.batch(
-            self.specialist_indices[indices_B[behind_B] - len(self.generic)])]
+        parts = [
+            self.generic.batch(indices_B[~behind_B]),
+            self.specialist.batch(self.specialist_indices[indices_B[behind_B] - len(self.generic)]),
+        ]
         # Rows of the parts one behind the other, back into the order of the batch.
         order_B = np.argsort(np.argsort(behind_B, kind="stable"), kind="stable")
         return {name: np.concatenate([part[name] for part in parts])[order_B] for name in parts[0]}
@@ -55,12 +59,18 @@ def sampler(generic: Sampler, specialist_windows: int, fraction: float) -> Sampl
       UserError: no specialist windows.
     """
     if not specialist_windows:
-        raise UserError(f"train.specialist_fraction={fraction}: the specialist training set has no "
-                        "windows; raise data.specialist_tokens or set the fraction to 0.")
+        raise UserError(
+            f"train.specialist_fraction={fraction}: the specialist training set has no "
+            "windows; raise data.specialist_tokens or set the fraction to 0."
+        )
     own = np.full(specialist_windows, len(generic.probability_K))
-    return Sampler(generic.windows + specialist_windows, generic.batch_size, generic.seed,
-                   np.concatenate([generic.cluster_N, own]),
-                   np.append((1 - fraction) * generic.probability_K, fraction))
+    return Sampler(
+        generic.windows + specialist_windows,
+        generic.batch_size,
+        generic.seed,
+        np.concatenate([generic.cluster_N, own]),
+        np.append((1 - fraction) * generic.probability_K, fraction),
+    )
 
 
 @dataclass(frozen=True)

@@ -19,13 +19,13 @@ from pathlib import Path
 
 import numpy as np
 
+from specialm.common.files import save_array, write_json
+from specialm.common.stages import fingerprint
 from specialm.data import prepare
 from specialm.data.sources import Source
 from specialm.data.store import StoreWriter, WindowStore, finish, write_shard
 from specialm.data.vocabularies import Vocabulary
 from specialm.data.windows import Split, windows
-from specialm.files import save_array, write_json
-from specialm.stages import fingerprint
 
 PART_BYTES = 1 << 26  # of a source's files, packed as they are, that are one piece
 
@@ -79,7 +79,7 @@ def parts(source: Source, part_bytes: int) -> list[tuple[Path, ...]]:
 
 
 @dataclass(frozen=True)
-class InPieces(prepare.Here):
+class InPieces(prepare.LocalReader):
     """How `prepare` works when `each` has the pieces made elsewhere.
 
     A source of one part only, or one that is not made of files, is read in this process.
@@ -95,21 +95,36 @@ class InPieces(prepare.Here):
             return super().scan(path, name, source)
         folder = _folder(path, "scan", [list(map(str, run)) for run in runs])
         self.each(f"scan {name}", folder, runs, partial(scan_part, source))
-        made = [prepare.Scanned(**json.loads((path_of(folder, i) / "scan.json").read_text()))
-                for i in range(len(runs))]
+        made = [
+            prepare.Scanned(**json.loads((path_of(folder, i) / "scan.json").read_text()))
+            for i in range(len(runs))
+        ]
         shutil.rmtree(path / "pieces")
         return prepare.joined(made)
 
-    def write(self, path: Path, name: str, settings: dict, source: Source, vocabulary: Vocabulary,
-              split: Split, shard_tokens: int, size: int) -> None:
+    def write(
+        self,
+        path: Path,
+        name: str,
+        settings: dict,
+        source: Source,
+        vocabulary: Vocabulary,
+        split: Split,
+        shard_tokens: int,
+        size: int,
+    ) -> None:
         """Writes the window store of a split."""
         runs = self._parts(source)
         if len(runs) < 2:
             super().write(path, name, settings, source, vocabulary, split, shard_tokens, size)
             return
         cut = _folder(path, "parts", [[list(map(str, run)) for run in runs], shard_tokens])
-        self.each(f"windows {name}", cut, runs, partial(
-            cut_part, source, settings, vocabulary, split, shard_tokens))
+        self.each(
+            f"windows {name}",
+            cut,
+            runs,
+            partial(cut_part, source, settings, vocabulary, split, shard_tokens),
+        )
         stores = [path_of(cut, i) for i in range(len(runs))]
         planned = plan((_document_tokens(store) for store in stores), shard_tokens)
         shards = _folder(path, "shards", [cut.name, planned])
@@ -121,13 +136,23 @@ class InPieces(prepare.Here):
     def _parts(self, source: Source) -> list[tuple[Path, ...]]:
         return parts(source, self.part_bytes) if source.read else []
 
-    def rows(self, title: str, folder: Path, count: int, chunk: int,
-             make: Callable[[int, int], np.ndarray]) -> Callable[[int, int], np.ndarray]:
+    def rows(
+        self,
+        title: str,
+        folder: Path,
+        count: int,
+        chunk: int,
+        make: Callable[[int, int], np.ndarray],
+    ) -> Callable[[int, int], np.ndarray]:
         """Has `make(start, stop)` called for every `chunk` of `count` rows; what it made is found
         again by the function returned. The caller removes the folder in the end."""
         starts = range(0, count, chunk)
-        self.each(title, folder, [(start, min(start + chunk, count)) for start in starts],
-                  partial(make_rows, make))
+        self.each(
+            title,
+            folder,
+            [(start, min(start + chunk, count)) for start in starts],
+            partial(make_rows, make),
+        )
         return lambda start, stop: np.load(path_of(folder, start // chunk) / "rows.npy")
 
 
@@ -138,13 +163,21 @@ def scan_part(source: Source, folder: Path, files: tuple[Path, ...]) -> collecti
     return collections.Counter(scanned.counts)
 
 
-def cut_part(source: Source, settings: dict, vocabulary: Vocabulary, split: Split,
-             shard_tokens: int, folder: Path, files: tuple[Path, ...]) -> collections.Counter:
+def cut_part(
+    source: Source,
+    settings: dict,
+    vocabulary: Vocabulary,
+    split: Split,
+    shard_tokens: int,
+    folder: Path,
+    files: tuple[Path, ...],
+) -> collections.Counter:
     """Cuts these files of a source into a window store of their own."""
     counts = collections.Counter()
     some = Source(source.name, partial(source.read, files), files, source.read)
     StoreWriter(folder, settings, shard_tokens).write(
-        windows(some, vocabulary, settings["context"], split, settings["split"], counts), counts)
+        windows(some, vocabulary, settings["context"], split, settings["split"], counts), counts
+    )
     made = WindowStore(folder).index
     return counts + collections.Counter({key: made[key] for key in ("windows", "tokens")})
 
@@ -186,8 +219,11 @@ def plan(tokens_of_parts: Iterable[np.ndarray], shard_tokens: int) -> list[tuple
 def assemble(cut: Path, folder: Path, shard: tuple) -> collections.Counter:
     """Writes one planned shard out of the parts' stores."""
     number, first, ranges = shard
-    documents = [document for part, start, stop in ranges
-                 for document in WindowStore(path_of(cut, part)).cut(start, stop)]
+    documents = [
+        document
+        for part, start, stop in ranges
+        for document in WindowStore(path_of(cut, part)).cut(start, stop)
+    ]
     write_json(folder / "record.json", write_shard(folder, number, documents, first))
     return collections.Counter({"shards": 1})
 
@@ -201,8 +237,9 @@ def _move(piece: Path, target: Path) -> dict:
     return record
 
 
-def make_rows(make: Callable[[int, int], np.ndarray], folder: Path,
-              rows: tuple[int, int]) -> collections.Counter:
+def make_rows(
+    make: Callable[[int, int], np.ndarray], folder: Path, rows: tuple[int, int]
+) -> collections.Counter:
     """Makes these rows of an array."""
     save_array(folder / "rows.npy", make(*rows))
     return collections.Counter({"rows": rows[1] - rows[0]})

@@ -15,13 +15,13 @@ from pathlib import Path
 import numpy as np
 from ml_collections import ConfigDict
 
+from specialm.common.errors import UserError
+from specialm.common.progress import bar
+from specialm.common.stages import Stage, Stages
 from specialm.data import vocabularies
 from specialm.data.sources import Document, Source, open_source, stable_hash
 from specialm.data.store import StoreWriter, WindowStore
 from specialm.data.windows import Split, windows
-from specialm.errors import UserError
-from specialm.progress import bar
-from specialm.stages import Stage, Stages
 
 
 @dataclass(frozen=True)
@@ -35,10 +35,14 @@ class Prepared:
 
     def specialist_indices(self, domain: str, data: ConfigDict) -> dict[str, np.ndarray]:
         """Windows used of each split of a domain: whole documents up to the set token counts."""
-        limits = {"train": data.specialist_tokens, "valid": data.valid_tokens,
-                  "heldout": data.heldout_tokens}
-        return {split: self.domains[domain][split].subset(tokens)
-                for split, tokens in limits.items()}
+        limits = {
+            "train": data.specialist_tokens,
+            "valid": data.valid_tokens,
+            "heldout": data.heldout_tokens,
+        }
+        return {
+            split: self.domains[domain][split].subset(tokens) for split, tokens in limits.items()
+        }
 
 
 @dataclass(frozen=True)
@@ -55,11 +59,14 @@ def joined(parts: list[Scanned]) -> Scanned:
     counts = collections.Counter()
     for part in parts:
         counts.update(part.counts)
-    return Scanned(dict(counts), sum(part.bytes for part in parts),
-                   [digest for part in parts for digest in part.digests])
+    return Scanned(
+        dict(counts),
+        sum(part.bytes for part in parts),
+        [digest for part in parts for digest in part.digests],
+    )
 
 
-class Here:
+class LocalReader:
     """Reads text in this process; `pieces.InPieces` has it done by many."""
 
     def scan(self, path: Path, name: str, source: Source) -> Scanned:
@@ -67,30 +74,50 @@ class Here:
         with bar(None, f"reading {name}", "document") as progress:
             return scan_files(source, source.files, progress.update)
 
-    def write(self, path: Path, name: str, settings: dict, source: Source, vocabulary,
-              split: Split, shard_tokens: int, size: int) -> None:
+    def write(
+        self,
+        path: Path,
+        name: str,
+        settings: dict,
+        source: Source,
+        vocabulary,
+        split: Split,
+        shard_tokens: int,
+        size: int,
+    ) -> None:
         """Writes the windows of the split `settings["split"]` into a store at `path`.
 
         Args:
           size: bytes of the source's text, for the progress bar.
         """
         writer, counts = StoreWriter(path, settings, shard_tokens), collections.Counter()
-        documents = windows(source, vocabulary, settings["context"], split, settings["split"],
-                            counts, skip=writer.documents)
+        documents = windows(
+            source,
+            vocabulary,
+            settings["context"],
+            split,
+            settings["split"],
+            counts,
+            skip=writer.documents,
+        )
         with bar(size, f"cutting {name}", "B") as progress:
-            writer.write(documents, counts,
-                         lambda document: progress.update(int(document.bytes_N.sum())))
+            writer.write(
+                documents, counts, lambda document: progress.update(int(document.bytes_N.sum()))
+            )
             progress.total = progress.n
 
 
-HERE = Here()
+LOCAL_READER = LocalReader()
 
 
 def scan_files(source: Source, files: tuple[Path, ...], progress=lambda count: None) -> Scanned:
     """Counts and hashes these files of a source; a source that is not made of files is one."""
     counts, digests, size = collections.Counter(), [], 0
-    for documents in ((source.read((path,), counts) for path in files) if source.read else
-                      [source.documents(counts)]):
+    for documents in (
+        (source.read((path,), counts) for path in files)
+        if source.read
+        else [source.documents(counts)]
+    ):
         digest = hashlib.sha256()
         for document in documents:
             content = f"{document.id}\0{document.group}\0{document.text}\0"
@@ -101,8 +128,9 @@ def scan_files(source: Source, files: tuple[Path, ...], progress=lambda count: N
     return Scanned(dict(counts), size, digests)
 
 
-def prepare(config: ConfigDict, stages: Stages, domains: list[str],
-            engine: Here = HERE) -> Prepared:
+def prepare(
+    config: ConfigDict, stages: Stages, domains: list[str], engine: LocalReader = LOCAL_READER
+) -> Prepared:
     """Runs the stages `scan`, `vocabulary` and `windows` for the generic set and the domains.
 
     Args:
@@ -117,13 +145,16 @@ def prepare(config: ConfigDict, stages: Stages, domains: list[str],
     scan = _scan(stages, "generic", source, data, engine)
     vocabulary = _vocabulary(stages, source, scan, data)
     split = Split(data.generic_heldout_fraction)
-    generic = [_windows(stages, "generic", source, scan, vocabulary, split, name, data, engine)
-               for name in ("train", "heldout")]
+    generic = [
+        _windows(stages, "generic", source, scan, vocabulary, split, name, data, engine)
+        for name in ("train", "heldout")
+    ]
     return Prepared(vocabulary, *generic, _domains(stages, others, vocabulary, data, engine))
 
 
-def prepare_specialist(config: ConfigDict, stages: Stages, domains: list[str],
-                       vocabulary: vocabularies.Vocabulary) -> Prepared:
+def prepare_specialist(
+    config: ConfigDict, stages: Stages, domains: list[str], vocabulary: vocabularies.Vocabulary
+) -> Prepared:
     """The same for the domains alone, with a given vocabulary.
 
     Raises:
@@ -137,18 +168,25 @@ def _open(spec: str, data: ConfigDict) -> Source:
     return open_source(spec, data.field, data.corpora_root, tuple(data.seqio_modules))
 
 
-def _opened(stages: Stages, domains: list[str], data: ConfigDict, engine=HERE) -> dict:
+def _opened(stages: Stages, domains: list[str], data: ConfigDict, engine=LOCAL_READER) -> dict:
     """{domain: (source, scan)}"""
     opened = {name: parted(_open(data.domains[name], data), data.part_chars) for name in domains}
-    return {name: (source, _scan(stages, name, source, data, engine))
-            for name, source in opened.items()}
+    return {
+        name: (source, _scan(stages, name, source, data, engine)) for name, source in opened.items()
+    }
 
 
-def _domains(stages: Stages, opened: dict, vocabulary, data: ConfigDict, engine=HERE) -> dict:
+def _domains(
+    stages: Stages, opened: dict, vocabulary, data: ConfigDict, engine=LOCAL_READER
+) -> dict:
     split = Split(data.specialist_heldout_fraction, data.specialist_valid_fraction)
-    return {domain: {name: _windows(stages, domain, *of, vocabulary, split, name, data, engine)
-                     for name in ("train", "valid", "heldout")}
-            for domain, of in opened.items()}
+    return {
+        domain: {
+            name: _windows(stages, domain, *of, vocabulary, split, name, data, engine)
+            for name in ("train", "valid", "heldout")
+        }
+        for domain, of in opened.items()
+    }
 
 
 def part_of(source: Source, fraction: float) -> Source:
@@ -203,7 +241,9 @@ def _signature(source: Source) -> list:
     return [[str(path), path.stat().st_size, path.stat().st_mtime_ns] for path in source.files]
 
 
-def _scan(stages: Stages, name: str, source: Source, data: ConfigDict, engine=HERE) -> Stage:
+def _scan(
+    stages: Stages, name: str, source: Source, data: ConfigDict, engine=LOCAL_READER
+) -> Stage:
     """Counts a source's documents and bytes, and hashes its content."""
     inputs = {"source": source.name, "field": data.field, "files": _signature(source)}
 
@@ -212,23 +252,32 @@ def _scan(stages: Stages, name: str, source: Source, data: ConfigDict, engine=HE
         counts = collections.Counter(scanned.counts)
         _report_skips(name, counts)
         if not counts["documents"]:
-            raise UserError(f"data source {source.name!r} has no document with text "
-                            f"({_skips(counts)}).")
-        return {"documents": counts["documents"], "bytes": scanned.bytes,
-                "sha256": _sha256(scanned.digests), "counts": dict(counts)}
+            raise UserError(
+                f"data source {source.name!r} has no document with text ({_skips(counts)})."
+            )
+        return {
+            "documents": counts["documents"],
+            "bytes": scanned.bytes,
+            "sha256": _sha256(scanned.digests),
+            "counts": dict(counts),
+        }
 
     return stages.run(f"scan/{name}", inputs, work)
 
 
 def _sha256(digests: list[str]) -> str:
     """Of one file its own, so that the files can be hashed apart."""
-    return digests[0] if len(digests) == 1 else \
-        hashlib.sha256("".join(digests).encode()).hexdigest()
+    return (
+        digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
+    )
 
 
 def _skips(counts: collections.Counter) -> str:
-    skipped = [f"{count} {reason.partition(': ')[2]}" for reason, count in sorted(counts.items())
-               if reason.startswith("skipped")]
+    skipped = [
+        f"{count} {reason.partition(': ')[2]}"
+        for reason, count in sorted(counts.items())
+        if reason.startswith("skipped")
+    ]
     return f"skipped: {', '.join(skipped)}" if skipped else "nothing was read"
 
 
@@ -241,9 +290,12 @@ def _report_skips(name: str, counts: collections.Counter) -> None:
 def _vocabulary(stages, source: Source, scan: Stage, data: ConfigDict) -> vocabularies.Vocabulary:
     if data.vocabulary:
         return vocabularies.Vocabulary(data.vocabulary)
-    inputs = {"text": scan.result["sha256"], "size": data.vocabulary_size,
-              "sample_bytes": data.vocabulary_sample_bytes,
-              "heldout": data.generic_heldout_fraction}
+    inputs = {
+        "text": scan.result["sha256"],
+        "size": data.vocabulary_size,
+        "sample_bytes": data.vocabulary_sample_bytes,
+        "heldout": data.generic_heldout_fraction,
+    }
     share = data.vocabulary_sample_bytes / scan.result["bytes"]
     split = Split(data.generic_heldout_fraction)
 
@@ -253,9 +305,11 @@ def _vocabulary(stages, source: Source, scan: Stage, data: ConfigDict) -> vocabu
                 yield document.text
 
     def work(path: Path) -> dict:
-        print(f"  training a vocabulary of {data.vocabulary_size:,} pieces on about "
-              f"{min(data.vocabulary_sample_bytes, scan.result['bytes']) / 1e6:.0f} MB",
-              file=sys.stderr)
+        print(
+            f"  training a vocabulary of {data.vocabulary_size:,} pieces on about "
+            f"{min(data.vocabulary_sample_bytes, scan.result['bytes']) / 1e6:.0f} MB",
+            file=sys.stderr,
+        )
         made = vocabularies.train(texts(), path / "vocabulary.model", data.vocabulary_size)
         return {"sha256": made.sha256, "size": made.size}
 
@@ -263,19 +317,42 @@ def _vocabulary(stages, source: Source, scan: Stage, data: ConfigDict) -> vocabu
     return vocabularies.Vocabulary(stage.path / "vocabulary.model")
 
 
-def _windows(stages, name: str, source: Source, scan: Stage, vocabulary, split: Split,
-             split_name: str, data: ConfigDict, engine=HERE) -> WindowStore:
-    inputs = {"text": scan.result["sha256"], "vocabulary_sha256": vocabulary.sha256,
-              "context": data.context, "heldout": split.heldout, "valid": split.valid,
-              "split": split_name}
+def _windows(
+    stages,
+    name: str,
+    source: Source,
+    scan: Stage,
+    vocabulary,
+    split: Split,
+    split_name: str,
+    data: ConfigDict,
+    engine=LOCAL_READER,
+) -> WindowStore:
+    inputs = {
+        "text": scan.result["sha256"],
+        "vocabulary_sha256": vocabulary.sha256,
+        "context": data.context,
+        "heldout": split.heldout,
+        "valid": split.valid,
+        "split": split_name,
+    }
 
     def work(path: Path) -> dict:
         if not (path / "index.json").exists():
-            engine.write(path, f"{name} {split_name}", inputs, source, vocabulary, split,
-                         data.shard_tokens, scan.result["bytes"])
+            engine.write(
+                path,
+                f"{name} {split_name}",
+                inputs,
+                source,
+                vocabulary,
+                split,
+                data.shard_tokens,
+                scan.result["bytes"],
+            )
         index = WindowStore(path).index
-        return {key: index[key] for key in ("windows", "tokens", "documents", "bytes",
-                                            "fingerprint")}
+        return {
+            key: index[key] for key in ("windows", "tokens", "documents", "bytes", "fingerprint")
+        }
 
     stage = stages.run(f"windows/{name}-{split_name}", inputs, work)
     _check_size(name, split_name, stage.result, scan.result["documents"], data)
@@ -286,13 +363,19 @@ def _check_size(name: str, split_name: str, made: dict, documents: int, data: Co
     """Raises UserError for a split with less than one window of text."""
     if made["tokens"] >= data.context:
         return
-    size = "no windows" if not made["windows"] else \
-        f"{made['tokens']} tokens, less than one window (data.context={data.context})"
+    size = (
+        "no windows"
+        if not made["windows"]
+        else f"{made['tokens']} tokens, less than one window (data.context={data.context})"
+    )
     if name == "generic":
-        raise UserError(f"generic: the {split_name} split has {size}; data.generic has too little "
-                        "text, or change data.generic_heldout_fraction.")
+        raise UserError(
+            f"generic: the {split_name} split has {size}; data.generic has too little "
+            "text, or change data.generic_heldout_fraction."
+        )
     raise UserError(
         f"{name}: the {split_name} split has {size}: {documents} documents are too few, as whole "
         "documents are put into one split. Add text, cut long documents into parts with "
         "--config.data.part_chars=4000, or change data.specialist_heldout_fraction "
-        "or data.specialist_valid_fraction.")
+        "or data.specialist_valid_fraction."
+    )

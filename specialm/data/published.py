@@ -20,23 +20,34 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
+from specialm.common.errors import UserError
 from specialm.data.sources import Document, open_source
-from specialm.errors import UserError
 
 CONTEXT = 1024
 VOCABULARY_SIZE = 32_000  # SentencePiece, trained on c4
 SPECIALIST_TOKENS = {"1m": 1_000_000, "8m": 8_000_000, "64m": 64_000_000}
 HELDOUT_DOCUMENTS = 20_000  # of each subset, its first ones
 C4 = "c4/en:2.2.0"
-PILE = {"arxiv": "ArXiv", "europarl": "EuroParl", "freelaw": "FreeLaw",
-        "gutenberg": "Gutenberg (PG-19)", "opensubtitles": "OpenSubtitles",
-        "openwebtext2": "OpenWebText2", "pubmed": "PubMed Abstracts",
-        "stackexchange": "StackExchange", "wikipedia": "Wikipedia (en)"}
+PILE = {
+    "arxiv": "ArXiv",
+    "europarl": "EuroParl",
+    "freelaw": "FreeLaw",
+    "gutenberg": "Gutenberg (PG-19)",
+    "opensubtitles": "OpenSubtitles",
+    "openwebtext2": "OpenWebText2",
+    "pubmed": "PubMed Abstracts",
+    "stackexchange": "StackExchange",
+    "wikipedia": "Wikipedia (en)",
+}
 PREFIX = "specialm_"
 
 
-def register(vocabulary_path: str | Path = "", root: str | Path = "", context: int = CONTEXT,
-             heldout_documents: int = HELDOUT_DOCUMENTS) -> list[str]:
+def register(
+    vocabulary_path: str | Path = "",
+    root: str | Path = "",
+    context: int = CONTEXT,
+    heldout_documents: int = HELDOUT_DOCUMENTS,
+) -> list[str]:
     """Registers the Tasks and returns their names.
 
     `specialm_c4` (from TFDS) and `specialm_c4_hf`, splits `train` and `validation`;
@@ -59,17 +70,34 @@ def register(vocabulary_path: str | Path = "", root: str | Path = "", context: i
     names = [add("c4", seqio.TfdsDataSource(C4, splits=["train", "validation"]))]
     if not root:
         return names
-    names.append(add("c4_hf", _source({
-        split: partial(_documents, f"hf:{root}/c4/en:{split}")
-        for split in ("train", "validation")})))
+    names.append(
+        add(
+            "c4_hf",
+            _source(
+                {
+                    split: partial(_documents, f"hf:{root}/c4/en:{split}")
+                    for split in ("train", "validation")
+                }
+            ),
+        )
+    )
     for name, subset in PILE.items():
         read = partial(_documents, f"hf:{root}/pile:train?meta.pile_set_name={subset}")
         train = partial(read, heldout_documents, None)
-        names.append(add(f"pile_{name}", _source({
-            "train": train, "heldout": partial(read, 0, heldout_documents)})))
+        names.append(
+            add(
+                f"pile_{name}",
+                _source({"train": train, "heldout": partial(read, 0, heldout_documents)}),
+            )
+        )
         for size, tokens in SPECIALIST_TOKENS.items() if vocabulary_path else ():
-            names.append(add(f"pile_{name}_{size}", _source({"train": train}),
-                             partial(first_tokens, tokens=tokens)))
+            names.append(
+                add(
+                    f"pile_{name}_{size}",
+                    _source({"train": train}),
+                    partial(first_tokens, tokens=tokens),
+                )
+            )
     return names
 
 
@@ -85,7 +113,8 @@ def _source(splits: dict[str, Callable[[], Iterator[Document]]]):
     def dataset(split, shuffle_files=False, seed=None):
         return tf.data.Dataset.from_generator(
             lambda: ({"text": document.text} for document in splits[split]()),
-            output_signature={"text": tf.TensorSpec([], tf.string)})
+            output_signature={"text": tf.TensorSpec([], tf.string)},
+        )
 
     return seqio.FunctionDataSource(dataset, splits=list(splits))
 
@@ -95,15 +124,20 @@ def _add(vocabulary_path, context: int, name: str, source, *limits) -> str:
 
     name = PREFIX + name
     if name in seqio.TaskRegistry.names():
-        raise UserError(f"seqio has a Task named {name!r} already; register the published corpora "
-                        "once.")
+        raise UserError(
+            f"seqio has a Task named {name!r} already; register the published corpora once."
+        )
     steps, features = [], {}
     if vocabulary_path:
         vocabulary = seqio.SentencePieceVocabulary(str(vocabulary_path))
         features = {"targets": seqio.Feature(vocabulary, add_eos=True)}
-        steps = [partial(seqio.preprocessors.rekey, key_map={"targets": "text"}),
-                 partial(seqio.preprocessors.tokenize, copy_pretokenized=False),
-                 seqio.preprocessors.append_eos, *limits, partial(windows, context=context)]
+        steps = [
+            partial(seqio.preprocessors.rekey, key_map={"targets": "text"}),
+            partial(seqio.preprocessors.tokenize, copy_pretokenized=False),
+            seqio.preprocessors.append_eos,
+            *limits,
+            partial(windows, context=context),
+        ]
     seqio.TaskRegistry.add(name, source=source, preprocessors=steps, output_features=features)
     return name
 
@@ -117,7 +151,8 @@ def first_tokens(dataset, tokens: int):
 
     counted = dataset.scan(tf.constant(0, tf.int64), step)
     return counted.take_while(lambda before, example: before < tokens).map(
-        lambda before, example: example)
+        lambda before, example: example
+    )
 
 
 def windows(dataset, context: int):
@@ -127,6 +162,6 @@ def windows(dataset, context: int):
     def cut(example):
         tokens = example["targets"]
         starts = tf.data.Dataset.range(0, tf.size(tokens, tf.int64), context)
-        return starts.map(lambda start: {"targets": tokens[start:start + context]})
+        return starts.map(lambda start: {"targets": tokens[start : start + context]})
 
     return dataset.flat_map(cut)

@@ -8,5 +8,6 @@ import os
 
 from specialm.data import published
 
-NAMES = published.register(os.environ.get("SPECIALM_VOCABULARY", ""),
-                           os.environ.get("SPECIALM_TEXT", ""))
+NAMES = published.register(
+    os.environ.get("SPECIALM_VOCABULARY", ""), os.environ.get("SPECIALM_TEXT", "")
+)

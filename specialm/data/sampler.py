@@ -19,7 +19,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from specialm.errors import UserError
+from specialm.common.errors import UserError
 
 _ROUNDS = 4
 _MIX_1, _MIX_2 = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
@@ -69,17 +69,26 @@ class Sampler:
       UserError: nothing to draw from, or a cluster with positive probability has no window.
     """
 
-    def __init__(self, windows: int, batch_size: int, seed: int,
-                 cluster_N: np.ndarray | None = None, probability_K: np.ndarray | None = None,
-                 group: int = 1):
+    def __init__(
+        self,
+        windows: int,
+        batch_size: int,
+        seed: int,
+        cluster_N: np.ndarray | None = None,
+        probability_K: np.ndarray | None = None,
+        group: int = 1,
+    ):
         if windows < 1:
-            raise UserError("there are no windows to train on; look at the counts of "
-                            "`specialm prepare`.")
+            raise UserError(
+                "there are no windows to train on; look at the counts of `specialm prepare`."
+            )
         if cluster_N is None:
             cluster_N, probability_K = np.zeros(windows, np.int32), np.ones(1)
         if len(cluster_N) != windows:
-            raise UserError(f"{len(cluster_N)} clusters were given for {windows} windows: the "
-                            "clusters belong to another store.")
+            raise UserError(
+                f"{len(cluster_N)} clusters were given for {windows} windows: the "
+                "clusters belong to another store."
+            )
         self.windows, self.batch_size, self.seed = windows, batch_size, seed
         self.cluster_N = np.asarray(cluster_N)
         self.probability_K = np.asarray(probability_K, np.float64) / np.sum(probability_K)

@@ -19,8 +19,8 @@ from pathlib import Path
 
 import zstandard
 
+from specialm.common.errors import UserError
 from specialm.data import tables
-from specialm.errors import UserError
 
 SCHEMES = ("folder", "jsonl", "parquet", "hf", "tfds", "seqio", "corpora")
 RESERVED = ("generic", "macro")  # names that are no domain's
@@ -69,11 +69,18 @@ class Source:
     files: tuple[Path, ...] = ()
     read: Callable[[tuple[Path, ...], collections.Counter], Iterator[Document]] | None = None
 
-    def changed(self, name: str, change: Callable[[Iterator[Document], collections.Counter],
-                                                  Iterator[Document]]) -> "Source":
+    def changed(
+        self,
+        name: str,
+        change: Callable[[Iterator[Document], collections.Counter], Iterator[Document]],
+    ) -> "Source":
         """The source of what `change` makes of the documents, one by one and in order."""
-        return Source(name, partial(_change, change, self.documents), self.files,
-                      self.read and partial(_change, change, self.read))
+        return Source(
+            name,
+            partial(_change, change, self.documents),
+            self.files,
+            self.read and partial(_change, change, self.read),
+        )
 
 
 def _change(change, read, *arguments):
@@ -96,8 +103,10 @@ def named(spec: str) -> tuple[str, str]:
     if not found or scheme not in SCHEMES:
         path = Path(spec).expanduser()
         if not spec or not path.exists():
-            raise UserError(f"--source={spec}: no such file or folder; give one, or "
-                            f"{', '.join(f'{name}:...' for name in SCHEMES)}.")
+            raise UserError(
+                f"--source={spec}: no such file or folder; give one, or "
+                f"{', '.join(f'{name}:...' for name in SCHEMES)}."
+            )
         scheme, rest = _scheme(path), str(path)
     if scheme in ("folder", "jsonl", "parquet", "hf"):
         rest = str(Path(rest).expanduser())
@@ -114,8 +123,12 @@ def _scheme(path: Path) -> str:
     return "parquet" if path.name.endswith(PARQUET_ENDINGS) else "folder"
 
 
-def open_source(spec: str, field: str = "text", corpora_root: str = "data/corpora",
-                seqio_modules: tuple[str, ...] = ()) -> Source:
+def open_source(
+    spec: str,
+    field: str = "text",
+    corpora_root: str = "data/corpora",
+    seqio_modules: tuple[str, ...] = (),
+) -> Source:
     """The source that `spec` names.
 
     Args:
@@ -136,8 +149,11 @@ def open_source(spec: str, field: str = "text", corpora_root: str = "data/corpor
         return _of_files(spec, _files(spec, rest, None), partial(_read_folder, Path(rest)))
     if scheme in ("jsonl", "parquet", "hf"):
         path, wanted = tables.parse_filter(rest)
-        files = _repository(spec, path) if scheme == "hf" else _files(
-            spec, path, JSONL_ENDINGS if scheme == "jsonl" else PARQUET_ENDINGS)
+        files = (
+            _repository(spec, path)
+            if scheme == "hf"
+            else _files(spec, path, JSONL_ENDINGS if scheme == "jsonl" else PARQUET_ENDINGS)
+        )
         return _of_files(spec, files, partial(_read_rows, field, wanted))
     if scheme == "corpora":
         return _default_corpus(spec, rest, field, corpora_root)
@@ -145,8 +161,10 @@ def open_source(spec: str, field: str = "text", corpora_root: str = "data/corpor
         return Source(spec, partial(_read_tfds, rest, field))
     if scheme == "seqio":
         return Source(spec, partial(_read_seqio, rest, field, seqio_modules))
-    raise UserError(f"source {spec!r}: unknown scheme {scheme!r}; use folder:PATH, jsonl:PATH, "
-                    "parquet:PATH, hf:PATH:SPLIT, tfds:NAME, seqio:TASK or corpora:NAME.")
+    raise UserError(
+        f"source {spec!r}: unknown scheme {scheme!r}; use folder:PATH, jsonl:PATH, "
+        "parquet:PATH, hf:PATH:SPLIT, tfds:NAME, seqio:TASK or corpora:NAME."
+    )
 
 
 def _repository(spec: str, rest: str) -> tuple[Path, ...]:
@@ -161,10 +179,11 @@ def _repository(spec: str, rest: str) -> tuple[Path, ...]:
 def _default_corpus(spec: str, name: str, field: str, root: str) -> Source:
     path = Path(root) / ("generic" if name == "generic" else f"domains/{name}.jsonl")
     if not path.exists():
-        raise UserError(f"source {spec!r}: {path} is not there yet; run `specialm fetch` first "
-                        "(or set data.corpora_root to where the corpora are).")
-    return _of_files(spec, _files(spec, str(path), JSONL_ENDINGS),
-                     partial(_read_rows, field, None))
+        raise UserError(
+            f"source {spec!r}: {path} is not there yet; run `specialm fetch` first "
+            "(or set data.corpora_root to where the corpora are)."
+        )
+    return _of_files(spec, _files(spec, str(path), JSONL_ENDINGS), partial(_read_rows, field, None))
 
 
 def _files(spec: str, path: str, endings: tuple[str, ...] | None) -> tuple[Path, ...]:
@@ -173,8 +192,13 @@ def _files(spec: str, path: str, endings: tuple[str, ...] | None) -> tuple[Path,
         raise UserError(f"source {spec!r}: no such file or folder: {path!r}.")
     if root.is_file():
         return (root,)
-    files = sorted(f for f in root.rglob("*") if f.is_file() and not f.name.startswith(".")
-                   and (endings is None or f.name.endswith(endings)))
+    files = sorted(
+        f
+        for f in root.rglob("*")
+        if f.is_file()
+        and not f.name.startswith(".")
+        and (endings is None or f.name.endswith(endings))
+    )
     if not files:
         wanted = "no file" if endings is None else f"no file ending in {', '.join(endings)}"
         raise UserError(f"source {spec!r}: {wanted} below {path!r}.")
@@ -262,11 +286,13 @@ def _read_folder(root: Path, files: tuple[Path, ...], counts) -> Iterator[Docume
 def _read_rows(field: str, wanted: Filter, files: tuple[Path, ...], counts) -> Iterator[Document]:
     """Documents of JSONL lines and Parquet rows."""
     for path in files:
-        rows = _parquet(path, field, wanted, counts) if path.name.endswith(PARQUET_ENDINGS) else \
-            _jsonl(path, counts)
+        rows = (
+            _parquet(path, field, wanted, counts)
+            if path.name.endswith(PARQUET_ENDINGS)
+            else _jsonl(path, counts)
+        )
         for number, row in rows:
-            if wanted and isinstance(row, dict) and \
-                    str(tables.nested(row, wanted[0])) != wanted[1]:
+            if wanted and isinstance(row, dict) and str(tables.nested(row, wanted[0])) != wanted[1]:
                 counts["left out: {} is not {}".format(*wanted)] += 1
                 continue
             if not isinstance(row, dict) or not isinstance(row.get(field), str):
@@ -306,8 +332,9 @@ def _lines(path: Path) -> Iterator[bytes]:
         with open_text(path) as stream:
             yield from stream
     except DAMAGED as error:
-        raise UserError(f"{path}: cannot be read to its end ({error}); fetch or unpack it again."
-                        ) from error
+        raise UserError(
+            f"{path}: cannot be read to its end ({error}); fetch or unpack it again."
+        ) from error
 
 
 def _text(value) -> str | None:
@@ -353,9 +380,11 @@ def _read_seqio(spec: str, field: str, modules: tuple[str, ...], counts) -> Iter
         importlib.import_module(module)
     name, _, split = spec.partition(":")
     if name not in seqio.TaskRegistry.names():
-        raise UserError(f"source 'seqio:{spec}': no seqio Task of that name; registered: "
-                        f"{', '.join(sorted(seqio.TaskRegistry.names())) or 'none'}. Name the "
-                        "module that registers it in data.seqio_modules.")
+        raise UserError(
+            f"source 'seqio:{spec}': no seqio Task of that name; registered: "
+            f"{', '.join(sorted(seqio.TaskRegistry.names())) or 'none'}. Name the "
+            "module that registers it in data.seqio_modules."
+        )
     source = seqio.TaskRegistry.get(name).source
     examples = source.get_dataset(split=split or "train", shuffle=False)
     yield from _read_examples(f"seqio:{spec}", examples, field, counts)

@@ -18,9 +18,9 @@ from pathlib import Path
 
 import numpy as np
 
+from specialm.common.errors import UserError
+from specialm.common.files import save_array, write_json, write_text
 from specialm.data.windows import DocumentWindows
-from specialm.errors import UserError
-from specialm.files import save_array, write_json, write_text
 
 VERSION = 1
 COLUMNS = ("tokens", "offsets", "bytes", "document")
@@ -43,8 +43,10 @@ class StoreWriter:
         progress = self.path / "progress.json"
         state = json.loads(progress.read_text()) if progress.exists() else None
         if state and state["settings"] != self.settings:
-            raise UserError(f"{path}: a store with other settings was begun here; remove the "
-                            "folder or choose another.")
+            raise UserError(
+                f"{path}: a store with other settings was begun here; remove the "
+                "folder or choose another."
+            )
         self.shards = state["shards"] if state else []
         self._clear()
 
@@ -53,8 +55,12 @@ class StoreWriter:
         """Documents already in finished shards: what a restarted writer has to skip."""
         return sum(shard["documents"] for shard in self.shards)
 
-    def write(self, documents: Iterable[DocumentWindows], counts: collections.Counter,
-              on_document=lambda document: None) -> None:
+    def write(
+        self,
+        documents: Iterable[DocumentWindows],
+        counts: collections.Counter,
+        on_document=lambda document: None,
+    ) -> None:
         """Adds all documents and closes the store."""
         for document in documents:
             self._pending.append(document)
@@ -70,10 +76,10 @@ class StoreWriter:
         self._pending, self._tokens = [], 0
 
     def _flush(self) -> None:
-        self.shards.append(write_shard(self.path, len(self.shards), self._pending,
-                                       first=self.documents))
-        write_json(self.path / "progress.json",
-                    {"settings": self.settings, "shards": self.shards})
+        self.shards.append(
+            write_shard(self.path, len(self.shards), self._pending, first=self.documents)
+        )
+        write_json(self.path / "progress.json", {"settings": self.settings, "shards": self.shards})
         self._clear()
 
 
@@ -90,20 +96,33 @@ def write_shard(path: Path, number: int, documents: list[DocumentWindows], first
         save_array(prefix.with_suffix(f".{name}.npy"), columns[name])
         digest.update(np.ascontiguousarray(columns[name]).tobytes())
     write_text(prefix.with_suffix(".documents.json"), json.dumps(names))
-    return {"windows": len(columns["bytes"]), "documents": len(documents),
-            "tokens": len(columns["tokens"]), "bytes": int(columns["bytes"].sum()),
-            "sha256": digest.hexdigest()}
+    return {
+        "windows": len(columns["bytes"]),
+        "documents": len(documents),
+        "tokens": len(columns["tokens"]),
+        "bytes": int(columns["bytes"].sum()),
+        "sha256": digest.hexdigest(),
+    }
 
 
 def finish(path: Path, settings: dict, shards: list[dict], counts: collections.Counter) -> None:
     """Closes a store whose shards are all written, these being their records."""
     settings = {"version": VERSION, **settings}
-    total = {key: sum(shard[key] for shard in shards)
-             for key in ("windows", "documents", "tokens", "bytes")}
+    total = {
+        key: sum(shard[key] for shard in shards)
+        for key in ("windows", "documents", "tokens", "bytes")
+    }
     content = json.dumps([settings, [shard["sha256"] for shard in shards]], sort_keys=True)
-    write_json(path / "index.json", {
-        **settings, **total, "counts": dict(sorted(counts.items())),
-        "fingerprint": hashlib.sha256(content.encode()).hexdigest(), "shards": shards})
+    write_json(
+        path / "index.json",
+        {
+            **settings,
+            **total,
+            "counts": dict(sorted(counts.items())),
+            "fingerprint": hashlib.sha256(content.encode()).hexdigest(),
+            "shards": shards,
+        },
+    )
     (path / "progress.json").unlink(missing_ok=True)
 
 
@@ -115,7 +134,8 @@ def _columns(documents: list[DocumentWindows], first: int) -> tuple[dict, list]:
         "tokens": tokens.astype(np.uint16 if tokens.max() < 1 << 16 else np.uint32),
         "offsets": np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64),
         "bytes": np.concatenate([d.bytes_N for d in documents]).astype(np.uint32),
-        "document": numbers.astype(np.uint32)}
+        "document": numbers.astype(np.uint32),
+    }
     return columns, [[d.id, d.key] for d in documents]
 
 
@@ -145,8 +165,10 @@ class WindowStore:
         self.index = json.loads((self.path / "index.json").read_text())
         made_with = self.index["vocabulary_sha256"]
         if vocabulary_sha256 not in (None, made_with):
-            raise UserError(f"{path}: this store was written with vocabulary {made_with[:12]}, not "
-                            f"with {vocabulary_sha256[:12]}; run `specialm prepare` again.")
+            raise UserError(
+                f"{path}: this store was written with vocabulary {made_with[:12]}, not "
+                f"with {vocabulary_sha256[:12]}; run `specialm prepare` again."
+            )
         ends = np.cumsum([shard["windows"] for shard in self.index["shards"]], dtype=np.int64)
         self._starts = np.concatenate([[0], ends])
 
@@ -166,8 +188,15 @@ class WindowStore:
 
     @cached_property
     def _shards(self) -> list[_Shard]:
-        return [_Shard(**{name: np.load(self.path / f"{i:05d}.{name}.npy", mmap_mode="r")
-                          for name in COLUMNS}) for i in range(len(self.index["shards"]))]
+        return [
+            _Shard(
+                **{
+                    name: np.load(self.path / f"{i:05d}.{name}.npy", mmap_mode="r")
+                    for name in COLUMNS
+                }
+            )
+            for i in range(len(self.index["shards"]))
+        ]
 
     @cached_property
     def documents(self) -> list[tuple[str, int]]:
@@ -195,18 +224,22 @@ class WindowStore:
     def cut(self, start: int, stop: int) -> Iterator[DocumentWindows]:
         """The documents start ... stop - 1 as they were written."""
         first = 0
-        for number, (shard, made) in enumerate(zip(self._shards, self.index["shards"],
-                                                   strict=True)):
+        for number, (shard, made) in enumerate(
+            zip(self._shards, self.index["shards"], strict=True)
+        ):
             last = first + made["documents"]
             if max(start, first) < min(stop, last):
                 names = json.loads((self.path / f"{number:05d}.documents.json").read_text())
                 wanted = np.arange(max(start, first), min(stop, last) + 1, dtype=np.uint32)
                 edges = np.searchsorted(shard.document, wanted)
                 for document, low, high in zip(wanted, edges, edges[1:], strict=False):
-                    offsets = shard.offsets[low:high + 1]
+                    offsets = shard.offsets[low : high + 1]
                     yield DocumentWindows(
-                        *names[document - first], shard.tokens[offsets[0]:offsets[-1]],
-                        offsets[1:] - offsets[0], shard.bytes[low:high].astype(np.int64))
+                        *names[document - first],
+                        shard.tokens[offsets[0] : offsets[-1]],
+                        offsets[1:] - offsets[0],
+                        shard.bytes[low:high].astype(np.int64),
+                    )
             first = last
 
     def read(self, indices_B: np.ndarray) -> np.ndarray:

@@ -4,15 +4,23 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from specialm.errors import UserError
+from specialm.common.errors import UserError
 
 ROWS = 64  # of a Parquet file that are turned into Python at a time
 # What a file or one of its folders is called for a split, as in Hugging Face repositories.
-SPLITS = {"train": ("train", "training"), "validation": ("validation", "valid", "val", "dev"),
-          "test": ("test", "testing", "eval", "evaluation")}
+SPLITS = {
+    "train": ("train", "training"),
+    "validation": ("validation", "valid", "val", "dev"),
+    "test": ("test", "testing", "eval", "evaluation"),
+}
 # JSON that describes a repository and is no text.
-ABOUT = ("dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json",
-         "config.json")
+ABOUT = (
+    "dataset_info.json",
+    "dataset_infos.json",
+    "dataset_dict.json",
+    "state.json",
+    "config.json",
+)
 
 
 def parquet_rows(path: Path, columns: tuple[str, ...]) -> Iterator[dict | None]:
@@ -58,8 +66,7 @@ def split_of(path: Path) -> str | None:
     return None
 
 
-def files_of_split(spec: str, root: Path, files: tuple[Path, ...], split: str,
-                   ) -> tuple[Path, ...]:
+def files_of_split(spec: str, root: Path, files: tuple[Path, ...], split: str) -> tuple[Path, ...]:
     """Those of a repository's files that hold a split; files that name none are `train`.
 
     Raises:
@@ -67,17 +74,22 @@ def files_of_split(spec: str, root: Path, files: tuple[Path, ...], split: str,
     """
     if split not in SPLITS:
         raise UserError(f"source {spec!r}: unknown split {split!r}; use {', '.join(SPLITS)}.")
-    splits = {path: split_of(path.relative_to(root) if path != root else Path(path.name))
-              or "train" for path in files if path.name not in ABOUT}
+    splits = {
+        path: split_of(path.relative_to(root) if path != root else Path(path.name)) or "train"
+        for path in files
+        if path.name not in ABOUT
+    }
     found = tuple(path for path, of in splits.items() if of == split)
     if not found:
-        raise UserError(f"source {spec!r}: no file of the split {split!r}; there are files of "
-                        f"{', '.join(sorted(set(splits.values()))) or 'none'}.")
+        raise UserError(
+            f"source {spec!r}: no file of the split {split!r}; there are files of "
+            f"{', '.join(sorted(set(splits.values()))) or 'none'}."
+        )
     return found
 
 
 def parse_filter(rest: str) -> tuple[str, tuple[str, str] | None]:
-    """"PATH?meta.set=ArXiv" -> ("PATH", ("meta.set", "ArXiv")); without a filter (rest, None)."""
+    """ "PATH?meta.set=ArXiv" -> ("PATH", ("meta.set", "ArXiv")); without a filter (rest, None)."""
     found = re.fullmatch(r"(.*)\?([\w.-]+)=(.*)", rest)
     return (found[1], (found[2], found[3])) if found else (rest, None)
 

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import numpy as np
 
+from specialm.common.errors import UserError
 from specialm.data.sampler import Sampler
 from specialm.data.store import WindowStore
-from specialm.errors import UserError
 
 PREFIX = "specialm_"
 CHUNK = 1024  # windows read at once
@@ -32,13 +32,20 @@ def register(name: str, store: WindowStore, vocabulary_path: str | Path) -> str:
     Raises:
       UserError: the name is taken, or the vocabulary is not the store's.
     """
-    return _register(name, store, vocabulary_path, lambda: _blocks(np.arange(len(store))),
-                     len(store))
+    return _register(
+        name, store, vocabulary_path, lambda: _blocks(np.arange(len(store))), len(store)
+    )
 
 
-def register_weighted(name: str, store: WindowStore, vocabulary_path: str | Path,
-                      cluster_N: np.ndarray, probability_K: np.ndarray, seed: int,
-                      windows: int | None = None) -> str:
+def register_weighted(
+    name: str,
+    store: WindowStore,
+    vocabulary_path: str | Path,
+    cluster_N: np.ndarray,
+    probability_K: np.ndarray,
+    seed: int,
+    windows: int | None = None,
+) -> str:
     """Registers `specialm_NAME`: windows drawn with the importance weights, as our trainer does.
 
     The stream is the trainer's own (`Sampler`): the same windows in the same order as training
@@ -59,8 +66,13 @@ def register_weighted(name: str, store: WindowStore, vocabulary_path: str | Path
     return _register(name, store, vocabulary_path, blocks, total)
 
 
-def register_cluster_mixture(name: str, store: WindowStore, vocabulary_path: str | Path,
-                             cluster_N: np.ndarray, probability_K: np.ndarray) -> str:
+def register_cluster_mixture(
+    name: str,
+    store: WindowStore,
+    vocabulary_path: str | Path,
+    cluster_N: np.ndarray,
+    probability_K: np.ndarray,
+) -> str:
     """Registers a Task for each cluster and the Mixture `specialm_NAME` of them at these rates.
 
     For few clusters, and for users who want to change rates in seqio itself; the weighted Task
@@ -73,8 +85,13 @@ def register_cluster_mixture(name: str, store: WindowStore, vocabulary_path: str
         members = np.flatnonzero(cluster_N == cluster)
         if not len(members):
             raise UserError(f"cluster {cluster} has probability but no window.")
-        task = _register(f"{name}_{cluster}", store, vocabulary_path,
-                         lambda members=members: _blocks(members), len(members))
+        task = _register(
+            f"{name}_{cluster}",
+            store,
+            vocabulary_path,
+            lambda members=members: _blocks(members),
+            len(members),
+        )
         tasks.append((task, float(probability_K[cluster])))
     _free(seqio.MixtureRegistry, PREFIX + name)
     seqio.MixtureRegistry.add(PREFIX + name, tasks)
@@ -83,7 +100,7 @@ def register_cluster_mixture(name: str, store: WindowStore, vocabulary_path: str
 
 def _blocks(indices: np.ndarray):
     for start in range(0, len(indices), CHUNK):
-        yield indices[start:start + CHUNK]
+        yield indices[start : start + CHUNK]
 
 
 def _register(name: str, store: WindowStore, vocabulary_path, blocks, total: int) -> str:
@@ -108,10 +125,12 @@ def _register(name: str, store: WindowStore, vocabulary_path, blocks, total: int
     _free(seqio.TaskRegistry, PREFIX + name)
     seqio.TaskRegistry.add(
         PREFIX + name,
-        source=seqio.FunctionDataSource(dataset, splits=["train"],
-                                        num_input_examples={"train": total}),
+        source=seqio.FunctionDataSource(
+            dataset, splits=["train"], num_input_examples={"train": total}
+        ),
         preprocessors=[],
-        output_features={"targets": seqio.Feature(vocabulary, add_eos=False)})
+        output_features={"targets": seqio.Feature(vocabulary, add_eos=False)},
+    )
     return PREFIX + name
 
 

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from specialm.errors import UserError
-from specialm.files import write_bytes
+from specialm.common.errors import UserError
+from specialm.common.files import write_bytes
 
 PAD, EOS, UNK = 0, 1, 2
 
@@ -65,8 +65,12 @@ class Vocabulary:
     def decode_all(self, tokens_BxL: np.ndarray) -> list[str]:
         """Text of each row; pad and eos are left out."""
         kept_BxL = (tokens_BxL != PAD) & (tokens_BxL != self.eos)
-        return self._model.decode([tokens_L[kept_L].tolist() for tokens_L, kept_L in
-                                   zip(tokens_BxL, kept_BxL, strict=True)])
+        return self._model.decode(
+            [
+                tokens_L[kept_L].tolist()
+                for tokens_L, kept_L in zip(tokens_BxL, kept_BxL, strict=True)
+            ]
+        )
 
     @cached_property
     def piece_bytes(self) -> np.ndarray:
@@ -114,18 +118,33 @@ def train(texts: Iterable[str], path: Path, size: int) -> Vocabulary:
     model = io.BytesIO()  # not a file: SentencePiece would write its name into the model
     try:
         sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=_sentences(texts), model_writer=model,
-            model_type="unigram", vocab_size=size, pad_id=PAD, eos_id=EOS, unk_id=UNK, bos_id=-1,
-            byte_fallback=True, user_defined_symbols=["\n"], normalization_rule_name="identity",
-            remove_extra_whitespaces=False, add_dummy_prefix=False, split_digits=True,
-            allow_whitespace_only_pieces=True, character_coverage=0.9995,
-            num_threads=os.cpu_count(), minloglevel=2, max_sentence_length=1 << 16)
+            sentence_iterator=_sentences(texts),
+            model_writer=model,
+            model_type="unigram",
+            vocab_size=size,
+            pad_id=PAD,
+            eos_id=EOS,
+            unk_id=UNK,
+            bos_id=-1,
+            byte_fallback=True,
+            user_defined_symbols=["\n"],
+            normalization_rule_name="identity",
+            remove_extra_whitespaces=False,
+            add_dummy_prefix=False,
+            split_digits=True,
+            allow_whitespace_only_pieces=True,
+            character_coverage=0.9995,
+            num_threads=os.cpu_count(),
+            minloglevel=2,
+            max_sentence_length=1 << 16,
+        )
     except (RuntimeError, ValueError) as error:
         limit = re.search(r"value <= (\d+)|\d+ vs (\d+)", str(error))
         hint = str(error).strip()
         if limit:
-            hint = "at {} for this text".format(f"most {limit[1]}" if limit[1] else
-                                                f"least {int(limit[2]) + 1}")
+            hint = "at {} for this text".format(
+                f"most {limit[1]}" if limit[1] else f"least {int(limit[2]) + 1}"
+            )
         raise UserError(f"data.vocabulary_size={size}: {hint}.") from error
     path.parent.mkdir(parents=True, exist_ok=True)
     write_bytes(path, model.getvalue())

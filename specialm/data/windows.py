@@ -52,12 +52,20 @@ def cut(document: Document, tokens: list[int], vocabulary: Vocabulary, context: 
     count = len(tokens) + 1  # eos
     ends_N = np.minimum(np.arange(context, count + context, context), count)
     bytes_N = vocabulary.window_bytes(document.text, tokens, ends_N)
-    return DocumentWindows(document.id, document.key, np.append(tokens, vocabulary.eos),
-                           ends_N, bytes_N)
+    return DocumentWindows(
+        document.id, document.key, np.append(tokens, vocabulary.eos), ends_N, bytes_N
+    )
 
 
-def windows(source: Source, vocabulary: Vocabulary, context: int, split: Split, name: str,
-            counts: collections.Counter, skip: int = 0) -> Iterator[DocumentWindows]:
+def windows(
+    source: Source,
+    vocabulary: Vocabulary,
+    context: int,
+    split: Split,
+    name: str,
+    counts: collections.Counter,
+    skip: int = 0,
+) -> Iterator[DocumentWindows]:
     """The windows of all documents of one split, in source order.
 
     Args:

@@ -35,8 +35,11 @@ class Cost:
     device_seconds: float = 0.0  # measured seconds times the devices that were busy
 
     def __add__(self, other: "Cost") -> "Cost":
-        return Cost(self.flops + other.flops, self.tokens + other.tokens,
-                    self.device_seconds + other.device_seconds)
+        return Cost(
+            self.flops + other.flops,
+            self.tokens + other.tokens,
+            self.device_seconds + other.device_seconds,
+        )
 
     def __rmul__(self, times: float) -> "Cost":
         return Cost(times * self.flops, times * self.tokens, times * self.device_seconds)
@@ -90,8 +93,11 @@ def crossover(a: Costs, b: Costs, measure: str = "flops") -> int | None:
     return max(1, int((generic_b - generic_a) // (special_a - special_b)) + 1)
 
 
-def table(methods: Mapping[str, Costs], domains: Sequence[int] = (1, 5, 20),
-          flops_per_second: float = UTILISATION * A100_FLOPS) -> str:
+def table(
+    methods: Mapping[str, Costs],
+    domains: Sequence[int] = (1, 5, 20),
+    flops_per_second: float = UTILISATION * A100_FLOPS,
+) -> str:
     """Text: a line for each method with both costs and the GPU hours of C(N).
 
     Args:
@@ -99,19 +105,31 @@ def table(methods: Mapping[str, Costs], domains: Sequence[int] = (1, 5, 20),
       domains: the N of the C(N) columns.
       flops_per_second: the throughput at which GPU hours are stated.
     """
-    lines = [["", *("generic", "per domain") * 3, *[f"C({n})" for n in domains]],
-             ["method", *["FLOPs"] * 2, *["tokens"] * 2, *["device s"] * 2,
-              *["GPU h"] * len(domains)]]
+    lines = [
+        ["", *("generic", "per domain") * 3, *[f"C({n})" for n in domains]],
+        ["method", *["FLOPs"] * 2, *["tokens"] * 2, *["device s"] * 2, *["GPU h"] * len(domains)],
+    ]
     for name, costs in methods.items():
         hours = [gpu_hours(total(*costs, n).flops, flops_per_second) for n in domains]
-        lines.append([name, *[f"{cost.flops:.2e}" for cost in costs],
-                      *[f"{cost.tokens:,.0f}" for cost in costs],
-                      *[f"{cost.device_seconds:,.0f}" for cost in costs],
-                      *[f"{value:.3g}" for value in hours]])
+        lines.append(
+            [
+                name,
+                *[f"{cost.flops:.2e}" for cost in costs],
+                *[f"{cost.tokens:,.0f}" for cost in costs],
+                *[f"{cost.device_seconds:,.0f}" for cost in costs],
+                *[f"{value:.3g}" for value in hours],
+            ]
+        )
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    rows = ["  ".join([line[0].ljust(widths[0]), *[
-        text.rjust(width) for text, width in zip(line[1:], widths[1:], strict=True)]])
-        for line in lines]
+    rows = [
+        "  ".join(
+            [
+                line[0].ljust(widths[0]),
+                *[text.rjust(width) for text, width in zip(line[1:], widths[1:], strict=True)],
+            ]
+        )
+        for line in lines
+    ]
     return "\n".join([*rows, f"GPU hours at {flops_per_second:.3g} FLOP/s."])
 
 
@@ -138,5 +156,10 @@ def _is_generic(entry: dict) -> bool:
 
 
 def _sum(entries: Iterable[dict]) -> Cost:
-    return sum((Cost(entry["flops"], entry["tokens"],
-                     entry["seconds"] * entry.get("devices", 1)) for entry in entries), Cost())
+    return sum(
+        (
+            Cost(entry["flops"], entry["tokens"], entry["seconds"] * entry.get("devices", 1))
+            for entry in entries
+        ),
+        Cost(),
+    )

@@ -99,7 +99,7 @@ def declare(config: Config) -> Bank:
             first = tensor.init(key, (shape[0], *shape[2:]))
             return jnp.zeros(shape, jnp.float32).at[:, 0].set(first)
 
-        *axes, = tensor.axes[1:]
+        (*axes,) = tensor.axes[1:]
         # Each is divided along one axis: d_ff, for the bias of the output d_model.
         where, name = (axes.index("mlp"), "bank") if "mlp" in axes else (0, "bank_bias")
         axes = [(name if i == where else None) for i in range(len(axes))]
@@ -112,8 +112,11 @@ def declare(config: Config) -> Bank:
     names = Mlp.__dataclass_fields__
     mlp = {name: getattr(y.layers, name) for name in names}
     layers = y.layers.replace(**{name: outside(tensor) for name, tensor in mlp.items()})
-    return Bank(y.replace(layers=layers), Mlp(**{n: banked(t) for n, t in mlp.items()}),
-                _MIXERS[config.family](config))
+    return Bank(
+        y.replace(layers=layers),
+        Mlp(**{n: banked(t) for n, t in mlp.items()}),
+        _MIXERS[config.family](config),
+    )
 
 
 def _dense(config: Config) -> dict[str, Tensor]:
@@ -140,8 +143,10 @@ def _projected(config: Config) -> dict[str, Tensor]:
             mix_mxh[entry, 1 + (entry - 1) % (h - 1)] = 1
         return jnp.broadcast_to(mix_mxh, shape)
 
-    return {"code": Tensor((k, m), (None, None), code),
-            "mix": Tensor((s, m, h), ("layers", None, None), mix)}
+    return {
+        "code": Tensor((k, m), (None, None), code),
+        "mix": Tensor((s, m, h), ("layers", None, None), mix),
+    }
 
 
 def _network(config: Config) -> dict[str, Tensor]:
@@ -158,18 +163,23 @@ def _network(config: Config) -> dict[str, Tensor]:
     def first(key, shape):
         return jnp.zeros(shape, jnp.float32).at[:, 0].set(1)
 
-    return {"hidden": Tensor((c, u), (None, None), inputs),
-            "hidden_bias": Tensor((u,), (None,), lambda key, shape: jnp.zeros(shape)),
-            "out": Tensor((s, u, h), ("layers", None, None), outputs),
-            "out_bias": Tensor((s, h), ("layers", None), first)}
+    return {
+        "hidden": Tensor((c, u), (None, None), inputs),
+        "hidden_bias": Tensor((u,), (None,), lambda key, shape: jnp.zeros(shape)),
+        "out": Tensor((s, u, h), ("layers", None, None), outputs),
+        "out_bias": Tensor((s, h), ("layers", None), first),
+    }
 
 
 _MIXERS: dict[str, Callable[[Config], dict]] = {
-    "dense": _dense, "projected": _projected, "hypernetwork": _network, "soup": _network}
+    "dense": _dense,
+    "projected": _projected,
+    "hypernetwork": _network,
+    "soup": _network,
+}
 
 
-def coefficients(mixer: dict[str, jax.Array], features_GxC: jax.Array,
-                 config: Config) -> jax.Array:
+def coefficients(mixer: dict[str, jax.Array], features_GxC: jax.Array, config: Config) -> jax.Array:
     """[G, S, h]: the coefficients of the bank's weights for each group.
 
     Args:
@@ -187,10 +197,13 @@ def coefficients(mixer: dict[str, jax.Array], features_GxC: jax.Array,
 
 def mix(mlp: Mlp, coefficients_GxSxh: jax.Array) -> Mlp:
     """[G, S, ...]: sum_r c[r] T[r] for every group and layer, one matrix product each."""
+
     def mixed(leaf_Sxh):
         # A product for each layer: a CPU takes twice as long for the batched one.
-        layers = [coefficients_GxSxh[:, s] @ leaf_h.reshape(len(leaf_h), -1)
-                  for s, leaf_h in enumerate(leaf_Sxh)]
+        layers = [
+            coefficients_GxSxh[:, s] @ leaf_h.reshape(len(leaf_h), -1)
+            for s, leaf_h in enumerate(leaf_Sxh)
+        ]
         made_GxS = jnp.stack(layers, axis=1)
         return made_GxS.reshape(*made_GxS.shape[:2], *leaf_Sxh.shape[2:])
 
@@ -207,9 +220,14 @@ def assemble(shared: transformer.Params, mlp: Mlp, config: Config) -> transforme
         return jnp.concatenate([outside, mixed])[order]
 
     layers = shared.layers
-    return shared.replace(layers=layers.replace(
-        **{name: placed(getattr(layers, name), getattr(mlp, name))
-           for name in Mlp.__dataclass_fields__}))
+    return shared.replace(
+        layers=layers.replace(
+            **{
+                name: placed(getattr(layers, name), getattr(mlp, name))
+                for name in Mlp.__dataclass_fields__
+            }
+        )
+    )
 
 
 def project(bank: Bank, coefficients_Sxh: jax.Array, config: Config) -> transformer.Params:

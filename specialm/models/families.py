@@ -29,7 +29,8 @@ def from_dense(config: mixture.Config | transformer.Config, params: transformer.
     if isinstance(config, transformer.Config):
         return params
     return jax.tree.map(
-        lambda leaf: jnp.broadcast_to(leaf, (config.num_experts, *leaf.shape)), params)
+        lambda leaf: jnp.broadcast_to(leaf, (config.num_experts, *leaf.shape)), params
+    )
 
 
 def num_params(config: Config) -> int:

@@ -52,16 +52,21 @@ def declare(model: transformer.Config, config: Config) -> Adapters:
     section 2, where "about 5M" are given.
     """
     layers = transformer.declare(model).layers
-    return {name: _factors(getattr(layers, name), INPUT_AXES[name], config.rank)
-            for name in config.matrices}
+    return {
+        name: _factors(getattr(layers, name), INPUT_AXES[name], config.rank)
+        for name in config.matrices
+    }
 
 
 def _factors(matrix: Tensor, input_axes: int, rank: int) -> Adapter:
     count, *sizes = matrix.shape
     layers, *names = matrix.axes
     inputs, outputs = sizes[:input_axes], sizes[input_axes:]
-    a = Tensor((count, *inputs, rank), (layers, *names[:input_axes], None),
-               normal(1 / math.sqrt(math.prod(inputs))))
+    a = Tensor(
+        (count, *inputs, rank),
+        (layers, *names[:input_axes], None),
+        normal(1 / math.sqrt(math.prod(inputs))),
+    )
     b = Tensor((count, rank, *outputs), (layers, None, *names[input_axes:]), zeros)
     return Adapter(a, b)
 
@@ -73,8 +78,9 @@ def flops_per_token(model: transformer.Config, config: Config) -> int:
     a parameter. The products A B, made once a step, are not counted.
     """
     layers = transformer.declare(model).layers
-    frozen = [math.prod(getattr(layers, name).shape)
-              for name in MATRICES if name not in config.matrices]
+    frozen = [
+        math.prod(getattr(layers, name).shape) for name in MATRICES if name not in config.matrices
+    ]
     head = model.vocab_size * model.d_model
     return transformer.flops_per_token(model, train=True) - 2 * (head + sum(frozen))
 
@@ -85,8 +91,10 @@ def merge(params: transformer.Params, adapters: Adapters, config: Config) -> tra
     With B = 0 it is the base, bit for bit.
     """
     scale = config.alpha / config.rank
-    changed = {name: getattr(params.layers, name) + scale * _product(adapter)
-               for name, adapter in adapters.items()}
+    changed = {
+        name: getattr(params.layers, name) + scale * _product(adapter)
+        for name, adapter in adapters.items()
+    }
     return params.replace(layers=params.layers.replace(**changed))
 
 

@@ -15,17 +15,19 @@ CHUNK = 4096  # on accelerators
 
 def token_nll(x_NxD: jax.Array, head_VxD: jax.Array, targets_N: jax.Array) -> jax.Array:
     """float32 [N]: -log softmax(head x)[target] in nats."""
+
     def chunk_nll(part):
         x_TxD, targets_T = part
         return _nll(x_TxD, head_VxD.astype(x_TxD.dtype), targets_T)[0]
 
     parts = (_chunks(x_NxD), _chunks(targets_N))
-    return jax.lax.map(chunk_nll, parts).reshape(-1)[:len(targets_N)]
+    return jax.lax.map(chunk_nll, parts).reshape(-1)[: len(targets_N)]
 
 
 @jax.custom_vjp
-def sum_nll(x_NxD: jax.Array, head_VxD: jax.Array, targets_N: jax.Array,
-            mask_N: jax.Array) -> jax.Array:
+def sum_nll(
+    x_NxD: jax.Array, head_VxD: jax.Array, targets_N: jax.Array, mask_N: jax.Array
+) -> jax.Array:
     """float32 []: the sum of mask * `token_nll`.
 
     When a gradient is wanted it is formed in the forward pass, chunk by chunk, while the chunk's
@@ -61,10 +63,12 @@ def _sum_nll_forward(x_NxD, head_VxD, targets_N, mask_N):
         return grad_head_DxV, (nll_T, grad_x_TxD)
 
     grad_head_DxV, (nll_CxT, grad_x_CxTxD) = jax.lax.scan(
-        add_chunk, jnp.zeros(head_VxD.shape[::-1], jnp.float32),
-        (_chunks(x_NxD), _chunks(targets_N), _chunks(mask_N)))
-    nll_N = nll_CxT.reshape(-1)[:len(x_NxD)]
-    grad_x_NxD = grad_x_CxTxD.reshape(-1, x_NxD.shape[1])[:len(x_NxD)]
+        add_chunk,
+        jnp.zeros(head_VxD.shape[::-1], jnp.float32),
+        (_chunks(x_NxD), _chunks(targets_N), _chunks(mask_N)),
+    )
+    nll_N = nll_CxT.reshape(-1)[: len(x_NxD)]
+    grad_x_NxD = grad_x_CxTxD.reshape(-1, x_NxD.shape[1])[: len(x_NxD)]
     return jnp.sum(nll_N * mask_N), (grad_x_NxD, grad_head_DxV.T, nll_N)
 
 

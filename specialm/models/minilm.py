@@ -102,8 +102,12 @@ def _layer(x_BxLxD: jax.Array, mask_BxL: jax.Array, layer: Layer, config: Config
 
 
 def _linear(x_TxI: jax.Array, linear: Linear) -> jax.Array:
-    product = jnp.dot(x_TxI.astype(linear.weight.dtype), linear.weight, precision=PRECISION,
-                      preferred_element_type=jnp.float32)
+    product = jnp.dot(
+        x_TxI.astype(linear.weight.dtype),
+        linear.weight,
+        precision=PRECISION,
+        preferred_element_type=jnp.float32,
+    )
     return product + linear.bias
 
 
@@ -127,31 +131,53 @@ def load(folder: Path, dtype: str = "float32") -> tuple[Params, Config]:
     return from_tensors(tensors, settings["num_hidden_layers"], config, dtype), config
 
 
-def from_tensors(tensors: dict[str, np.ndarray], num_layers: int, config: Config,
-                 dtype: str = "float32") -> Params:
+def from_tensors(
+    tensors: dict[str, np.ndarray], num_layers: int, config: Config, dtype: str = "float32"
+) -> Params:
     """Params from tensors under their Hugging Face names."""
-    layers = [_layer_from(tensors, f"encoder.layer.{i}.", config, jnp.dtype(dtype))
-              for i in range(num_layers)]
-    positions_LxD = (tensors["embeddings.position_embeddings.weight"]
-                     + tensors["embeddings.token_type_embeddings.weight"][0])
-    return Params(tensors["embeddings.word_embeddings.weight"], positions_LxD,
-                  _norm_from(tensors, "embeddings.LayerNorm"),
-                  jax.tree.map(lambda *parts: np.stack(parts), *layers))
+    layers = [
+        _layer_from(tensors, f"encoder.layer.{i}.", config, jnp.dtype(dtype))
+        for i in range(num_layers)
+    ]
+    positions_LxD = (
+        tensors["embeddings.position_embeddings.weight"]
+        + tensors["embeddings.token_type_embeddings.weight"][0]
+    )
+    return Params(
+        tensors["embeddings.word_embeddings.weight"],
+        positions_LxD,
+        _norm_from(tensors, "embeddings.LayerNorm"),
+        jax.tree.map(lambda *parts: np.stack(parts), *layers),
+    )
 
 
 def _layer_from(tensors: dict[str, np.ndarray], prefix: str, config: Config, dtype) -> Layer:
-    query, key, value = (_linear_from(tensors, f"{prefix}attention.self.{name}")
-                         for name in ("query", "key", "value"))
+    query, key, value = (
+        _linear_from(tensors, f"{prefix}attention.self.{name}")
+        for name in ("query", "key", "value")
+    )
     scale = np.float32((query.bias.size // config.num_heads) ** -0.5)
-    qkv = Linear(np.concatenate([query.weight * scale, key.weight, value.weight], axis=1),
-                 np.concatenate([query.bias * scale, key.bias, value.bias]))
+    qkv = Linear(
+        np.concatenate([query.weight * scale, key.weight, value.weight], axis=1),
+        np.concatenate([query.bias * scale, key.bias, value.bias]),
+    )
     qkv, output, mlp_in, mlp_out = (
-        replace(linear, weight=linear.weight.astype(dtype)) for linear in (
-            qkv, _linear_from(tensors, f"{prefix}attention.output.dense"),
+        replace(linear, weight=linear.weight.astype(dtype))
+        for linear in (
+            qkv,
+            _linear_from(tensors, f"{prefix}attention.output.dense"),
             _linear_from(tensors, f"{prefix}intermediate.dense"),
-            _linear_from(tensors, f"{prefix}output.dense")))
-    return Layer(qkv, output, _norm_from(tensors, f"{prefix}attention.output.LayerNorm"),
-                 mlp_in, mlp_out, _norm_from(tensors, f"{prefix}output.LayerNorm"))
+            _linear_from(tensors, f"{prefix}output.dense"),
+        )
+    )
+    return Layer(
+        qkv,
+        output,
+        _norm_from(tensors, f"{prefix}attention.output.LayerNorm"),
+        mlp_in,
+        mlp_out,
+        _norm_from(tensors, f"{prefix}output.LayerNorm"),
+    )
 
 
 def _linear_from(tensors: dict[str, np.ndarray], name: str) -> Linear:

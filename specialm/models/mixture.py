@@ -25,6 +25,7 @@ class Config:
 def declare(config: Config) -> transformer.Params:
     """A tree of `Tensor`, with the axis "expert" in front. All experts start from the same values,
     those of a dense model of the same key."""
+
     def repeated(tensor: Tensor) -> Tensor:
         def init(key, shape):
             return jax.numpy.broadcast_to(tensor.init(key, shape[1:]), shape)

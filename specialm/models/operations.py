@@ -20,8 +20,9 @@ def _dot(a, b, axes_a: tuple, axes_b: tuple, batch: tuple = (), dtype=None) -> j
     """Sums over `axes_a` of a and `axes_b` of b; `batch` axes come first in all three."""
     if dtype is not None and platform() == "cpu":
         a, b = a.astype(dtype), b.astype(dtype)  # it has no kernel for bfloat16 to float32
-    return jax.lax.dot_general(a, b, ((axes_a, axes_b), (batch, batch)),
-                               preferred_element_type=dtype)
+    return jax.lax.dot_general(
+        a, b, ((axes_a, axes_b), (batch, batch)), preferred_element_type=dtype
+    )
 
 
 def _in_this_order(product: jax.Array) -> jax.Array:
@@ -59,16 +60,18 @@ def _linear_forward(x, weight, bias):
 def _linear_backward(saved, grad):
     x, weight = saved
     axes = x.ndim - 1
-    grad_x = _dot(grad, weight.astype(grad.dtype), tuple(range(1, grad.ndim)),
-                  tuple(range(axes, weight.ndim)))
+    grad_x = _dot(
+        grad, weight.astype(grad.dtype), tuple(range(1, grad.ndim)), tuple(range(axes, weight.ndim))
+    )
     return grad_x, outer(x, grad), jnp.sum(grad, axis=0, dtype=jnp.float32)
 
 
 linear.defvjp(_linear_forward, _linear_backward)
 
 
-def attention(q_BxLxHxK: jax.Array, k_BxLxHxK: jax.Array, v_BxLxHxK: jax.Array,
-              implementation: str) -> jax.Array:
+def attention(
+    q_BxLxHxK: jax.Array, k_BxLxHxK: jax.Array, v_BxLxHxK: jax.Array, implementation: str
+) -> jax.Array:
     """Causal softmax attention with scores q k / sqrt(K) -> [B, L, H, K].
 
     Args:
@@ -142,8 +145,9 @@ def _attention_backward(saved, grad_PxLxK):
     q_PxLxK, k_PxLxK, v_PxLxK, mixed_PxLxK, weights, scales = saved
     length, size = q_PxLxK.shape[1:]
     grad_q, grad_k_PxKxL, grad_v_PxKxL = [], 0, 0
-    for (first, end), weights_PxQxS, scale_PxQx1 in zip(_blocks(length), weights, scales,
-                                                        strict=True):
+    for (first, end), weights_PxQxS, scale_PxQx1 in zip(
+        _blocks(length), weights, scales, strict=True
+    ):
         q_PxQxK, mixed_PxQxK = q_PxLxK[:, first:end], mixed_PxLxK[:, first:end]
         grad_PxQxK = (grad_PxLxK[:, first:end] * scale_PxQx1).astype(v_PxLxK.dtype)
         slope_PxQxS = _dot(grad_PxQxK, v_PxLxK[:, :end], (2,), (2,), (0,), jnp.float32)
@@ -156,11 +160,15 @@ def _attention_backward(saved, grad_PxLxK):
         after = ((0, 0), (0, 0), (0, length - end))
         grad_k_PxKxS, grad_v_PxKxS = (
             keep(_dot(narrow_PxQxK, wide_PxQxS, (1,), (1,), (0,)))
-            for narrow_PxQxK, wide_PxQxS in ((q_PxQxK, slope_PxQxS), (grad_PxQxK, weights_PxQxS)))
+            for narrow_PxQxK, wide_PxQxS in ((q_PxQxK, slope_PxQxS), (grad_PxQxK, weights_PxQxS))
+        )
         grad_k_PxKxL += jnp.pad(grad_k_PxKxS, after)
         grad_v_PxKxL += jnp.pad(grad_v_PxKxS, after)
-    return (jnp.concatenate(grad_q, axis=1), grad_k_PxKxL.swapaxes(1, 2),
-            grad_v_PxKxL.swapaxes(1, 2))
+    return (
+        jnp.concatenate(grad_q, axis=1),
+        grad_k_PxKxL.swapaxes(1, 2),
+        grad_v_PxKxL.swapaxes(1, 2),
+    )
 
 
 blocked_attention.defvjp(_attention_forward, _attention_backward)

@@ -44,8 +44,10 @@ class Placement:
             return params
         leaves, tree = jax.tree.flatten(params)
         names = jax.tree.leaves(axes, is_leaf=lambda node: isinstance(node, tuple))
-        made = [_gather(leaf, where.index("embed"), dtype) if "embed" in where else leaf
-                for leaf, where in zip(leaves, names, strict=True)]
+        made = [
+            _gather(leaf, where.index("embed"), dtype) if "embed" in where else leaf
+            for leaf, where in zip(leaves, names, strict=True)
+        ]
         return jax.tree.unflatten(tree, made)
 
     def enter(self, x: jax.Array) -> jax.Array:

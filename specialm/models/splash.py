@@ -18,8 +18,9 @@ def fits(length: int, size: int) -> bool:
     return length % LANES == 0 and size % LANES == 0
 
 
-def attention(q_BxLxHxK: jax.Array, k_BxLxHxK: jax.Array, v_BxLxHxK: jax.Array,
-              interpret: bool = False) -> jax.Array:
+def attention(
+    q_BxLxHxK: jax.Array, k_BxLxHxK: jax.Array, v_BxLxHxK: jax.Array, interpret: bool = False
+) -> jax.Array:
     """Softmax attention with scores q k / sqrt(K) over the keys up to each query, [B, L, H, K].
 
     Args:
@@ -28,11 +29,23 @@ def attention(q_BxLxHxK: jax.Array, k_BxLxHxK: jax.Array, v_BxLxHxK: jax.Array,
     length, heads, size = q_BxLxHxK.shape[1:]
     block = next(b for b in BLOCKS if length % b == 0)
     sizes = kernels.BlockSizes(
-        block_q=block, block_kv=block, block_q_dkv=block, block_kv_dkv=block, block_q_dq=block,
-        block_kv_dq=block)
+        block_q=block,
+        block_kv=block,
+        block_q_dkv=block,
+        block_kv_dkv=block,
+        block_q_dq=block,
+        block_kv_dq=block,
+    )
     causal = kernels.MultiHeadMask([kernels.CausalMask((length, length))] * heads)
-    kernel = kernels.make_splash_mha(causal, block_sizes=sizes, head_shards=1, q_seq_shards=1,
-                                     residual_checkpoint_name=ATTENDED, interpret=interpret)
+    kernel = kernels.make_splash_mha(
+        causal,
+        block_sizes=sizes,
+        head_shards=1,
+        q_seq_shards=1,
+        residual_checkpoint_name=ATTENDED,
+        interpret=interpret,
+    )
     q_BxHxLxK, k_BxHxLxK, v_BxHxLxK = (
-        x.swapaxes(1, 2) for x in (q_BxLxHxK * size**-0.5, k_BxLxHxK, v_BxLxHxK))
+        x.swapaxes(1, 2) for x in (q_BxLxHxK * size**-0.5, k_BxLxHxK, v_BxLxHxK)
+    )
     return jax.vmap(kernel)(q_BxHxLxK, k_BxHxLxK, v_BxHxLxK).swapaxes(1, 2)

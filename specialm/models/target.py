@@ -11,7 +11,7 @@ _TARGET: ContextVar[str] = ContextVar("target", default="")
 
 
 def platform() -> str:
-    """"cpu", "gpu" or "tpu"."""
+    """ "cpu", "gpu" or "tpu"."""
     return _TARGET.get() or jax.default_backend()
 
 

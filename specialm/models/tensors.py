@@ -53,7 +53,8 @@ def init(declared: Any, key: jax.Array) -> Any:
     tensors, tree = jax.tree.flatten(declared, is_leaf=lambda node: isinstance(node, Tensor))
     keys = jax.random.split(key, len(tensors))
     return jax.tree.unflatten(
-        tree, [tensor.init(k, tensor.shape) for tensor, k in zip(tensors, keys, strict=True)])
+        tree, [tensor.init(k, tensor.shape) for tensor, k in zip(tensors, keys, strict=True)]
+    )
 
 
 def count(declared: Any) -> int:

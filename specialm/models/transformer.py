@@ -153,20 +153,23 @@ def layer_norm(x: jax.Array, scale_D: jax.Array, bias_D: jax.Array) -> jax.Array
     return normed.astype(x.dtype)
 
 
-def _block_output(x: jax.Array, weight: jax.Array, bias_D: jax.Array,
-                  place: Placement) -> jax.Array:
+def _block_output(
+    x: jax.Array, weight: jax.Array, bias_D: jax.Array, place: Placement
+) -> jax.Array:
     """x weight + bias; the device's parts are summed before the bias is added."""
     if place.model == 1:
         return linear(x, weight, bias_D)
     return place.leave(linear(x, weight, jnp.zeros_like(bias_D))) + bias_D.astype(x.dtype)
 
 
-def _attention_block(x_NxD: jax.Array, w: Layers, length: int, config: Config,
-                     place: Placement) -> jax.Array:
+def _attention_block(
+    x_NxD: jax.Array, w: Layers, length: int, config: Config, place: Placement
+) -> jax.Array:
     norm_NxD = place.enter(layer_norm(x_NxD, w.norm1_scale, w.norm1_bias))
     qkv_Nx3xHxK = checkpoint_name(linear(norm_NxD, w.qkv, w.qkv_bias), PRODUCT)
     q_BxLxHxK, k_BxLxHxK, v_BxLxHxK = (
-        qkv_Nx3xHxK[:, part].reshape(-1, length, *qkv_Nx3xHxK.shape[2:]) for part in range(3))
+        qkv_Nx3xHxK[:, part].reshape(-1, length, *qkv_Nx3xHxK.shape[2:]) for part in range(3)
+    )
     mixed_BxLxHxK = attention(q_BxLxHxK, k_BxLxHxK, v_BxLxHxK, config.attention)
     mixed_NxHxK = mixed_BxLxHxK.reshape(-1, *mixed_BxLxHxK.shape[2:])
     return x_NxD + checkpoint_name(_block_output(mixed_NxHxK, w.out, w.out_bias, place), PRODUCT)
@@ -182,20 +185,28 @@ def _mlp_block(x_NxD: jax.Array, w: Layers, place: Placement) -> jax.Array:
 def whole_ends(params: Params, config: Config, place: Placement) -> Params:
     """The parameters with embedding and positions gathered; the layers as they are."""
     axes = logical_axes(config)
-    ends = place.gather({"embedding": params.embedding, "position": params.position},
-                        {"embedding": axes.embedding, "position": axes.position}, config.dtype)
+    ends = place.gather(
+        {"embedding": params.embedding, "position": params.position},
+        {"embedding": axes.embedding, "position": axes.position},
+        config.dtype,
+    )
     return params.replace(**ends)
 
 
 def _layer_axes(config: Config, place: Placement) -> Layers:
     """Logical axes of one layer's tensors; none where a tensor is whole already."""
     stacked = logical_axes(config).layers
-    return Layers(**{name: () if name in place.whole else getattr(stacked, name)[1:]
-                     for name in Layers.__dataclass_fields__})
+    return Layers(
+        **{
+            name: () if name in place.whole else getattr(stacked, name)[1:]
+            for name in Layers.__dataclass_fields__
+        }
+    )
 
 
-def hidden(params: Params, inputs_BxL: jax.Array, config: Config,
-           place: Placement = WHOLE) -> jax.Array:
+def hidden(
+    params: Params, inputs_BxL: jax.Array, config: Config, place: Placement = WHOLE
+) -> jax.Array:
     """The final, normed hidden state of each token, [B, L, D] in `config.dtype`.
 
     Args:
@@ -219,8 +230,9 @@ def hidden(params: Params, inputs_BxL: jax.Array, config: Config,
     return x_NxD.reshape(batch, length, config.d_model)
 
 
-def states(params: Params, inputs_BxL: jax.Array, config: Config,
-           place: Placement) -> tuple[jax.Array, jax.Array]:
+def states(
+    params: Params, inputs_BxL: jax.Array, config: Config, place: Placement
+) -> tuple[jax.Array, jax.Array]:
     """([N, D], [V, D]): the final states of this device's share of the tokens, and the head that
     they meet; inside of a `jax.shard_map`."""
     params = whole_ends(params, config, place)
@@ -232,22 +244,38 @@ def states(params: Params, inputs_BxL: jax.Array, config: Config,
 def logits(params: Params, inputs_BxL: jax.Array, config: Config) -> jax.Array:
     """float32 [B, L, V]: the scores of the token that follows each position."""
     x_BxLxD = hidden(params, inputs_BxL, config)
-    return jnp.einsum("BLD,VD->BLV", x_BxLxD, params.embedding.astype(x_BxLxD.dtype),
-                      preferred_element_type=jnp.float32)
+    return jnp.einsum(
+        "BLD,VD->BLV",
+        x_BxLxD,
+        params.embedding.astype(x_BxLxD.dtype),
+        preferred_element_type=jnp.float32,
+    )
 
 
-def token_nll(params: Params, inputs_BxL: jax.Array, targets_BxL: jax.Array,
-              config: Config, place: Placement = WHOLE) -> jax.Array:
+def token_nll(
+    params: Params,
+    inputs_BxL: jax.Array,
+    targets_BxL: jax.Array,
+    config: Config,
+    place: Placement = WHOLE,
+) -> jax.Array:
     """float32 [B, L]: -log p(target) of each token, in nats."""
     params = whole_ends(params, config, place)
     x_BxLxD = hidden(params, inputs_BxL, config, place)
-    nll_N = loss_lib.token_nll(x_BxLxD.reshape(-1, config.d_model), params.embedding,
-                               targets_BxL.reshape(-1))
+    nll_N = loss_lib.token_nll(
+        x_BxLxD.reshape(-1, config.d_model), params.embedding, targets_BxL.reshape(-1)
+    )
     return nll_N.reshape(targets_BxL.shape)
 
 
-def sum_nll(params: Params, inputs_BxL: jax.Array, targets_BxL: jax.Array, mask_BxL: jax.Array,
-            config: Config, place: Placement = WHOLE) -> jax.Array:
+def sum_nll(
+    params: Params,
+    inputs_BxL: jax.Array,
+    targets_BxL: jax.Array,
+    mask_BxL: jax.Array,
+    config: Config,
+    place: Placement = WHOLE,
+) -> jax.Array:
     """Sum of mask * nats over all tokens; differentiable, the logits are never whole.
 
     Args:
@@ -255,12 +283,18 @@ def sum_nll(params: Params, inputs_BxL: jax.Array, targets_BxL: jax.Array, mask_
         this device's part of the tokens.
     """
     x_NxD, head_VxD = states(params, inputs_BxL, config, place)
-    return loss_lib.sum_nll(x_NxD, head_VxD, *(place.share(a.reshape(-1))
-                                               for a in (targets_BxL, mask_BxL)))
+    return loss_lib.sum_nll(
+        x_NxD, head_VxD, *(place.share(a.reshape(-1)) for a in (targets_BxL, mask_BxL))
+    )
 
 
-def loss(params: Params, inputs_BxL: jax.Array, targets_BxL: jax.Array, mask_BxL: jax.Array,
-         config: Config) -> jax.Array:
+def loss(
+    params: Params,
+    inputs_BxL: jax.Array,
+    targets_BxL: jax.Array,
+    mask_BxL: jax.Array,
+    config: Config,
+) -> jax.Array:
     """Mean nats over the tokens where the mask is 1 (0 when there is none); differentiable."""
     total = sum_nll(params, inputs_BxL, targets_BxL, mask_BxL, config)
     return total / jnp.maximum(jnp.sum(mask_BxL), 1.0)

@@ -10,8 +10,8 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
+from specialm.common.errors import UserError
 from specialm.data.vocabularies import Vocabulary
-from specialm.errors import UserError
 from specialm.models import transformer
 
 
@@ -23,8 +23,16 @@ def _next(params, inputs_1xL, position, key, temperature, config, top_k):
     return tokens_k[jnp.where(temperature > 0, sampled, 0)]
 
 
-def generate(params: transformer.Params, config: transformer.Config, vocabulary: Vocabulary,
-             prompt: str, tokens: int, temperature: float, top_k: int, seed: int) -> str:
+def generate(
+    params: transformer.Params,
+    config: transformer.Config,
+    vocabulary: Vocabulary,
+    prompt: str,
+    tokens: int,
+    temperature: float,
+    top_k: int,
+    seed: int,
+) -> str:
     """Continues `prompt` by at most `tokens` tokens, stopping at the end of the document.
 
     Temperature 0 takes the likeliest token. Behind a full window, the text slides.
@@ -39,9 +47,12 @@ def generate(params: transformer.Params, config: transformer.Config, vocabulary:
     text = vocabulary.encode([prompt])[0]
     keys = jax.random.split(jax.random.key(seed), max(tokens, 1))
     for key in keys[:tokens]:
-        seen = ([0] + text)[-config.context:]
-        inputs_1xL = jnp.zeros((1, config.context), jnp.int32).at[0, :len(seen)].set(
-            jnp.array(seen, jnp.int32))
+        seen = ([0] + text)[-config.context :]
+        inputs_1xL = (
+            jnp.zeros((1, config.context), jnp.int32)
+            .at[0, : len(seen)]
+            .set(jnp.array(seen, jnp.int32))
+        )
         token = int(_next(params, inputs_1xL, len(seen) - 1, key, temperature, config, top_k))
         if token == vocabulary.eos:
             break

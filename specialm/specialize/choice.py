@@ -34,9 +34,9 @@ def halve(order: list[int], tune: Callable[[int, int], float]) -> list[list[int]
     Returns:
       The experts of each round; the last list holds the one that is left.
     """
-    rounds = [order[:max(1, -(-len(order) // 2))]]
+    rounds = [order[: max(1, -(-len(order) // 2))]]
     while len(rounds[-1]) > 1:
         nats = {expert: tune(expert, len(rounds)) for expert in rounds[-1]}
         best = sorted(nats, key=nats.get)
-        rounds.append(best[:-(-len(best) // 2)] if len(best) > 2 else best[:1])
+        rounds.append(best[: -(-len(best) // 2)] if len(best) > 2 else best[:1])
     return rounds

@@ -22,20 +22,29 @@ import jax.numpy as jnp
 from jax.scipy.special import logsumexp, xlogy
 from ml_collections import ConfigDict
 
-from specialm.errors import UserError
+from specialm.common.errors import UserError
 from specialm.models import loss as loss_lib
 from specialm.models import transformer
 from specialm.models.operations import MASKED, outer
 from specialm.models.placement import Placement
 from specialm.specialize import finetune
 from specialm.specialize import teacher as teacher_lib
-from specialm.specialize.step import Objective
+from specialm.specialize.tuning_step import Objective
 
 
-def distill(path: Path, student_config: transformer.Config, student_params: transformer.Params,
-            teacher_config: transformer.Config, teacher_params: transformer.Params,
-            specialist: finetune.Specialist, train: ConfigDict, tune: ConfigDict, seed: int,
-            mesh: jax.sharding.Mesh, title: str = "distilling") -> dict:
+def distill(
+    path: Path,
+    student_config: transformer.Config,
+    student_params: transformer.Params,
+    teacher_config: transformer.Config,
+    teacher_params: transformer.Params,
+    specialist: finetune.Specialist,
+    train: ConfigDict,
+    tune: ConfigDict,
+    seed: int,
+    mesh: jax.sharding.Mesh,
+    title: str = "distilling",
+) -> dict:
     """Distils the teacher into the student in the run folder `path`; resumes if it was killed.
 
     As `finetune.finetune`, early stopping on the student's own validation nats included, with
@@ -54,19 +63,31 @@ def distill(path: Path, student_config: transformer.Config, student_params: tran
     trained = finetune.parameter_map(student_config, student_params, tune, seed)
     weight, temperature = float(tune.distill_weight), float(tune.distill_temperature)
     if tune.distill_top_k:
-        stored = teacher_lib.store(path / "teacher", teacher_config, teacher_params,
-                                   specialist.train_store, specialist.train_indices,
-                                   tune.distill_top_k, temperature, mesh)
+        stored = teacher_lib.store(
+            path / "teacher",
+            teacher_config,
+            teacher_params,
+            specialist.train_store,
+            specialist.train_indices,
+            tune.distill_top_k,
+            temperature,
+            mesh,
+        )
         objective = from_stored(student_config, stored, weight, temperature)
     else:
-        objective = from_teacher(student_config, teacher_config, teacher_params, weight,
-                                 temperature)
-    entry = finetune.fit(path, student_config, trained, objective, specialist, train, tune, seed,
-                         mesh, title)
+        objective = from_teacher(
+            student_config, teacher_config, teacher_params, weight, temperature
+        )
+    entry = finetune.fit(
+        path, student_config, trained, objective, specialist, train, tune, seed, mesh, title
+    )
     seen = stored.tokens if tune.distill_top_k else entry["tokens"]
     teacher_flops = seen * transformer.flops_per_token(teacher_config, train=False)
-    entry |= {"phase": "distilled", "flops": entry["flops"] + teacher_flops,
-              "teacher_flops": teacher_flops}
+    entry |= {
+        "phase": "distilled",
+        "flops": entry["flops"] + teacher_flops,
+        "teacher_flops": teacher_flops,
+    }
     if tune.distill_top_k:
         entry["seconds"] += stored.seconds
     return entry
@@ -76,52 +97,74 @@ def check_vocabulary(student: dict, teacher: dict, teacher_path: Path) -> None:
     """Raises UserError if two models (as `model.json` tells of them) read different pieces."""
     ours, theirs = student["vocabulary_sha256"], teacher["vocabulary_sha256"]
     if ours != theirs:
-        raise UserError(f"teacher {teacher_path} was trained with vocabulary {theirs[:12]}, the "
-                        f"student with {ours[:12]}; distillation compares them piece by piece: "
-                        "give a teacher of the student's vocabulary (see data.vocabulary).")
+        raise UserError(
+            f"teacher {teacher_path} was trained with vocabulary {theirs[:12]}, the "
+            f"student with {ours[:12]}; distillation compares them piece by piece: "
+            "give a teacher of the student's vocabulary (see data.vocabulary)."
+        )
 
 
 def _check(student: transformer.Config, teacher: transformer.Config, tune: ConfigDict) -> None:
     if student.vocab_size != teacher.vocab_size:
-        raise UserError(f"the teacher's vocabulary has {teacher.vocab_size} pieces, the student's "
-                        f"{student.vocab_size}; give a teacher of the student's vocabulary.")
+        raise UserError(
+            f"the teacher's vocabulary has {teacher.vocab_size} pieces, the student's "
+            f"{student.vocab_size}; give a teacher of the student's vocabulary."
+        )
     if teacher.context < student.context:
-        raise UserError(f"the teacher reads windows of at most {teacher.context} tokens, the "
-                        f"student's have data.context={student.context}; give a teacher that "
-                        "reads them.")
+        raise UserError(
+            f"the teacher reads windows of at most {teacher.context} tokens, the "
+            f"student's have data.context={student.context}; give a teacher that "
+            "reads them."
+        )
     if not 0 <= tune.distill_weight <= 1:
-        raise UserError(f"finetune.distill_weight={tune.distill_weight}: must be between 0 (data "
-                        "alone) and 1 (teacher alone).")
+        raise UserError(
+            f"finetune.distill_weight={tune.distill_weight}: must be between 0 (data "
+            "alone) and 1 (teacher alone)."
+        )
     if tune.distill_temperature <= 0:
-        raise UserError(f"finetune.distill_temperature={tune.distill_temperature}: must be above "
-                        "0.")
+        raise UserError(
+            f"finetune.distill_temperature={tune.distill_temperature}: must be above 0."
+        )
     if not 0 <= tune.distill_top_k < student.vocab_size:
-        raise UserError(f"finetune.distill_top_k={tune.distill_top_k}: must be below the "
-                        f"vocabulary's {student.vocab_size} pieces, or 0 to store nothing.")
+        raise UserError(
+            f"finetune.distill_top_k={tune.distill_top_k}: must be below the "
+            f"vocabulary's {student.vocab_size} pieces, or 0 to store nothing."
+        )
 
 
-def from_teacher(student: transformer.Config, teacher: transformer.Config,
-                 teacher_params: transformer.Params, weight: float,
-                 temperature: float) -> Objective:
+def from_teacher(
+    student: transformer.Config,
+    teacher: transformer.Config,
+    teacher_params: transformer.Params,
+    weight: float,
+    temperature: float,
+) -> Objective:
     """The mixture with a teacher that reads each batch along with the student."""
+
     def sum_loss(params, batch, teacher_params, place):
         x_NxD, head_VxD = transformer.states(params, batch["inputs"], student, place)
         taught_NxE, head_VxE = transformer.states(teacher_params, batch["inputs"], teacher, place)
-        return sum_mixture(x_NxD, head_VxD, *_wanted(batch, place), taught_NxE, head_VxE, weight,
-                           temperature)
+        return sum_mixture(
+            x_NxD, head_VxD, *_wanted(batch, place), taught_NxE, head_VxE, weight, temperature
+        )
 
     return Objective(sum_loss, teacher_params, transformer.logical_axes(teacher))
 
 
-def from_stored(student: transformer.Config, stored: teacher_lib.Stored, weight: float,
-                temperature: float) -> Objective:
+def from_stored(
+    student: transformer.Config, stored: teacher_lib.Stored, weight: float, temperature: float
+) -> Objective:
     """The mixture with the stored probabilities of a teacher."""
+
     def sum_loss(params, batch, _, place):
         x_NxD, head_VxD = transformer.states(params, batch["inputs"], student, place)
-        ids_NxK, p_NxK = (place.share(batch[name].reshape(-1, batch[name].shape[-1]))
-                          for name in ("teacher_ids", "teacher_p"))
-        return sum_mixture_top_k(x_NxD, head_VxD, *_wanted(batch, place), ids_NxK, p_NxK, weight,
-                                 temperature)
+        ids_NxK, p_NxK = (
+            place.share(batch[name].reshape(-1, batch[name].shape[-1]))
+            for name in ("teacher_ids", "teacher_p")
+        )
+        return sum_mixture_top_k(
+            x_NxD, head_VxD, *_wanted(batch, place), ids_NxK, p_NxK, weight, temperature
+        )
 
     return Objective(sum_loss, columns=stored.columns)
 
@@ -131,35 +174,62 @@ def _wanted(batch: dict, place: Placement) -> tuple[jax.Array, jax.Array]:
     return place.share(batch["targets"].reshape(-1)), place.share(batch["mask"].reshape(-1))
 
 
-def sum_mixture(x_NxD: jax.Array, head_VxD: jax.Array, targets_N: jax.Array, mask_N: jax.Array,
-                teacher_x_NxE: jax.Array, teacher_head_VxE: jax.Array, weight: float,
-                temperature: float) -> jax.Array:
+def sum_mixture(
+    x_NxD: jax.Array,
+    head_VxD: jax.Array,
+    targets_N: jax.Array,
+    mask_N: jax.Array,
+    teacher_x_NxE: jax.Array,
+    teacher_head_VxE: jax.Array,
+    weight: float,
+    temperature: float,
+) -> jax.Array:
     """float32 []: the sum over tokens of mask * the mixture of losses, in nats.
 
     Differentiable in the student's `x`, `head` and in the mask; the teacher gets no gradient. The
     logits of either are never whole.
     """
-    return _sum_mixture(_whole, weight, temperature, x_NxD, head_VxD, targets_N, mask_N,
-                        teacher_x_NxE, teacher_head_VxE)
+    return _sum_mixture(
+        _whole,
+        weight,
+        temperature,
+        x_NxD,
+        head_VxD,
+        targets_N,
+        mask_N,
+        teacher_x_NxE,
+        teacher_head_VxE,
+    )
 
 
-def sum_mixture_top_k(x_NxD: jax.Array, head_VxD: jax.Array, targets_N: jax.Array,
-                      mask_N: jax.Array, ids_NxK: jax.Array, p_NxK: jax.Array, weight: float,
-                      temperature: float) -> jax.Array:
+def sum_mixture_top_k(
+    x_NxD: jax.Array,
+    head_VxD: jax.Array,
+    targets_N: jax.Array,
+    mask_N: jax.Array,
+    ids_NxK: jax.Array,
+    p_NxK: jax.Array,
+    weight: float,
+    temperature: float,
+) -> jax.Array:
     """As `sum_mixture`, from the teacher's K < V largest probabilities at this temperature.
 
     The divergence is between distributions over K + 1 classes: these pieces, and all others
     together. It is at most the whole one, and equal to it where K = V - 1.
     """
-    return _sum_mixture(_top_k, weight, temperature, x_NxD, head_VxD, targets_N, mask_N,
-                        (ids_NxK, p_NxK), None)
+    return _sum_mixture(
+        _top_k, weight, temperature, x_NxD, head_VxD, targets_N, mask_N, (ids_NxK, p_NxK), None
+    )
 
 
 def _whole(log_q_TxV, teacher_x_TxE, teacher_head_VxE, temperature):
     """KL(teacher || q) [T], and minus its gradient for log q [T, V]: the teacher itself."""
-    logits_TxV = jnp.einsum("TE,VE->TV", teacher_x_TxE,
-                            teacher_head_VxE.astype(teacher_x_TxE.dtype),
-                            preferred_element_type=jnp.float32)
+    logits_TxV = jnp.einsum(
+        "TE,VE->TV",
+        teacher_x_TxE,
+        teacher_head_VxE.astype(teacher_x_TxE.dtype),
+        preferred_element_type=jnp.float32,
+    )
     log_p_TxV = jax.nn.log_softmax(logits_TxV / temperature)
     p_TxV = jnp.exp(log_p_TxV)
     return jnp.sum(p_TxV * (log_p_TxV - log_q_TxV), axis=-1), p_TxV
@@ -173,15 +243,27 @@ def _top_k(log_q_TxV, kept, _, __):
     others_TxV = log_q_TxV.at[rows_Tx1, ids_TxK].set(MASKED)
     log_rest_T = logsumexp(others_TxV, axis=-1)
     log_q_TxK = jnp.take_along_axis(log_q_TxV, ids_TxK, axis=-1)
-    divergence_T = (jnp.sum(xlogy(p_TxK, p_TxK) - p_TxK * log_q_TxK, axis=-1)
-                    + xlogy(rest_T, rest_T) - rest_T * log_rest_T)
+    divergence_T = (
+        jnp.sum(xlogy(p_TxK, p_TxK) - p_TxK * log_q_TxK, axis=-1)
+        + xlogy(rest_T, rest_T)
+        - rest_T * log_rest_T
+    )
     spread_TxV = rest_T[:, None] * jnp.exp(others_TxV - log_rest_T[:, None])
     return divergence_T, spread_TxV.at[rows_Tx1, ids_TxK].set(p_TxK)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
-def _sum_mixture(compare: Callable, weight: float, temperature: float, x_NxD, head_VxD, targets_N,
-                 mask_N, teacher_N: Any, teacher: Any) -> jax.Array:
+def _sum_mixture(
+    compare: Callable,
+    weight: float,
+    temperature: float,
+    x_NxD,
+    head_VxD,
+    targets_N,
+    mask_N,
+    teacher_N: Any,
+    teacher: Any,
+) -> jax.Array:
     """As in models/loss.py the gradient is formed in the forward pass, chunk by chunk.
 
     Args:
@@ -189,8 +271,9 @@ def _sum_mixture(compare: Callable, weight: float, temperature: float, x_NxD, he
         divergence [T], and the distribution [T, V] that q is drawn to.
       teacher_N: a tree of [N, ...] arrays.
     """
-    return _forward(compare, weight, temperature, x_NxD, head_VxD, targets_N, mask_N, teacher_N,
-                    teacher)[0]
+    return _forward(
+        compare, weight, temperature, x_NxD, head_VxD, targets_N, mask_N, teacher_N, teacher
+    )[0]
 
 
 def _forward(compare, weight, temperature, x_NxD, head_VxD, targets_N, mask_N, teacher_N, teacher):
@@ -206,23 +289,31 @@ def _forward(compare, weight, temperature, x_NxD, head_VxD, targets_N, mask_N, t
         divergence_T, aim_TxV = compare(log_q_TxV, teacher_T, teacher, temperature)
         loss_T = (1 - weight) * nll_T + weight * temperature**2 * divergence_T
         # For the logits: T^2 from the loss, 1 / T from the softening.
-        grad_TxV = ((1 - weight) * (jnp.exp(log_p_TxV) - (classes_V == targets_T[:, None]))
-                    + weight * temperature * (jnp.exp(log_q_TxV) - aim_TxV))
+        grad_TxV = (1 - weight) * (
+            jnp.exp(log_p_TxV) - (classes_V == targets_T[:, None])
+        ) + weight * temperature * (jnp.exp(log_q_TxV) - aim_TxV)
         grad_TxV = (grad_TxV * mask_T[:, None]).astype(x_TxD.dtype)
         return grad_head_DxV + outer(x_TxD, grad_TxV), (loss_T, grad_TxV @ narrow_VxD)
 
     parts = jax.tree.map(loss_lib._chunks, (x_NxD, targets_N, mask_N, teacher_N))
     grad_head_DxV, (loss_CxT, grad_x_CxTxD) = jax.lax.scan(
-        add_chunk, jnp.zeros(head_VxD.shape[::-1], jnp.float32), parts)
-    loss_N = loss_CxT.reshape(-1)[:len(x_NxD)]
-    grad_x_NxD = grad_x_CxTxD.reshape(-1, x_NxD.shape[1])[:len(x_NxD)]
+        add_chunk, jnp.zeros(head_VxD.shape[::-1], jnp.float32), parts
+    )
+    loss_N = loss_CxT.reshape(-1)[: len(x_NxD)]
+    grad_x_NxD = grad_x_CxTxD.reshape(-1, x_NxD.shape[1])[: len(x_NxD)]
     return jnp.sum(loss_N * mask_N), (grad_x_NxD, grad_head_DxV.T, loss_N)
 
 
 def _backward(_, __, ___, saved, grad):
     grad_x_NxD, grad_head_VxD, loss_N = saved
-    return (grad_x_NxD * grad.astype(grad_x_NxD.dtype), grad_head_VxD * grad, None, loss_N * grad,
-            None, None)
+    return (
+        grad_x_NxD * grad.astype(grad_x_NxD.dtype),
+        grad_head_VxD * grad,
+        None,
+        loss_N * grad,
+        None,
+        None,
+    )
 
 
 _sum_mixture.defvjp(_forward, _backward)

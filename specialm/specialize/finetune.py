@@ -15,14 +15,14 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from specialm import processes
+from specialm.common import processes
+from specialm.common.errors import UserError
+from specialm.common.progress import bar
 from specialm.data.sampler import Sampler
 from specialm.data.store import WindowStore
-from specialm.errors import UserError
 from specialm.models import lora, transformer
-from specialm.progress import bar
-from specialm.specialize import step as tuning_step
-from specialm.specialize.step import Objective, ParameterMap
+from specialm.specialize import tuning_step
+from specialm.specialize.tuning_step import Objective, ParameterMap
 from specialm.training import optimizer, scoring, sharding, step
 from specialm.training.checkpoints import Checkpoints
 from specialm.training.metrics import MetricsWriter
@@ -52,8 +52,13 @@ class Progress:
     seconds: float = 0.0
 
 
-def for_set(train: ConfigDict, finetune: ConfigDict, specialist: Specialist, untrained: bool,
-            max_steps: int = 0) -> ConfigDict:
+def for_set(
+    train: ConfigDict,
+    finetune: ConfigDict,
+    specialist: Specialist,
+    untrained: bool,
+    max_steps: int = 0,
+) -> ConfigDict:
     """The settings of fine-tuning with what depends on the specialist set put in.
 
     methods.md section 2: a third of the base learning rate for small sets, the base rate for large
@@ -84,9 +89,17 @@ def settings(train: ConfigDict, finetune: ConfigDict) -> ConfigDict:
     return changed.lock()
 
 
-def finetune(path: Path, config: transformer.Config, params: transformer.Params,
-             specialist: Specialist, train: ConfigDict, tune: ConfigDict, seed: int,
-             mesh: jax.sharding.Mesh, title: str = "fine-tuning") -> dict:
+def finetune(
+    path: Path,
+    config: transformer.Config,
+    params: transformer.Params,
+    specialist: Specialist,
+    train: ConfigDict,
+    tune: ConfigDict,
+    seed: int,
+    mesh: jax.sharding.Mesh,
+    title: str = "fine-tuning",
+) -> dict:
     """Fine-tunes `params` in the run folder `path`; resumes if it was killed there.
 
     All parameters are trained, or LoRA adapters if `tune.lora_rank` is set. Either way the best
@@ -99,12 +112,23 @@ def finetune(path: Path, config: transformer.Config, params: transformer.Params,
     Raises:
       UserError: a LoRA setting is out of range.
     """
-    return fit(path, config, parameter_map(config, params, tune, seed),
-               tuning_step.likelihood(config), specialist, train, tune, seed, mesh, title)
+    return fit(
+        path,
+        config,
+        parameter_map(config, params, tune, seed),
+        tuning_step.likelihood(config),
+        specialist,
+        train,
+        tune,
+        seed,
+        mesh,
+        title,
+    )
 
 
-def parameter_map(config: transformer.Config, params: transformer.Params, tune: ConfigDict,
-                  seed: int) -> ParameterMap:
+def parameter_map(
+    config: transformer.Config, params: transformer.Params, tune: ConfigDict, seed: int
+) -> ParameterMap:
     """What the settings say is to be trained: all parameters, or LoRA adapters.
 
     Raises:
@@ -119,38 +143,66 @@ def parameter_map(config: transformer.Config, params: transformer.Params, tune: 
 
 def _check(adapters: lora.Config) -> None:
     if adapters.rank < 0:
-        raise UserError(f"finetune.lora_rank={adapters.rank}: must be at least 1, or 0 to train "
-                        "all parameters.")
+        raise UserError(
+            f"finetune.lora_rank={adapters.rank}: must be at least 1, or 0 to train all parameters."
+        )
     if adapters.alpha <= 0:
         raise UserError(f"finetune.lora_alpha={adapters.alpha}: must be above 0.")
     unknown = [name for name in adapters.matrices if name not in lora.MATRICES]
     if unknown or not adapters.matrices:
-        raise UserError(f"finetune.lora_matrices={adapters.matrices}: must be some of "
-                        f"{', '.join(lora.MATRICES)}.")
+        raise UserError(
+            f"finetune.lora_matrices={adapters.matrices}: must be some of "
+            f"{', '.join(lora.MATRICES)}."
+        )
 
 
-def fit(path: Path, config: transformer.Config, trained: ParameterMap, objective: Objective,
-        specialist: Specialist, train: ConfigDict, tune: ConfigDict, seed: int,
-        mesh: jax.sharding.Mesh, title: str) -> dict:
+def fit(
+    path: Path,
+    config: transformer.Config,
+    trained: ParameterMap,
+    objective: Objective,
+    specialist: Specialist,
+    train: ConfigDict,
+    tune: ConfigDict,
+    seed: int,
+    mesh: jax.sharding.Mesh,
+    title: str,
+) -> dict:
     """Fine-tuning for any parameter map and any loss; see `finetune`."""
-    with (Checkpoints(path / "checkpoints", keep=1) as best,
-          Checkpoints(path / "latest", keep=1) as latest):
-        entry = _fit(path, config, trained, objective, specialist, train, tune, seed, mesh, title,
-                     best, latest)
-    processes.together("fine-tuned", lambda: None)  # nobody uses `latest` any more
-    if processes.first():
+    with (
+        Checkpoints(path / "checkpoints", keep=1) as best,
+        Checkpoints(path / "latest", keep=1) as latest,
+    ):
+        entry = _fit(
+            path,
+            config,
+            trained,
+            objective,
+            specialist,
+            train,
+            tune,
+            seed,
+            mesh,
+            title,
+            best,
+            latest,
+        )
+    processes.run_on_all("fine-tuned", lambda: None)  # nobody uses `latest` any more
+    if processes.is_first():
         shutil.rmtree(path / "latest", ignore_errors=True)
     return entry
 
 
-def _fit(path, config, trained, objective, specialist, train, tune, seed, mesh, title, best,
-         latest):
+def _fit(
+    path, config, trained, objective, specialist, train, tune, seed, mesh, title, best, latest
+):
     tx = optimizer.make(settings(train, tune), tune.max_steps)
     state, done = _start(latest, trained, tx, mesh)
     resumed = done.step if done.step else None  # that step was judged before it was saved
     metrics = MetricsWriter(path, train.tensorboard, -1 if resumed is None else resumed)
     train_step = tuning_step.make_train_step(
-        trained, objective, tx, mesh, train.microbatch or step.default_microbatch(config.context))
+        trained, objective, tx, mesh, train.microbatch or step.default_microbatch(config.context)
+    )
     score_step = step.make_score_step(config, mesh)
     to_params = jax.jit(trained.to_params)
     devices = sharding.parts(mesh, "batch")
@@ -171,8 +223,9 @@ def _fit(path, config, trained, objective, specialist, train, tune, seed, mesh, 
                 if done.worse >= tune.patience or last:
                     break
                 if done.step % tune.checkpoint_every == 0 and done.step:
-                    latest.save(done.step, state.params, (state.step, state.optimizer),
-                                asdict(done))
+                    latest.save(
+                        done.step, state.params, (state.step, state.optimizer), asdict(done)
+                    )
             rows = sampler.indices(done.step)[rows_b]
             batch = specialist.train_store.batch(specialist.train_indices[rows])
             batch = sharding.put_batch(mesh, batch | objective.columns(rows))
@@ -194,8 +247,9 @@ def _start(latest: Checkpoints, trained: ParameterMap, tx, mesh):
 
 
 def _evaluate(score_step, params: transformer.Params, specialist: Specialist, mesh) -> float:
-    scored = scoring.score(score_step, params, specialist.valid_store, specialist.valid_indices,
-                           VALID_BATCH, mesh)
+    scored = scoring.score(
+        score_step, params, specialist.valid_store, specialist.valid_indices, VALID_BATCH, mesh
+    )
     return scored.nll_per_token
 
 
@@ -215,10 +269,17 @@ def _record(metrics, done: Progress, valid, losses, tokens_per_step: int, progre
     progress.set_postfix(valid=f"{valid:.3f}", best=f"{done.best_nll:.3f}")
 
 
-def _entry(config: transformer.Config, trained: ParameterMap, done: Progress,
-           batch_size: int) -> dict:
+def _entry(
+    config: transformer.Config, trained: ParameterMap, done: Progress, batch_size: int
+) -> dict:
     tokens = done.step * batch_size * config.context
-    return {"phase": "finetuned", "steps": done.step, "best_step": done.best_step,
-            "tokens": tokens, "flops": tokens * trained.flops_per_token,
-            "seconds": done.seconds, "valid_nll": done.best_nll,
-            "trained_params": sum(leaf.size for leaf in jax.tree.leaves(trained.start))}
+    return {
+        "phase": "finetuned",
+        "steps": done.step,
+        "best_step": done.best_step,
+        "tokens": tokens,
+        "flops": tokens * trained.flops_per_token,
+        "seconds": done.seconds,
+        "valid_nll": done.best_nll,
+        "trained_params": sum(leaf.size for leaf in jax.tree.leaves(trained.start)),
+    }

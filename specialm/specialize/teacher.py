@@ -20,9 +20,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from specialm import processes
+from specialm.common import processes
+from specialm.common.files import write_json
 from specialm.data.store import WindowStore
-from specialm.files import write_json
 from specialm.models import loss as loss_lib
 from specialm.models import transformer
 from specialm.training import sharding, step
@@ -49,25 +49,32 @@ class Stored:
         return {"teacher_ids": self.ids_NxLxK[rows_B], "teacher_p": self.p_NxLxK[rows_B]}
 
 
-def store(path: Path, config: transformer.Config, params: transformer.Params, windows: WindowStore,
-          indices_N: np.ndarray, k: int, temperature: float, mesh: jax.sharding.Mesh) -> Stored:
+def store(
+    path: Path,
+    config: transformer.Config,
+    params: transformer.Params,
+    windows: WindowStore,
+    indices_N: np.ndarray,
+    k: int,
+    temperature: float,
+    mesh: jax.sharding.Mesh,
+) -> Stored:
     """Runs the teacher once over these windows of a store; reads what a finished run left.
 
     Several processes run it together, each on its own windows; the first writes.
     """
-    if not processes.alone("finding a teacher", (path / "teacher.json").exists):
+    if not processes.run_on_first("finding a teacher", (path / "teacher.json").exists):
         _write(path, config, params, windows, indices_N, k, temperature, mesh)
-        processes.together("storing a teacher", lambda: None)
+        processes.run_on_all("storing a teacher", lambda: None)
     record = json.loads((path / "teacher.json").read_text())
-    ids_NxLxK, p_NxLxK = (np.load(path / f"{name}.npy", mmap_mode="r")
-                          for name in ARRAYS)
+    ids_NxLxK, p_NxLxK = (np.load(path / f"{name}.npy", mmap_mode="r") for name in ARRAYS)
     return Stored(ids_NxLxK, p_NxLxK, record["seconds"])
 
 
 def _write(path, config, params, windows, indices_N, k, temperature, mesh) -> None:
     started = time.perf_counter()
     shape = (len(indices_N), windows.context, k)
-    arrays = _create(path, shape) if processes.first() else ()
+    arrays = _create(path, shape) if processes.is_first() else ()
     top_k = make_top_k_step(config, mesh, k, temperature)
     devices = sharding.parts(mesh, "batch")
     batch_size = max(devices, BATCH // devices * devices)
@@ -79,24 +86,29 @@ def _write(path, config, params, windows, indices_N, k, temperature, mesh) -> No
         end = min(start + batch_size, len(indices_N))
         made = jax.device_get(top_k(params, batch))
         for array, values in zip(arrays, made, strict=False):  # none in the other processes
-            array[start:end] = values[:end - start]
-    if not processes.first():
+            array[start:end] = values[: end - start]
+    if not processes.is_first():
         return
     for name, array in zip(ARRAYS, arrays, strict=True):
         array.flush()
         os.replace(path / f"{name}.npy.tmp", path / f"{name}.npy")
-    write_json(path / "teacher.json", {"k": k, "temperature": temperature,
-                                       "seconds": time.perf_counter() - started})
+    write_json(
+        path / "teacher.json",
+        {"k": k, "temperature": temperature, "seconds": time.perf_counter() - started},
+    )
 
 
 def _create(path: Path, shape: tuple[int, ...]) -> list[np.memmap]:
     path.mkdir(parents=True, exist_ok=True)
-    return [np.lib.format.open_memmap(path / f"{name}.npy.tmp", "w+", dtype, shape)
-            for name, dtype in ARRAYS.items()]
+    return [
+        np.lib.format.open_memmap(path / f"{name}.npy.tmp", "w+", dtype, shape)
+        for name, dtype in ARRAYS.items()
+    ]
 
 
-def make_top_k_step(config: transformer.Config, mesh: jax.sharding.Mesh, k: int,
-                    temperature: float) -> Callable:
+def make_top_k_step(
+    config: transformer.Config, mesh: jax.sharding.Mesh, k: int, temperature: float
+) -> Callable:
     """(params, batch) -> int32 and float32 [B, L, K], whole everywhere: pieces and probabilities,
     largest first.
 
@@ -112,19 +124,25 @@ def make_top_k_step(config: transformer.Config, mesh: jax.sharding.Mesh, k: int,
             head_VxE = params.embedding.astype(x_BxLxE.dtype)
 
             def chunk_top_k(x_TxE):
-                logits_TxV = jnp.einsum("TE,VE->TV", x_TxE, head_VxE,
-                                        preferred_element_type=jnp.float32)
+                logits_TxV = jnp.einsum(
+                    "TE,VE->TV", x_TxE, head_VxE, preferred_element_type=jnp.float32
+                )
                 return jax.lax.top_k(jax.nn.softmax(logits_TxV / temperature), k)
 
             batch, length, width = x_BxLxE.shape
             made = jax.lax.map(chunk_top_k, loss_lib._chunks(x_BxLxE.reshape(-1, width)))
-            p, ids = (a.reshape(-1, k)[:batch * length].reshape(batch, length, k) for a in made)
+            p, ids = (a.reshape(-1, k)[: batch * length].reshape(batch, length, k) for a in made)
             return ids, p
 
         made = jax.lax.map(part_top_k, step.split_windows(batch, size))
         return jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), made)
 
     split = sharding.spec(("batch",))
-    mapped = jax.shard_map(local_top_k, mesh=mesh, check_vma=False, out_specs=split, in_specs=(
-        sharding.specs(transformer.logical_axes(config)), split))
+    mapped = jax.shard_map(
+        local_top_k,
+        mesh=mesh,
+        check_vma=False,
+        out_specs=split,
+        in_specs=(sharding.specs(transformer.logical_axes(config)), split),
+    )
     return jax.jit(mapped, out_shardings=sharding.replicated(mesh))

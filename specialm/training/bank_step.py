@@ -28,8 +28,12 @@ BANKED = ("bank", "bank_bias")  # logical axes that a bank is divided along
 MLP = tuple(bank.Mlp.__dataclass_fields__)
 
 
-def make_train_step(config: bank.Config, optimizer: optax.GradientTransformation,
-                    mesh: jax.sharding.Mesh, microbatch: int = 0) -> Callable:
+def make_train_step(
+    config: bank.Config,
+    optimizer: optax.GradientTransformation,
+    mesh: jax.sharding.Mesh,
+    microbatch: int = 0,
+) -> Callable:
     """(state, batch) -> (state, {"loss", "grad_norm"}); the old state's memory is reused.
 
     Args:
@@ -43,8 +47,10 @@ def make_train_step(config: bank.Config, optimizer: optax.GradientTransformation
     layout = step.state_sharding(config, optimizer, mesh)
     axes, place = tensors.logical_axes(bank.declare(config)), sharding.placement(mesh)
     dtype, sum_nll = config.model.dtype, step.sum_nll(config.model)
-    places = tuple(next(i for i, name in enumerate(getattr(axes.mlp, field)) if name in BANKED) - 1
-                   for field in MLP)
+    places = tuple(
+        next(i for i, name in enumerate(getattr(axes.mlp, field)) if name in BANKED) - 1
+        for field in MLP
+    )
     # The device's own groups have whole MLPs; only the other weights are gathered layer by layer.
     in_layers = dataclasses.replace(place, whole=MLP)
 
@@ -57,8 +63,11 @@ def make_train_step(config: bank.Config, optimizer: optax.GradientTransformation
 
         weights_G, back = jax.vjp(projected, params.mlp, params.mixer)
         groups = len(jax.tree.leaves(weights_G)[0])
-        windows = {name: value.reshape(groups, -1, *value.shape[1:])
-                   for name, value in batch.items() if name != "features"}
+        windows = {
+            name: value.reshape(groups, -1, *value.shape[1:])
+            for name, value in batch.items()
+            if name != "features"
+        }
 
         def group(total, part):
             mlp, group_batch = part
@@ -70,21 +79,32 @@ def make_train_step(config: bank.Config, optimizer: optax.GradientTransformation
 
             nll, grad_shared = total
             part_nll, (more_shared, grad_mlp) = step.sum_gradients(
-                loss, (params.shared, mlp), group_batch, size)
+                loss, (params.shared, mlp), group_batch, size
+            )
             return (nll + part_nll, jax.tree.map(jnp.add, grad_shared, more_shared)), grad_mlp
 
         zero = (jnp.zeros(()), jax.tree.map(jnp.zeros_like, params.shared))
         (nll, grad_shared), grad_mlp_G = jax.lax.scan(group, zero, (weights_G, windows))
         grad_mlp, grad_mixer = back(grad_mlp_G)
-        return (jax.lax.psum(nll, sharding.AXES),
-                jax.lax.psum(jnp.sum(batch["mask"]), sharding.WINDOWS),
-                bank.Bank(sharding.sum_parts(grad_shared, axes.shared), grad_mlp,
-                          jax.lax.psum(grad_mixer, sharding.AXES)))
+        return (
+            jax.lax.psum(nll, sharding.AXES),
+            jax.lax.psum(jnp.sum(batch["mask"]), sharding.WINDOWS),
+            bank.Bank(
+                sharding.sum_parts(grad_shared, axes.shared),
+                grad_mlp,
+                jax.lax.psum(grad_mixer, sharding.AXES),
+            ),
+        )
 
     whole, split, specs = PartitionSpec(), sharding.spec(("batch",)), sharding.specs(axes)
     batch_specs = {"inputs": split, "targets": split, "mask": split, "features": whole}
-    sums = jax.shard_map(local_sums, mesh=mesh, in_specs=(specs, batch_specs),
-                         out_specs=(whole, whole, specs), check_vma=False)
+    sums = jax.shard_map(
+        local_sums,
+        mesh=mesh,
+        in_specs=(specs, batch_specs),
+        out_specs=(whole, whole, specs),
+        check_vma=False,
+    )
 
     def train_step(state: TrainState, batch: dict):
         return step.update(state, optimizer, *sums(state.params, batch))
@@ -92,12 +112,12 @@ def make_train_step(config: bank.Config, optimizer: optax.GradientTransformation
     return jax.jit(train_step, donate_argnums=0, out_shardings=(layout, None))
 
 
-def _whole_mlps(shared: transformer.Params, axes: transformer.Params, place: Placement,
-                dtype: str) -> transformer.Params:
+def _whole_mlps(
+    shared: transformer.Params, axes: transformer.Params, place: Placement, dtype: str
+) -> transformer.Params:
     """The shared parameters with the MLPs of the layers outside of the bank gathered."""
     names = [name for name in MLP if getattr(shared.layers, name) is not None]
-    parts, where = ({name: getattr(tree.layers, name) for name in names}
-                    for tree in (shared, axes))
+    parts, where = ({name: getattr(tree.layers, name) for name in names} for tree in (shared, axes))
     return shared.replace(layers=shared.layers.replace(**place.gather(parts, where, dtype)))
 
 
@@ -117,5 +137,6 @@ def _whole_bias_backward(devices, size, grad_GxSxD):
     return (jax.lax.dynamic_slice_in_dim(grad_GxSxD, start, size, axis=2),)
 
 
-_whole_bias.defvjp(lambda part, devices: (_whole_bias(part, devices), part.shape[2]),
-                   _whole_bias_backward)
+_whole_bias.defvjp(
+    lambda part, devices: (_whole_bias(part, devices), part.shape[2]), _whole_bias_backward
+)

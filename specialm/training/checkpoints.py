@@ -13,8 +13,8 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 
-from specialm import processes
-from specialm.errors import UserError
+from specialm.common import processes
+from specialm.common.errors import UserError
 
 logging.getLogger("absl").setLevel(logging.ERROR)  # orbax reports every file at INFO
 log = logging.getLogger("specialm")
@@ -24,8 +24,9 @@ class Checkpoints:
     """The checkpoints in one folder; the newest `keep` steps stay."""
 
     def __init__(self, path: Path, keep: int = 2):
-        options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True,
-                                               enable_async_checkpointing=True)
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=keep, create=True, enable_async_checkpointing=True
+        )
         self.path = Path(path).absolute()
         self._manager = ocp.CheckpointManager(self.path, options=options)
 
@@ -60,7 +61,7 @@ class Checkpoints:
         parts = {"params": ocp.args.StandardRestore(params), "record": ocp.args.JsonRestore()}
         if rest is not None:
             parts["rest"] = ocp.args.StandardRestore(rest)
-        steps = processes.alone("steps of a checkpoint", self.steps)
+        steps = processes.run_on_first("steps of a checkpoint", self.steps)
         for step in reversed(steps):
             found, failed = None, ""
             try:
@@ -68,20 +69,28 @@ class Checkpoints:
             except Exception as error:  # orbax raises many kinds for a damaged step
                 failed = str(error).split("\n")[0][:200] or type(error).__name__
             # A part may be damaged that only some processes read.
-            told = processes.together("restoring", lambda failed=failed: failed)
+            told = processes.run_on_all("restoring", lambda failed=failed: failed)
             if not any(told):
                 return step, found["params"], found.get("rest"), found["record"]
-            if processes.first():
-                log.warning("%s: step %d cannot be read (%s); trying the one before it.",
-                            self.path, step, next(filter(None, told)))
+            if processes.is_first():
+                log.warning(
+                    "%s: step %d cannot be read (%s); trying the one before it.",
+                    self.path,
+                    step,
+                    next(filter(None, told)),
+                )
         if steps:
-            raise UserError(f"{self.path}: none of the steps {steps} can be read by this "
-                            "model; use its own config, or move the folder away to start again.")
+            raise UserError(
+                f"{self.path}: none of the steps {steps} can be read by this "
+                "model; use its own config, or move the folder away to start again."
+            )
         return None
 
 
 def with_sharding(abstract: Any, shardings: Any) -> Any:
     """An abstract tree whose leaves say where they are to be restored."""
-    return jax.tree.map(lambda leaf, where: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype,
-                                                                  sharding=where),
-                        abstract, shardings)
+    return jax.tree.map(
+        lambda leaf, where: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where),
+        abstract,
+        shardings,
+    )

@@ -37,7 +37,7 @@ def exchange(slices: list[jax.Array], places: tuple[int, ...], dtype: str) -> li
         packed_nxgxM = _swap(packed_GxM.reshape(n, -1, packed_GxM.shape[1]))
     made, first = [], 0
     for leaf, shape, at in zip(slices, shapes, places, strict=True):
-        part = packed_nxgxM[:, :, first:first + math.prod(shape)].reshape(n, -1, *shape)
+        part = packed_nxgxM[:, :, first : first + math.prod(shape)].reshape(n, -1, *shape)
         first += math.prod(shape)
         whole = [part.shape[1], *shape]
         whole[at + 1] *= n
@@ -71,7 +71,7 @@ def _backward(places, dtype, one_group, grads):
         packed_GxM = _swap(narrow(packed_nxgxM, dtype)).reshape(n * g, -1)
     made, first = [], 0
     for grad, shape in zip(grads, shapes, strict=True):
-        part = packed_GxM[:, first:first + math.prod(shape)]
+        part = packed_GxM[:, first : first + math.prod(shape)]
         made.append(part.reshape(-1, *shape).astype(grad.dtype))
         first += math.prod(shape)
     return (made,)

@@ -49,8 +49,13 @@ def chip(kind: str) -> Chip | None:
 
 def part_of(whole: Chip, devices: int) -> Chip:
     """What JAX calls a device where a chip is so many of them."""
-    return Chip(whole.flops / devices, whole.memory // devices, whole.memory_rate / devices,
-                whole.link_rate / devices, whole.torus_axes)
+    return Chip(
+        whole.flops / devices,
+        whole.memory // devices,
+        whole.memory_rate / devices,
+        whole.link_rate / devices,
+        whole.torus_axes,
+    )
 
 
 def peak_flops(device: jax.Device) -> float:

@@ -9,10 +9,10 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from specialm.common.progress import bar
 from specialm.data.sampler import Sampler
 from specialm.data.store import WindowStore
 from specialm.models import families
-from specialm.progress import bar
 from specialm.training import hardware, optimizer, program, sharding, step
 from specialm.training.checkpoints import Checkpoints, with_sharding
 from specialm.training.metrics import MetricsWriter
@@ -23,9 +23,17 @@ def num_steps(train: ConfigDict, context: int) -> int:
     return max(1, math.ceil(train.tokens / (train.batch_size * context)))
 
 
-def pretrain(path: Path, config: families.Config, train: ConfigDict, store: WindowStore,
-             sampler: Sampler, seed: int, mesh: jax.sharding.Mesh, title: str = "pretraining",
-             start: Any = None) -> dict:
+def pretrain(
+    path: Path,
+    config: families.Config,
+    train: ConfigDict,
+    store: WindowStore,
+    sampler: Sampler,
+    seed: int,
+    mesh: jax.sharding.Mesh,
+    title: str = "pretraining",
+    start: Any = None,
+) -> dict:
     """Trains from scratch in the run folder `path`, or goes on from its newest checkpoint.
 
     Args:
@@ -51,8 +59,15 @@ def _pretrain(path, config, train, store, sampler, seed, mesh, title, start, che
     state, seconds = _start(checkpoints, config, tx, mesh, seed, start)
     first = int(state.step)
     metrics = MetricsWriter(path, train.tensorboard, first)
-    meter = _Meter(config, train, store.context, _tokens_per_group(sampler, store.context), mesh,
-                   metrics, seconds)
+    meter = _Meter(
+        config,
+        train,
+        store.context,
+        _tokens_per_group(sampler, store.context),
+        mesh,
+        metrics,
+        seconds,
+    )
     train_step = program.make_train_step(config, tx, mesh, train.microbatch)
     pending, rows_b = None, sharding.rows(mesh, train.batch_size)
     with bar(steps, title, "step", initial=first) as progress:
@@ -107,8 +122,16 @@ def _save(checkpoints: Checkpoints, state: step.TrainState, record: dict) -> Non
 class _Meter:
     """Mean loss, tokens per second and MFU since the last record."""
 
-    def __init__(self, config, train, context: int, tokens_per_group: int, mesh,
-                 metrics: MetricsWriter, before: dict):
+    def __init__(
+        self,
+        config,
+        train,
+        context: int,
+        tokens_per_group: int,
+        mesh,
+        metrics: MetricsWriter,
+        before: dict,
+    ):
         self.train, self.metrics = train, metrics
         self.tokens_per_step = train.batch_size * context
         self.flops_per_token = families.flops_per_token(config, True, tokens_per_group)
@@ -128,10 +151,17 @@ class _Meter:
         rate = len(self._losses) * self.tokens_per_step / elapsed
         self.loss = sum(self._losses) / len(self._losses)
         self._losses = []
-        self.metrics.write(number, {
-            "tokens": number * self.tokens_per_step, "loss": self.loss,
-            "grad_norm": float(values["grad_norm"]), "tokens_per_second": rate,
-            "mfu": rate * self.flops_per_token / self.peak, "seconds": self.seconds})
+        self.metrics.write(
+            number,
+            {
+                "tokens": number * self.tokens_per_step,
+                "loss": self.loss,
+                "grad_norm": float(values["grad_norm"]),
+                "tokens_per_second": rate,
+                "mfu": rate * self.flops_per_token / self.peak,
+                "seconds": self.seconds,
+            },
+        )
         progress.set_postfix(loss=f"{self.loss:.3f}", tok_s=f"{rate:,.0f}")
 
     def record(self) -> dict:
@@ -139,6 +169,11 @@ class _Meter:
 
     def entry(self, steps: int) -> dict:
         tokens = steps * self.tokens_per_step
-        return {"phase": "pretrained", "steps": steps, "tokens": tokens,
-                "flops": tokens * self.flops_per_token, "seconds": self.seconds,
-                "loss": self.loss}
+        return {
+            "phase": "pretrained",
+            "steps": steps,
+            "tokens": tokens,
+            "flops": tokens * self.flops_per_token,
+            "seconds": self.seconds,
+            "loss": self.loss,
+        }

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from specialm import processes
+from specialm.common import processes
 
 
 class MetricsWriter:
@@ -14,7 +14,7 @@ class MetricsWriter:
 
     def __init__(self, path: Path, tensorboard: bool, resumed_step: int = 0):
         self._stream = self._board = None
-        if not processes.first():
+        if not processes.is_first():
             return
         path.mkdir(parents=True, exist_ok=True)
         self._file = path / "metrics.jsonl"

@@ -20,8 +20,12 @@ from specialm.training.step import TrainState
 COPIES = (sharding.DATA, sharding.FSDP)  # of an expert, with windows of their own
 
 
-def make_train_step(config: mixture.Config, optimizer: optax.GradientTransformation,
-                    mesh: jax.sharding.Mesh, microbatch: int = 0) -> Callable:
+def make_train_step(
+    config: mixture.Config,
+    optimizer: optax.GradientTransformation,
+    mesh: jax.sharding.Mesh,
+    microbatch: int = 0,
+) -> Callable:
     """(state, batch) -> (state, {"loss", "grad_norm"}); the old state's memory is reused.
 
     The batch has B/k windows for each expert, in the order of the experts; loss and gradient norm
@@ -35,18 +39,26 @@ def make_train_step(config: mixture.Config, optimizer: optax.GradientTransformat
     def local_sums(params, windows: dict):
         def one(_, expert):
             params, batch = expert
-            nll, grads = step.sum_gradients(lambda params, part: sum_nll(params, part, (), place),
-                                            params, batch, size)
-            return None, (jax.lax.psum(nll, (*COPIES, sharding.MODEL)),
-                          jax.lax.psum(jnp.sum(batch["mask"]), COPIES),
-                          sharding.sum_parts(grads, axes, COPIES))
+            nll, grads = step.sum_gradients(
+                lambda params, part: sum_nll(params, part, (), place), params, batch, size
+            )
+            return None, (
+                jax.lax.psum(nll, (*COPIES, sharding.MODEL)),
+                jax.lax.psum(jnp.sum(batch["mask"]), COPIES),
+                sharding.sum_parts(grads, axes, COPIES),
+            )
 
         return jax.lax.scan(one, None, (params, windows))[1]
 
     specs = sharding.specs(tensors.logical_axes(mixture.declare(config)))
     by_expert, windows = sharding.spec(("expert",)), PartitionSpec(sharding.EXPERT, COPIES)
-    sums = jax.shard_map(local_sums, mesh=mesh, in_specs=(specs, windows),
-                         out_specs=(by_expert, by_expert, specs), check_vma=False)
+    sums = jax.shard_map(
+        local_sums,
+        mesh=mesh,
+        in_specs=(specs, windows),
+        out_specs=(by_expert, by_expert, specs),
+        check_vma=False,
+    )
 
     def one_update(number, params, moments, nll, tokens, grads):
         before = TrainState(number, params, moments)
@@ -57,7 +69,8 @@ def make_train_step(config: mixture.Config, optimizer: optax.GradientTransformat
         k = config.num_experts
         windows = {name: value.reshape(k, -1, value.shape[-1]) for name, value in batch.items()}
         params, moments, metrics = jax.vmap(one_update, in_axes=(None, 0, 0, 0, 0, 0))(
-            state.step, state.params, state.optimizer, *sums(state.params, windows))
+            state.step, state.params, state.optimizer, *sums(state.params, windows)
+        )
         return TrainState(state.step + 1, params, moments), jax.tree.map(jnp.mean, metrics)
 
     return jax.jit(train_step, donate_argnums=0, out_shardings=(layout, None))

@@ -27,18 +27,25 @@ def schedule(train: ConfigDict, steps: int) -> optax.Schedule:
 def make(train: ConfigDict, steps: int) -> optax.GradientTransformation:
     """Clipping by global norm, then Adam or AdamW (decay on matrices, not on norms and biases)."""
     rate = schedule(train, steps)
-    slower = optax.masked(optax.scale(train.mixer_rate), _in_mixer)
+    slower = optax.masked(optax.scale(train.mixer_multiplier), _in_mixer)
     if train.optimizer == "adam":
         update = optax.adam(rate, b1=train.beta1, b2=train.beta2, mu_dtype=train.moment_dtype)
     else:
-        update = optax.adamw(rate, b1=train.beta1, b2=train.beta2, mu_dtype=train.moment_dtype,
-                             weight_decay=train.weight_decay, mask=_decayed)
+        update = optax.adamw(
+            rate,
+            b1=train.beta1,
+            b2=train.beta2,
+            mu_dtype=train.moment_dtype,
+            weight_decay=train.weight_decay,
+            mask=_decayed,
+        )
     return optax.chain(optax.clip_by_global_norm(train.clip_norm), update, slower)
 
 
 def _decayed(params):
     """True for matrices: by name, because stacked biases have two axes as well. A bank's mixer has
     coefficients around 1, not weights around 0: it is not decayed."""
+
     def is_matrix(path, leaf: jnp.ndarray) -> bool:
         name = jax.tree_util.keystr(path[-1:]).strip(".[]'\"")
         return not (_is_mixer(path) or name.endswith(("bias", "scale")) or leaf.ndim < 2)

@@ -1,8 +1,8 @@
 """Where a model comes from, kept in its `model.json`: a run folder alone is enough to go on from.
 
-    settings   the config that pretrained it
-    generic    where the windows of the generic text lie, seen from the run folder, and their
-               fingerprints: {"train": {"path", "fingerprint"}, "heldout": ...}
+settings   the config that pretrained it
+generic    where the windows of the generic text lie, seen from the run folder, and their
+           fingerprints: {"train": {"path", "fingerprint"}, "heldout": ...}
 """
 
 import os
@@ -10,20 +10,24 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from specialm import processes
+from specialm.common import processes
 from specialm.data.store import WindowStore
 from specialm.training import runs
 
 
-def of(path: Path, config: ConfigDict, generic: dict[str, WindowStore]) -> dict:
+def describe(path: Path, config: ConfigDict, generic: dict[str, WindowStore]) -> dict:
     """The origin of the model that is pretrained in the run folder `path`.
 
     Args:
       generic: {"train": store, "heldout": store}.
     """
-    return {"settings": config.to_dict(), "generic": {
-        split: {"path": _relative(store.path, path), "fingerprint": store.fingerprint}
-        for split, store in generic.items()}}
+    return {
+        "settings": config.to_dict(),
+        "generic": {
+            split: {"path": _relative(store.path, path), "fingerprint": store.fingerprint}
+            for split, store in generic.items()
+        },
+    }
 
 
 def inherited(base: Path, path: Path) -> dict:
@@ -31,9 +35,13 @@ def inherited(base: Path, path: Path) -> dict:
     record = runs.read_record(base)
     if "settings" not in record:
         return {}
-    return {"settings": record["settings"], "generic": {
-        split: {**place, "path": _relative(Path(base) / place["path"], path)}
-        for split, place in record["generic"].items()}}
+    return {
+        "settings": record["settings"],
+        "generic": {
+            split: {**place, "path": _relative(Path(base) / place["path"], path)}
+            for split, place in record["generic"].items()
+        },
+    }
 
 
 def _relative(path: Path, start: Path) -> str:
@@ -44,11 +52,14 @@ def generic_store(base: Path, split: str, vocabulary_sha256: str) -> WindowStore
     """The generic windows that `base` was trained on (or that were held out), if they still lie
     where they did and are the same."""
     place = runs.read_record(base).get("generic", {}).get(split)
-    there = place is not None and processes.alone(
-        "finding the generic windows", lambda: (Path(base) / place["path"] / "index.json").exists())
+    there = place is not None and processes.run_on_first(
+        "finding the generic windows", lambda: (Path(base) / place["path"] / "index.json").exists()
+    )
     if not there:
         return None
     store = WindowStore(Path(base) / place["path"])
-    same = (store.fingerprint == place["fingerprint"]
-            and store.index["vocabulary_sha256"] == vocabulary_sha256)
+    same = (
+        store.fingerprint == place["fingerprint"]
+        and store.index["vocabulary_sha256"] == vocabulary_sha256
+    )
     return store if same else None

@@ -1,13 +1,13 @@
 """A trained model on disk: what it is, its vocabulary, its checkpoints; and reading it back.
 
-    RUN/model.json         sizes, vocabulary hash, method, domain, seed, and the ledger: every phase
-                           that led to these parameters, with tokens, FLOPs and seconds; the
-                           settings, and where the generic windows lie (`origin.py`)
-    RUN/vocabulary.model   the SentencePiece model
-    RUN/checkpoints/       orbax steps
-    RUN/metrics.jsonl      and RUN/tensorboard/
-    RUN/experts.npz        of a bank or a mixture: what it knows of its clusters
-    RUN/clusters/          the same: its encoder and centroids (`clustering/carried.py`)
+RUN/model.json         sizes, vocabulary hash, method, domain, seed, and the ledger: every phase
+                       that led to these parameters, with tokens, FLOPs and seconds; the
+                       settings, and where the generic windows lie (`origin.py`)
+RUN/vocabulary.model   the SentencePiece model
+RUN/checkpoints/       orbax steps
+RUN/metrics.jsonl      and RUN/tensorboard/
+RUN/experts.npz        of a bank or a mixture: what it knows of its clusters
+RUN/clusters/          the same: its encoder and centroids (`clustering/carried.py`)
 """
 
 import dataclasses
@@ -21,10 +21,10 @@ import jax
 import numpy as np
 from jax.sharding import NamedSharding
 
-from specialm import processes
+from specialm.common import processes
+from specialm.common.errors import UserError
+from specialm.common.files import write_json
 from specialm.data.vocabularies import Vocabulary
-from specialm.errors import UserError
-from specialm.files import write_json
 from specialm.models import bank, families, mixture, tensors, transformer
 from specialm.training import sharding
 from specialm.training.checkpoints import Checkpoints, with_sharding
@@ -54,10 +54,14 @@ class Experts:
 
 def save_experts(path: Path, experts: Experts) -> None:
     """Writes `experts.npz` into a run folder; of several processes the first does."""
-    if not processes.first():
+    if not processes.is_first():
         return
-    np.savez(path / "experts.npz", features=experts.features_kxC,
-             probability=experts.probability_k, clusters=experts.clusters)
+    np.savez(
+        path / "experts.npz",
+        features=experts.features_kxC,
+        probability=experts.probability_k,
+        clusters=experts.clusters,
+    )
 
 
 def load_experts(path: Path) -> Experts:
@@ -66,18 +70,33 @@ def load_experts(path: Path) -> Experts:
         return Experts(saved["features"], saved["probability"], str(saved["clusters"]))
 
 
-def describe(path: Path, config: families.Config, vocabulary: Vocabulary, method: str,
-             domain: str, seed: int, ledger: list[dict], origin: dict | None = None) -> dict:
+def describe(
+    path: Path,
+    config: families.Config,
+    vocabulary: Vocabulary,
+    method: str,
+    domain: str,
+    seed: int,
+    ledger: list[dict],
+    origin: dict | None = None,
+) -> dict:
     """Writes `model.json` and the vocabulary into a run folder (of several processes the first
     does); returns the record.
 
     Args:
       origin: what else goes into it, see `training/origin.py`.
     """
-    record = {"kind": _kind(config), "model": dataclasses.asdict(config),
-              "vocabulary_sha256": vocabulary.sha256, "method": method, "domain": domain,
-              "seed": seed, "ledger": ledger, **(origin or {})}
-    if processes.first():
+    record = {
+        "kind": _kind(config),
+        "model": dataclasses.asdict(config),
+        "vocabulary_sha256": vocabulary.sha256,
+        "method": method,
+        "domain": domain,
+        "seed": seed,
+        "ledger": ledger,
+        **(origin or {}),
+    }
+    if processes.is_first():
         path.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(vocabulary.path, path / "vocabulary.model")
         write_json(path / "model.json", record)
@@ -101,9 +120,12 @@ def _config(record: dict) -> families.Config:
 def abstract_params(config: families.Config, mesh: jax.sharding.Mesh):
     """Shapes of the parameters with the sharding that each is restored to: what does not divide
     over these devices (it was trained on others) is whole on each."""
+
     def layout(tensor: tensors.Tensor):
-        odd = any(size % sharding.parts(mesh, axis)
-                  for size, axis in zip(tensor.shape, tensor.axes, strict=True))
+        odd = any(
+            size % sharding.parts(mesh, axis)
+            for size, axis in zip(tensor.shape, tensor.axes, strict=True)
+        )
         return sharding.replicated(mesh) if odd else NamedSharding(mesh, sharding.spec(tensor.axes))
 
     declared = families.declare(config)
@@ -128,8 +150,10 @@ def read_record(path: Path) -> dict:
       UserError: it is not there.
     """
     if not (path / "model.json").is_file():
-        raise UserError(f"--checkpoint={path}: no model.json there; give the folder of a run that "
-                        "`specialm train` or `specialm specialize` wrote.")
+        raise UserError(
+            f"--checkpoint={path}: no model.json there; give the folder of a run that "
+            "`specialm train` or `specialm specialize` wrote."
+        )
     return json.loads((path / "model.json").read_text())
 
 
@@ -147,17 +171,24 @@ def load(path: str | Path, mesh: jax.sharding.Mesh, kinds: tuple[str, ...] = ("d
     record = read_record(path)
     kind = record.get("kind", "dense")
     if kind not in kinds:
-        what = f"a {kind} of {record['model']['num_experts']} experts" if kind != "dense" else \
-            "one dense model, with no experts to choose from"
+        what = (
+            f"a {kind} of {record['model']['num_experts']} experts"
+            if kind != "dense"
+            else "one dense model, with no experts to choose from"
+        )
         hint = " Take one out with `specialm specialize`." if kind != "dense" else ""
         raise UserError(f"--checkpoint={path}: {record['method']} is {what}.{hint}")
     config = _config(record)
     vocabulary = Vocabulary(path / "vocabulary.model")
     if vocabulary.sha256 != record["vocabulary_sha256"]:
-        raise UserError(f"--checkpoint={path}: vocabulary.model is not the one the model was "
-                        "trained with; restore the file.")
+        raise UserError(
+            f"--checkpoint={path}: vocabulary.model is not the one the model was "
+            "trained with; restore the file."
+        )
     found = Checkpoints(path / "checkpoints").restore(abstract_params(config, mesh))
     if found is None:
-        raise UserError(f"--checkpoint={path}: no checkpoint was finished there; run `specialm "
-                        "train` with the same config to go on.")
+        raise UserError(
+            f"--checkpoint={path}: no checkpoint was finished there; run `specialm "
+            "train` with the same config to go on."
+        )
     return Model(path, config, found[1], vocabulary, record)

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import jax
 import numpy as np
 
+from specialm.common.errors import UserError
+from specialm.common.progress import bar
 from specialm.data.store import WindowStore
-from specialm.errors import UserError
-from specialm.progress import bar
 from specialm.training import sharding
 
 
@@ -37,8 +37,15 @@ class Score:
         return self.nll / (np.log(2) * self.bytes)
 
 
-def score(score_step, params, store: WindowStore, indices_N: np.ndarray, batch_size: int,
-          mesh: jax.sharding.Mesh, title: str = "") -> Score:
+def score(
+    score_step,
+    params,
+    store: WindowStore,
+    indices_N: np.ndarray,
+    batch_size: int,
+    mesh: jax.sharding.Mesh,
+    title: str = "",
+) -> Score:
     """Scores the windows of a store; sums are formed in float64.
 
     The last batch is filled up with windows that count nothing. Each process reads the windows of
@@ -58,7 +65,7 @@ def score(score_step, params, store: WindowStore, indices_N: np.ndarray, batch_s
     pending, total, rows_b = None, 0.0, sharding.rows(mesh, batch_size)
     with bar(len(indices_N), title, "window") as progress:
         for start in range(0, len(indices_N), batch_size):
-            indices_B = indices_N[start:start + batch_size]
+            indices_B = indices_N[start : start + batch_size]
             own_b = indices_B[rows_b[rows_b < len(indices_B)]]
             batch = _filled(store.batch(own_b), len(rows_b))
             scored = score_step(params, sharding.put_batch(mesh, batch))
@@ -67,8 +74,12 @@ def score(score_step, params, store: WindowStore, indices_N: np.ndarray, batch_s
             pending = scored
             progress.update(len(indices_B))
     total += _sum(pending)
-    return Score(total, int(store.sizes_N[indices_N].sum()), int(store.bytes_N[indices_N].sum()),
-                 len(indices_N))
+    return Score(
+        total,
+        int(store.sizes_N[indices_N].sum()),
+        int(store.bytes_N[indices_N].sum()),
+        len(indices_N),
+    )
 
 
 def _sum(nll_B: jax.Array) -> float:

@@ -12,7 +12,7 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
-from specialm.errors import UserError
+from specialm.common.errors import UserError
 from specialm.models.placement import FSDP, MODEL, Placement
 
 DATA, EXPERT = "data", "expert"
@@ -31,8 +31,7 @@ RULES = {
 }
 
 
-def make_mesh(*batch_sizes: int, layout: ConfigDict | dict | None = None,
-              experts: int = 1) -> Mesh:
+def make_mesh(*batch_sizes: int, layout: ConfigDict | dict | None = None, experts: int = 1) -> Mesh:
     """All devices, those that no other axis takes along `data`.
 
     The devices of a CPU are threads (see `runtime.configure`): of them, as many are taken as
@@ -50,12 +49,25 @@ def make_mesh(*batch_sizes: int, layout: ConfigDict | dict | None = None,
         common = math.gcd(*batch_sizes) * layout.get(MODEL, 1)
         taken = math.prod(max(1, size) for size in layout.values())
         processes, each = jax.process_count(), jax.local_device_count()
-        each = max((n for n in range(1, each + 1)
-                    if common % (n * processes) == 0 and n * processes % taken == 0), default=each)
-        devices = [device for number in range(processes)
-                   for device in [d for d in devices if d.process_index == number][:each]]
-    return jax.make_mesh(axis_sizes(len(devices), layout, experts), AXES,
-                         axis_types=(AxisType.Auto,) * len(AXES), devices=devices)
+        each = max(
+            (
+                n
+                for n in range(1, each + 1)
+                if common % (n * processes) == 0 and n * processes % taken == 0
+            ),
+            default=each,
+        )
+        devices = [
+            device
+            for number in range(processes)
+            for device in [d for d in devices if d.process_index == number][:each]
+        ]
+    return jax.make_mesh(
+        axis_sizes(len(devices), layout, experts),
+        AXES,
+        axis_types=(AxisType.Auto,) * len(AXES),
+        devices=devices,
+    )
 
 
 def axis_sizes(devices: int, layout: ConfigDict | dict, experts: int = 1) -> tuple[int, ...]:
@@ -104,13 +116,15 @@ def specs(logical_axes):
 
 def shardings(mesh: Mesh, logical_axes):
     """NamedSharding for each tuple of logical axes in a tree."""
-    return jax.tree.map(lambda axes: NamedSharding(mesh, spec(axes)), logical_axes,
-                        is_leaf=_is_axes)
+    return jax.tree.map(
+        lambda axes: NamedSharding(mesh, spec(axes)), logical_axes, is_leaf=_is_axes
+    )
 
 
 def sum_parts(grads, logical_axes, copies: tuple[str, ...] = WINDOWS):
     """Inside of a `jax.shard_map`: sums each gradient over the copies of its tensor that saw other
     windows. What is divided over an axis has been summed over it already."""
+
     def over(grad, axes):
         divided = {name for axis in axes for name in _names(RULES.get(axis))}
         left = tuple(axis for axis in copies if axis not in divided)
@@ -132,12 +146,20 @@ def check(mesh: Mesh, abstract, logical_axes) -> None:
         for size, axis in zip(leaf.shape, axes, strict=True):
             if size % parts(mesh, axis):
                 setting = SETTINGS.get(axis, axis)
-                raise UserError(f"{setting}={size} is not a multiple of the {parts(mesh, axis)} "
-                                f"devices that it is divided over ({_axes(axis)} of the mesh).")
+                raise UserError(
+                    f"{setting}={size} is not a multiple of the {parts(mesh, axis)} "
+                    f"devices that it is divided over ({_axes(axis)} of the mesh)."
+                )
 
 
-SETTINGS = {"embed": "model.d_model", "heads": "model.num_heads", "mlp": "model.d_ff",
-            "bank": "model.d_ff", "bank_bias": "model.d_model", "expert": "model.num_experts"}
+SETTINGS = {
+    "embed": "model.d_model",
+    "heads": "model.num_heads",
+    "mlp": "model.d_ff",
+    "bank": "model.d_ff",
+    "bank_bias": "model.d_model",
+    "expert": "model.num_experts",
+}
 
 
 def _axes(axis: str) -> str:
@@ -160,5 +182,7 @@ def put_batch(mesh: Mesh, batch: dict[str, np.ndarray]) -> dict[str, jax.Array]:
     all groups, are whole everywhere.
     """
     split, whole = NamedSharding(mesh, spec(("batch",))), replicated(mesh)
-    return {name: jax.make_array_from_process_local_data(
-                whole if name == "features" else split, value) for name, value in batch.items()}
+    return {
+        name: jax.make_array_from_process_local_data(whole if name == "features" else split, value)
+        for name, value in batch.items()
+    }

@@ -26,10 +26,15 @@ class TrainState:
     optimizer: optax.OptState  # of a mixture with a leading axis over the experts
 
 
-def init_state(config: families.Config, optimizer: optax.GradientTransformation,
-               mesh: jax.sharding.Mesh, key: jax.Array | None = None,
-               params: Any = None) -> TrainState:
+def init_state(
+    config: families.Config,
+    optimizer: optax.GradientTransformation,
+    mesh: jax.sharding.Mesh,
+    key: jax.Array | None = None,
+    params: Any = None,
+) -> TrainState:
     """A state at step 0, laid out on the mesh: with fresh parameters from `key`, or `params`."""
+
     def build(given):
         made = tensors.init(families.declare(config), key) if given is None else given
         return TrainState(jnp.zeros((), jnp.int32), made, _init(config, optimizer)(made))
@@ -47,8 +52,11 @@ def _init(config: families.Config, optimizer) -> Callable:
 def abstract_state(config: families.Config, optimizer) -> TrainState:
     """Shapes and dtypes of a state; nothing is allocated."""
     params = tensors.abstract(families.declare(config))
-    return TrainState(jax.ShapeDtypeStruct((), jnp.int32), params,
-                      jax.eval_shape(_init(config, optimizer), params))
+    return TrainState(
+        jax.ShapeDtypeStruct((), jnp.int32),
+        params,
+        jax.eval_shape(_init(config, optimizer), params),
+    )
 
 
 def state_sharding(config: families.Config, optimizer, mesh) -> TrainState:
@@ -57,13 +65,21 @@ def state_sharding(config: families.Config, optimizer, mesh) -> TrainState:
     whole = abstract_state(config, optimizer)
     rest = ("expert",) if isinstance(config, mixture.Config) else ()
     moments = optax.tree_map_params(
-        optimizer, lambda _, where: where, whole.optimizer, params,
-        transform_non_params=lambda _: NamedSharding(mesh, sharding.spec(rest)))
+        optimizer,
+        lambda _, where: where,
+        whole.optimizer,
+        params,
+        transform_non_params=lambda _: NamedSharding(mesh, sharding.spec(rest)),
+    )
     return TrainState(sharding.replicated(mesh), params, moments)
 
 
-def make_train_step(config: transformer.Config, optimizer: optax.GradientTransformation,
-                    mesh: jax.sharding.Mesh, microbatch: int = 0) -> Callable:
+def make_train_step(
+    config: transformer.Config,
+    optimizer: optax.GradientTransformation,
+    mesh: jax.sharding.Mesh,
+    microbatch: int = 0,
+) -> Callable:
     """(state, batch) -> (state, {"loss", "grad_norm"}); the old state's memory is reused.
 
     The loss is the mean nats over the tokens that the mask counts, over the whole batch. Each
@@ -83,8 +99,13 @@ def make_train_step(config: transformer.Config, optimizer: optax.GradientTransfo
     return jax.jit(train_step, donate_argnums=0, out_shardings=(layout, None))
 
 
-def make_sums(config: transformer.Config, mesh: jax.sharding.Mesh, sum_loss: Callable, size: int,
-              fixed_axes: Any = ()) -> Callable:
+def make_sums(
+    config: transformer.Config,
+    mesh: jax.sharding.Mesh,
+    sum_loss: Callable,
+    size: int,
+    fixed_axes: Any = (),
+) -> Callable:
     """(params, batch, fixed) -> (sum of a loss, tokens, gradients) over the whole batch.
 
     Each device runs its windows `size` at a time; what has to be exchanged between copies of the
@@ -99,22 +120,30 @@ def make_sums(config: transformer.Config, mesh: jax.sharding.Mesh, sum_loss: Cal
 
     def local_sums(params: transformer.Params, batch: dict, fixed):
         total, grads = sum_gradients(
-            lambda params, part: sum_loss(params, part, fixed, place), params, batch, size)
-        return (jax.lax.psum(total, sharding.AXES),
-                jax.lax.psum(jnp.sum(batch["mask"]), sharding.WINDOWS),
-                sharding.sum_parts(grads, axes))
+            lambda params, part: sum_loss(params, part, fixed, place), params, batch, size
+        )
+        return (
+            jax.lax.psum(total, sharding.AXES),
+            jax.lax.psum(jnp.sum(batch["mask"]), sharding.WINDOWS),
+            sharding.sum_parts(grads, axes),
+        )
 
     whole, split = jax.sharding.PartitionSpec(), sharding.spec(("batch",))
     params = sharding.specs(axes)
-    return jax.shard_map(local_sums, mesh=mesh, check_vma=False,
-                         in_specs=(params, split, sharding.specs(fixed_axes)),
-                         out_specs=(whole, whole, params))
+    return jax.shard_map(
+        local_sums,
+        mesh=mesh,
+        check_vma=False,
+        in_specs=(params, split, sharding.specs(fixed_axes)),
+        out_specs=(whole, whole, params),
+    )
 
 
 def sum_nll(config: transformer.Config) -> Callable:
     """(params, batch, nothing, place) -> the sum of nats over the tokens that the mask counts."""
     return lambda params, batch, _, place: transformer.sum_nll(
-        params, batch["inputs"], batch["targets"], batch["mask"], config, place)
+        params, batch["inputs"], batch["targets"], batch["mask"], config, place
+    )
 
 
 def sum_gradients(sum_loss: Callable, params: Any, batch: dict, size: int):
@@ -128,8 +157,13 @@ def sum_gradients(sum_loss: Callable, params: Any, batch: dict, size: int):
     return jax.lax.scan(add, zero, split_windows(batch, size))[0]
 
 
-def update(state: TrainState, optimizer: optax.GradientTransformation, nll: jax.Array,
-           tokens: jax.Array, grads: Any) -> tuple[TrainState, dict]:
+def update(
+    state: TrainState,
+    optimizer: optax.GradientTransformation,
+    nll: jax.Array,
+    tokens: jax.Array,
+    grads: Any,
+) -> tuple[TrainState, dict]:
     """The next state and the metrics, from sums over the batch."""
     tokens = jnp.maximum(tokens, 1.0)
     grads = jax.tree.map(lambda grad: grad / tokens, grads)
@@ -167,6 +201,11 @@ def make_score_step(config: transformer.Config, mesh: jax.sharding.Mesh) -> Call
         return jax.lax.map(windows, split_windows(batch, size)).reshape(-1)
 
     split = sharding.spec(("batch",))
-    scores = jax.shard_map(local_scores, mesh=mesh, check_vma=False, out_specs=split,
-                           in_specs=(sharding.specs(axes), split))
+    scores = jax.shard_map(
+        local_scores,
+        mesh=mesh,
+        check_vma=False,
+        out_specs=split,
+        in_specs=(sharding.specs(axes), split),
+    )
     return jax.jit(scores, out_shardings=sharding.replicated(mesh))

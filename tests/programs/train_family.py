@@ -28,8 +28,9 @@ EXPERTS, BATCH, STEPS = 8, 16, 16
 
 def make(family: str, store: WindowStore):
     """(sizes, sampler) of a family; windows in clusters at random."""
-    dense = transformer.Config(vocab_size=512, context=store.context, num_layers=2, d_model=16,
-                               num_heads=2, d_ff=32)
+    dense = transformer.Config(
+        vocab_size=512, context=store.context, num_layers=2, d_model=16, num_heads=2, d_ff=32
+    )
     rng = np.random.default_rng(0)
     cluster_N = rng.integers(0, EXPERTS, len(store))
     probability_K = np.bincount(cluster_N, minlength=EXPERTS) / len(store)
@@ -40,8 +41,9 @@ def make(family: str, store: WindowStore):
     if family == "soup":
         return sizes, HistogramSampler(BATCH, 0, cluster_N, probability_K, support=3)
     groups = 8
-    return sizes, GroupSampler(len(store), BATCH, 0, cluster_N, probability_K, groups,
-                               np.eye(EXPERTS))
+    return sizes, GroupSampler(
+        len(store), BATCH, 0, cluster_N, probability_K, groups, np.eye(EXPERTS)
+    )
 
 
 def main(workdir: str, store_path: str, out: str, *families: str) -> None:
@@ -52,20 +54,25 @@ def main(workdir: str, store_path: str, out: str, *families: str) -> None:
     train.tensorboard = False
     write = metrics.MetricsWriter.write
     for family in families:
+
         def announced(self, number, values, family=family):
             write(self, number, values)
-            print(json.dumps({"family": family, "step": number, "loss": values["loss"]}),
-                  flush=True)
+            print(
+                json.dumps({"family": family, "step": number, "loss": values["loss"]}), flush=True
+            )
 
         metrics.MetricsWriter.write = announced
         sizes, sampler = make(family, store)
-        mesh = sharding.make_mesh(experts=EXPERTS if family == "mixture" else 1,
-                                  layout={"expert": 0})
+        mesh = sharding.make_mesh(
+            experts=EXPERTS if family == "mixture" else 1, layout={"expert": 0}
+        )
         path = Path(workdir) / family
         loop.pretrain(path, sizes, train, store, sampler, 0, mesh)
         found = Checkpoints(path / "checkpoints").restore(abstract_params(sizes, mesh))
-        saved |= {f"{family} {jax.tree_util.keystr(where)}": np.asarray(leaf)
-                  for where, leaf in jax.tree_util.tree_leaves_with_path(found[1])}
+        saved |= {
+            f"{family} {jax.tree_util.keystr(where)}": np.asarray(leaf)
+            for where, leaf in jax.tree_util.tree_leaves_with_path(found[1])
+        }
     np.savez(out, devices=mesh.size, **saved)
 
 

@@ -19,8 +19,9 @@ from specialm.training import program, sharding, step
 
 CONTEXT, BATCH, STEPS = 8, 32, 3
 OPTIMIZER = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(1e-2))
-DENSE = transformer.Config(vocab_size=24, context=CONTEXT, num_layers=2, d_model=16, num_heads=4,
-                           d_ff=32)
+DENSE = transformer.Config(
+    vocab_size=24, context=CONTEXT, num_layers=2, d_model=16, num_heads=4, d_ff=32
+)
 FAMILIES = {
     "dense": DENSE,
     "projected": bank.Config(DENSE, "projected", 4, 3, 2, (1,)),
@@ -36,8 +37,11 @@ OF_MIXTURES = ((4, 2, 1, 1), (2, 1, 2, 2))  # besides those
 def batch_of(family: str) -> dict:
     rng = np.random.default_rng(0)
     inputs, targets = rng.integers(0, DENSE.vocab_size, (2, BATCH, CONTEXT))
-    batch = {"inputs": inputs, "targets": targets,
-             "mask": (rng.random((BATCH, CONTEXT)) < 0.8).astype(np.float32)}
+    batch = {
+        "inputs": inputs,
+        "targets": targets,
+        "mask": (rng.random((BATCH, CONTEXT)) < 0.8).astype(np.float32),
+    }
     if isinstance(FAMILIES[family], bank.Config):
         groups = 1 if family == "soup" else 8
         batch["features"] = rng.dirichlet(np.ones(4), groups).astype(np.float32)
@@ -47,16 +51,24 @@ def batch_of(family: str) -> dict:
 @functools.cache
 def start(config):
     """The initial state, on the host."""
-    mesh = jax.make_mesh((1, 1, 1, 1), sharding.AXES, devices=jax.devices()[:1],
-                         axis_types=(jax.sharding.AxisType.Auto,) * 4)
+    mesh = jax.make_mesh(
+        (1, 1, 1, 1),
+        sharding.AXES,
+        devices=jax.devices()[:1],
+        axis_types=(jax.sharding.AxisType.Auto,) * 4,
+    )
     return jax.device_get(step.init_state(config, OPTIMIZER, mesh, jax.random.key(0)))
 
 
 def train(family: str, sizes: tuple[int, ...]) -> tuple[list[float], object]:
     """(losses, parameters) of a few steps on a mesh."""
     devices = int(np.prod(sizes))
-    mesh = jax.make_mesh(sizes, sharding.AXES, axis_types=(jax.sharding.AxisType.Auto,) * 4,
-                         devices=jax.devices()[:devices])
+    mesh = jax.make_mesh(
+        sizes,
+        sharding.AXES,
+        axis_types=(jax.sharding.AxisType.Auto,) * 4,
+        devices=jax.devices()[:devices],
+    )
     config = FAMILIES[family]
     train_step = program.make_train_step(config, OPTIMIZER, mesh, microbatch=2)
     layout = step.state_sharding(config, OPTIMIZER, mesh)
@@ -75,8 +87,10 @@ def main(out: str, *families: str) -> None:
             name = f"{family} {'x'.join(map(str, sizes)) if sizes != (1, 1, 1, 1) else '1'}"
             losses, params = train(family, sizes)
             saved[f"{name} losses"] = losses
-            saved |= {f"{name}/{jax.tree_util.keystr(where)}": np.asarray(leaf)
-                      for where, leaf in jax.tree_util.tree_leaves_with_path(params)}
+            saved |= {
+                f"{name}/{jax.tree_util.keystr(where)}": np.asarray(leaf)
+                for where, leaf in jax.tree_util.tree_leaves_with_path(params)
+            }
     np.savez(out, **saved)
 
 

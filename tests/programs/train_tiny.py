@@ -24,8 +24,9 @@ from specialm.training.runs import abstract_params
 
 def main(workdir: str, store_path: str, out: str) -> None:
     store = WindowStore(store_path)
-    model = transformer.Config(vocab_size=512, context=store.context, num_layers=2, d_model=16,
-                               num_heads=2, d_ff=32)
+    model = transformer.Config(
+        vocab_size=512, context=store.context, num_layers=2, d_model=16, num_heads=2, d_ff=32
+    )
     train = config.default().train
     train.tokens, train.batch_size = 40 * 8 * store.context, 8
     train.warmup_steps, train.log_every, train.checkpoint_every = 4, 1, 10
@@ -45,10 +46,15 @@ def main(workdir: str, store_path: str, out: str) -> None:
     loop.pretrain(path, model, train, store, sampler, 0, mesh)
     found = Checkpoints(path / "checkpoints").restore(abstract_params(model, mesh))
     leaves = jax.tree_util.tree_leaves_with_path(found[1])
-    scored = step.make_score_step(model, mesh)(found[1], sharding.put_batch(mesh, store.batch(
-        np.arange(8 * mesh.size))))
-    np.savez(out, devices=mesh.size, nll=np.asarray(scored)[:8],
-             **{jax.tree_util.keystr(where): np.asarray(leaf) for where, leaf in leaves})
+    scored = step.make_score_step(model, mesh)(
+        found[1], sharding.put_batch(mesh, store.batch(np.arange(8 * mesh.size)))
+    )
+    np.savez(
+        out,
+        devices=mesh.size,
+        nll=np.asarray(scored)[:8],
+        **{jax.tree_util.keystr(where): np.asarray(leaf) for where, leaf in leaves},
+    )
 
 
 if __name__ == "__main__":

@@ -13,7 +13,8 @@ import jax
 import numpy as np
 from train_family import BATCH, EXPERTS, make
 
-from specialm import config, processes, runtime
+from specialm import config
+from specialm.common import processes, runtime
 from specialm.data.sampler import Sampler
 from specialm.data.store import WindowStore
 from specialm.models import transformer
@@ -27,8 +28,9 @@ STEPS = 8
 def sizes_of(family: str, store: WindowStore):
     if family != "dense":
         return make(family, store)
-    return transformer.Config(vocab_size=512, context=store.context, num_layers=2, d_model=16,
-                              num_heads=2, d_ff=32), Sampler(len(store), BATCH, 0)
+    return transformer.Config(
+        vocab_size=512, context=store.context, num_layers=2, d_model=16, num_heads=2, d_ff=32
+    ), Sampler(len(store), BATCH, 0)
 
 
 def main(workdir: str, store_path: str, out: str, *names: str) -> None:
@@ -40,11 +42,11 @@ def main(workdir: str, store_path: str, out: str, *names: str) -> None:
     train.tensorboard = False
     write, batch = metrics.MetricsWriter.write, WindowStore.batch
     for name in names:
+
         def announced(self, number, values, name=name):
             write(self, number, values)
-            if processes.first():
-                print(json.dumps({"run": name, "step": number, "loss": values["loss"]}),
-                      flush=True)
+            if processes.is_first():
+                print(json.dumps({"run": name, "step": number, "loss": values["loss"]}), flush=True)
 
         def recorded(self, indices, name=name):
             read.setdefault(name, []).append([int(i) for i in indices])
@@ -53,17 +55,22 @@ def main(workdir: str, store_path: str, out: str, *names: str) -> None:
         metrics.MetricsWriter.write, WindowStore.batch = announced, recorded
         family, _, layout = name.partition(":fsdp=")
         train.checkpoint_every = 2 if name == "dense" else STEPS
-        mesh = sharding.make_mesh(BATCH, layout={"fsdp": int(layout or 1), "expert": 0},
-                                  experts=EXPERTS if family == "mixture" else 1)
+        mesh = sharding.make_mesh(
+            BATCH,
+            layout={"fsdp": int(layout or 1), "expert": 0},
+            experts=EXPERTS if family == "mixture" else 1,
+        )
         sizes, sampler = sizes_of(family, store)
         path = Path(workdir) / name
         loop.pretrain(path, sizes, train, store, sampler, 0, mesh)
         found = Checkpoints(path / "checkpoints").restore(abstract_params(sizes, mesh))
         whole = jax.jit(lambda tree: tree, out_shardings=sharding.replicated(mesh))(found[1])
-        saved |= {f"{name} {jax.tree_util.keystr(where)}": np.asarray(leaf)
-                  for where, leaf in jax.tree_util.tree_leaves_with_path(whole)}
+        saved |= {
+            f"{name} {jax.tree_util.keystr(where)}": np.asarray(leaf)
+            for where, leaf in jax.tree_util.tree_leaves_with_path(whole)
+        }
     Path(out, f"windows-{jax.process_index()}.json").write_text(json.dumps(read))
-    if processes.first():
+    if processes.is_first():
         np.savez(Path(out, "params.npz"), **saved)
 
 

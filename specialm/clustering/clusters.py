@@ -1,0 +1,347 @@
+"""Embedding and clustering of the window stores, as stages; clusters are sidecars of the stores.
+
+Letters: N windows, D embedding, K clusters.
+"""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from specialm.clustering import embeddings, encoders, kmeans, levels, tree
+from specialm.common.errors import UserError
+from specialm.common.files import save_array
+from specialm.common.stages import Stages, digest
+from specialm.common.stages import fingerprint as hash_of
+from specialm.data.prepare import Prepared
+from specialm.data.store import WindowStore
+from specialm.data.vocabularies import Vocabulary
+
+
+@dataclass(frozen=True)
+class Clusters:
+    """The cluster of every generic training window and of each domain's specialist windows (the
+    training ones in use, in the order of `Prepared.specialist_indices`)."""
+
+    centroids_KxD: np.ndarray
+    generic_NxD: np.ndarray  # embeddings, memory-mapped
+    generic_N: np.ndarray
+    domains: dict[str, np.ndarray]
+    fingerprint: str
+    encoder: encoders.Encoder | None = None  # None: not needed any more
+    tree: "tree.Tree | None" = None  # its leaves are the clusters; None: the nearest centroid is
+
+    def typical(self, cluster: int, count: int) -> np.ndarray:
+        """The generic windows of a cluster that lie nearest to its centroid."""
+        members = np.flatnonzero(self.generic_N == cluster)
+        away = np.linalg.norm(self.generic_NxD[members] - self.centroids_KxD[cluster], axis=1)
+        return members[np.argsort(away, kind="stable")[:count]]
+
+
+class Rows(Protocol):
+    """Has an array's rows made elsewhere: `pieces.InPieces.rows`."""
+
+    def __call__(
+        self,
+        title: str,
+        folder: Path,
+        count: int,
+        chunk: int,
+        make: Callable[[int, int], np.ndarray],
+    ) -> Callable[[int, int], np.ndarray]:
+        """`make(start, stop)` for every chunk, in any order; returns what finds them again."""
+
+
+def read_texts(store: WindowStore, vocabulary: Vocabulary, indices: np.ndarray) -> list[str]:
+    """The text of windows."""
+    return [vocabulary.decode(tokens) for tokens in store.read(np.asarray(indices, np.int64))]
+
+
+def cluster(
+    config: ConfigDict,
+    stages: Stages,
+    prepared: Prepared,
+    k: int,
+    setting: str = "clustering.k",
+    rows: Rows | None = None,
+) -> Clusters:
+    """Embeds the windows, clusters the generic ones, assigns those of the domains.
+
+    Args:
+      k: number of clusters; with `clustering.method=tree` the size of one of its levels.
+      setting: where k comes from, for the error.
+      rows: who embeds and assigns; None for this process.
+
+    Raises:
+      UserError: more clusters than windows (in a tree: at its first level), a tree without such a
+        level, or an encoder that is not there.
+    """
+    settings = config.clustering
+    # A tree may have more leaves than windows: children that no window would reach are left out.
+    least, named = k, f"{setting}={k}"
+    if settings.method == "tree":
+        levels.of_size(settings.branching, k, setting)
+        least, named = settings.branching[0], f"clustering.branching={settings.branching}"
+    if least > len(prepared.generic):
+        raise UserError(
+            f"{named}: there are only {len(prepared.generic)} generic windows; "
+            "use fewer clusters or more text."
+        )
+    encoder = _encoder(settings, stages, prepared)
+    every = range(len(prepared.generic))
+    generic_NxD, embedded = _embed(
+        stages, "generic", prepared.generic, every, prepared, encoder, rows
+    )
+    if settings.method == "tree":
+        grown, generic_N, fingerprint = _grow(settings, k, setting, stages, generic_NxD, embedded)
+        centroids_KxD = grown.leaves_KxD
+    else:
+        grown = None
+        centroids_KxD, generic_N, fingerprint = _kmeans(
+            settings, k, stages, generic_NxD, embedded, rows
+        )
+    domains = {}
+    for domain in prepared.domains:
+        domains[domain] = assign_specialist(
+            config.data, stages, prepared, domain, encoder, centroids_KxD, fingerprint, grown
+        )
+    return Clusters(centroids_KxD, generic_NxD, generic_N, domains, fingerprint, encoder, grown)
+
+
+def assign_specialist(
+    data: ConfigDict,
+    stages: Stages,
+    prepared: Prepared,
+    domain: str,
+    encoder: encoders.Encoder,
+    centroids_KxD: np.ndarray,
+    clusters: str,
+    grown: tree.Tree | None = None,
+) -> np.ndarray:
+    """int32 [N]: the cluster of each of a domain's specialist training windows in use.
+
+    Args:
+      clusters: the fingerprint of the clusters.
+      grown: the tree whose leaves they are, to descend instead.
+    """
+    used = prepared.specialist_indices(domain, data)["train"]
+    x_NxD, embedded = _embed(
+        stages, domain, prepared.domains[domain]["train"], used, prepared, encoder
+    )
+    return _assign(stages, domain, x_NxD, embedded, centroids_KxD, clusters, grown)
+
+
+def assign_heldout(stages: Stages, prepared: Prepared, clusters: Clusters) -> np.ndarray:
+    """int32 [N]: the cluster of every window of the generic held-out set."""
+    store = prepared.generic_heldout
+    x_NxD, embedded = _embed(
+        stages, "generic-heldout", store, np.arange(len(store)), prepared, clusters.encoder
+    )
+    return _assign(
+        stages,
+        "generic-heldout",
+        x_NxD,
+        embedded,
+        clusters.centroids_KxD,
+        clusters.fingerprint,
+        clusters.tree,
+    )
+
+
+def _encoder(settings: ConfigDict, stages: Stages, prepared: Prepared) -> encoders.Encoder:
+    """The encoder; one that is fitted is fitted on generic windows, as a stage of its own."""
+    if settings.encoder == "minilm":
+        return encoders.make_encoder(
+            "minilm", settings.encoder_path or None, max_tokens=settings.max_tokens
+        )
+    store = prepared.generic
+    inputs = {
+        "encoder": settings.encoder,
+        "dim": settings.dim,
+        "seed": settings.seed,
+        "store": store.fingerprint,
+    }
+
+    def work(path: Path) -> dict:
+        sample = encoders.sample_texts(
+            _reader(store, prepared.vocabulary, np.arange(len(store))),
+            len(store),
+            seed=settings.seed,
+        )
+        encoder = encoders.make_encoder(
+            settings.encoder, seed=settings.seed, dim=settings.dim, sample=sample
+        )
+        encoder.save(path / "encoder.npz")
+        return {"texts": len(sample)}
+
+    stage = stages.run("encoder", inputs, work)
+    return encoders.make_encoder(settings.encoder, stage.path / "encoder.npz")
+
+
+def _reader(store: WindowStore, vocabulary: Vocabulary, indices):
+    return lambda start, stop: read_texts(store, vocabulary, indices[start:stop])
+
+
+def _vectors(store: WindowStore, vocabulary: Vocabulary, indices, encoder, start: int, stop: int):
+    return encoder.encode(read_texts(store, vocabulary, indices[start:stop]), progress=False)
+
+
+def _embed(
+    stages: Stages,
+    name: str,
+    store: WindowStore,
+    indices: np.ndarray | range,
+    prepared: Prepared,
+    encoder,
+    rows: Rows | None = None,
+):
+    """(embeddings [N, D], key) of these windows of a store."""
+    inputs = {"store": store.fingerprint, "encoder": encoder.fingerprint}
+    if len(indices) < len(store):
+        inputs["windows"] = digest(indices)
+
+    def work(path: Path) -> dict:
+        found = rows and rows(
+            f"embedding {name}",
+            path / "pieces",
+            len(indices),
+            embeddings.CHUNK,
+            partial(_vectors, store, prepared.vocabulary, indices, encoder),
+        )
+        made = embeddings.embed(
+            _reader(store, prepared.vocabulary, indices),
+            len(indices),
+            encoder,
+            path / "embeddings.npy",
+            key=store.fingerprint,
+            rows=found,
+        )
+        shutil.rmtree(path / "pieces", ignore_errors=True)
+        return {"windows": len(made), "dim": encoder.dim}
+
+    stage = stages.run(f"embeddings/{name}", inputs, work)
+    return np.load(stage.path / "embeddings.npy", mmap_mode="r"), stage.fingerprint
+
+
+def _kmeans(
+    settings: ConfigDict,
+    k: int,
+    stages: Stages,
+    x_NxD: np.ndarray,
+    embedded: str,
+    rows: Rows | None = None,
+):
+    """(centroids, cluster of each generic window, fingerprint)."""
+    inputs = {
+        "embeddings": embedded,
+        "k": k,
+        "method": settings.method,
+        "iterations": settings.iterations,
+        "seed": settings.seed,
+    }
+
+    def work(path: Path) -> dict:
+        fitted = kmeans.fit(
+            x_NxD, k, settings.seed, method=settings.method, iterations=settings.iterations
+        )
+        cluster_N = _nearest(x_NxD, fitted.centroids_KxD, path, rows)
+        save_array(path / "centroids.npy", np.asarray(fitted.centroids_KxD, np.float32))
+        save_array(path / "clusters.npy", np.asarray(cluster_N, np.int32))
+        return {"inertia": float(fitted.inertia), "iterations": int(fitted.iterations)}
+
+    stage = stages.run("clusters/generic", inputs, work)
+    return (
+        np.load(stage.path / "centroids.npy"),
+        np.load(stage.path / "clusters.npy"),
+        stage.fingerprint,
+    )
+
+
+def _nearest(
+    x_NxD: np.ndarray, centroids_KxD: np.ndarray, path: Path, rows: Rows | None
+) -> np.ndarray:
+    """int32 [N]: the cluster of each row; `path` is the stage's folder."""
+    if rows is None:
+        return kmeans.assign(x_NxD, centroids_KxD)[0]
+    count, chunk = len(x_NxD), kmeans.ASSIGN_ROWS
+    pieces = path / f"pieces-{digest(np.asarray(centroids_KxD))}"
+    found = rows(
+        "assigning",
+        pieces,
+        count,
+        chunk,
+        partial(_nearest_of, x_NxD.filename, np.asarray(centroids_KxD)),
+    )
+    cluster_N = np.concatenate(
+        [found(start, min(start + chunk, count)) for start in range(0, count, chunk)]
+    )
+    shutil.rmtree(pieces)
+    return cluster_N
+
+
+def _nearest_of(file: str, centroids_KxD: np.ndarray, start: int, stop: int) -> np.ndarray:
+    return kmeans.assign(np.load(file, mmap_mode="r")[start:stop], centroids_KxD)[0]
+
+
+def _grow(
+    settings: ConfigDict, k: int, setting: str, stages: Stages, x_NxD: np.ndarray, embedded: str
+):
+    """(tree down to the level of k nodes, node of each generic window, fingerprint). One tree
+    serves all levels."""
+    level = levels.of_size(settings.branching, k, setting)
+    inputs = {
+        "embeddings": embedded,
+        "method": "tree",
+        "branching": list(settings.branching),
+        "sample": min(settings.sample, len(x_NxD)),
+        "iterations": settings.iterations,
+        "seed": settings.seed,
+    }
+
+    def work(path: Path) -> dict:
+        if not (path / "tree.npz").exists():  # else a killed assignment goes on
+            tree.fit(
+                x_NxD, settings.branching, settings.seed, settings.sample, settings.iterations
+            ).save(path / "tree.npz")
+        grown = tree.load(path / "tree.npz")
+        tree.assign_to(path / "leaves.npy", x_NxD, grown, embedded)
+        return {
+            "rows": grown.rows,
+            "inertia": list(grown.inertia),
+            "nodes": [int(children_P.sum()) for children_P in grown.children],
+        }
+
+    stage = stages.run("clusters/tree", inputs, work)
+    leaf_N = np.load(stage.path / "leaves.npy")
+    return (
+        tree.load(stage.path / "tree.npz").cut(level),
+        levels.ancestors(leaf_N, settings.branching, level),
+        hash_of({"tree": stage.fingerprint, "level": level}),
+    )
+
+
+def _assign(
+    stages: Stages,
+    name: str,
+    x_NxD: np.ndarray,
+    embedded: str,
+    centroids_KxD: np.ndarray,
+    clusters: str,
+    grown: tree.Tree | None,
+) -> np.ndarray:
+    """int32 [N]: the cluster of each window of a domain."""
+
+    def work(path: Path) -> dict:
+        cluster_N, _ = (
+            kmeans.assign(x_NxD, centroids_KxD) if grown is None else tree.assign(x_NxD, grown)
+        )
+        save_array(path / "clusters.npy", np.asarray(cluster_N, np.int32))
+        return {"windows": len(cluster_N)}
+
+    stage = stages.run(f"clusters/{name}", {"embeddings": embedded, "clusters": clusters}, work)
+    return np.load(stage.path / "clusters.npy")

@@ -1,0 +1,90 @@
+"""The clusters of a bank or a mixture, carried in its run folder: with them new text is assigned to
+its experts without the generic corpus.
+
+    RUN/clusters/centroids.npy   float32 [K, D]
+    RUN/clusters/tree.npz        of clustering.method=tree: the tree whose leaves the clusters are
+    RUN/clusters/encoder.npz     of tfidf_svd; minilm is found where its weights are
+    RUN/clusters/clusters.json   the encoder's name, settings and fingerprint, and that of the
+                                 clusters; written last
+
+Letters: N windows, D embedding, K clusters.
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from specialm.clustering import encoders, tree
+from specialm.clustering.clusters import Clusters, assign_specialist
+from specialm.common import processes
+from specialm.common.errors import UserError
+from specialm.common.files import save_array, write_json
+from specialm.common.stages import Stages
+from specialm.data.prepare import Prepared
+
+FOLDER = "clusters"
+
+
+def save(base: Path, settings: ConfigDict, clusters: Clusters) -> None:
+    """Writes the clusters into the run folder `base`; of several processes the first does.
+
+    Args:
+      settings: `config.clustering`.
+    """
+    if not processes.is_first():
+        return
+    folder, encoder = base / FOLDER, clusters.encoder
+    folder.mkdir(parents=True, exist_ok=True)
+    save_array(folder / "centroids.npy", np.asarray(clusters.centroids_KxD, np.float32))
+    if clusters.tree is not None:
+        clusters.tree.save(folder / "tree.npz")
+    if encoder.name == "tfidf_svd":
+        encoder.save(folder / "encoder.npz")
+    write_json(
+        folder / "clusters.json",
+        {
+            "encoder": encoder.name,
+            "max_tokens": settings.max_tokens,
+            "encoder_fingerprint": encoder.fingerprint,
+            "fingerprint": clusters.fingerprint,
+        },
+    )
+
+
+def assign(
+    base: Path, config: ConfigDict, stages: Stages, prepared: Prepared, domain: str
+) -> tuple[np.ndarray, str]:
+    """(int32 [N], fingerprint of the clusters): the cluster of each of a domain's specialist
+    training windows in use.
+
+    Raises:
+      UserError: `base` carries no clusters, or its encoder is not the one it was trained with.
+    """
+    folder = base / FOLDER
+    if not (folder / "clusters.json").exists():
+        raise UserError(
+            f"--checkpoint={base} carries no clusters (an earlier version wrote it); "
+            "give the --config that it was trained with."
+        )
+    facts = json.loads((folder / "clusters.json").read_text())
+    encoder = _encoder(folder, facts, config.clustering)
+    if encoder.fingerprint != facts["encoder_fingerprint"]:
+        raise UserError(
+            f"--checkpoint={base}: its clusters were made with another version of "
+            f"{facts['encoder']}; set clustering.encoder_path to that one."
+        )
+    centroids_KxD, file = np.load(folder / "centroids.npy"), folder / "tree.npz"
+    grown = tree.load(file) if file.exists() else None
+    return assign_specialist(
+        config.data, stages, prepared, domain, encoder, centroids_KxD, facts["fingerprint"], grown
+    ), facts["fingerprint"]
+
+
+def _encoder(folder: Path, facts: dict, settings: ConfigDict) -> encoders.Encoder:
+    if facts["encoder"] == "tfidf_svd":
+        return encoders.make_encoder("tfidf_svd", folder / "encoder.npz")
+    return encoders.make_encoder(
+        facts["encoder"], settings.encoder_path or None, max_tokens=facts["max_tokens"]
+    )

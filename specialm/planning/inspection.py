@@ -1,0 +1,47 @@
+"""What a config costs, computed from shapes alone: nothing is allocated."""
+
+import math
+
+import jax
+from ml_collections import ConfigDict
+
+from specialm import methods
+from specialm.config import MIXTURE
+from specialm.models import families, transformer
+from specialm.training import loop, optimizer, step
+
+
+def inspect_config(config: ConfigDict) -> dict:
+    """Sizes and costs of the model of a config.
+
+    Returns:
+      pretrain_params (all that is trained), inference_params (the model that is served),
+      train_flops_per_token (projecting a bank included), inference_flops_per_token, state_bytes
+      (parameters, moments and step counters), steps, tokens, tokens_per_parameter (served).
+    """
+    methods.check_sizes(config, config.method)
+    model = methods.model_config(
+        config, config.method, config.data.vocabulary_size, methods.centroid_size(config)
+    )
+    dense = families.dense(model)
+    train = config.train
+    if config.method == MIXTURE and config.model.only_expert >= 0:
+        train = methods.alone(train, config.model.num_experts)
+    steps = loop.num_steps(train, config.data.context)
+    state = step.abstract_state(model, optimizer.make(train, steps))
+    params = transformer.num_params(dense)
+    tokens = steps * train.batch_size * config.data.context
+    per_group = methods.tokens_per_group(config, config.method)
+    return {
+        "method": config.method,
+        "pretrain_params": families.num_params(model),
+        "inference_params": params,
+        "train_flops_per_token": round(families.flops_per_token(model, True, per_group)),
+        "inference_flops_per_token": transformer.flops_per_token(dense, train=False),
+        "state_bytes": sum(
+            math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(state)
+        ),
+        "steps": steps,
+        "tokens": tokens,
+        "tokens_per_parameter": round(tokens / params, 2),
+    }

@@ -1,0 +1,139 @@
+"""The fine-tuning step: any loss summed over tokens, any map from what is trained to parameters."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from specialm.models import lora, tensors, transformer
+from specialm.training import sharding, step
+from specialm.training.checkpoints import with_sharding
+
+
+@dataclass(frozen=True)
+class ParameterMap:
+    """What is trained, and how the model's parameters follow from it."""
+
+    config: transformer.Config  # of the model
+    start: Any  # the initial values of what is trained
+    axes: Any  # a tree like it, of logical axes
+    to_params: Callable  # (trained, fixed) -> transformer.Params
+    flops_per_token: int  # of a training step on -log p
+    fixed: Any = ()  # a tree of arrays that `to_params` needs and that nothing changes
+    fixed_axes: Any = ()  # a tree like it, of logical axes
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What is minimised: the mean of a loss over the tokens that the mask counts."""
+
+    # (params, batch, fixed, place) -> float32 [], the sum over this device's share of the tokens of
+    # mask * loss; see `training.step.make_sums`.
+    sum_loss: Callable
+    fixed: Any = ()  # a tree of arrays that `sum_loss` needs besides, a teacher for example
+    fixed_axes: Any = ()  # a tree like it, of logical axes
+    # More columns of a batch, [B, ...] each, for windows given by their rows in the training set.
+    columns: Callable[[np.ndarray], dict[str, np.ndarray]] = lambda rows_B: {}
+
+
+def everything(config: transformer.Config, params: transformer.Params) -> ParameterMap:
+    """All parameters are trained."""
+    return ParameterMap(
+        config,
+        params,
+        transformer.logical_axes(config),
+        lambda trained, _: trained,
+        transformer.flops_per_token(config, train=True),
+    )
+
+
+def low_rank(
+    config: transformer.Config, params: transformer.Params, adapters: lora.Config, key: jax.Array
+) -> ParameterMap:
+    """LoRA adapters are trained, `params` stay as they are."""
+    declared = lora.declare(config, adapters)
+    return ParameterMap(
+        config,
+        tensors.init(declared, key),
+        tensors.logical_axes(declared),
+        lambda trained, base: lora.merge(base, trained, adapters),
+        lora.flops_per_token(config, adapters),
+        params,
+        transformer.logical_axes(config),
+    )
+
+
+def likelihood(config: transformer.Config) -> Objective:
+    """-log p of the data."""
+    return Objective(step.sum_nll(config))
+
+
+def state_sharding(trained: ParameterMap, optimizer, mesh) -> step.TrainState:
+    """Shardings of a state: the moments lie like what they belong to."""
+    where = sharding.shardings(mesh, trained.axes)
+    moments = optax.tree_map_params(
+        optimizer,
+        lambda _, place: place,
+        jax.eval_shape(optimizer.init, trained.start),
+        where,
+        transform_non_params=lambda _: sharding.replicated(mesh),
+    )
+    return step.TrainState(sharding.replicated(mesh), where, moments)
+
+
+def init_state(
+    trained: ParameterMap, optimizer: optax.GradientTransformation, mesh: jax.sharding.Mesh
+) -> step.TrainState:
+    """The state at step 0, a copy of the initial values laid out on the mesh; its `params` are
+    what is trained."""
+    return jax.jit(_build(optimizer), out_shardings=state_sharding(trained, optimizer, mesh))(
+        trained.start
+    )
+
+
+def abstract_state(trained: ParameterMap, optimizer, mesh) -> step.TrainState:
+    """Shapes, dtypes and shardings of a state, to restore one to."""
+    return with_sharding(
+        jax.eval_shape(_build(optimizer), trained.start), state_sharding(trained, optimizer, mesh)
+    )
+
+
+def _build(optimizer) -> Callable:
+    return lambda start: step.TrainState(jnp.zeros((), jnp.int32), start, optimizer.init(start))
+
+
+def make_train_step(
+    trained: ParameterMap,
+    objective: Objective,
+    optimizer: optax.GradientTransformation,
+    mesh: jax.sharding.Mesh,
+    microbatch: int,
+) -> Callable:
+    """(state, batch) -> (state, {"loss", "grad_norm"}); the old state's memory is reused.
+
+    As in pretraining each device runs its windows `microbatch` at a time (0: all at once). The
+    map is applied once a step, and the gradient of the parameters is taken back through it once,
+    when the devices have summed it.
+    """
+    sums = step.make_sums(
+        trained.config, mesh, objective.sum_loss, microbatch, objective.fixed_axes
+    )
+
+    def train_step(state: step.TrainState, fixed, batch: dict):
+        map_fixed, loss_fixed = fixed
+        params, to_trained = jax.vjp(lambda v: trained.to_params(v, map_fixed), state.params)
+        loss, tokens, grads = sums(params, batch, loss_fixed)
+        return step.update(state, optimizer, loss, tokens, *to_trained(grads))
+
+    layout = state_sharding(trained, optimizer, mesh)
+    jitted = jax.jit(train_step, donate_argnums=0, out_shardings=(layout, None))
+    # An argument of the step, for a base model or a teacher is no constant to compile in.
+    fixed = jax.device_put(
+        (trained.fixed, objective.fixed),
+        sharding.shardings(mesh, (trained.fixed_axes, objective.fixed_axes)),
+    )
+    return lambda state, batch: jitted(state, fixed, batch)

@@ -1,0 +1,234 @@
+"""The demo: every method over every domain and seed, then the table and the report."""
+
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from specialm import config as config_lib
+from specialm.clustering.clusters import read_texts
+from specialm.common import processes, provenance
+from specialm.common.files import write_json, write_text
+from specialm.common.stages import Stage
+from specialm.data.corpora import download
+from specialm.evaluation import perplexity
+from specialm.methods import tokens_per_group
+from specialm.models import families, transformer
+from specialm.reports import demo_page, summary
+from specialm.training import metrics, runs
+from specialm.workflows import experts, pipeline
+
+TOP_CLUSTERS, SAMPLES = 4, 2  # shown for each domain in the report
+
+
+def demo(config: ConfigDict, workdir: Path) -> tuple[dict, str]:
+    """Runs all stages; finished ones are reused.
+
+    Writes `results.jsonl`, `run.json` (all that the report shows) and `report.html` in `workdir`;
+    the files of an earlier demo with other settings are kept beside them with a number.
+
+    Returns:
+      ({"results", "report", "seconds"}, the table).
+    """
+    started = time.time()
+    manifest = fetch(config)
+    run = pipeline.open_run(
+        config, workdir, pipeline.domains_of(config), used=(*config.methods, "slm_is")
+    )
+    rows, curves = [], []
+    for seed in config.seeds:
+        for method in config.methods:
+            trained, pretrained, tuned = _train(run, method, seed)
+            rows += _score(run, method, seed, pretrained, tuned)
+            curves += _curves(method, seed, trained, tuned)
+    record = _record(run, manifest, rows, curves, time.time() - started)
+    processes.run_on_first("publishing", lambda: _publish(workdir, rows, record))
+    table = summary.table(rows)
+    footer = f"{workdir / 'report.html'}  ({time.time() - started:.0f} s)"
+    return (
+        {"results": rows, "report": str(workdir / "report.html"), "seconds": time.time() - started},
+        f"{table}\n\n{footer}",
+    )
+
+
+def fetch(config: ConfigDict) -> dict | None:
+    """Downloads those default corpora that the config names, if they are not there."""
+    specs = [config.data.generic, *(config.data.domains[d] for d in pipeline.domains_of(config))]
+    names = [spec.partition(":")[2] for spec in specs if spec.startswith("corpora:")]
+    if not names:
+        return None
+    return processes.run_on_first(
+        "fetch", lambda: download.fetch(Path(config.data.corpora_root), names)
+    )
+
+
+def _train(run: pipeline.Run, method: str, seed: int) -> list[dict[str, Stage]]:
+    """What was pretrained, the domain's model before and after fine-tuning, by domain. The first
+    two differ for a bank or a mixture, out of which the domain's expert is taken."""
+    trained = {domain: pipeline.pretrain(run, method, domain, seed) for domain in run.domains}
+    tuned = {
+        domain: experts.specialize(run, stage.path, domain, seed, stage.fingerprint)
+        for domain, stage in trained.items()
+    }
+    pretrained = trained
+    if any(runs.read_record(stage.path)["kind"] != "dense" for stage in trained.values()):
+        pretrained = {
+            domain: experts.take(run, stage.path, domain, stage.fingerprint)
+            for domain, stage in trained.items()
+        }
+    return [trained, pretrained, tuned]
+
+
+def _score(run, method: str, seed: int, pretrained: dict, tuned: dict) -> list[dict]:
+    rows = []
+    for phase, models in (("pretrained", pretrained), ("finetuned", tuned)):
+        scores = {}
+        for domain, stage in models.items():
+            label = f"{method}-{domain}-{phase}-seed{seed}"
+            scores |= pipeline.score_heldout(run, stage.path, [domain], stage.fingerprint, label)
+        rows += perplexity.rows(method, phase, seed, _budget(run.config), scores)
+    return rows
+
+
+def _budget(config: ConfigDict) -> int:
+    """Tokens of pretraining, the same for every method."""
+    return pipeline.planned_windows(config) * config.data.context
+
+
+def _curves(method: str, seed: int, trained: dict, tuned: dict) -> list[dict]:
+    curves, seen = [], set()
+    for phase, models in (("pretrained", trained), ("finetuned", tuned)):
+        for domain, stage in models.items():
+            if stage.path in seen:
+                continue
+            seen.add(stage.path)
+            shared = method not in config_lib.SAMPLED and phase == "pretrained"
+            points = []
+            for line in metrics.read(stage.path / "metrics.jsonl"):
+                for key, split in (("loss", "train"), ("valid_nll", "valid")):
+                    if key in line:
+                        points.append(
+                            {
+                                "step": line["step"],
+                                "tokens": line["tokens"],
+                                "loss": line[key],
+                                "split": split,
+                            }
+                        )
+            curves.append(
+                {
+                    "method": method,
+                    "domain": None if shared else domain,
+                    "seed": seed,
+                    "phase": phase,
+                    "points": points,
+                }
+            )
+    return curves
+
+
+def _record(run: pipeline.Run, manifest: dict | None, rows, curves, seconds: float) -> dict:
+    config = run.config
+    budget = _budget(config)
+    return {
+        **provenance.describe(config),
+        "stages": _stages(run),
+        "seconds": seconds,
+        "corpora": _corpora(run, manifest),
+        "data": _data(run),
+        "weights": {domain: _weights(run, domain) for domain in run.domains},
+        "curves": curves,
+        "models": {method: _facts(run, method, budget) for method in config.methods},
+        "results": rows,
+    }
+
+
+def _facts(run: pipeline.Run, method: str, tokens: int) -> dict:
+    """Sizes of the model that is served, of what is pretrained, and what training it costs."""
+    model = run.model_config(method)
+    params = transformer.num_params(families.dense(model))
+    groups = tokens_per_group(run.config, method)
+    return {
+        "params": params,
+        "pretrain_params": families.num_params(model),
+        "flops_per_token": families.flops_per_token(model, True, groups),
+        "tokens": tokens,
+        "tokens_per_parameter": round(tokens / params, 1),
+    }
+
+
+def _stages(run: pipeline.Run) -> list[dict]:
+    """Each stage once; how long it took when it was made, and whether this run reused it."""
+    unique = {stage.path: stage for stage in reversed(run.stages.done)}
+    return [
+        {
+            "name": stage.path.relative_to(run.stages.root).as_posix(),
+            "title": stage.name,
+            "seconds": stage.seconds,
+            "reused": stage.reused,
+            "detail": "",
+        }
+        for stage in reversed(unique.values())
+    ]
+
+
+def _corpora(run: pipeline.Run, manifest: dict | None) -> list[dict]:
+    if manifest is None:
+        return []
+    wanted = {"generic", *run.domains}
+    return [
+        entry
+        for entry in download.entries(manifest)
+        if entry["role"] == "generic" or entry["name"] in wanted
+    ]
+
+
+def _data(run: pipeline.Run) -> dict:
+    def counts(store, indices) -> dict:
+        return {
+            "windows": len(indices),
+            "tokens": int(store.sizes_N[indices].sum()),
+            "documents": len(np.unique(store.document_N[indices])),
+            "bytes": int(store.bytes_N[indices].sum()),
+        }
+
+    generic = run.prepared.generic
+    domains = {}
+    for domain, stores in run.prepared.domains.items():
+        used = run.prepared.specialist_indices(domain, run.config.data)
+        domains[domain] = {split: counts(stores[split], used[split]) for split in stores}
+    return {"generic": counts(generic, np.arange(len(generic))), "domains": domains}
+
+
+def _weights(run: pipeline.Run, domain: str) -> dict:
+    made = pipeline.weigh(run, domain)
+    top = np.argsort(-made.specialist_K, kind="stable")[:TOP_CLUSTERS]
+    return {
+        **made.to_json(),
+        "top_clusters": [
+            {
+                "cluster": int(c),
+                "generic_probability": float(made.generic_K[c]),
+                "specialist_probability": float(made.specialist_K[c]),
+                "weight": float(made.weights_K[c]),
+                "samples": _samples(run, c),
+            }
+            for c in top
+        ],
+    }
+
+
+def _samples(run: pipeline.Run, cluster: int) -> list[str]:
+    return read_texts(
+        run.prepared.generic, run.prepared.vocabulary, run.clusters().typical(cluster, SAMPLES)
+    )
+
+
+def _publish(workdir: Path, rows: list[dict], record: dict) -> None:
+    """Writes the outputs; those of a run with other settings are kept under a number."""
+    provenance.set_aside(workdir, "run.json", record["settings"], ("results.jsonl", "report.html"))
+    write_text(workdir / "results.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    write_json(workdir / "run.json", record)
+    demo_page.write(record, workdir / "report.html")

@@ -1,0 +1,64 @@
+import collections
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from specialm.data.sources import Document, Source
+from specialm.data.windows import Split, cut, windows
+
+TEXT = st.characters(codec="utf-8", exclude_characters="\u2581")  # see test_vocabularies.py
+
+
+@given(st.text(TEXT, min_size=1, max_size=200), st.integers(1, 20))
+def test_windows_hold_every_token_once(vocabulary, text, context):
+    tokens = vocabulary.encode([text])[0]
+    made = cut(Document("d", text, "d"), tokens, vocabulary, context)
+    starts = np.concatenate([[0], made.ends_N[:-1]])
+    sizes = made.ends_N - starts
+    assert made.tokens.tolist() == [*tokens, vocabulary.eos]
+    assert sizes.sum() == len(tokens) + 1
+    assert (sizes[:-1] == context).all() and 1 <= sizes[-1] <= context
+    assert made.bytes_N.sum() == len(text.encode())
+    # Each window's bytes are those of its own pieces.
+    for start, end, size in zip(starts, made.ends_N, made.bytes_N, strict=True):
+        inside = tokens[start : min(end, len(tokens))]
+        assert size == vocabulary.piece_bytes[inside].sum()
+
+
+@given(st.integers(0, 2**32), st.floats(0.05, 0.5), st.floats(0.05, 0.5))
+def test_split_shares_and_stability(seed, heldout, valid):
+    split = Split(heldout, valid)
+    documents = [Document(f"{seed}-{i}", f"text {seed} {i}", f"{seed}-{i}") for i in range(2000)]
+    sides = collections.Counter(split.of(d) for d in documents)
+    assert abs(sides["heldout"] / 2000 - heldout) < 0.06
+    assert abs(sides["valid"] / 2000 - (1 - heldout) * valid) < 0.06
+    assert [split.of(d) for d in documents[::7]] == [split.of(d) for d in documents][::7]
+
+
+def test_a_group_is_held_out_whole_and_equal_texts_stay_together():
+    split = Split(0.3, 0.3)
+    for book in range(50):
+        chapters = [Document(f"{book}/{i}", f"{book} {i}", f"book {book}") for i in range(10)]
+        heldout = {split.of(d) == "heldout" for d in chapters}
+        assert len(heldout) == 1
+    same = {split.of(Document(f"id{i}", "the same text", "g")) for i in range(20)}
+    assert len(same) == 1
+
+
+def test_splits_partition_the_documents(vocabulary):
+    documents = [Document(str(i), f"document number {i}", str(i)) for i in range(300)]
+
+    def read(counts):
+        counts["documents"] += len(documents)
+        return iter(documents)
+
+    source, split, ids = Source("s", read), Split(0.2, 0.2), []
+    for name in ("train", "valid", "heldout"):
+        counts = collections.Counter()
+        made = list(windows(source, vocabulary, 8, split, name, counts))
+        assert counts[f"split: {name}"] == len(made) > 20
+        ids += [m.id for m in made]
+        later = list(windows(source, vocabulary, 8, split, name, collections.Counter(), skip=7))
+        assert [m.id for m in later] == [m.id for m in made][7:]
+    assert sorted(ids) == sorted(d.id for d in documents)

@@ -1,0 +1,252 @@
+import copy
+
+import jax
+import numpy as np
+import optax
+import pytest
+
+from specialm import config
+from specialm.common.errors import UserError
+from specialm.models import lora, tensors, transformer
+from specialm.specialize import finetune, tuning_step
+from specialm.training import metrics, optimizer, runs, scoring, sharding, step
+
+
+@pytest.fixture(scope="module")
+def settings():
+    made = config.default()
+    made.train.tensorboard = False
+    made.train.learning_rate = 0.03
+    tune = made.finetune
+    tune.batch_size, tune.eval_every, tune.patience, tune.max_steps = 8, 5, 3, 60
+    tune.checkpoint_every, tune.warmup_steps = 10, 2
+    return made
+
+
+@pytest.fixture(scope="module")
+def specialist(store):
+    """24 windows to train on, others of the same text to validate on: it must overfit."""
+    return finetune.Specialist("numpy", store, np.arange(24), store, np.arange(400, 440))
+
+
+@pytest.fixture(scope="module")
+def params(tiny_model):
+    return jax.jit(transformer.init, static_argnums=0)(tiny_model, jax.random.key(0))
+
+
+@pytest.fixture(scope="module")
+def lora_settings(settings):
+    made = copy.deepcopy(settings)
+    made.finetune.learning_rate = 0.02
+    made.finetune.max_steps = 20
+    made.finetune.lora_rank, made.finetune.lora_alpha = 4, 8.0
+    made.finetune.lora_matrices = ("qkv", "down")
+    return made
+
+
+def run(path, tiny_model, params, specialist, settings):
+    return finetune.finetune(
+        path,
+        tiny_model,
+        params,
+        specialist,
+        settings.train,
+        settings.finetune,
+        0,
+        sharding.make_mesh(),
+    )
+
+
+@pytest.fixture(scope="module")
+def tuned(tiny_model, params, specialist, settings, vocabulary, tmp_path_factory):
+    path = tmp_path_factory.mktemp("tuned") / "run"
+    entry = run(path, tiny_model, params, specialist, settings)
+    runs.describe(path, tiny_model, vocabulary, "slm", "numpy", 0, [entry])
+    return path, entry
+
+
+def test_the_best_checkpoint_is_kept_and_stopping_is_early(tuned, specialist, tiny_model):
+    path, entry = tuned
+    records = metrics.read(path / "metrics.jsonl")
+    valid = [r["valid_nll"] for r in records]
+    best = int(np.argmin(valid))
+    assert 0 < best < len(valid) - 1, valid  # it learnt first and overfitted later
+    assert entry["best_step"] == records[best]["step"]
+    assert entry["valid_nll"] == min(valid)
+    assert entry["steps"] == records[-1]["step"] < 60
+    assert len(valid) - 1 - best == 3  # patience
+    mesh = sharding.make_mesh()
+    model = runs.load(path, mesh)
+    scored = scoring.score(
+        step.make_score_step(tiny_model, mesh),
+        model.params,
+        specialist.valid_store,
+        specialist.valid_indices,
+        16,
+        mesh,
+    )
+    assert scored.nll_per_token == pytest.approx(min(valid), rel=1e-6)
+    assert not (path / "latest").exists()
+
+
+def kill(monkeypatch, arguments, at):
+    """Runs fine-tuning and kills it in its evaluation number `at`."""
+    evaluate, calls = finetune._evaluate, []
+
+    def failing(*given):
+        calls.append(1)
+        if len(calls) == at:
+            raise RuntimeError("killed")
+        return evaluate(*given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(finetune, "_evaluate", failing)
+        with pytest.raises(RuntimeError, match="killed"):
+            run(*arguments)
+
+
+def test_it_resumes_where_it_was_killed(
+    tuned, tiny_model, params, specialist, settings, tmp_path, monkeypatch
+):
+    arguments = (tmp_path / "run", tiny_model, params, specialist, settings)
+    kill(monkeypatch, arguments, at=4)
+    entry = run(*arguments)
+    whole = metrics.read(tuned[0] / "metrics.jsonl")
+    again = metrics.read(tmp_path / "run" / "metrics.jsonl")
+    assert [r["step"] for r in again] == [r["step"] for r in whole]
+    assert [r["valid_nll"] for r in again] == [r["valid_nll"] for r in whole]
+    assert entry["best_step"] == tuned[1]["best_step"]
+
+
+def test_a_model_that_only_gets_worse_is_kept_as_it_was(
+    tiny_model, params, specialist, settings, tmp_path, vocabulary
+):
+    harmful = config.default()
+    harmful.train.tensorboard = False
+    harmful.finetune.update(settings.finetune)
+    harmful.finetune.learning_rate = 30.0
+    entry = run(tmp_path / "run", tiny_model, params, specialist, harmful)
+    assert entry["best_step"] == 0
+    runs.describe(tmp_path / "run", tiny_model, vocabulary, "slm", "numpy", 0, [entry])
+    kept = runs.load(tmp_path / "run", sharding.make_mesh()).params
+    jax.tree.map(np.testing.assert_array_equal, kept, params)
+
+
+def test_the_rate_is_a_third_of_pretraining_unless_set(settings):
+    assert finetune.settings(settings.train, settings.finetune).learning_rate == pytest.approx(0.01)
+    changed = config.default().finetune
+    changed.learning_rate = 0.5
+    assert finetune.settings(settings.train, changed).learning_rate == 0.5
+    assert settings.train.learning_rate == 0.03 and settings.train.schedule == "cosine"
+
+
+@pytest.fixture(scope="module")
+def base(tuned):
+    """A model that has learnt some text: LoRA has something to build on."""
+    return runs.load(tuned[0], sharding.make_mesh()).params
+
+
+@pytest.fixture(scope="module")
+def more(store):
+    return finetune.Specialist("numpy", store, np.arange(24, 200), store, np.arange(400, 440))
+
+
+@pytest.fixture(scope="module")
+def adapted(tiny_model, base, more, lora_settings, vocabulary, tmp_path_factory):
+    path = tmp_path_factory.mktemp("lora") / "run"
+    entry = run(path, tiny_model, base, more, lora_settings)
+    runs.describe(path, tiny_model, vocabulary, "slm", "numpy", 0, [entry])
+    return path, entry
+
+
+def test_lora_ends_in_a_dense_checkpoint_with_only_its_matrices_changed(
+    adapted, tiny_model, base, more, lora_settings
+):
+    path, entry = adapted
+    valid = [r["valid_nll"] for r in metrics.read(path / "metrics.jsonl")]
+    assert min(valid) < valid[0] - 0.005 and entry["best_step"] > 0  # it learnt
+    adapters = lora.Config(4, 8.0, ("qkv", "down"))
+    assert entry["trained_params"] == tensors.count(lora.declare(tiny_model, adapters))
+    mesh = sharding.make_mesh()
+    model = runs.load(path, mesh)
+    scored = scoring.score(
+        step.make_score_step(tiny_model, mesh),
+        model.params,
+        more.valid_store,
+        more.valid_indices,
+        16,
+        mesh,
+    )
+    assert scored.nll_per_token == pytest.approx(min(valid), rel=1e-6)
+    for name in ("qkv", "down"):
+        change = np.asarray(getattr(model.params.layers, name) - getattr(base.layers, name))
+        for layer in change.reshape(2, -1, change.shape[-1] if name == "down" else 3 * 16):
+            sizes = np.linalg.svd(layer, compute_uv=False)
+            assert sizes[3] > 100 * sizes[4]  # of rank 4
+    kept = {"qkv": base.layers.qkv, "down": base.layers.down}
+    others = model.params.replace(layers=model.params.layers.replace(**kept))
+    jax.tree.map(np.testing.assert_array_equal, others, base)
+
+
+def test_lora_resumes_where_it_was_killed(
+    adapted, tiny_model, base, more, lora_settings, tmp_path, monkeypatch
+):
+    arguments = (tmp_path / "run", tiny_model, base, more, lora_settings)
+    kill(monkeypatch, arguments, at=4)
+    run(*arguments)
+    whole = metrics.read(adapted[0] / "metrics.jsonl")
+    again = metrics.read(tmp_path / "run" / "metrics.jsonl")
+    assert [(r["step"], r["valid_nll"]) for r in again] == [
+        (r["step"], r["valid_nll"]) for r in whole
+    ]
+
+
+def test_the_step_takes_the_gradient_of_the_whole_batch_through_the_map(
+    tiny_model, params, specialist, settings
+):
+    """On two devices, 2 windows at a time, against one plain gradient through the merge."""
+    adapters = lora.Config(4, 8.0)
+    trained = tuning_step.low_rank(tiny_model, params, adapters, jax.random.key(1))
+    tx, mesh = optimizer.make(settings.train, 10), sharding.make_mesh()
+    batch = specialist.train_store.batch(specialist.train_indices[:8])
+    train_step = tuning_step.make_train_step(
+        trained, tuning_step.likelihood(tiny_model), tx, mesh, 2
+    )
+    state = tuning_step.init_state(trained, tx, mesh)
+    after, values = train_step(state, sharding.put_batch(mesh, batch))
+
+    @jax.jit
+    def plain_step(values):
+        def loss(values):
+            return transformer.loss(
+                lora.merge(params, values, adapters),
+                batch["inputs"],
+                batch["targets"],
+                batch["mask"],
+                tiny_model,
+            )
+
+        nats, grads = jax.value_and_grad(loss)(values)
+        updates, _ = tx.update(grads, tx.init(values), values)
+        return nats, optax.apply_updates(values, updates)
+
+    nats, want = plain_step(trained.start)
+    assert values["loss"] == pytest.approx(float(nats), rel=1e-6)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), after.params, want
+    )
+    assert int(after.step) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("lora_rank", -1), ("lora_alpha", 0.0), ("lora_matrices", ("q",)), ("lora_matrices", ())],
+)
+def test_a_lora_setting_out_of_range_is_named(
+    tiny_model, params, specialist, lora_settings, tmp_path, name, value
+):
+    wrong = copy.deepcopy(lora_settings)
+    wrong.finetune[name] = value
+    with pytest.raises(UserError, match=f"finetune.{name}="):
+        run(tmp_path / "run", tiny_model, params, specialist, wrong)
+    assert not (tmp_path / "run").exists()

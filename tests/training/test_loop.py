@@ -1,0 +1,138 @@
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from specialm.common.errors import UserError
+from specialm.data.sampler import Sampler
+from specialm.models import transformer
+from specialm.training import loop, metrics, runs, sharding, step
+
+
+def train(path, tiny_model, tiny_train, store, seed=0, mesh=None):
+    sampler = Sampler(len(store), tiny_train.batch_size, seed)
+    return loop.pretrain(
+        path, tiny_model, tiny_train, store, sampler, seed, mesh or sharding.make_mesh()
+    )
+
+
+def params_of(path, tiny_model, vocabulary, entry):
+    runs.describe(path, tiny_model, vocabulary, "slm", "", 0, [entry])
+    return runs.load(path, sharding.make_mesh()).params
+
+
+@pytest.fixture(scope="module")
+def trained(tiny_model, store, vocabulary, tmp_path_factory):
+    from specialm import config
+
+    settings = config.default().train
+    settings.tokens, settings.batch_size, settings.warmup_steps = 24 * 8 * 16, 8, 4
+    settings.log_every, settings.checkpoint_every, settings.tensorboard = 4, 8, True
+    path = tmp_path_factory.mktemp("trained") / "run"
+    entry = train(path, tiny_model, settings, store)
+    return path, entry, params_of(path, tiny_model, vocabulary, entry)
+
+
+def test_the_loss_falls_and_is_recorded(trained, tiny_model):
+    path, entry, _ = trained
+    records = metrics.read(path / "metrics.jsonl")
+    assert [r["step"] for r in records] == [4, 8, 12, 16, 20, 24]
+    assert [r["tokens"] for r in records] == [r["step"] * 8 * 16 for r in records]
+    assert abs(records[0]["loss"] - np.log(512)) < 0.3
+    assert records[-1]["loss"] < records[0]["loss"] - 0.5
+    assert entry["tokens"] == 24 * 8 * 16 and entry["steps"] == 24
+    assert entry["flops"] == entry["tokens"] * transformer.flops_per_token(tiny_model, True)
+    assert entry["loss"] == records[-1]["loss"]
+    assert all(0 < r["mfu"] < 1 and r["tokens_per_second"] > 0 for r in records)
+    assert list((path / "tensorboard").glob("events.*"))
+
+
+def test_first_losses_are_those_of_the_plain_loop(trained, tiny_model, store):
+    """The loop against a plain one written here: same windows, same updates."""
+    from specialm import config
+    from specialm.training import optimizer
+
+    settings = config.default().train
+    settings.tokens, settings.batch_size, settings.warmup_steps = 24 * 8 * 16, 8, 4
+    tx = optimizer.make(settings, 24)
+    params = transformer.init(tiny_model, jax.random.key(0))
+    state, losses = tx.init(params), []
+    sampler = Sampler(len(store), 8, 0)
+    for number in range(4):
+        batch = store.batch(sampler.indices(number))
+        value, grads = jax.value_and_grad(transformer.loss)(
+            params, batch["inputs"], batch["targets"], batch["mask"], tiny_model
+        )
+        updates, state = tx.update(grads, state, params)
+        params = jax.tree.map(lambda p, u: p + u, params, updates)
+        losses.append(float(value))
+    first = metrics.read(trained[0] / "metrics.jsonl")[0]
+    assert first["loss"] == pytest.approx(np.mean(losses), rel=1e-5)
+
+
+def test_resume_gives_the_same_parameters(
+    trained, tiny_model, tiny_train, store, vocabulary, tmp_path, monkeypatch
+):
+    """Stopped by an error after step 17, resumed from the checkpoint of step 16."""
+    read, calls = type(store).batch, []
+
+    def failing(self, indices):
+        calls.append(1)
+        if len(calls) == 18:
+            raise RuntimeError("power cut")
+        return read(self, indices)
+
+    monkeypatch.setattr(type(store), "batch", failing)
+    with pytest.raises(RuntimeError, match="power cut"):
+        train(tmp_path / "run", tiny_model, tiny_train, store)
+    monkeypatch.undo()
+    entry = train(tmp_path / "run", tiny_model, tiny_train, store)
+    params = params_of(tmp_path / "run", tiny_model, vocabulary, entry)
+    jax.tree.map(np.testing.assert_array_equal, params, trained[2])
+    records = metrics.read(tmp_path / "run" / "metrics.jsonl")
+    assert [r["step"] for r in records] == [4, 8, 12, 16, 20, 24]
+
+
+def test_a_finished_run_is_not_trained_again(trained, tiny_model, tiny_train, store):
+    path, entry, _ = trained
+    before = sorted(p.name for p in (path / "checkpoints").iterdir())
+    again = train(path, tiny_model, tiny_train, store)
+    assert again["tokens"] == entry["tokens"] and again["loss"] == entry["loss"]
+    assert sorted(p.name for p in (path / "checkpoints").iterdir()) == before
+
+
+def test_seeds_differ(trained, tiny_model, tiny_train, store, vocabulary, tmp_path):
+    entry = train(tmp_path / "run", tiny_model, tiny_train, store, seed=1)
+    params = params_of(tmp_path / "run", tiny_model, vocabulary, entry)
+    assert not np.array_equal(params.layers.up, trained[2].layers.up)
+
+
+def test_steps_of_a_budget(tiny_train):
+    tiny_train.tokens, tiny_train.batch_size = 1000, 4
+    assert loop.num_steps(tiny_train, 16) == 16  # 1000 / 64, rounded up
+    tiny_train.tokens = 1
+    assert loop.num_steps(tiny_train, 16) == 1
+
+
+def test_load_names_what_is_wrong(trained, tmp_path):
+    with pytest.raises(UserError, match="no model.json there"):
+        runs.load(tmp_path, sharding.make_mesh())
+    record = json.loads((trained[0] / "model.json").read_text())
+    (tmp_path / "model.json").write_text(json.dumps({**record, "vocabulary_sha256": "0" * 64}))
+    (tmp_path / "vocabulary.model").write_bytes((trained[0] / "vocabulary.model").read_bytes())
+    with pytest.raises(UserError, match="not the one the model was trained with"):
+        runs.load(tmp_path, sharding.make_mesh())
+    (tmp_path / "model.json").write_text(json.dumps(record))
+    with pytest.raises(UserError, match="no checkpoint was finished"):
+        runs.load(tmp_path, sharding.make_mesh())
+
+
+def test_score_of_a_trained_model_is_better_than_chance(trained, tiny_model, store):
+    from specialm.training import scoring
+
+    mesh = sharding.make_mesh()
+    scored = scoring.score(
+        step.make_score_step(tiny_model, mesh), trained[2], store, np.arange(64), 32, mesh
+    )
+    assert scored.nll_per_token < np.log(512) - 0.5

@@ -1,0 +1,52 @@
+"""Every family on every mesh shape of eight simulated devices, against one device."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import conftest
+import numpy as np
+import pytest
+
+PROGRAM = Path(__file__).parents[1] / "programs" / "train_meshes.py"
+FAMILIES = ("dense", "projected", "hypernetwork", "soup", "mixture")
+MESHES = ("1x8x1x1", "1x2x4x1", "1x1x8x1", "1x2x1x4", "1x2x2x2")  # expert, data, fsdp, model
+FLAGS = f"--xla_force_host_platform_device_count=8 {conftest.QUICK}"
+pytestmark = pytest.mark.timeout(900)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    out = tmp_path_factory.mktemp("meshes") / "out.npz"
+    done = subprocess.run(
+        [sys.executable, str(PROGRAM), str(out), *FAMILIES],
+        timeout=800,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "XLA_FLAGS": FLAGS},
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    with np.load(out) as saved:
+        return dict(saved)
+
+
+@pytest.mark.parametrize(
+    "family,mesh",
+    [
+        *((family, mesh) for family in FAMILIES for mesh in MESHES),
+        ("mixture", "4x2x1x1"),
+        ("mixture", "2x1x2x2"),
+    ],
+)
+def test_losses_and_parameters_are_those_of_one_device(trained, family, mesh):
+    """Three steps of Adam in float32, sums in another order: losses and gradient norms to 1e-5,
+    parameters to 3e-5, where the steps have moved them by up to 3e-2."""
+    np.testing.assert_allclose(
+        trained[f"{family} {mesh} losses"], trained[f"{family} 1 losses"], rtol=1e-5
+    )
+    names = [name for name in trained if name.startswith(f"{family} 1/")]
+    assert len(names) > 10
+    for name in names:
+        moved = trained[name.replace(" 1/", f" {mesh}/")]
+        np.testing.assert_allclose(moved, trained[name], rtol=0, atol=3e-5, err_msg=name)

@@ -1,0 +1,287 @@
+"""The whole way on a small real text: every command, the demo, what is reused and what is not."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from specialm import cli
+
+CONFIG = """
+from ml_collections import ConfigDict
+from specialm.config import default
+
+def get_config():
+    config = default()
+    data = config.data
+    data.generic = "jsonl:{root}/generic"
+    data.domains = ConfigDict(dict(linalg="jsonl:{root}/linalg.jsonl",
+                                   random="folder:{root}/random"))
+    data.context, data.vocabulary_size = 16, 400
+    data.specialist_tokens, data.valid_tokens, data.heldout_tokens = 2000, 1000, 2000
+    data.generic_heldout_fraction = 0.05
+    config.clustering.encoder, config.clustering.dim, config.clustering.k = "tfidf_svd", 16, 8
+    config.clustering.iterations = 10
+    config.model.num_layers, config.model.d_model, config.model.num_heads = 1, 16, 2
+    config.model.d_ff = 32
+    config.train.tokens, config.train.batch_size = 6000, 8
+    config.train.warmup_steps, config.train.log_every = 5, 10
+    config.finetune.max_steps, config.finetune.eval_every = 20, 5
+    return config
+"""
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory, write_lines):
+    """Docstrings: generic ones in two sources, specialist ones of linalg and random."""
+    import inspect
+
+    root = tmp_path_factory.mktemp("project")
+
+    def documents(module):
+        found = {inspect.getdoc(getattr(module, name)) for name in dir(module)}
+        return [
+            {"id": f"{module.__name__}/{i}", "text": text}
+            for i, text in enumerate(sorted(t for t in found if t and len(t) > 100))
+        ]
+
+    write_lines(root / "generic" / "numpy.jsonl", documents(np))
+    write_lines(root / "generic" / "ma.jsonl", documents(np.ma))
+    write_lines(root / "linalg.jsonl", documents(np.linalg) + documents(np.fft))
+    (root / "random").mkdir()
+    for i, line in enumerate(documents(np.random.RandomState)):
+        (root / "random" / f"{i}.txt").write_text(line["text"])
+    (root / "random" / "latin.txt").write_bytes(b"caf\xe9")
+    (root / "config.py").write_text(CONFIG.format(root=root))
+    return root
+
+
+@pytest.fixture(scope="module")
+def write_lines():
+    def write(path, lines):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+
+    return write
+
+
+@pytest.fixture
+def command(project, capsys):
+    """Runs `specialm NAME` in this process: (exit status, JSON or error text)."""
+
+    def run(name, *argv, workdir="run"):
+        status = cli.main(
+            [
+                name,
+                f"--config={project / 'config.py'}",
+                f"--workdir={project / workdir}",
+                "--json",
+                *argv,
+            ]
+        )
+        captured = capsys.readouterr()
+        return status, json.loads(captured.out) if status == 0 else captured.err
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def demo(project):
+    """A finished demo of all three methods."""
+    status = cli.main(
+        [
+            "demo",
+            f"--config={project / 'config.py'}",
+            f"--workdir={project / 'run'}",
+            "--config.methods=('slm','slm_is','slm_is_shuffled')",
+        ]
+    )
+    assert status == 0
+    lines = (project / "run" / "results.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def test_demo_rows(demo):
+    kinds = {(r["method"], r["domain"], r["phase"]) for r in demo}
+    assert len(demo) == len(kinds) == 3 * 3 * 2  # methods, domains with macro, phases
+    for row in demo:
+        assert set(row) == {
+            "method",
+            "domain",
+            "phase",
+            "seed",
+            "train_tokens",
+            "nll_per_token",
+            "perplexity",
+            "bits_per_byte",
+        }
+        assert row["perplexity"] == pytest.approx(np.exp(row["nll_per_token"]))
+        assert row["train_tokens"] == 6016  # 47 steps of 8 windows of 16
+        assert 1 < row["perplexity"] < 400
+    for method in ("slm", "slm_is"):
+        by = {(r["phase"], r["domain"]): r["nll_per_token"] for r in demo if r["method"] == method}
+        for phase in ("pretrained", "finetuned"):
+            assert by[phase, "macro"] == pytest.approx(
+                (by[phase, "linalg"] + by[phase, "random"]) / 2
+            )
+        assert by["finetuned", "macro"] < by["pretrained", "macro"]
+
+
+def test_demo_report_and_record(demo, project):
+    page = (project / "run" / "report.html").read_text()
+    record = json.loads((project / "run" / "run.json").read_text())
+    assert record["results"] == demo
+    assert "linalg" in page and "slm_is" in page.lower().replace("-", "_")
+    assert record["settings"]["clustering.k"] == 8
+    for domain in ("linalg", "random"):
+        weights = record["weights"][domain]
+        assert sum(weights["specialist_histogram"]) == pytest.approx(1)
+        assert weights["planned_windows"] == 376
+
+
+def test_a_second_demo_reuses_every_stage(demo, project, capsys):
+    before = sorted(project.glob("run/*/*/stage.json"))
+    assert (
+        cli.main(
+            [
+                "demo",
+                f"--config={project / 'config.py'}",
+                f"--workdir={project / 'run'}",
+                "--config.methods=('slm','slm_is','slm_is_shuffled')",
+            ]
+        )
+        == 0
+    )
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("  ")]
+    assert lines and all(line.endswith("reused") for line in lines)
+    assert sorted(project.glob("run/*/*/stage.json")) == before
+
+
+def test_a_changed_setting_redoes_only_what_depends_on_it(demo, project, capsys):
+    assert (
+        cli.main(
+            [
+                "demo",
+                f"--config={project / 'config.py'}",
+                f"--workdir={project / 'run'}",
+                "--config.methods=('slm',)",
+                "--config.finetune.batch_size=4",
+            ]
+        )
+        == 0
+    )
+    made = {
+        line.split(":")[0].strip()
+        for line in capsys.readouterr().err.splitlines()
+        if line.startswith("  ") and not line.endswith("reused")
+    }
+    assert made == {
+        f"{stage}/slm-{domain}{phase}-seed0"
+        for domain in ("linalg", "random")
+        for stage, phase in (("finetuned", ""), ("scores", "-finetuned"))
+    }
+    # The earlier report is kept beside the new one.
+    assert (project / "run" / "report.1.html").exists()
+    assert len((project / "run" / "results.1.jsonl").read_text().splitlines()) == 18
+    for name in ("results", "run", "report"):
+        ending = {"results": "jsonl", "run": "json", "report": "html"}[name]
+        shutil.move(project / "run" / f"{name}.1.{ending}", project / "run" / f"{name}.{ending}")
+
+
+def test_prepare_counts_and_skips(command):
+    status, result = command("prepare")
+    assert status == 0 and result["clusters"] == 8
+    counts = result["sets"]["random/train"]["counts"]
+    assert counts["skipped: not UTF-8"] == 1
+    assert (
+        counts["documents"]
+        == counts["split: train"] + counts["split: valid"] + counts["split: heldout"]
+    )
+
+
+def test_a_fraction_of_the_generic_documents(command):
+    status, result = command("prepare", "--config.data.generic_fraction=0.5")
+    assert status == 0
+    counts = result["sets"]["generic/train"]["counts"]
+    kept = counts["documents"] / (counts["documents"] + counts["left out: data.generic_fraction"])
+    assert 0.4 < kept < 0.6
+    assert counts["documents"] == counts["split: train"] + counts["split: heldout"]
+
+
+def test_weights(command):
+    status, result = command("weights", "--config.domain=linalg")
+    assert status == 0
+    report = result["linalg"]
+    generic, specialist = (
+        np.array(report[f"{name}_histogram"]) for name in ("generic", "specialist")
+    )
+    np.testing.assert_allclose(np.array(report["weights"]) * generic, specialist, atol=1e-12)
+    sampled = np.array(report["sampling"])
+    np.testing.assert_allclose(sampled, specialist, atol=1e-12)
+
+
+def test_train_specialize_evaluate_generate(command, project):
+    assert command("specialize", "--config.domain=linalg", "--config.seed=7")[0] == 2
+    status, trained = command("train", "--config.method=slm_is", "--config.domain=linalg")
+    assert status == 0 and trained["reused"] is True  # the demo made it
+    status, tuned = command(
+        "specialize", "--config.domain=linalg", f"--checkpoint={trained['checkpoint']}"
+    )
+    assert status == 0 and tuned["best_step"] > 0
+    status, scores = command(
+        "evaluate", "--config.domain=linalg", f"--checkpoint={tuned['checkpoint']}"
+    )
+    assert status == 0 and set(scores["scores"]) == {"generic", "linalg"}
+    rows = [json.loads(line) for line in (project / "run/results.jsonl").read_text().splitlines()]
+    row = next(
+        r
+        for r in rows
+        if (r["method"], r["domain"], r["phase"]) == ("slm_is", "linalg", "finetuned")
+    )
+    assert scores["scores"]["linalg"]["nll_per_token"] == pytest.approx(
+        row["nll_per_token"], rel=1e-9
+    )
+    assert scores["scores"]["linalg"] == tuned["heldout"]["scores"]["linalg"]
+    assert set(scores["leaks"]) == {"generic", "linalg"}
+    assert scores["cost"]["specialisation"]["tokens"] > 6016  # pretrained for linalg alone, too
+    status, text = command(
+        "generate",
+        f"--checkpoint={tuned['checkpoint']}",
+        "--prompt=Return",
+        "--config.generate.tokens=5",
+    )
+    assert status == 0 and text["text"].startswith("Return")
+    ledger = json.loads((project / tuned["checkpoint"] / "model.json").read_text())["ledger"]
+    assert [entry["phase"] for entry in ledger] == ["pretrained", "finetuned"]
+    assert ledger[0]["tokens"] == 6016
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["weights", "--config.clustering.k=100000"], "clustering.k=100000"),
+        (["prepare", "--config.data.domains.linalg=folder:/nowhere"], "'/nowhere'"),
+        (["prepare", "--config.data.specialist_heldout_fraction=1.0"], "split has no windows"),
+        (["prepare", "--config.data.specialist_valid_fraction=0.0"], "valid split has no windows"),
+        (["prepare", "--config.data.vocabulary=/nowhere.model"], "no such SentencePiece model"),
+        (["train", "--config.method=slm_is"], "config.domain is empty"),
+        (["specialize", "--config.domain=linalg", "--checkpoint=/nowhere"], "no model.json there"),
+        (["evaluate"], "--checkpoint is missing"),
+    ],
+)
+def test_bad_input_is_named(command, demo, argv, message):
+    status, error = command(argv[0], *argv[1:])
+    assert status == 2 and message in error, error
+
+
+def test_a_changed_vocabulary_against_an_old_model(command, demo, project):
+    status, trained = command("train")
+    assert status == 0
+    status, error = command(
+        "specialize",
+        "--config.domain=linalg",
+        "--config.data.vocabulary_size=500",
+        f"--checkpoint={trained['checkpoint']}",
+    )
+    assert status == 2 and "was trained with vocabulary" in error
