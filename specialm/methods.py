@@ -7,6 +7,7 @@ Letters: N windows, k experts (clusters), C features.
 """
 
 import copy
+from dataclasses import dataclass
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -15,10 +16,140 @@ from specialm.clustering import levels
 from specialm.clustering.clusters import Clusters
 from specialm.clustering.encoders import MINILM_DIM
 from specialm.common.errors import UserError
-from specialm.config import BANKS, MIXTURE, MULTI, SAMPLED, UNIFORM
+from specialm.config import BANKS, MULTI, SAMPLED, UNIFORM
 from specialm.data.groups import ExpertSampler, GroupSampler, HistogramSampler, MixtureSampler
 from specialm.models import bank, families, mixture, transformer
 from specialm.training.runs import Experts
+
+BASE = "slm"  # what others are compared with, and whose FLOPs a budget is counted in
+IMPORTANCE = "slm_is"
+CONTROL = "slm_is_shuffled"  # of importance sampling
+PROJECTED = "slm_pn"
+HYPERNETWORK = "slm_hn"
+SOUP = "soup"
+MIXTURE = "slm_mix"
+MIXED = "slm_mixed"  # specialist text mixed into pretraining
+DISTILLED = "slm_d"
+UNPRETRAINED = "slm_nopt"
+LARGE = "llm"
+LARGE_LORA = "llm_lora"
+
+
+@dataclass(frozen=True)
+class Method:
+    """One method: all that distinguishes it from the others."""
+
+    name: str  # in configs and result rows
+    label: str  # for people
+    description: str  # one line, for the report's key
+    colour: (
+        str  # of its lines; Okabe and Ito's colours, then Tol's: the colour-blind see them apart
+    )
+    marker: str  # of its points, in matplotlib's letters
+    large: bool = False  # it costs more to serve than a small model
+
+
+METHODS: dict[str, Method] = {}
+
+
+def register(method: Method) -> Method:
+    """Adds a method to the table."""
+    METHODS[method.name] = method
+    return method
+
+
+for _method in (
+    Method(BASE, "SLM", "small model pretrained on generic text drawn uniformly", "#000000", "o"),
+    Method(
+        IMPORTANCE,
+        "SLM-is",
+        "small model pretrained on generic text drawn by importance: clusters as often as in the "
+        "domain's own text",
+        "#0072B2",
+        "D",
+    ),
+    Method(
+        CONTROL,
+        "SLM-is shuffled",
+        "control: the same importance weights, shuffled between clusters",
+        "#44AA99",
+        "d",
+    ),
+    Method(
+        PROJECTED,
+        "SLM-pn",
+        "projected network: an expert per cluster, made from shared weights",
+        "#D55E00",
+        "^",
+    ),
+    Method(
+        HYPERNETWORK,
+        "SLM-hn",
+        "hyper-network: expert weights made from the cluster's embedding",
+        "#E69F00",
+        ">",
+    ),
+    Method(
+        MIXTURE, "SLM-mix", "hard mixture: one independent small model per cluster", "#009E73", "s"
+    ),
+    Method(
+        SOUP,
+        "Soup-of-Experts",
+        "small model instantiated from a histogram of clusters",
+        "#56B4E9",
+        "P",
+    ),
+    Method(
+        MIXED,
+        "SLM-mixed",
+        "small model whose pretraining mixes in a fraction of the domain's own text",
+        "#999933",
+        "<",
+    ),
+    Method(
+        DISTILLED,
+        "SLM-d",
+        "small model distilled from the large one on the domain's text",
+        "#CC79A7",
+        "v",
+    ),
+    Method(
+        UNPRETRAINED,
+        "SLM-nopt",
+        "small model without pretraining: the domain's text alone",
+        "#882255",
+        "h",
+    ),
+    Method(
+        LARGE, "LLM", "large model, for reference: it costs more to serve", "#777777", "*", True
+    ),
+    Method(
+        LARGE_LORA,
+        "LLM-lora",
+        "large model fine-tuned through low-rank matrices",
+        "#AAAAAA",
+        "X",
+        True,
+    ),
+):
+    register(_method)
+
+
+def get(name: str) -> Method:
+    """The record of a method.
+
+    Raises:
+      UserError: no such method.
+    """
+    if name not in METHODS:
+        raise UserError(f"{name!r} is no method; there are {', '.join(METHODS)}.")
+    return METHODS[name]
+
+
+def find(name: str) -> Method | None:
+    """The record of a method; None for a name that is not in the table, as old rows may hold."""
+    return METHODS.get(name)
+
 
 BANK_FIELDS = (
     "num_experts",
