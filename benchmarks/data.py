@@ -23,6 +23,7 @@ import jax  # noqa: E402
 import numpy as np  # noqa: E402
 
 from specialm import config as config_lib  # noqa: E402
+from specialm import methods  # noqa: E402
 from specialm.data import vocabularies  # noqa: E402
 from specialm.data.sampler import Sampler  # noqa: E402
 from specialm.data.sources import Document  # noqa: E402
@@ -75,8 +76,9 @@ class Step:
 
     def __init__(self, store: WindowStore, vocabulary_size: int):
         config = config_lib.load("configs/local/demo.py")
-        model = transformer.Config(vocab_size=vocabulary_size, context=CONTEXT, **config.model)
-        mesh, tx = sharding.make_mesh(BATCH), optimizer.make(config.train, 1000)
+        model = methods.dense_config(config, vocabulary_size)
+        mesh = sharding.make_mesh(BATCH)
+        tx = optimizer.make(config.train, 1000, transformer.declare(model))
         self.state = step.init_state(model, tx, mesh, jax.random.key(0))
         self.step = step.make_train_step(model, tx, mesh)
         self.batch = sharding.put_batch(mesh, store.batch(np.arange(BATCH)))

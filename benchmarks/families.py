@@ -44,14 +44,14 @@ class Side:
         import numpy as np
 
         from specialm import config as settings
-        from specialm.models import bank, families, mixture
+        from specialm.models import families
         from specialm.planning.flops import matmul_flops
         from specialm.training import optimizer, program, sharding, step
 
         dense = families.dense(config)
-        experts = config.num_experts if isinstance(config, mixture.Config) else 1
+        experts = config.num_experts if families.kind(config) == families.MIXTURE else 1
         mesh = sharding.make_mesh(WINDOWS, groups, experts=experts, layout={"expert": 0})
-        tx = optimizer.make(settings.default().train, 1000)
+        tx = optimizer.make(settings.default().train, 1000, families.declare(config))
         self.state = step.init_state(config, tx, mesh, key=jax.random.key(0))
         rng = np.random.default_rng(0)
         tokens = rng.integers(0, dense.vocab_size, (WINDOWS, dense.context + 1)).astype(np.int32)
@@ -60,7 +60,7 @@ class Side:
             "targets": tokens[:, 1:],
             "mask": np.ones((WINDOWS, dense.context), np.float32),
         }
-        if isinstance(config, bank.Config):
+        if families.kind(config) == families.BANK:
             count = 1 if config.family == "soup" else groups
             batch["features"] = rng.dirichlet(np.ones(config.num_features), count)
             batch["features"] = batch["features"].astype(np.float32)
@@ -69,9 +69,9 @@ class Side:
         self.flops = matmul_flops(jax.make_jaxpr(self.step)(self.state, self.batch).jaxpr)
         grads = jax.tree.map(lambda leaf: leaf + 0, self.state.params)
         update = lambda moments, params: tx.update(grads, moments, params)  # noqa: E731
-        update = jax.vmap(tx.update) if isinstance(config, mixture.Config) else update
+        update = jax.vmap(tx.update) if families.kind(config) == families.MIXTURE else update
         arguments = (self.state.optimizer, self.state.params)
-        if isinstance(config, mixture.Config):
+        if families.kind(config) == families.MIXTURE:
             arguments = (grads, *arguments)
         self.update = jax.jit(update).lower(*arguments).compile()
         self.optimizer_ms = _milliseconds(lambda: self.update(*arguments))
@@ -99,7 +99,8 @@ def _milliseconds(function, repeats: int = 15) -> float:
 
 def measure(name: str, experts: int, groups: int, repeats: int) -> dict:
     """{"families": {family: ratios}} and the dense step, at one size."""
-    from specialm.models import bank, mixture, transformer
+    from specialm.models import transformer
+    from specialm.models.families import bank, mixture
 
     dense = transformer.Config(**SIZES[name])
     configs = {"dense": dense}

@@ -232,7 +232,7 @@ def worker(path: str) -> None:
     train = settings.default().train
     for name in OPTIMIZER:
         train[name] = size[name]
-    tx = optimizer.make(train, 1000)
+    tx = optimizer.make(train, 1000, transformer.declare(config))
     mesh = sharding.make_mesh(size["windows"])
     state = steps.init_state(config, tx, mesh, key=jax.random.key(0))
     save(size["params"], state.params)

@@ -40,24 +40,24 @@ def load(model: transformers.GPT2LMHeadModel, path: str) -> None:
     """Takes over our parameters: both sides compute the same losses from the same numbers."""
     ours = {name: torch.from_numpy(value) for name, value in np.load(path).items()}
     names = {
-        "norm1_scale": "ln_1.weight",
-        "norm1_bias": "ln_1.bias",
-        "qkv": "attn.c_attn.weight",
-        "qkv_bias": "attn.c_attn.bias",
-        "out": "attn.c_proj.weight",
-        "out_bias": "attn.c_proj.bias",
-        "norm2_scale": "ln_2.weight",
-        "norm2_bias": "ln_2.bias",
-        "up": "mlp.c_fc.weight",
-        "up_bias": "mlp.c_fc.bias",
-        "down": "mlp.c_proj.weight",
-        "down_bias": "mlp.c_proj.bias",
+        "norm1.scale": "ln_1.weight",
+        "norm1.bias": "ln_1.bias",
+        "attention.qkv": "attn.c_attn.weight",
+        "attention.qkv_bias": "attn.c_attn.bias",
+        "attention.out": "attn.c_proj.weight",
+        "attention.out_bias": "attn.c_proj.bias",
+        "norm2.scale": "ln_2.weight",
+        "norm2.bias": "ln_2.bias",
+        "mlp.up": "mlp.c_fc.weight",
+        "mlp.up_bias": "mlp.c_fc.bias",
+        "mlp.down": "mlp.c_proj.weight",
+        "mlp.down_bias": "mlp.c_proj.bias",
     }
     state = {
-        "wte.weight": ours["embedding"],
-        "wpe.weight": ours["position"],
-        "ln_f.weight": ours["norm_scale"],
-        "ln_f.bias": ours["norm_bias"],
+        "wte.weight": ours["embed.tokens"],
+        "wpe.weight": ours["position.table"],
+        "ln_f.weight": ours["heads.last.norm.scale"],
+        "ln_f.bias": ours["heads.last.norm.bias"],
     }
     shapes = {name: value.shape for name, value in model.transformer.state_dict().items()}
     for layer in range(model.config.n_layer):

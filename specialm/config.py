@@ -121,6 +121,22 @@ def _model() -> ConfigDict:
     model.d_model = 64
     model.num_heads = 4
     model.d_ff = 256
+    # The architecture: parts by name, GPT-2's by default (models/config.py has more on each).
+    model.norm = "layernorm"  # layernorm | rmsnorm
+    model.norm_epsilon = 1e-5
+    model.positions = "learned"  # learned | rope
+    model.rope_base = 10_000.0
+    model.rope_factor = 1.0  # rope: positions are divided by it
+    model.mlp = "gelu"  # gelu | swiglu, whose d_ff is that of each of its two halves
+    model.num_kv_heads = 0  # grouped-query attention: heads of keys and values; 0 for num_heads
+    model.head_size = 0  # 0 for d_model / num_heads
+    model.qk_norm = False  # RMSNorm of each head's queries and keys
+    model.biases = True  # of linear maps
+    model.causal = True  # False: attention sees the whole window
+    model.embedder = "tokens"
+    model.head = "tied"  # tied | untied
+    model.exits = ()  # layers, from 1, after which one more head is trained
+    model.exit_weight = 0.5  # of the mean loss of these heads
     model.dtype = "float32"  # of the arithmetic: float32 | bfloat16; parameters stay float32
     # none | dots | full: what the backward pass computes again of a layer: nothing, all but matrix
     # products, all.
@@ -150,6 +166,7 @@ def _train() -> ConfigDict:
     # the steps behind this part of the training.
     train.specialist_fraction = 0.0
     train.specialist_start = 0.0
+    train.objective = "next_token"  # one of training/objectives.py
     train.microbatch = 0  # windows at a time on a device, gradients added up; 0 chooses
     train.optimizer = "adamw"  # adam | adamw
     train.schedule = "cosine"  # constant | cosine, both after linear warm-up

@@ -18,7 +18,8 @@ from specialm.clustering.encoders import MINILM_DIM
 from specialm.common.errors import UserError
 from specialm.config import BANKS, MULTI, SAMPLED, UNIFORM
 from specialm.data.groups import ExpertSampler, GroupSampler, HistogramSampler, MixtureSampler
-from specialm.models import bank, families, mixture, transformer
+from specialm.models import families, transformer
+from specialm.models.families import bank, mixture
 from specialm.training.runs import Experts
 
 BASE = "slm"  # what others are compared with, and whose FLOPs a budget is counted in

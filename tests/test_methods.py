@@ -10,7 +10,8 @@ from specialm import methods
 from specialm.clustering.clusters import Clusters
 from specialm.common.errors import UserError
 from specialm.data.groups import ExpertSampler, GroupSampler, HistogramSampler, MixtureSampler
-from specialm.models import bank, families, mixture, transformer
+from specialm.models import families, transformer
+from specialm.models.families import bank, mixture
 from specialm.training import loop
 
 DENSE = transformer.Config(

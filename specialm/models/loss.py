@@ -20,7 +20,7 @@ def token_nll(x_NxD: jax.Array, head_VxD: jax.Array, targets_N: jax.Array) -> ja
         x_TxD, targets_T = part
         return _nll(x_TxD, head_VxD.astype(x_TxD.dtype), targets_T)[0]
 
-    parts = (_chunks(x_NxD), _chunks(targets_N))
+    parts = (chunks(x_NxD), chunks(targets_N))
     return jax.lax.map(chunk_nll, parts).reshape(-1)[: len(targets_N)]
 
 
@@ -65,7 +65,7 @@ def _sum_nll_forward(x_NxD, head_VxD, targets_N, mask_N):
     grad_head_DxV, (nll_CxT, grad_x_CxTxD) = jax.lax.scan(
         add_chunk,
         jnp.zeros(head_VxD.shape[::-1], jnp.float32),
-        (_chunks(x_NxD), _chunks(targets_N), _chunks(mask_N)),
+        (chunks(x_NxD), chunks(targets_N), chunks(mask_N)),
     )
     nll_N = nll_CxT.reshape(-1)[: len(x_NxD)]
     grad_x_NxD = grad_x_CxTxD.reshape(-1, x_NxD.shape[1])[: len(x_NxD)]
@@ -80,11 +80,11 @@ def _sum_nll_backward(saved, grad):
 sum_nll.defvjp(_sum_nll_forward, _sum_nll_backward)
 
 
-def _chunks(tokens_N: jax.Array) -> jax.Array:
+def chunks(tokens_N: jax.Array) -> jax.Array:
     """[N, ...] -> [chunks, T, ...], even chunks; the last is filled up with zeros."""
     count = len(tokens_N)
     limit = CPU_CHUNK if platform() == "cpu" else CHUNK
-    chunks = -(-count // limit)
-    size = -(-count // chunks)
-    padding = [(0, chunks * size - count)] + [(0, 0)] * (tokens_N.ndim - 1)
-    return jnp.pad(tokens_N, padding).reshape(chunks, size, *tokens_N.shape[1:])
+    number = -(-count // limit)
+    size = -(-count // number)
+    padding = [(0, number * size - count)] + [(0, 0)] * (tokens_N.ndim - 1)
+    return jnp.pad(tokens_N, padding).reshape(number, size, *tokens_N.shape[1:])

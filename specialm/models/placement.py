@@ -32,7 +32,7 @@ class Placement:
 
     fsdp: int = 1
     model: int = 1
-    whole: tuple[str, ...] = ()  # names of a layer's tensors that are whole already
+    whole: tuple[str, ...] = ()  # parts of a layer that every device holds whole
 
     def gather(self, params: Any, axes: Any, dtype: str) -> Any:
         """A tree of this device's parts -> whole along `fsdp`, float32 holding `dtype` values.
@@ -44,22 +44,22 @@ class Placement:
             return params
         leaves, tree = jax.tree.flatten(params)
         names = jax.tree.leaves(axes, is_leaf=lambda node: isinstance(node, tuple))
-        made = [
+        gathered = [
             _gather(leaf, where.index("embed"), dtype) if "embed" in where else leaf
             for leaf, where in zip(leaves, names, strict=True)
         ]
-        return jax.tree.unflatten(tree, made)
+        return jax.tree.unflatten(tree, gathered)
 
-    def enter(self, x: jax.Array) -> jax.Array:
+    def to_model_parallel(self, x: jax.Array) -> jax.Array:
         """A whole array that each device is about to use for its own part of the work: the
         gradients of the parts are summed."""
-        return x if self.model == 1 else _enter(x)
+        return x if self.model == 1 else _to_parallel(x)
 
-    def leave(self, x: jax.Array) -> jax.Array:
-        """Sums what the devices made of their parts."""
-        return x if self.model == 1 else _leave(x)
+    def from_model_parallel(self, x: jax.Array) -> jax.Array:
+        """The sum of what the devices computed with their parts."""
+        return x if self.model == 1 else _from_parallel(x)
 
-    def share(self, x_N: jax.Array) -> jax.Array:
+    def token_share(self, x_N: jax.Array) -> jax.Array:
         """This device's part of the tokens, [N / model, ...]; N must divide."""
         if self.model == 1:
             return x_N
@@ -93,22 +93,22 @@ _gather.defvjp(_gather_forward, _gather_backward)
 
 
 @jax.custom_vjp
-def _enter(x):
+def _to_parallel(x):
     return x
 
 
-_enter.defvjp(lambda x: (x, None), lambda _, grad: (jax.lax.psum(grad, MODEL),))
+_to_parallel.defvjp(lambda x: (x, None), lambda _, grad: (jax.lax.psum(grad, MODEL),))
 
 
 @jax.custom_vjp
-def _leave(x):
+def _from_parallel(x):
     return jax.lax.psum(x, MODEL)
 
 
-_leave.defvjp(lambda x: (jax.lax.psum(x, MODEL), None), lambda _, grad: (grad,))
+_from_parallel.defvjp(lambda x: (jax.lax.psum(x, MODEL), None), lambda _, grad: (grad,))
 
 
-def kept(remat: str):
+def remat_policy(remat: str):
     """The policy of `jax.checkpoint` of a layer: "none" keeps all but gathered weights, "dots" the
     results of linear maps and of an attention kernel, "full" nothing."""
     policies = jax.checkpoint_policies

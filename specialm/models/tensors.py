@@ -1,29 +1,50 @@
-"""The one declaration of a parameter, and what follows from a tree of them."""
+"""The one declaration of a parameter, and what follows from a tree of them.
+
+A tree of `Tensor` is nested dicts. Initial values depend on the order in which tensors are
+declared, which the functions here keep; JAX sorts the keys of dicts.
+"""
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+Tree = dict[str, Any]  # of Tensor, of arrays, or of whatever follows from each tensor
+MIXER = "mixer"  # the group of what a bank's coefficients are computed with
+
 
 @dataclass(frozen=True)
 class Tensor:
-    """A parameter: abstract values, axes and initial values derive from it."""
+    """A parameter: abstract values, axes, initial values and its treatment derive from it."""
 
     shape: tuple[int, ...]
     axes: tuple[str | None, ...]  # logical names; None is never sharded
-    init: Callable  # (key, shape) -> float32 array
+    init: Callable[[jax.Array, tuple[int, ...]], jax.Array]  # (key, shape) -> float32 array
+    # Of a linear map: how many of its axes, after that of the layers, are inputs; the others are
+    # outputs. 0 for all other tensors.
+    inputs: int = 0
+    decay: bool = False  # whether weight decay applies
+    group: str = ""  # of the learning rate: "" or MIXER
+
+    def stacked(self, count: int, axis: str = "layers") -> "Tensor":
+        """So many of these tensors along a new first axis, each with values of its own."""
+        return replace(self, shape=(count, *self.shape), axes=(axis, *self.axes))
 
 
-def zeros(_, shape):
+def matrix(shape: tuple, axes: tuple, init: Callable, inputs: int = 1) -> Tensor:
+    """A linear map: LoRA can adapt it, weight decay applies."""
+    return Tensor(shape, axes, init, inputs, decay=True)
+
+
+def zeros(_: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     """An initialiser."""
     return jnp.zeros(shape, jnp.float32)
 
 
-def ones(_, shape):
+def ones(_: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     """An initialiser."""
     return jnp.ones(shape, jnp.float32)
 
@@ -33,9 +54,25 @@ def normal(deviation: float) -> Callable:
     return lambda key, shape: deviation * jax.random.normal(key, shape, jnp.float32)
 
 
-def map_tensors(function: Callable, declared: Any) -> Any:
-    """`function` of every Tensor of a tree."""
-    return jax.tree.map(function, declared, is_leaf=lambda node: isinstance(node, Tensor))
+def map_tensors(function: Callable[[Tensor], Any], declared: Any) -> Any:
+    """`function` of every Tensor of a tree, in the order of declaration."""
+    if isinstance(declared, Tensor):
+        return function(declared)
+    return {name: map_tensors(function, part) for name, part in declared.items()}
+
+
+def stack(declared: Tree, count: int) -> Tree:
+    """The tree with an axis "layers" of this size in front of every tensor."""
+    return map_tensors(lambda tensor: tensor.stacked(count), declared)
+
+
+def flatten(declared: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Tensor]]:
+    """(path, Tensor) of a tree, in the order of declaration."""
+    if isinstance(declared, Tensor):
+        yield path, declared
+        return
+    for name, part in declared.items():
+        yield from flatten(part, (*path, name))
 
 
 def abstract(declared: Any) -> Any:
@@ -50,13 +87,24 @@ def logical_axes(declared: Any) -> Any:
 
 def init(declared: Any, key: jax.Array) -> Any:
     """Initial parameters, float32, a pure function of the key."""
-    tensors, tree = jax.tree.flatten(declared, is_leaf=lambda node: isinstance(node, Tensor))
-    keys = jax.random.split(key, len(tensors))
-    return jax.tree.unflatten(
-        tree, [tensor.init(k, tensor.shape) for tensor, k in zip(tensors, keys, strict=True)]
-    )
+    keys = iter(jax.random.split(key, sum(1 for _ in flatten(declared))))
+    return map_tensors(lambda tensor: tensor.init(next(keys), tensor.shape), declared)
 
 
 def count(declared: Any) -> int:
     """Number of scalars of all parameters."""
-    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(abstract(declared)))
+    return sum(math.prod(tensor.shape) for _, tensor in flatten(declared))
+
+
+def get(tree: Any, path: tuple[str, ...]) -> Any:
+    """What lies at a path of a tree of dicts."""
+    for name in path:
+        tree = tree[name]
+    return tree
+
+
+def updated(tree: Any, path: tuple[str, ...], value: Any) -> Any:
+    """A copy of a tree of dicts with another value at a path."""
+    if not path:
+        return value
+    return {**tree, path[0]: updated(tree.get(path[0], {}), path[1:], value)}

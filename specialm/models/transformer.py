@@ -1,113 +1,66 @@
-"""The decoder transformer, GPT-2's architecture: pure functions over a pytree of parameters.
+"""The transformer: pure functions over a pytree of parameters, of the parts that a config names.
 
-Learned positions, LayerNorm before each block, tanh GELU, biases everywhere, tied head. The layers
-are stacked on a leading axis and run by `lax.scan`. Parameters are float32; matrix products run in
-`Config.dtype`; softmax, norms and the loss are float32.
+Parameters are `{embed, position, layers: {norm1, attention, norm2, mlp}, heads}`. The layers are
+stacked on a leading axis and run by `lax.scan`, one scan for each segment between heads.
+Parameters are float32; matrix products run in `Config.dtype`; softmax, norms and the loss are
+float32.
 
-Letters: Y layers, B batch, L tokens of a window, N tokens of a batch (B L), D d_model, H heads,
-K size of a head (D / H), F d_ff, V vocabulary, C context (longest window).
+Letters: Y layers, B batch, L tokens of a window, N tokens of a batch (B L), D d_model,
+V vocabulary, C tokens that a cache holds.
 """
 
-import math
-from dataclasses import dataclass
+import dataclasses
+from typing import Any
 
-import flax.struct
 import jax
 import jax.numpy as jnp
-from jax.ad_checkpoint import checkpoint_name
 
 from specialm.models import loss as loss_lib
 from specialm.models import tensors
-from specialm.models.operations import attention, linear
-from specialm.models.placement import PRODUCT, WHOLE, Placement, kept
+from specialm.models.config import Config
+from specialm.models.parts import attention
+from specialm.models.parts import heads as heads_lib
+from specialm.models.parts.attention import Cache
+from specialm.models.parts.embedders import EMBEDDERS
+from specialm.models.parts.heads import HEADS
+from specialm.models.parts.mlps import MLPS
+from specialm.models.parts.norms import NORMS
+from specialm.models.parts.positions import POSITIONS
+from specialm.models.placement import WHOLE, Placement, remat_policy
 from specialm.models.target import platform
-from specialm.models.tensors import Tensor, normal, ones, zeros
 
-NORM_EPSILON = 1e-5
+Params = dict[str, Any]
+LAST = "last"  # the head after the last layer
 # On a CPU, up to this many layers are written out instead of looped over: nothing is copied into
 # and out of stacked residuals, and few layers compile as fast as the loop.
 UNROLLED_LAYERS = 8
 
 
-@dataclass(frozen=True)
-class Config:
-    """Sizes of a transformer. Hashable, so that it can be a static argument of `jax.jit`."""
+def declare(config: Config) -> tensors.Tree:
+    """A tree of `Tensor`: every parameter's shape, logical axes, initialiser and treatment.
 
-    vocab_size: int
-    context: int  # longest window: the number of learned positions
-    num_layers: int
-    d_model: int
-    num_heads: int
-    d_ff: int
-    dtype: str = "float32"  # of matrix products: float32 | bfloat16
-    # none | dots | full: what the backward pass computes again of a layer: nothing, all but matrix
-    # products, all.
-    remat: str = "none"
-    # auto | blocked (fastest on a CPU) | splash (a kernel for TPUs) | fused (any)
-    attention: str = "auto"
-
-
-@flax.struct.dataclass
-class Layers:
-    """The layers' tensors, each with a leading axis Y."""
-
-    norm1_scale: jax.Array
-    norm1_bias: jax.Array
-    qkv: jax.Array
-    qkv_bias: jax.Array
-    out: jax.Array
-    out_bias: jax.Array
-    norm2_scale: jax.Array
-    norm2_bias: jax.Array
-    up: jax.Array
-    up_bias: jax.Array
-    down: jax.Array
-    down_bias: jax.Array
-
-
-@flax.struct.dataclass
-class Params:
-    embedding: jax.Array
-    position: jax.Array
-    layers: Layers
-    norm_scale: jax.Array
-    norm_bias: jax.Array
-
-
-def declare(config: Config) -> Params:
-    """A tree of `Tensor`: every parameter's shape, logical axes and initialiser.
-
-    Initial values as in GPT-2: normal with deviation 0.02, the outputs of the 2 Y residual blocks
-    smaller by sqrt(2 Y), so that the residual stream's variance does not grow with depth.
+    Initial values as in GPT-2: normal with standard deviation 0.02, the outputs of the 2 Y residual
+    blocks smaller by sqrt(2 Y), so that the residual stream's variance does not grow with depth.
     """
-    y, d, f = config.num_layers, config.d_model, config.d_ff
-    h, k = config.num_heads, config.d_model // config.num_heads
-    weight, residual = normal(0.02), normal(0.02 / math.sqrt(2 * y))
+    norm = NORMS[config.norm].declare
+    layer = {
+        "norm1": norm(config.d_model),
+        "attention": attention.declare(config),
+        "norm2": norm(config.d_model),
+        "mlp": MLPS[config.mlp].declare(config),
+    }
+    declared = {
+        "embed": EMBEDDERS[config.embedder].declare(config),
+        "position": POSITIONS[config.positions].declare(config),
+        "layers": tensors.stack(layer, config.num_layers),
+        "heads": {name: HEADS[config.head].declare(config) for name in head_layers(config)},
+    }
+    return {name: part for name, part in declared.items() if part}
 
-    def stacked(shape, axes, init):
-        return Tensor((y, *shape), ("layers", *axes), init)
 
-    layers = Layers(
-        norm1_scale=stacked((d,), (None,), ones),
-        norm1_bias=stacked((d,), (None,), zeros),
-        qkv=stacked((d, 3, h, k), ("embed", None, "heads", None), weight),
-        qkv_bias=stacked((3, h, k), (None, "heads", None), zeros),
-        out=stacked((h, k, d), ("heads", None, "embed"), residual),
-        out_bias=stacked((d,), (None,), zeros),
-        norm2_scale=stacked((d,), (None,), ones),
-        norm2_bias=stacked((d,), (None,), zeros),
-        up=stacked((d, f), ("embed", "mlp"), weight),
-        up_bias=stacked((f,), ("mlp",), zeros),
-        down=stacked((f, d), ("mlp", "embed"), residual),
-        down_bias=stacked((d,), (None,), zeros),
-    )
-    return Params(
-        embedding=Tensor((config.vocab_size, d), ("vocab", "embed"), weight),
-        position=Tensor((config.context, d), ("position", "embed"), weight),
-        layers=layers,
-        norm_scale=Tensor((d,), (None,), ones),
-        norm_bias=Tensor((d,), (None,), zeros),
-    )
+def head_layers(config: Config) -> dict[str, int]:
+    """{head: the layer after which it reads, counted from 1}: the last one first."""
+    return {LAST: config.num_layers, **{f"layer{layer}": layer for layer in config.exits}}
 
 
 def abstract(config: Config) -> Params:
@@ -117,7 +70,7 @@ def abstract(config: Config) -> Params:
 
 def logical_axes(config: Config) -> Params:
     """For each parameter the tuple of its axes' names: "layers", "vocab", "embed", "mlp",
-    "heads", "position" or None."""
+    "heads", "kv_heads", "position" or None."""
     return tensors.logical_axes(declare(config))
 
 
@@ -127,129 +80,180 @@ def init(config: Config, key: jax.Array) -> Params:
 
 
 def num_params(config: Config) -> int:
-    """Number of scalars of all parameters; the tied head is counted once."""
+    """Number of scalars of all parameters; a tied head is counted once."""
     return tensors.count(declare(config))
 
 
 def flops_per_token(config: Config, train: bool) -> int:
     """Floating-point operations of the matrix products per token of a full window.
 
-    Forward: Y (8 D^2 + 4 D F + 4 L D) + 2 D V with L = context; a multiply-add counts as two.
-    Causal attention is counted in full (4 L D a layer, half of which is masked away), as is usual
-    for MFU. Training counts three times the forward pass, without recomputation.
+    The sum over the parts; for GPT-2's Y (8 D^2 + 4 D F + 4 L D) + 2 D V with L = context; a
+    multiply-add counts as two. Causal attention is counted in full (half of it is masked away), as
+    is usual for MFU. Training counts three times the forward pass, without recomputation, and the
+    heads after inner layers, which only training reads.
     """
-    y, d, f = config.num_layers, config.d_model, config.d_ff
-    layer = 8 * d * d + 4 * d * f + 4 * config.context * d
-    forward = y * layer + 2 * d * config.vocab_size
-    return 3 * forward if train else forward
+    layer = attention.flops(config) + MLPS[config.mlp].flops(config)
+    forward = config.num_layers * layer + heads_lib.flops(config)
+    return 3 * (forward + len(config.exits) * heads_lib.flops(config)) if train else forward
 
 
-def layer_norm(x: jax.Array, scale_D: jax.Array, bias_D: jax.Array) -> jax.Array:
-    """LayerNorm over the last axis, computed in float32, in the dtype of x."""
-    x32 = x.astype(jnp.float32)
-    centred = x32 - jnp.mean(x32, axis=-1, keepdims=True)
-    variance = jnp.mean(jnp.square(centred), axis=-1, keepdims=True)
-    normed = centred * jax.lax.rsqrt(variance + NORM_EPSILON) * scale_D + bias_D
-    return normed.astype(x.dtype)
-
-
-def _block_output(
-    x: jax.Array, weight: jax.Array, bias_D: jax.Array, place: Placement
-) -> jax.Array:
-    """x weight + bias; the device's parts are summed before the bias is added."""
-    if place.model == 1:
-        return linear(x, weight, bias_D)
-    return place.leave(linear(x, weight, jnp.zeros_like(bias_D))) + bias_D.astype(x.dtype)
-
-
-def _attention_block(
-    x_NxD: jax.Array, w: Layers, length: int, config: Config, place: Placement
-) -> jax.Array:
-    norm_NxD = place.enter(layer_norm(x_NxD, w.norm1_scale, w.norm1_bias))
-    qkv_Nx3xHxK = checkpoint_name(linear(norm_NxD, w.qkv, w.qkv_bias), PRODUCT)
-    q_BxLxHxK, k_BxLxHxK, v_BxLxHxK = (
-        qkv_Nx3xHxK[:, part].reshape(-1, length, *qkv_Nx3xHxK.shape[2:]) for part in range(3)
-    )
-    mixed_BxLxHxK = attention(q_BxLxHxK, k_BxLxHxK, v_BxLxHxK, config.attention)
-    mixed_NxHxK = mixed_BxLxHxK.reshape(-1, *mixed_BxLxHxK.shape[2:])
-    return x_NxD + checkpoint_name(_block_output(mixed_NxHxK, w.out, w.out_bias, place), PRODUCT)
-
-
-def _mlp_block(x_NxD: jax.Array, w: Layers, place: Placement) -> jax.Array:
-    norm_NxD = place.enter(layer_norm(x_NxD, w.norm2_scale, w.norm2_bias))
-    up_NxF = checkpoint_name(linear(norm_NxD, w.up, w.up_bias), PRODUCT)
-    up_NxF = jax.nn.gelu(up_NxF, approximate=True)
-    return x_NxD + _block_output(up_NxF, w.down, w.down_bias, place)
-
-
-def whole_ends(params: Params, config: Config, place: Placement) -> Params:
-    """The parameters with embedding and positions gathered; the layers as they are."""
+def gather_ends(params: Params, config: Config, place: Placement) -> Params:
+    """The parameters with all but the layers gathered."""
     axes = logical_axes(config)
-    ends = place.gather(
-        {"embedding": params.embedding, "position": params.position},
-        {"embedding": axes.embedding, "position": axes.position},
-        config.dtype,
-    )
-    return params.replace(**ends)
+    ends = {
+        name: place.gather(part, axes[name], config.dtype)
+        for name, part in params.items()
+        if name != "layers"
+    }
+    return {**params, **ends}
 
 
-def _layer_axes(config: Config, place: Placement) -> Layers:
-    """Logical axes of one layer's tensors; none where a tensor is whole already."""
-    stacked = logical_axes(config).layers
-    return Layers(
-        **{
-            name: () if name in place.whole else getattr(stacked, name)[1:]
-            for name in Layers.__dataclass_fields__
-        }
-    )
+def _layer_axes(config: Config, place: Placement) -> tensors.Tree:
+    """Logical axes of one layer's tensors; none where every device holds them whole."""
+
+    def axes(part: str, tensor: tensors.Tensor) -> tuple:
+        return () if part in place.whole else tensor.axes[1:]
+
+    return {
+        part: tensors.map_tensors(lambda tensor, part=part: axes(part, tensor), declared)
+        for part, declared in declare(config)["layers"].items()
+    }
+
+
+def _embedded(params: Params, inputs_BxL: jax.Array, first, config: Config) -> jax.Array:
+    """[N, D] in `config.dtype`: what enters the first layer."""
+    x_BxLxD = EMBEDDERS[config.embedder].apply(params["embed"], inputs_BxL)
+    x_BxLxD = POSITIONS[config.positions].add(params.get("position"), x_BxLxD, first)
+    return x_BxLxD.astype(config.dtype).reshape(-1, config.d_model)
+
+
+def _normed(params: Params, head: str, x_NxD: jax.Array, config: Config) -> jax.Array:
+    norm = params["heads"][head]["norm"]
+    return NORMS[config.norm].apply(norm, x_NxD, config.norm_epsilon)
+
+
+def head_matrix(params: Params, config: Config, head: str = LAST) -> jax.Array:
+    """[V, D]: what the final states of a head meet."""
+    return HEADS[config.head].matrix(params["heads"][head], params["embed"])
+
+
+def _layer(config: Config, length: int, place: Placement, mask_BxL: jax.Array | None):
+    """(x [N, D], one layer's weights) -> x; as the body of a scan."""
+    axes = _layer_axes(config, place)
+    norm, mlp, epsilon = NORMS[config.norm].apply, MLPS[config.mlp].apply, config.norm_epsilon
+
+    def layer(x_NxD, w):
+        w = place.gather(w, axes, config.dtype)
+        normed = place.to_model_parallel(norm(w["norm1"], x_NxD, epsilon))
+        x_NxD += attention.apply(w["attention"], normed, length, config, place, mask_BxL)
+        normed = place.to_model_parallel(norm(w["norm2"], x_NxD, epsilon))
+        return x_NxD + mlp(w["mlp"], normed, place), None
+
+    if config.remat != "none" or place.fsdp > 1:
+        return jax.checkpoint(layer, prevent_cse=False, policy=remat_policy(config.remat))
+    return layer
 
 
 def hidden(
-    params: Params, inputs_BxL: jax.Array, config: Config, place: Placement = WHOLE
-) -> jax.Array:
-    """The final, normed hidden state of each token, [B, L, D] in `config.dtype`.
+    params: Params,
+    inputs_BxL: jax.Array,
+    config: Config,
+    place: Placement = WHOLE,
+    mask_BxL: jax.Array | None = None,
+    heads: tuple[str, ...] = (LAST,),
+) -> dict[str, jax.Array]:
+    """The final, normed states that the named heads read, {head: [N, D]} in `config.dtype`.
 
     Args:
-      place: how the layers lie, inside of a `jax.shard_map`; embedding and positions are whole
-        (`whole_ends`).
+      place: how the layers lie, inside of a `jax.shard_map`; all else is whole (`gather_ends`).
+      mask_BxL: of attention that is not causal: 1 for the tokens that are there.
     """
-    batch, length = inputs_BxL.shape
-    x_BxLxD = params.embedding[inputs_BxL] + params.position[:length]
-    x_NxD = x_BxLxD.astype(config.dtype).reshape(batch * length, config.d_model)
-    axes = _layer_axes(config, place)
-
-    def layer(x_NxD, w: Layers):
-        w = place.gather(w, axes, config.dtype)
-        return _mlp_block(_attention_block(x_NxD, w, length, config, place), w, place), None
-
-    if config.remat != "none" or place.fsdp > 1:
-        layer = jax.checkpoint(layer, prevent_cse=False, policy=kept(config.remat))
+    x_NxD = _embedded(params, inputs_BxL, 0, config)
+    layer = _layer(config, inputs_BxL.shape[1], place, mask_BxL)
     few = platform() == "cpu" and config.num_layers <= UNROLLED_LAYERS
-    x_NxD, _ = jax.lax.scan(layer, x_NxD, params.layers, unroll=config.num_layers if few else 1)
-    x_NxD = layer_norm(x_NxD, params.norm_scale, params.norm_bias)
-    return x_NxD.reshape(batch, length, config.d_model)
+    states, first = {}, 0
+    for head in sorted(heads, key=head_layers(config).__getitem__):
+        end = head_layers(config)[head]
+        x_NxD = _scan(layer, x_NxD, params["layers"], first, end, few)
+        states[head], first = _normed(params, head, x_NxD, config), end
+    return states
+
+
+def _scan(layer, x_NxD, layers: Params, first: int, end: int, unrolled: bool) -> jax.Array:
+    """Runs the layers from `first` up to `end`."""
+    count = len(jax.tree.leaves(layers)[0])
+    if (first, end) != (0, count):
+        layers = jax.tree.map(lambda leaf: leaf[first:end], layers)
+    return jax.lax.scan(layer, x_NxD, layers, unroll=end - first if unrolled else 1)[0]
 
 
 def states(
-    params: Params, inputs_BxL: jax.Array, config: Config, place: Placement
-) -> tuple[jax.Array, jax.Array]:
-    """([N, D], [V, D]): the final states of this device's share of the tokens, and the head that
-    they meet; inside of a `jax.shard_map`."""
-    params = whole_ends(params, config, place)
-    x_BxLxD = hidden(params, inputs_BxL, config, place)
-    x_NxD = place.share(place.enter(x_BxLxD.reshape(-1, config.d_model)))
-    return x_NxD, place.enter(params.embedding)
+    params: Params,
+    inputs_BxL: jax.Array,
+    config: Config,
+    place: Placement,
+    mask_BxL: jax.Array | None = None,
+    heads: tuple[str, ...] = (LAST,),
+) -> dict[str, tuple[jax.Array, jax.Array]]:
+    """{head: ([N, D], [V, D])}: the final states of this device's share of the tokens, and the
+    matrix that they meet; inside of a `jax.shard_map`."""
+    params = gather_ends(params, config, place)
+    return {
+        head: (
+            place.token_share(place.to_model_parallel(x_NxD)),
+            place.to_model_parallel(head_matrix(params, config, head)),
+        )
+        for head, x_NxD in hidden(params, inputs_BxL, config, place, mask_BxL, heads).items()
+    }
 
 
-def logits(params: Params, inputs_BxL: jax.Array, config: Config) -> jax.Array:
-    """float32 [B, L, V]: the scores of the token that follows each position."""
-    x_BxLxD = hidden(params, inputs_BxL, config)
+def logits(
+    params: Params, inputs_BxL: jax.Array, config: Config, mask_BxL: jax.Array | None = None
+) -> jax.Array:
+    """float32 [B, L, V]: the last head's scores, if causal of the token after each position."""
+    x_NxD = hidden(params, inputs_BxL, config, mask_BxL=mask_BxL)[LAST]
+    x_BxLxD = x_NxD.reshape(*inputs_BxL.shape, config.d_model)
+    return _scores(x_BxLxD, head_matrix(params, config))
+
+
+def _scores(x: jax.Array, head_VxD: jax.Array) -> jax.Array:
     return jnp.einsum(
-        "BLD,VD->BLV",
-        x_BxLxD,
-        params.embedding.astype(x_BxLxD.dtype),
-        preferred_element_type=jnp.float32,
+        "...D,VD->...V", x, head_VxD.astype(x.dtype), preferred_element_type=jnp.float32
     )
+
+
+def init_cache(config: Config, batch: int, length: int = 0) -> Cache:
+    """An empty cache of all layers, [Y, B, C, J, K].
+
+    Args:
+      length: tokens that it holds; 0 for `config.context`.
+    """
+    shape = (config.num_layers, batch, length or config.context)
+    empty = jnp.zeros((*shape, config.kv_heads, config.size_of_head), config.dtype)
+    return Cache(empty, empty)
+
+
+def decode(
+    params: Params, tokens_BxL: jax.Array, cache: Cache, first, config: Config
+) -> tuple[jax.Array, Cache]:
+    """(float32 [B, L, V], cache): `logits` of L more tokens, after the `first` ones of the cache.
+
+    Args:
+      first: int or int32 []; that much of the cache is filled. `first` + L must not pass its end.
+    """
+    x_NxD, length = _embedded(params, tokens_BxL, first, config), tokens_BxL.shape[1]
+    norm, mlp, epsilon = NORMS[config.norm].apply, MLPS[config.mlp].apply, config.norm_epsilon
+
+    def layer(x_NxD, part):
+        w, cache = part
+        normed = norm(w["norm1"], x_NxD, epsilon)
+        mixed, cache = attention.decode(w["attention"], normed, length, cache, first, config)
+        x_NxD += mixed
+        return x_NxD + mlp(w["mlp"], norm(w["norm2"], x_NxD, epsilon), WHOLE), cache
+
+    x_NxD, cache = jax.lax.scan(layer, x_NxD, (params["layers"], cache))
+    x_BxLxD = _normed(params, LAST, x_NxD, config).reshape(*tokens_BxL.shape, config.d_model)
+    return _scores(x_BxLxD, head_matrix(params, config)), cache
 
 
 def token_nll(
@@ -258,13 +262,12 @@ def token_nll(
     targets_BxL: jax.Array,
     config: Config,
     place: Placement = WHOLE,
+    mask_BxL: jax.Array | None = None,
 ) -> jax.Array:
-    """float32 [B, L]: -log p(target) of each token, in nats."""
-    params = whole_ends(params, config, place)
-    x_BxLxD = hidden(params, inputs_BxL, config, place)
-    nll_N = loss_lib.token_nll(
-        x_BxLxD.reshape(-1, config.d_model), params.embedding, targets_BxL.reshape(-1)
-    )
+    """float32 [B, L]: -log p(target) of each token under the last head, in nats."""
+    params = gather_ends(params, config, place)
+    x_NxD = hidden(params, inputs_BxL, config, place, mask_BxL)[LAST]
+    nll_N = loss_lib.token_nll(x_NxD, head_matrix(params, config), targets_BxL.reshape(-1))
     return nll_N.reshape(targets_BxL.shape)
 
 
@@ -278,14 +281,35 @@ def sum_nll(
 ) -> jax.Array:
     """Sum of mask * nats over all tokens; differentiable, the logits are never whole.
 
+    With heads after inner layers: (1 - exit_weight) times the last head's sum, plus exit_weight
+    times the mean of the others'.
+
     Args:
       place: how the parameters lie, inside of a `jax.shard_map`. Along `model` the sum is over
         this device's part of the tokens.
     """
-    x_NxD, head_VxD = states(params, inputs_BxL, config, place)
-    return loss_lib.sum_nll(
-        x_NxD, head_VxD, *(place.share(a.reshape(-1)) for a in (targets_BxL, mask_BxL))
-    )
+    weights = head_weights(config)
+    targets_N, mask_N = (place.token_share(a.reshape(-1)) for a in (targets_BxL, mask_BxL))
+    found = states(params, inputs_BxL, config, place, mask_BxL, tuple(weights))
+    sums = {
+        head: loss_lib.sum_nll(x_NxD, head_VxD, targets_N, mask_N)
+        for head, (x_NxD, head_VxD) in found.items()
+    }
+    if weights == {LAST: 1.0}:
+        return sums[LAST]
+    return sum(weight * sums[head] for head, weight in weights.items())
+
+
+def head_weights(config: Config) -> dict[str, float]:
+    """{head: its weight in the loss}, those of weight 0 left out."""
+    if not config.exits or not config.exit_weight:
+        return {LAST: 1.0}
+    exits = [head for head in head_layers(config) if head != LAST]
+    weights = {
+        LAST: 1 - config.exit_weight,
+        **dict.fromkeys(exits, config.exit_weight / len(exits)),
+    }
+    return {head: weight for head, weight in weights.items() if weight}
 
 
 def loss(
@@ -298,3 +322,12 @@ def loss(
     """Mean nats over the tokens where the mask is 1 (0 when there is none); differentiable."""
     total = sum_nll(params, inputs_BxL, targets_BxL, mask_BxL, config)
     return total / jnp.maximum(jnp.sum(mask_BxL), 1.0)
+
+
+def first_layers(params: Params, config: Config, count: int) -> tuple[Params, Config]:
+    """The shallower model of the first `count` layers, with the head after them if there is one,
+    else the last head."""
+    head = f"layer{count}" if count in config.exits else LAST
+    layers = jax.tree.map(lambda leaf: leaf[:count], params["layers"])
+    shallow = {**params, "layers": layers, "heads": {LAST: params["heads"][head]}}
+    return shallow, dataclasses.replace(config, num_layers=count, exits=())

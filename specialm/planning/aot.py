@@ -91,10 +91,13 @@ def compile_step(config: ConfigDict, devices: list) -> Program:
     model = methods.model_config(
         config, config.method, config.data.vocabulary_size, methods.centroid_size(config)
     )
-    tx = optimizer.make(config.train, loop.num_steps(config.train, config.data.context))
+    steps = loop.num_steps(config.train, config.data.context)
+    tx = optimizer.make(config.train, steps, families.declare(model))
     batch = _abstract_batch(config, model, mesh)
     with target.compiling_for("tpu"):
-        train_step = program.make_train_step(model, tx, mesh, config.train.microbatch)
+        train_step = program.make_train_step(
+            model, tx, mesh, config.train.microbatch, config.train.objective
+        )
         state = with_sharding(step.abstract_state(model, tx), step.state_sharding(model, tx, mesh))
         traced, compiled, refused = train_step.trace(state, batch), None, ""
         try:

@@ -28,7 +28,7 @@ def inspect_config(config: ConfigDict) -> dict:
     if config.method == MIXTURE and config.model.only_expert >= 0:
         train = methods.alone(train, config.model.num_experts)
     steps = loop.num_steps(train, config.data.context)
-    state = step.abstract_state(model, optimizer.make(train, steps))
+    state = step.abstract_state(model, optimizer.make(train, steps, families.declare(model)))
     params = transformer.num_params(dense)
     tokens = steps * train.batch_size * config.data.context
     per_group = methods.tokens_per_group(config, config.method)

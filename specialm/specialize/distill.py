@@ -27,9 +27,10 @@ from specialm.models import loss as loss_lib
 from specialm.models import transformer
 from specialm.models.operations import MASKED, outer
 from specialm.models.placement import Placement
+from specialm.models.transformer import LAST
 from specialm.specialize import finetune
 from specialm.specialize import teacher as teacher_lib
-from specialm.specialize.tuning_step import Objective
+from specialm.training.objectives import Objective
 
 
 def distill(
@@ -142,13 +143,15 @@ def from_teacher(
     """The mixture with a teacher that reads each batch along with the student."""
 
     def sum_loss(params, batch, teacher_params, place):
-        x_NxD, head_VxD = transformer.states(params, batch["inputs"], student, place)
-        taught_NxE, head_VxE = transformer.states(teacher_params, batch["inputs"], teacher, place)
+        x_NxD, head_VxD = transformer.states(params, batch["inputs"], student, place)[LAST]
+        taught_NxE, head_VxE = transformer.states(teacher_params, batch["inputs"], teacher, place)[
+            LAST
+        ]
         return sum_mixture(
             x_NxD, head_VxD, *_wanted(batch, place), taught_NxE, head_VxE, weight, temperature
         )
 
-    return Objective(sum_loss, teacher_params, transformer.logical_axes(teacher))
+    return Objective(sum_loss, fixed=teacher_params, fixed_axes=transformer.logical_axes(teacher))
 
 
 def from_stored(
@@ -157,9 +160,9 @@ def from_stored(
     """The mixture with the stored probabilities of a teacher."""
 
     def sum_loss(params, batch, _, place):
-        x_NxD, head_VxD = transformer.states(params, batch["inputs"], student, place)
+        x_NxD, head_VxD = transformer.states(params, batch["inputs"], student, place)[LAST]
         ids_NxK, p_NxK = (
-            place.share(batch[name].reshape(-1, batch[name].shape[-1]))
+            place.token_share(batch[name].reshape(-1, batch[name].shape[-1]))
             for name in ("teacher_ids", "teacher_p")
         )
         return sum_mixture_top_k(
@@ -171,7 +174,9 @@ def from_stored(
 
 def _wanted(batch: dict, place: Placement) -> tuple[jax.Array, jax.Array]:
     """Targets and mask [N] of this device's share of the tokens."""
-    return place.share(batch["targets"].reshape(-1)), place.share(batch["mask"].reshape(-1))
+    return place.token_share(batch["targets"].reshape(-1)), place.token_share(
+        batch["mask"].reshape(-1)
+    )
 
 
 def sum_mixture(
@@ -295,7 +300,7 @@ def _forward(compare, weight, temperature, x_NxD, head_VxD, targets_N, mask_N, t
         grad_TxV = (grad_TxV * mask_T[:, None]).astype(x_TxD.dtype)
         return grad_head_DxV + outer(x_TxD, grad_TxV), (loss_T, grad_TxV @ narrow_VxD)
 
-    parts = jax.tree.map(loss_lib._chunks, (x_NxD, targets_N, mask_N, teacher_N))
+    parts = jax.tree.map(loss_lib.chunks, (x_NxD, targets_N, mask_N, teacher_N))
     grad_head_DxV, (loss_CxT, grad_x_CxTxD) = jax.lax.scan(
         add_chunk, jnp.zeros(head_VxD.shape[::-1], jnp.float32), parts
     )

@@ -22,10 +22,11 @@ from specialm.data.sampler import Sampler
 from specialm.data.store import WindowStore
 from specialm.models import lora, transformer
 from specialm.specialize import tuning_step
-from specialm.specialize.tuning_step import Objective, ParameterMap
+from specialm.specialize.tuning_step import ParameterMap
 from specialm.training import optimizer, scoring, sharding, step
 from specialm.training.checkpoints import Checkpoints
 from specialm.training.metrics import MetricsWriter
+from specialm.training.objectives import OBJECTIVES, Objective
 
 VALID_BATCH = 64  # windows scored at once
 
@@ -116,7 +117,7 @@ def finetune(
         path,
         config,
         parameter_map(config, params, tune, seed),
-        tuning_step.likelihood(config),
+        OBJECTIVES[train.objective](config),
         specialist,
         train,
         tune,
@@ -137,22 +138,21 @@ def parameter_map(
     if not tune.lora_rank:
         return tuning_step.everything(config, params)
     adapters = lora.Config(tune.lora_rank, tune.lora_alpha, tuple(tune.lora_matrices))
-    _check(adapters)
+    _check(adapters, tuple(lora.linear_maps(config)))
     return tuning_step.low_rank(config, params, adapters, jax.random.key(seed))
 
 
-def _check(adapters: lora.Config) -> None:
+def _check(adapters: lora.Config, maps: tuple[str, ...]) -> None:
     if adapters.rank < 0:
         raise UserError(
             f"finetune.lora_rank={adapters.rank}: must be at least 1, or 0 to train all parameters."
         )
     if adapters.alpha <= 0:
         raise UserError(f"finetune.lora_alpha={adapters.alpha}: must be above 0.")
-    unknown = [name for name in adapters.matrices if name not in lora.MATRICES]
+    unknown = [name for name in adapters.matrices if name not in maps]
     if unknown or not adapters.matrices:
         raise UserError(
-            f"finetune.lora_matrices={adapters.matrices}: must be some of "
-            f"{', '.join(lora.MATRICES)}."
+            f"finetune.lora_matrices={adapters.matrices}: must be some of {', '.join(maps)}."
         )
 
 
@@ -196,7 +196,7 @@ def fit(
 def _fit(
     path, config, trained, objective, specialist, train, tune, seed, mesh, title, best, latest
 ):
-    tx = optimizer.make(settings(train, tune), tune.max_steps)
+    tx = optimizer.make(settings(train, tune), tune.max_steps, trained.declared)
     state, done = _start(latest, trained, tx, mesh)
     resumed = done.step if done.step else None  # that step was judged before it was saved
     metrics = MetricsWriter(path, train.tensorboard, -1 if resumed is None else resumed)
@@ -228,7 +228,8 @@ def _fit(
                     )
             rows = sampler.indices(done.step)[rows_b]
             batch = specialist.train_store.batch(specialist.train_indices[rows])
-            batch = sharding.put_batch(mesh, batch | objective.columns(rows))
+            batch = objective.transform(batch | objective.columns(rows), seed, done.step, rows_b)
+            batch = sharding.put_batch(mesh, batch)
             state, values = train_step(state, batch)
             losses.append(values["loss"])
             done.step += 1

@@ -117,11 +117,11 @@ def make_top_k_step(
     size, place = step.default_microbatch(config.context), sharding.placement(mesh)
 
     def local_top_k(params: transformer.Params, batch: dict):
-        params = transformer.whole_ends(params, config, place)
+        params = transformer.gather_ends(params, config, place)
 
         def part_top_k(part):
-            x_BxLxE = transformer.hidden(params, part["inputs"], config, place)
-            head_VxE = params.embedding.astype(x_BxLxE.dtype)
+            x_NxE = transformer.hidden(params, part["inputs"], config, place)[transformer.LAST]
+            head_VxE = transformer.head_matrix(params, config).astype(x_NxE.dtype)
 
             def chunk_top_k(x_TxE):
                 logits_TxV = jnp.einsum(
@@ -129,9 +129,9 @@ def make_top_k_step(
                 )
                 return jax.lax.top_k(jax.nn.softmax(logits_TxV / temperature), k)
 
-            batch, length, width = x_BxLxE.shape
-            made = jax.lax.map(chunk_top_k, loss_lib._chunks(x_BxLxE.reshape(-1, width)))
-            p, ids = (a.reshape(-1, k)[: batch * length].reshape(batch, length, k) for a in made)
+            chunks = jax.lax.map(chunk_top_k, loss_lib.chunks(x_NxE))
+            shape = (*part["inputs"].shape, k)
+            p, ids = (a.reshape(-1, k)[: len(x_NxE)].reshape(shape) for a in chunks)
             return ids, p
 
         made = jax.lax.map(part_top_k, step.split_windows(batch, size))

@@ -6,12 +6,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
 from specialm.models import lora, tensors, transformer
 from specialm.training import sharding, step
 from specialm.training.checkpoints import with_sharding
+from specialm.training.objectives import Objective
 
 
 @dataclass(frozen=True)
@@ -20,24 +20,11 @@ class ParameterMap:
 
     config: transformer.Config  # of the model
     start: Any  # the initial values of what is trained
-    axes: Any  # a tree like it, of logical axes
+    declared: tensors.Tree  # their declarations
     to_params: Callable  # (trained, fixed) -> transformer.Params
     flops_per_token: int  # of a training step on -log p
     fixed: Any = ()  # a tree of arrays that `to_params` needs and that nothing changes
     fixed_axes: Any = ()  # a tree like it, of logical axes
-
-
-@dataclass(frozen=True)
-class Objective:
-    """What is minimised: the mean of a loss over the tokens that the mask counts."""
-
-    # (params, batch, fixed, place) -> float32 [], the sum over this device's share of the tokens of
-    # mask * loss; see `training.step.make_sums`.
-    sum_loss: Callable
-    fixed: Any = ()  # a tree of arrays that `sum_loss` needs besides, a teacher for example
-    fixed_axes: Any = ()  # a tree like it, of logical axes
-    # More columns of a batch, [B, ...] each, for windows given by their rows in the training set.
-    columns: Callable[[np.ndarray], dict[str, np.ndarray]] = lambda rows_B: {}
 
 
 def everything(config: transformer.Config, params: transformer.Params) -> ParameterMap:
@@ -45,7 +32,7 @@ def everything(config: transformer.Config, params: transformer.Params) -> Parame
     return ParameterMap(
         config,
         params,
-        transformer.logical_axes(config),
+        transformer.declare(config),
         lambda trained, _: trained,
         transformer.flops_per_token(config, train=True),
     )
@@ -59,22 +46,17 @@ def low_rank(
     return ParameterMap(
         config,
         tensors.init(declared, key),
-        tensors.logical_axes(declared),
-        lambda trained, base: lora.merge(base, trained, adapters),
+        declared,
+        lambda trained, base: lora.merge(base, trained, config, adapters),
         lora.flops_per_token(config, adapters),
         params,
         transformer.logical_axes(config),
     )
 
 
-def likelihood(config: transformer.Config) -> Objective:
-    """-log p of the data."""
-    return Objective(step.sum_nll(config))
-
-
 def state_sharding(trained: ParameterMap, optimizer, mesh) -> step.TrainState:
     """Shardings of a state: the moments lie like what they belong to."""
-    where = sharding.shardings(mesh, trained.axes)
+    where = sharding.shardings(mesh, tensors.logical_axes(trained.declared))
     moments = optax.tree_map_params(
         optimizer,
         lambda _, place: place,

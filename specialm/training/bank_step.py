@@ -18,14 +18,13 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import PartitionSpec
 
-from specialm.models import bank, tensors, transformer
+from specialm.models import tensors, transformer
+from specialm.models.families import bank
 from specialm.models.placement import Placement
 from specialm.training import sharding, step
 from specialm.training.exchange import exchange
+from specialm.training.objectives import OBJECTIVES
 from specialm.training.step import TrainState
-
-BANKED = ("bank", "bank_bias")  # logical axes that a bank is divided along
-MLP = tuple(bank.Mlp.__dataclass_fields__)
 
 
 def make_train_step(
@@ -33,11 +32,13 @@ def make_train_step(
     optimizer: optax.GradientTransformation,
     mesh: jax.sharding.Mesh,
     microbatch: int = 0,
+    objective: str = "next_token",
 ) -> Callable:
     """(state, batch) -> (state, {"loss", "grad_norm"}); the old state's memory is reused.
 
     Args:
       microbatch: windows at a time on a device; 0 chooses.
+      objective: one of `objectives.OBJECTIVES`.
 
     The batch has inputs, targets, mask [B, L] in the order of their groups, split over the
     devices, and features [G, C], whole everywhere. G is a multiple of the devices, or 1: then all
@@ -46,22 +47,15 @@ def make_train_step(
     size = microbatch or step.default_microbatch(config.model.context)
     layout = step.state_sharding(config, optimizer, mesh)
     axes, place = tensors.logical_axes(bank.declare(config)), sharding.placement(mesh)
-    dtype, sum_nll = config.model.dtype, step.sum_nll(config.model)
-    places = tuple(
-        next(i for i, name in enumerate(getattr(axes.mlp, field)) if name in BANKED) - 1
-        for field in MLP
-    )
-    # The device's own groups have whole MLPs; only the other weights are gathered layer by layer.
-    in_layers = dataclasses.replace(place, whole=MLP)
+    sum_loss = OBJECTIVES[objective](config.model).sum_loss
+    # The device's own groups have whole banked parts; only other weights are gathered by layer.
+    in_layers = dataclasses.replace(place, whole=config.parts)
 
-    def local_sums(params: bank.Bank, batch: dict):
-        def projected(mlp, mixer):
-            slices = bank.mix(mlp, bank.coefficients(mixer, batch["features"], config))
-            made = exchange([getattr(slices, field) for field in MLP], places, dtype)
-            made = bank.Mlp(**dict(zip(MLP, made, strict=True)))
-            return made.replace(down_bias=_whole_bias(made.down_bias, place.model))
+    def local_sums(params: dict, batch: dict):
+        def projected(banked, mixer):
+            return _projected(banked, mixer, batch["features"], axes["bank"], config, place)
 
-        weights_G, back = jax.vjp(projected, params.mlp, params.mixer)
+        weights_G, back = jax.vjp(projected, params["bank"], params.get("mixer", {}))
         groups = len(jax.tree.leaves(weights_G)[0])
         windows = {
             name: value.reshape(groups, -1, *value.shape[1:])
@@ -70,55 +64,75 @@ def make_train_step(
         }
 
         def group(total, part):
-            mlp, group_batch = part
+            banked, group_batch = part
 
             def loss(trained, micro):
-                shared, mlp = trained
-                dense = bank.assemble(_whole_mlps(shared, axes.shared, place, dtype), mlp, config)
-                return sum_nll(dense, micro, (), in_layers)
+                shared = _gather_outside(trained[0], axes["shared"], config, place)
+                dense = bank.assemble(shared, trained[1], config)
+                return sum_loss(dense, micro, (), in_layers)
 
             nll, grad_shared = total
-            part_nll, (more_shared, grad_mlp) = step.sum_gradients(
-                loss, (params.shared, mlp), group_batch, size
+            part_nll, (more_shared, grad_banked) = step.sum_gradients(
+                loss, (params["shared"], banked), group_batch, size
             )
-            return (nll + part_nll, jax.tree.map(jnp.add, grad_shared, more_shared)), grad_mlp
+            return (nll + part_nll, jax.tree.map(jnp.add, grad_shared, more_shared)), grad_banked
 
-        zero = (jnp.zeros(()), jax.tree.map(jnp.zeros_like, params.shared))
-        (nll, grad_shared), grad_mlp_G = jax.lax.scan(group, zero, (weights_G, windows))
-        grad_mlp, grad_mixer = back(grad_mlp_G)
+        zero = (jnp.zeros(()), jax.tree.map(jnp.zeros_like, params["shared"]))
+        (nll, grad_shared), grad_banked_G = jax.lax.scan(group, zero, (weights_G, windows))
+        grad_banked, grad_mixer = back(grad_banked_G)
+        grads = {
+            "shared": sharding.sum_parts(grad_shared, axes["shared"]),
+            "bank": grad_banked,
+            "mixer": jax.lax.psum(grad_mixer, sharding.AXES),
+        }
         return (
             jax.lax.psum(nll, sharding.AXES),
             jax.lax.psum(jnp.sum(batch["mask"]), sharding.WINDOWS),
-            bank.Bank(
-                sharding.sum_parts(grad_shared, axes.shared),
-                grad_mlp,
-                jax.lax.psum(grad_mixer, sharding.AXES),
-            ),
+            {name: grads[name] for name in params},
         )
 
     whole, split, specs = PartitionSpec(), sharding.spec(("batch",)), sharding.specs(axes)
-    batch_specs = {"inputs": split, "targets": split, "mask": split, "features": whole}
-    sums = jax.shard_map(
-        local_sums,
-        mesh=mesh,
-        in_specs=(specs, batch_specs),
-        out_specs=(whole, whole, specs),
-        check_vma=False,
-    )
 
     def train_step(state: TrainState, batch: dict):
+        batch_specs = {name: whole if name == "features" else split for name in batch}
+        sums = jax.shard_map(
+            local_sums,
+            mesh=mesh,
+            in_specs=(specs, batch_specs),
+            out_specs=(whole, whole, specs),
+            check_vma=False,
+        )
         return step.update(state, optimizer, *sums(state.params, batch))
 
     return jax.jit(train_step, donate_argnums=0, out_shardings=(layout, None))
 
 
-def _whole_mlps(
-    shared: transformer.Params, axes: transformer.Params, place: Placement, dtype: str
+def _projected(banked, mixer, features_GxC: jax.Array, axes, config: bank.Config, place: Placement):
+    """The whole banked parts of this device's own groups, {part: [g, S, ...]}."""
+    slices = bank.mix(banked, bank.coefficients(mixer, features_GxC, config))
+    leaves, tree = jax.tree.flatten(slices)
+    names = jax.tree.leaves(axes, is_leaf=lambda node: isinstance(node, tuple))
+    # The divided axis of each, not counting that of h, whose place G has taken.
+    places = tuple(next(i for i, n in enumerate(axes) if n in bank.DIVIDED) - 1 for axes in names)
+    received = exchange(leaves, places, config.model.dtype)
+    received = [
+        _whole_bias(leaf, place.model) if "bank_bias" in axes else leaf
+        for leaf, axes in zip(received, names, strict=True)
+    ]
+    return jax.tree.unflatten(tree, received)
+
+
+def _gather_outside(
+    shared: transformer.Params, axes: tensors.Tree, config: bank.Config, place: Placement
 ) -> transformer.Params:
-    """The shared parameters with the MLPs of the layers outside of the bank gathered."""
-    names = [name for name in MLP if getattr(shared.layers, name) is not None]
-    parts, where = ({name: getattr(tree.layers, name) for name in names} for tree in (shared, axes))
-    return shared.replace(layers=shared.layers.replace(**place.gather(parts, where, dtype)))
+    """The shared parameters with the banked parts of the layers outside of the bank gathered."""
+    if not config.others:
+        return shared
+    parts, where = (
+        {name: tree["layers"][name] for name in config.parts} for tree in (shared, axes)
+    )
+    gathered = place.gather(parts, where, config.model.dtype)
+    return {**shared, "layers": {**shared["layers"], **gathered}}
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(1,))

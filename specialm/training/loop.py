@@ -16,6 +16,7 @@ from specialm.models import families
 from specialm.training import hardware, optimizer, program, sharding, step
 from specialm.training.checkpoints import Checkpoints, with_sharding
 from specialm.training.metrics import MetricsWriter
+from specialm.training.objectives import OBJECTIVES
 
 
 def num_steps(train: ConfigDict, context: int) -> int:
@@ -55,7 +56,8 @@ def pretrain(
 
 def _pretrain(path, config, train, store, sampler, seed, mesh, title, start, checkpoints):
     steps = num_steps(train, store.context)
-    tx = optimizer.make(train, steps)
+    tx = optimizer.make(train, steps, families.declare(config))
+    objective = OBJECTIVES[train.objective](families.dense(config))
     state, seconds = _start(checkpoints, config, tx, mesh, seed, start)
     first = int(state.step)
     metrics = MetricsWriter(path, train.tensorboard, first)
@@ -68,11 +70,14 @@ def _pretrain(path, config, train, store, sampler, seed, mesh, title, start, che
         metrics,
         seconds,
     )
-    train_step = program.make_train_step(config, tx, mesh, train.microbatch)
+    train_step = program.make_train_step(config, tx, mesh, train.microbatch, train.objective)
     pending, rows_b = None, sharding.rows(mesh, train.batch_size)
     with bar(steps, title, "step", initial=first) as progress:
         for number in range(first, steps):
-            batch = sharding.put_batch(mesh, _batch(store, sampler, number, rows_b))
+            batch = objective.transform(
+                _batch(store, sampler, number, rows_b), seed, number, rows_b
+            )
+            batch = sharding.put_batch(mesh, batch)
             with jax.transfer_guard("disallow"):
                 state, values = train_step(state, batch)
             # Metrics are fetched one step late, while the device works on the next step.

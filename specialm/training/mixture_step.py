@@ -13,8 +13,10 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import PartitionSpec
 
-from specialm.models import mixture, tensors, transformer
+from specialm.models import tensors, transformer
+from specialm.models.families import mixture
 from specialm.training import sharding, step
+from specialm.training.objectives import OBJECTIVES
 from specialm.training.step import TrainState
 
 COPIES = (sharding.DATA, sharding.FSDP)  # of an expert, with windows of their own
@@ -25,6 +27,7 @@ def make_train_step(
     optimizer: optax.GradientTransformation,
     mesh: jax.sharding.Mesh,
     microbatch: int = 0,
+    objective: str = "next_token",
 ) -> Callable:
     """(state, batch) -> (state, {"loss", "grad_norm"}); the old state's memory is reused.
 
@@ -33,14 +36,14 @@ def make_train_step(
     """
     layout = step.state_sharding(config, optimizer, mesh)
     size = microbatch or step.default_microbatch(config.model.context)
-    place, sum_nll = sharding.placement(mesh), step.sum_nll(config.model)
+    place, sum_loss = sharding.placement(mesh), OBJECTIVES[objective](config.model).sum_loss
     axes = transformer.logical_axes(config.model)
 
     def local_sums(params, windows: dict):
         def one(_, expert):
             params, batch = expert
             nll, grads = step.sum_gradients(
-                lambda params, part: sum_nll(params, part, (), place), params, batch, size
+                lambda params, part: sum_loss(params, part, (), place), params, batch, size
             )
             return None, (
                 jax.lax.psum(nll, (*COPIES, sharding.MODEL)),

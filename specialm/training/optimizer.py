@@ -1,13 +1,15 @@
-"""Learning-rate schedules and optimisers, as published or as set.
+"""Learning-rate schedules and optimizers, as published or as set.
 
 The papers' models train with Adam at a constant rate after 1,000 steps of linear warm-up, clipped
 at a global norm of 5 (methods.md section 2); the local ones with AdamW on a cosine.
 """
 
-import jax
-import jax.numpy as jnp
+from typing import Any
+
 import optax
 from ml_collections import ConfigDict
+
+from specialm.models import tensors
 
 
 def schedule(train: ConfigDict, steps: int) -> optax.Schedule:
@@ -24,39 +26,39 @@ def schedule(train: ConfigDict, steps: int) -> optax.Schedule:
     return optax.join_schedules([ramp, rate, cosine], [warmup, steps - decay])
 
 
-def make(train: ConfigDict, steps: int) -> optax.GradientTransformation:
-    """Clipping by global norm, then Adam or AdamW (decay on matrices, not on norms and biases)."""
-    rate = schedule(train, steps)
-    slower = optax.masked(optax.scale(train.mixer_multiplier), _in_mixer)
-    if train.optimizer == "adam":
-        update = optax.adam(rate, b1=train.beta1, b2=train.beta2, mu_dtype=train.moment_dtype)
-    else:
-        update = optax.adamw(
-            rate,
-            b1=train.beta1,
-            b2=train.beta2,
-            mu_dtype=train.moment_dtype,
-            weight_decay=train.weight_decay,
-            mask=_decayed,
-        )
-    return optax.chain(optax.clip_by_global_norm(train.clip_norm), update, slower)
+def _adam(train: ConfigDict, rate: optax.Schedule, decayed: Any) -> optax.GradientTransformation:
+    return optax.adam(rate, b1=train.beta1, b2=train.beta2, mu_dtype=train.moment_dtype)
 
 
-def _decayed(params):
-    """True for matrices: by name, because stacked biases have two axes as well. A bank's mixer has
-    coefficients around 1, not weights around 0: it is not decayed."""
-
-    def is_matrix(path, leaf: jnp.ndarray) -> bool:
-        name = jax.tree_util.keystr(path[-1:]).strip(".[]'\"")
-        return not (_is_mixer(path) or name.endswith(("bias", "scale")) or leaf.ndim < 2)
-
-    return jax.tree_util.tree_map_with_path(is_matrix, params)
-
-
-def _in_mixer(params):
-    """True for what a bank's coefficients are computed with."""
-    return jax.tree_util.tree_map_with_path(lambda path, _: _is_mixer(path), params)
+def _adamw(train: ConfigDict, rate: optax.Schedule, decayed: Any) -> optax.GradientTransformation:
+    return optax.adamw(
+        rate,
+        b1=train.beta1,
+        b2=train.beta2,
+        mu_dtype=train.moment_dtype,
+        weight_decay=train.weight_decay,
+        mask=decayed,
+    )
 
 
-def _is_mixer(path) -> bool:
-    return any(getattr(key, "name", None) == "mixer" for key in path)
+# train.optimizer -> (settings, learning rate, tree of what is decayed) -> the optimizer
+OPTIMIZERS = {"adam": _adam, "adamw": _adamw}
+
+
+def make(train: ConfigDict, steps: int, declared: tensors.Tree) -> optax.GradientTransformation:
+    """Clipping by global norm, then the optimizer.
+
+    Weight decay and the learning rate's multiplier apply as each tensor's declaration says: decay
+    on matrices, not on norms and biases; `mixer_multiplier` on what a bank's coefficients are
+    computed with, which is not decayed (it is around 1, not 0).
+
+    Args:
+      declared: the tree of `Tensor` of what is trained.
+    """
+    decayed = tensors.map_tensors(lambda tensor: tensor.decay, declared)
+    in_mixer = tensors.map_tensors(lambda tensor: tensor.group == tensors.MIXER, declared)
+    return optax.chain(
+        optax.clip_by_global_norm(train.clip_norm),
+        OPTIMIZERS[train.optimizer](train, schedule(train, steps), decayed),
+        optax.masked(optax.scale(train.mixer_multiplier), in_mixer),
+    )

@@ -6,8 +6,14 @@ import jax
 import optax
 
 from specialm.common.errors import UserError
-from specialm.models import bank, families, mixture, tensors
+from specialm.models import families, tensors
 from specialm.training import bank_step, mixture_step, sharding, step
+
+STEPS = {
+    families.DENSE: step.make_train_step,
+    families.BANK: bank_step.make_train_step,
+    families.MIXTURE: mixture_step.make_train_step,
+}
 
 
 def make_train_step(
@@ -15,6 +21,7 @@ def make_train_step(
     optimizer: optax.GradientTransformation,
     mesh: jax.sharding.Mesh,
     microbatch: int = 0,
+    objective: str = "next_token",
 ) -> Callable:
     """(state, batch) -> (state, {"loss", "grad_norm"}): see the steps of each kind.
 
@@ -32,11 +39,7 @@ def make_train_step(
             f"mesh.model={mesh.shape[sharding.MODEL]} does not divide the {tokens} "
             "tokens that a device works on at a time (data.context)."
         )
-    if isinstance(config, bank.Config):
-        return bank_step.make_train_step(config, optimizer, mesh, microbatch)
-    if isinstance(config, mixture.Config):
-        return mixture_step.make_train_step(config, optimizer, mesh, microbatch)
-    return step.make_train_step(config, optimizer, mesh, microbatch)
+    return STEPS[families.kind(config)](config, optimizer, mesh, microbatch, objective)
 
 
 def check_batch(
@@ -58,7 +61,7 @@ def check_batch(
             f"train.groups={groups} is not a multiple of the {copies} devices that "
             "windows are divided over (1 would do)."
         )
-    if isinstance(config, mixture.Config):
+    if families.kind(config) == families.MIXTURE:
         windows = batch_size // config.num_experts
         each = copies // mesh.shape[sharding.EXPERT]
         if windows % each:

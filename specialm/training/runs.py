@@ -25,11 +25,11 @@ from specialm.common import processes
 from specialm.common.errors import UserError
 from specialm.common.files import write_json
 from specialm.data.vocabularies import Vocabulary
-from specialm.models import bank, families, mixture, tensors, transformer
+from specialm.models import families, tensors
 from specialm.training import sharding
 from specialm.training.checkpoints import Checkpoints, with_sharding
 
-KINDS = {"dense": transformer.Config, "bank": bank.Config, "mixture": mixture.Config}
+FORMAT = 2  # of the tree of parameters
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Model:
 class Experts:
     """What a bank or a mixture knows of its k clusters. Letters: C features."""
 
-    features_kxC: np.ndarray  # float32, what a bank is told of each cluster
+    features_kxC: np.ndarray  # float32, what a bank knows of each cluster
     probability_k: np.ndarray  # float64, of each cluster in the generic corpus
     clusters: str  # fingerprint of the clusters it was trained with
 
@@ -87,7 +87,8 @@ def describe(
       origin: what else goes into it, see `training/origin.py`.
     """
     record = {
-        "kind": _kind(config),
+        "kind": families.kind(config),
+        "format": FORMAT,
         "model": dataclasses.asdict(config),
         "vocabulary_sha256": vocabulary.sha256,
         "method": method,
@@ -101,20 +102,6 @@ def describe(
         shutil.copyfile(vocabulary.path, path / "vocabulary.model")
         write_json(path / "model.json", record)
     return record
-
-
-def _kind(config: families.Config) -> str:
-    return next(kind for kind, sizes in KINDS.items() if isinstance(config, sizes))
-
-
-def _config(record: dict) -> families.Config:
-    kind, sizes = KINDS[record.get("kind", "dense")], dict(record["model"])
-    if kind is transformer.Config:
-        return kind(**sizes)
-    sizes["model"] = transformer.Config(**sizes["model"])
-    if "layers" in sizes:
-        sizes["layers"] = tuple(sizes["layers"])
-    return kind(**sizes)
 
 
 def abstract_params(config: families.Config, mesh: jax.sharding.Mesh):
@@ -178,7 +165,12 @@ def load(path: str | Path, mesh: jax.sharding.Mesh, kinds: tuple[str, ...] = ("d
         )
         hint = " Take one out with `specialm specialize`." if kind != "dense" else ""
         raise UserError(f"--checkpoint={path}: {record['method']} is {what}.{hint}")
-    config = _config(record)
+    if record.get("format") != FORMAT:
+        raise UserError(
+            f"--checkpoint={path}: model.json has format={record.get('format', 1)}, this version "
+            f"reads {FORMAT} (the tree of parameters has changed); train the model again."
+        )
+    config = families.from_record(kind, record["model"])
     vocabulary = Vocabulary(path / "vocabulary.model")
     if vocabulary.sha256 != record["vocabulary_sha256"]:
         raise UserError(

@@ -24,6 +24,7 @@ RULES = {
     "batch": WINDOWS,
     "embed": FSDP,
     "heads": MODEL,
+    "kv_heads": MODEL,
     "mlp": MODEL,
     "bank": (MODEL, EXPERT, DATA, FSDP),  # d_ff of a bank: its parts are exchanged
     "bank_bias": (MODEL, EXPERT, DATA, FSDP),  # d_model of the bias of its outputs
@@ -155,6 +156,7 @@ def check(mesh: Mesh, abstract, logical_axes) -> None:
 SETTINGS = {
     "embed": "model.d_model",
     "heads": "model.num_heads",
+    "kv_heads": "model.num_kv_heads",
     "mlp": "model.d_ff",
     "bank": "model.d_ff",
     "bank_bias": "model.d_model",

@@ -12,9 +12,10 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import NamedSharding
 
-from specialm.models import families, mixture, tensors, transformer
+from specialm.models import families, tensors, transformer
 from specialm.models.target import platform
 from specialm.training import sharding
+from specialm.training.objectives import OBJECTIVES
 
 
 @flax.struct.dataclass
@@ -36,16 +37,16 @@ def init_state(
     """A state at step 0, laid out on the mesh: with fresh parameters from `key`, or `params`."""
 
     def build(given):
-        made = tensors.init(families.declare(config), key) if given is None else given
-        return TrainState(jnp.zeros((), jnp.int32), made, _init(config, optimizer)(made))
+        start = tensors.init(families.declare(config), key) if given is None else given
+        return TrainState(jnp.zeros((), jnp.int32), start, _init(config, optimizer)(start))
 
     layout = state_sharding(config, optimizer, mesh)
     return jax.jit(build, out_shardings=layout)(params)
 
 
 def _init(config: families.Config, optimizer) -> Callable:
-    """Every expert of a mixture has an optimiser state of its own."""
-    is_mixture = isinstance(config, mixture.Config)
+    """Every expert of a mixture has an optimizer state of its own."""
+    is_mixture = families.kind(config) == families.MIXTURE
     return jax.vmap(optimizer.init) if is_mixture else optimizer.init
 
 
@@ -63,7 +64,7 @@ def state_sharding(config: families.Config, optimizer, mesh) -> TrainState:
     """Shardings of a state: the moments lie like the parameters they belong to."""
     params = sharding.shardings(mesh, tensors.logical_axes(families.declare(config)))
     whole = abstract_state(config, optimizer)
-    rest = ("expert",) if isinstance(config, mixture.Config) else ()
+    rest = ("expert",) if families.kind(config) == families.MIXTURE else ()
     moments = optax.tree_map_params(
         optimizer,
         lambda _, where: where,
@@ -79,6 +80,7 @@ def make_train_step(
     optimizer: optax.GradientTransformation,
     mesh: jax.sharding.Mesh,
     microbatch: int = 0,
+    objective: str = "next_token",
 ) -> Callable:
     """(state, batch) -> (state, {"loss", "grad_norm"}); the old state's memory is reused.
 
@@ -88,10 +90,11 @@ def make_train_step(
 
     Args:
       microbatch: windows at a time on a device; 0 chooses (see `default_microbatch`).
+      objective: one of `objectives.OBJECTIVES`.
     """
     layout = state_sharding(config, optimizer, mesh)
     size = microbatch or default_microbatch(config.context)
-    sums = make_sums(config, mesh, sum_nll(config), size)
+    sums = make_sums(config, mesh, OBJECTIVES[objective](config).sum_loss, size)
 
     def train_step(state: TrainState, batch: dict):
         return update(state, optimizer, *sums(state.params, batch, ()))
@@ -136,13 +139,6 @@ def make_sums(
         check_vma=False,
         in_specs=(params, split, sharding.specs(fixed_axes)),
         out_specs=(whole, whole, params),
-    )
-
-
-def sum_nll(config: transformer.Config) -> Callable:
-    """(params, batch, nothing, place) -> the sum of nats over the tokens that the mask counts."""
-    return lambda params, batch, _, place: transformer.sum_nll(
-        params, batch["inputs"], batch["targets"], batch["mask"], config, place
     )
 
 
@@ -195,7 +191,9 @@ def make_score_step(config: transformer.Config, mesh: jax.sharding.Mesh) -> Call
 
     def local_scores(params: transformer.Params, batch: dict) -> jax.Array:
         def windows(part):
-            nll_BxL = transformer.token_nll(params, part["inputs"], part["targets"], config, place)
+            nll_BxL = transformer.token_nll(
+                params, part["inputs"], part["targets"], config, place, part["mask"]
+            )
             return jnp.sum(nll_BxL * part["mask"], axis=1)
 
         return jax.lax.map(windows, split_windows(batch, size)).reshape(-1)

@@ -8,11 +8,9 @@ Letters: k experts.
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from specialm.clustering import saved_clusters
@@ -20,7 +18,7 @@ from specialm.clustering.clusters import assign_heldout
 from specialm.common import processes
 from specialm.common.errors import UserError
 from specialm.common.stages import Stage, digest
-from specialm.models import bank, mixture, transformer
+from specialm.models import families, transformer
 from specialm.specialize import choice
 from specialm.training import origin, runs, scoring, step
 from specialm.workflows import pipeline
@@ -112,25 +110,12 @@ def _histogram(run: Run, base: Path, domain: str) -> tuple[np.ndarray, runs.Expe
     return np.bincount(cluster_N, minlength=len(known.probability_k)) / len(cluster_N), known
 
 
-def dense(model: runs.Model, known: runs.Experts, histogram_k: np.ndarray) -> transformer.Params:
-    """The small model for a histogram over the clusters (one-hot: one expert)."""
-    weights_k = jnp.asarray(histogram_k, jnp.float32)
-    if isinstance(model.config, mixture.Config):
-        return mixture.mix(model.params, weights_k)
-    if model.config.family == "soup":
-        coefficients_Sxh = bank.coefficients(model.params.mixer, weights_k[None], model.config)[0]
-    else:
-        each_kxSxh = bank.coefficients(
-            model.params.mixer, jnp.asarray(known.features_kxC), model.config
-        )
-        coefficients_Sxh = jnp.tensordot(weights_k, each_kxSxh, 1)
-    return bank.project(model.params, coefficients_Sxh, model.config)
-
-
 def _projection(run: Run, model: runs.Model, known: runs.Experts) -> Callable:
-    """`dense` as a function of the histogram, on the devices of the run."""
+    """`families.expert` as a function of the histogram, on the devices of the run."""
     jitted = jax.jit(
-        lambda params, histogram_k: dense(replace(model, params=params), known, histogram_k),
+        lambda params, histogram_k: families.expert(
+            model.config, params, known.features_kxC, histogram_k
+        ),
         out_shardings=runs.layout(model.config.model, run.mesh),
     )
     return lambda histogram_k: jitted(model.params, histogram_k)

@@ -6,19 +6,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from specialm.models import bank, tensors, transformer
+from specialm.models import tensors, transformer
+from specialm.models.families import bank
 
 MIXED = ("projected", "hypernetwork", "soup")
-MLP = tuple(bank.Mlp.__dataclass_fields__)
+MLP = ("up", "up_bias", "down", "down_bias")
 
 
 @functools.partial(jax.jit, static_argnums=2)
 def project(params, features_GxC, config):
     """Coefficients, mixed MLPs and a list of dense parameters, as NumPy would hold them."""
-    coefficients = bank.coefficients(params.mixer, features_GxC, config)
+    coefficients = bank.coefficients(params.get("mixer", {}), features_GxC, config)
     return (
         coefficients,
-        bank.mix(params.mlp, coefficients),
+        bank.mix(params["bank"], coefficients)["mlp"],
         [bank.project(params, c, config) for c in coefficients],
     )
 
@@ -26,9 +27,7 @@ def project(params, features_GxC, config):
 def random_params(declared, seed=0, dtype=np.float64):
     """Normal values for every tensor."""
     rng = np.random.default_rng(seed)
-    return jax.tree.map(
-        lambda leaf: rng.normal(size=leaf.shape).astype(dtype), tensors.abstract(declared)
-    )
+    return tensors.map_tensors(lambda tensor: rng.normal(size=tensor.shape).astype(dtype), declared)
 
 
 def random_features(config, groups, seed=0, dtype=np.float64):
@@ -81,9 +80,9 @@ def numpy_coefficients(mixer, features_C, config):
 def numpy_mlp(params, features_C, config):
     """{name: [S, ...]}: the mixed MLPs. For an expert i of a projected network the paper's
     W[a,b] = sum_q sum_r E[i,q] M_l[q,r] T_l[a,b,r]; for a histogram its mean over i."""
-    mixer, mlp = params.mixer, {}
+    mixer, mlp = params["mixer"], {}
     for name in MLP:
-        weights = getattr(params.mlp, name)
+        weights = params["bank"]["mlp"][name]
         made = mlp[name] = np.zeros((len(weights), *weights.shape[2:]))
         for s in range(len(config.layers)):
             for r in range(config.rank):
@@ -99,21 +98,19 @@ def numpy_mlp(params, features_C, config):
 
 
 def assert_projected(made, params, mlp, config):
-    """`made` has mlp[name][s] in the bank's layers and all of `params.shared` elsewhere.
+    """`made` has mlp[name][s] in the bank's layers and all of params["shared"] elsewhere.
 
     Args:
       mlp: the expected values of the bank's layers, in their order.
     """
     for path, leaf in jax.tree_util.tree_leaves_with_path(made):
-        name = jax.tree_util.keystr(path[-1:])[1:]
+        name = path[-1].key
         if name not in MLP:
-            shared = params.shared
-            for key in path:
-                shared = getattr(shared, key.name)
+            shared = tensors.get(params["shared"], tuple(key.key for key in path))
             np.testing.assert_array_equal(leaf, shared, err_msg=name)
             continue
         assert leaf.dtype == np.float64 and len(leaf) == config.model.num_layers
-        outside = iter(() if not config.others else getattr(params.shared.layers, name))
+        outside = iter(() if not config.others else params["shared"]["layers"]["mlp"][name])
         for y, weight in enumerate(leaf):
             if y in config.layers:
                 np.testing.assert_allclose(
@@ -137,14 +134,35 @@ def test_projection_is_the_plain_sum_of_numpy(config, groups, seed):
     for g in range(groups):
         if config.family != "projected":
             np.testing.assert_allclose(
-                coefficients[g], numpy_coefficients(params.mixer, features[g], config), atol=1e-11
+                coefficients[g],
+                numpy_coefficients(params["mixer"], features[g], config),
+                atol=1e-11,
             )
         mlp = numpy_mlp(params, features[g], config)
         for name in MLP:
             np.testing.assert_allclose(
-                np.asarray(getattr(mixed, name))[g], mlp[name], rtol=1e-11, atol=1e-11
+                np.asarray(mixed[name])[g], mlp[name], rtol=1e-11, atol=1e-11
             )
         assert_projected(dense[g], params, mlp, config)
+
+
+def mlp_of(params):
+    """{name: [Y, ...]} of a dense model."""
+    return {name: params["layers"]["mlp"][name] for name in MLP}
+
+
+def as_bank(plain, mlp, others, **mixer):
+    """A bank of these MLPs, whose other tensors are those of a dense model.
+
+    Args:
+      others: the layers outside of the bank.
+    """
+    layers = {name: part for name, part in plain["layers"].items() if name != "mlp"}
+    if others:
+        layers["mlp"] = {name: weight[others] for name, weight in mlp_of(plain).items()}
+    return {"shared": {**plain, "layers": layers}, "bank": {"mlp": mlp}} | (
+        {"mixer": mixer} if mixer else {}
+    )
 
 
 @given(config=configs(["dense"]), seed=st.integers(0, 99))
@@ -153,13 +171,7 @@ def test_the_dense_family_is_the_plain_transformer(config, seed):
     config = bank.Config(config.model, "dense", 1, 1, 1, config.layers)
     plain = random_params(transformer.declare(config.model), seed)
     layers, others = list(config.layers), list(config.others)
-    weights = {name: getattr(plain.layers, name) for name in MLP}
-    outside = {name: weight[others] if others else None for name, weight in weights.items()}
-    params = bank.Bank(
-        plain.replace(layers=plain.layers.replace(**outside)),
-        bank.Mlp(**{name: weight[layers][:, None] for name, weight in weights.items()}),
-        {},
-    )
+    params = as_bank(plain, {n: w[layers][:, None] for n, w in mlp_of(plain).items()}, others)
     declared = tensors.abstract(bank.declare(config))
     assert jax.tree.map(np.shape, params) == jax.tree.map(lambda leaf: leaf.shape, declared)
     with jax.enable_x64(True):
@@ -194,11 +206,11 @@ MODEL = transformer.Config(vocab_size=50, context=8, num_layers=3, d_model=32, n
 def test_all_experts_start_as_one_dense_model(family):
     config = bank.Config(MODEL, family, num_experts=5, rank=6, code=6, layers=(0, 2), features=4)
     declared, key = bank.declare(config), jax.random.key(0)
-    params = bank.Bank(
-        random_params(declared.shared, dtype=np.float32),
-        tensors.init(declared.mlp, key),
-        tensors.init(declared.mixer, key),
-    )
+    params = {
+        "shared": random_params(declared["shared"], dtype=np.float32),
+        "bank": tensors.init(declared["bank"], key),
+        "mixer": tensors.init(declared["mixer"], key),
+    }
     features = random_features(config, 4, dtype=np.float32)
     if family == "projected":
         features = np.eye(5, dtype=np.float32)
@@ -209,7 +221,8 @@ def test_all_experts_start_as_one_dense_model(family):
     # The banked layers have the scale of a dense model's initial values, each its own values.
     plain = transformer.declare(MODEL)
     for name in MLP:
-        tensor, made = getattr(plain.layers, name), np.asarray(getattr(first.layers, name))[[0, 2]]
+        tensor = plain["layers"]["mlp"][name]
+        made = np.asarray(first["layers"]["mlp"][name])[[0, 2]]
         expected = np.asarray(tensor.init(jax.random.key(1), tensor.shape))
         assert made.std() == pytest.approx(expected.std(), rel=0.1)
         assert made.mean() == pytest.approx(expected.mean(), abs=float(0.1 * expected.std()))
@@ -224,7 +237,7 @@ def test_spread_is_the_sum_of_the_coefficients_behind_the_first(spread):
     )
     mixer = {
         name: np.asarray(tensor.init(jax.random.key(0), tensor.shape))
-        for name, tensor in bank.declare(config).mixer.items()
+        for name, tensor in bank.declare(config)["mixer"].items()
     }
     coefficients = np.asarray(bank.coefficients(mixer, np.eye(5, dtype=np.float32), config))
     np.testing.assert_allclose(np.abs(coefficients[..., 1:]).sum(-1), spread, rtol=1e-6)

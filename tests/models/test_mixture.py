@@ -2,9 +2,9 @@ import jax
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_bank import MLP, configs, project, random_features, random_params
+from test_bank import as_bank, configs, mlp_of, project, random_features, random_params
 
-from specialm.models import bank, mixture
+from specialm.models.families import bank, mixture
 
 
 @given(config=configs(["projected"]), seed=st.integers(0, 99))
@@ -14,20 +14,13 @@ def test_a_mixture_is_a_projected_network_of_one_hot_experts(config, seed):
     k, layers, others = config.num_experts, list(config.layers), list(config.others)
     config = bank.Config(config.model, "projected", k, k, k, config.layers)
     params = random_params(mixture.declare(mixture.Config(config.model, k)), seed)
-    weights = {name: getattr(params.layers, name) for name in MLP}
-    mlp = bank.Mlp(**{name: weight.swapaxes(0, 1)[layers] for name, weight in weights.items()})
+    mlp = {name: weight.swapaxes(0, 1)[layers] for name, weight in mlp_of(params).items()}
     mixer = {"code": np.eye(k), "mix": np.broadcast_to(np.eye(k), (len(layers), k, k))}
     for i in range(k):
         shared = jax.tree.map(lambda leaf, i=i: leaf[i], params)
-        outside = {name: weight[i, others] if others else None for name, weight in weights.items()}
-        shared = shared.replace(layers=shared.layers.replace(**outside))
         with jax.enable_x64(True):
-            made = project(bank.Bank(shared, mlp, mixer), np.eye(k)[[i]], config)[2][0]
-        jax.tree.map(
-            lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12),
-            made,
-            mixture.project(params, i),
-        )
+            made = project(as_bank(shared, mlp, others, **mixer), np.eye(k)[[i]], config)[2][0]
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12), made, shared)
 
 
 @given(config=configs(["projected"]), seed=st.integers(0, 99))
@@ -44,4 +37,4 @@ def test_mixing_is_the_weighted_mean_of_all_tensors(config, seed):
         np.testing.assert_allclose(ours, expected, rtol=1e-12, atol=1e-12)
 
     jax.tree.map(check, made, params)
-    jax.tree.map(np.testing.assert_array_equal, one, mixture.project(params, -1))
+    jax.tree.map(np.testing.assert_array_equal, one, jax.tree.map(lambda leaf: leaf[-1], params))

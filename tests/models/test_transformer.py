@@ -1,10 +1,12 @@
 import dataclasses
 import math
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from gpt2_names import named
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -35,7 +37,7 @@ def make_tokens(config, batch, length, seed=0):
 
 def reference_logits(params, tokens, heads):
     """GPT-2's forward pass in NumPy float64, one window, one layer and one head at a time."""
-    p = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params)
+    p = named(jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params))
 
     def norm(x, scale, bias):
         mean = x.mean(axis=1, keepdims=True)
@@ -96,10 +98,10 @@ def reference_loss(params, inputs, targets, mask, heads):
         x = x - x.mean(-1, keepdims=True)
         return x / jnp.sqrt((x**2).mean(-1, keepdims=True) + 1e-5) * scale + bias
 
-    length = inputs.shape[1]
+    params, length = named(params), inputs.shape[1]
     x = params.embedding[inputs] + params.position[:length]
     for y in range(params.layers.up.shape[0]):
-        w = jax.tree.map(lambda leaf, y=y: leaf[y], params.layers)
+        w = SimpleNamespace(**{name: leaf[y] for name, leaf in vars(params.layers).items()})
         h = norm(x, w.norm1_scale, w.norm1_bias)
         q, k, v = (
             jnp.einsum("bld,dhk->bhlk", h, w.qkv[:, part]) + w.qkv_bias[part][:, None]
@@ -257,6 +259,7 @@ def test_initial_values_are_those_of_gpt2():
     config = transformer.Config(1000, 256, 2, 128, 4, 512)
     params, again, other = (INIT(config, jax.random.key(n)) for n in (0, 0, 1))
     assert jax.tree.all(jax.tree.map(lambda a, b: bool((a == b).all()), params, again))
+    params, other = named(params), named(other)
     assert not bool((params.embedding == other.embedding).any())
     for name in ("embedding", "position"):
         assert abs(float(jnp.std(getattr(params, name))) - 0.02) < 0.0005
@@ -268,7 +271,7 @@ def test_initial_values_are_those_of_gpt2():
         assert (getattr(params.layers, f"{name}_scale") == 1).all()
         assert (getattr(params.layers, f"{name}_bias") == 0).all()
     tokens = make_tokens(config, 4, 64)
-    nll = NLL(params, tokens, make_tokens(config, 4, 64, seed=1), config)
+    nll = NLL(again, tokens, make_tokens(config, 4, 64, seed=1), config)
     assert abs(float(nll.mean()) - math.log(1000)) < 0.05
 
 

@@ -18,7 +18,8 @@ import numpy as np
 from specialm import config
 from specialm.data.groups import GroupSampler, HistogramSampler, MixtureSampler
 from specialm.data.store import WindowStore
-from specialm.models import bank, mixture, transformer
+from specialm.models import transformer
+from specialm.models.families import bank, mixture
 from specialm.training import loop, metrics, sharding
 from specialm.training.checkpoints import Checkpoints
 from specialm.training.runs import abstract_params

@@ -14,7 +14,8 @@ import jax
 import numpy as np
 import optax
 
-from specialm.models import bank, mixture, transformer
+from specialm.models import transformer
+from specialm.models.families import bank, mixture
 from specialm.training import program, sharding, step
 
 CONTEXT, BATCH, STEPS = 8, 32, 3

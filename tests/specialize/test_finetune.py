@@ -4,12 +4,13 @@ import jax
 import numpy as np
 import optax
 import pytest
+from gpt2_names import named
 
 from specialm import config
 from specialm.common.errors import UserError
 from specialm.models import lora, tensors, transformer
 from specialm.specialize import finetune, tuning_step
-from specialm.training import metrics, optimizer, runs, scoring, sharding, step
+from specialm.training import metrics, objectives, optimizer, runs, scoring, sharding, step
 
 
 @pytest.fixture(scope="module")
@@ -179,12 +180,14 @@ def test_lora_ends_in_a_dense_checkpoint_with_only_its_matrices_changed(
     )
     assert scored.nll_per_token == pytest.approx(min(valid), rel=1e-6)
     for name in ("qkv", "down"):
-        change = np.asarray(getattr(model.params.layers, name) - getattr(base.layers, name))
+        tuned, untuned = (getattr(named(p).layers, name) for p in (model.params, base))
+        change = np.asarray(tuned - untuned)
         for layer in change.reshape(2, -1, change.shape[-1] if name == "down" else 3 * 16):
             sizes = np.linalg.svd(layer, compute_uv=False)
             assert sizes[3] > 100 * sizes[4]  # of rank 4
-    kept = {"qkv": base.layers.qkv, "down": base.layers.down}
-    others = model.params.replace(layers=model.params.layers.replace(**kept))
+    others = model.params
+    for path in (("layers", "attention", "qkv"), ("layers", "mlp", "down")):
+        others = tensors.updated(others, path, tensors.get(base, path))
     jax.tree.map(np.testing.assert_array_equal, others, base)
 
 
@@ -207,10 +210,10 @@ def test_the_step_takes_the_gradient_of_the_whole_batch_through_the_map(
     """On two devices, 2 windows at a time, against one plain gradient through the merge."""
     adapters = lora.Config(4, 8.0)
     trained = tuning_step.low_rank(tiny_model, params, adapters, jax.random.key(1))
-    tx, mesh = optimizer.make(settings.train, 10), sharding.make_mesh()
+    tx, mesh = optimizer.make(settings.train, 10, trained.declared), sharding.make_mesh()
     batch = specialist.train_store.batch(specialist.train_indices[:8])
     train_step = tuning_step.make_train_step(
-        trained, tuning_step.likelihood(tiny_model), tx, mesh, 2
+        trained, objectives.next_token(tiny_model), tx, mesh, 2
     )
     state = tuning_step.init_state(trained, tx, mesh)
     after, values = train_step(state, sharding.put_batch(mesh, batch))
@@ -219,7 +222,7 @@ def test_the_step_takes_the_gradient_of_the_whole_batch_through_the_map(
     def plain_step(values):
         def loss(values):
             return transformer.loss(
-                lora.merge(params, values, adapters),
+                lora.merge(params, values, tiny_model, adapters),
                 batch["inputs"],
                 batch["targets"],
                 batch["mask"],

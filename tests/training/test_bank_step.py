@@ -9,7 +9,8 @@ from test_bank import random_features, random_params
 from test_transformer import reference_loss
 
 from specialm.common.errors import UserError
-from specialm.models import bank, mixture, tensors, transformer
+from specialm.models import tensors, transformer
+from specialm.models.families import bank, mixture
 from specialm.training import bank_step, program, sharding, step
 
 CONTEXT, BATCH = 6, 8
@@ -68,7 +69,7 @@ def plain_sum(params, inputs, targets, mask, config, place=None):
 
 def plain_loss(params, batch, config):
     """Project, then a dense model for each group: no exchange, no parts of a batch."""
-    coefficients = bank.coefficients(params.mixer, batch["features"], config)
+    coefficients = bank.coefficients(params.get("mixer", {}), batch["features"], config)
     parts = [
         batch[name].reshape(len(coefficients), -1, CONTEXT)
         for name in ("inputs", "targets", "mask")
@@ -115,21 +116,19 @@ def test_loss_and_gradients_in_float64(family, groups, devices, monkeypatch):
         assert_close(grads, want_grads, 1e-10)
         norm = np.sqrt(sum(np.square(leaf).sum() for leaf in jax.tree.leaves(want_grads)))
         np.testing.assert_allclose(metrics["grad_norm"], norm, rtol=1e-10)
-        for part in ("shared", "mlp", "mixer"):
-            direction = random_params(getattr(bank.declare(config), part), 3)
+        for part in ("shared", "bank", "mixer"):
+            direction = random_params(bank.declare(config)[part], 3)
             losses = []
             for size in (1e-5, -1e-5):
                 moved = jax.tree.map(
-                    lambda leaf, d, size=size: leaf + size * d, getattr(params, part), direction
+                    lambda leaf, d, size=size: leaf + size * d, params[part], direction
                 )
                 losses.append(
-                    run_step(train_step, params.replace(**{part: moved}), batch, optimizer, mesh)[
-                        1
-                    ]["loss"]
+                    run_step(train_step, {**params, part: moved}, batch, optimizer, mesh)[1]["loss"]
                 )
             slope = sum(
                 jax.tree.leaves(
-                    jax.tree.map(lambda grad, d: np.sum(grad * d), getattr(grads, part), direction)
+                    jax.tree.map(lambda grad, d: np.sum(grad * d), grads[part], direction)
                 )
             )
             np.testing.assert_allclose(
@@ -158,22 +157,23 @@ def test_an_expert_moves_by_the_rate_times_the_sum_of_its_coefficients():
     rate, mesh = 1e-3, make_mesh(1)
     optimizer = optax.adam(rate, eps=1e-12)
     declared, key = bank.declare(config), jax.random.key(0)
-    params = bank.Bank(
-        make_params(config).shared,
-        tensors.init(declared.mlp, key),
-        tensors.init(declared.mixer, key),
-    )
+    params = {
+        "shared": make_params(config)["shared"],
+        "bank": tensors.init(declared["bank"], key),
+        "mixer": tensors.init(declared["mixer"], key),
+    }
     batch = {**make_batch(config, 1), "features": np.eye(4, dtype=np.float32)[[2]]}
     after, _ = run_step(
         bank_step.make_train_step(config, optimizer, mesh), params, batch, optimizer, mesh
     )
     one_hot = np.eye(4, dtype=np.float32)
     before, moved = (
-        np.asarray(bank.coefficients(p.mixer, one_hot, config)) for p in (params, after)
+        np.asarray(bank.coefficients(p["mixer"], one_hot, config)) for p in (params, after)
     )
     for expert, others in ((2, False), (0, True)):
         up, new = (
-            bank.mix(p.mlp, c[[expert]]).up[0] for p, c in ((params, before), (after, before))
+            bank.mix(p["bank"], c[[expert]])["mlp"]["up"][0]
+            for p, c in ((params, before), (after, before))
         )
         steps = np.abs(new - up) / rate
         # Another expert's weights move by what it has in common with this one: the first term.
@@ -181,7 +181,7 @@ def test_an_expert_moves_by_the_rate_times_the_sum_of_its_coefficients():
         assert steps.max() <= total * 1.001
         assert np.median(steps) >= total * 0.99
     # What the moved coefficients add is a small part of that.
-    up, new = (np.asarray(bank.mix(after.mlp, c[[2]]).up[0]) for c in (before, moved))
+    up, new = (np.asarray(bank.mix(after["bank"], c[[2]])["mlp"]["up"][0]) for c in (before, moved))
     assert 0 < np.abs(new - up).max() < 0.5 * np.abs(before[2, 0]).sum() * rate
 
 

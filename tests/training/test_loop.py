@@ -55,7 +55,7 @@ def test_first_losses_are_those_of_the_plain_loop(trained, tiny_model, store):
 
     settings = config.default().train
     settings.tokens, settings.batch_size, settings.warmup_steps = 24 * 8 * 16, 8, 4
-    tx = optimizer.make(settings, 24)
+    tx = optimizer.make(settings, 24, transformer.declare(tiny_model))
     params = transformer.init(tiny_model, jax.random.key(0))
     state, losses = tx.init(params), []
     sampler = Sampler(len(store), 8, 0)
@@ -105,7 +105,7 @@ def test_a_finished_run_is_not_trained_again(trained, tiny_model, tiny_train, st
 def test_seeds_differ(trained, tiny_model, tiny_train, store, vocabulary, tmp_path):
     entry = train(tmp_path / "run", tiny_model, tiny_train, store, seed=1)
     params = params_of(tmp_path / "run", tiny_model, vocabulary, entry)
-    assert not np.array_equal(params.layers.up, trained[2].layers.up)
+    assert not np.array_equal(params["layers"]["mlp"]["up"], trained[2]["layers"]["mlp"]["up"])
 
 
 def test_steps_of_a_budget(tiny_train):

@@ -5,7 +5,8 @@ from test_bank_step import make_mesh
 
 from specialm import config
 from specialm.data.groups import ExpertSampler, MixtureSampler
-from specialm.models import mixture, transformer
+from specialm.models import families, transformer
+from specialm.models.families import mixture
 from specialm.training import optimizer, program, sharding, step
 
 EXPERTS, BATCH, STEPS, SEED = 4, 8, 5, 3
@@ -27,7 +28,7 @@ def make_trainer(sizes, devices):
     """A function sampler, read -> (state on the host, metrics of every step); first parameters."""
     settings = config.default().train
     settings.warmup_steps, settings.learning_rate, settings.clip_norm = 2, 1e-2, 0.5
-    tx, mesh = optimizer.make(settings, STEPS), make_mesh(devices)
+    tx, mesh = optimizer.make(settings, STEPS, families.declare(sizes)), make_mesh(devices)
     first = jax.device_get(step.init_state(sizes, tx, mesh, jax.random.key(7)))
     layout = step.state_sharding(sizes, tx, mesh)
     train_step = program.make_train_step(sizes, tx, mesh)
@@ -52,7 +53,8 @@ def test_joint_training_is_training_each_expert_alone(windows):
     train_alone, first = make_trainer(MODEL, devices=1)
     alone = []
     for expert in range(EXPERTS):
-        jax.tree.map(np.testing.assert_array_equal, mixture.project(start, expert), first)
+        one = jax.tree.map(lambda leaf, expert=expert: leaf[expert], start)
+        jax.tree.map(np.testing.assert_array_equal, one, first)
         sampler = ExpertSampler(BATCH // EXPERTS, SEED, cluster_N, expert)
         state, values = train_alone(sampler, read)
         mine = jax.tree.map(
@@ -66,11 +68,13 @@ def test_joint_training_is_training_each_expert_alone(windows):
             name = jax.tree_util.keystr(path)
             if np.issubdtype(theirs.dtype, np.integer):
                 assert ours == theirs == STEPS, name
+            if "qkv_bias" in name:  # softmax ignores a bias of the keys: its gradient is a rounding
+                ours, theirs = (np.delete(a, 1, axis=1) for a in (ours, theirs))  # error
             np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=2e-6, err_msg=name)
         alone.append(values)
     for number, values in enumerate(metrics):
         for name in ("loss", "grad_norm"):
             mean = np.mean([one[number][name] for one in alone])
             assert values[name] == pytest.approx(mean, rel=1e-5)
-    up = np.asarray(joint.params.layers.up)
+    up = np.asarray(joint.params["layers"]["mlp"]["up"])
     assert all(np.abs(up[a] - up[b]).max() > 1e-3 for a in range(EXPERTS) for b in range(a))

@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 
 from specialm import config
+from specialm.models import tensors
 from specialm.training import optimizer
 
 
@@ -40,7 +41,7 @@ def test_a_mixer_is_slower_and_not_decayed(tiny_model):
     `mixer_multiplier` for what the coefficients are computed with."""
     import jax
 
-    from specialm.models import bank, tensors
+    from specialm.models.families import bank
 
     train = settings(
         optimizer="adamw",
@@ -51,16 +52,16 @@ def test_a_mixer_is_slower_and_not_decayed(tiny_model):
         weight_decay=0.0,
         mixer_multiplier=0.2,
     )
-    tx = optimizer.make(train, 10)
     declared = bank.declare(bank.Config(tiny_model, "projected", 4, 4, 4, (1,)))
+    tx = optimizer.make(train, 10, declared)
     params = tensors.init(declared, jax.random.key(0))
     updates, _ = tx.update(jax.tree.map(jnp.ones_like, params), tx.init(params), params)
     for path, update in jax.tree_util.tree_leaves_with_path(updates):
-        expected = -0.1 if ".mixer" in jax.tree_util.keystr(path) else -0.5
+        expected = -0.1 if "['mixer']" in jax.tree_util.keystr(path) else -0.5
         np.testing.assert_allclose(update, expected, rtol=1e-5)
-    decayed = optimizer._decayed(params)
-    assert decayed.mlp.up and decayed.shared.embedding
-    assert not any(jax.tree.leaves(decayed.mixer)) and not decayed.mlp.up_bias
+    decayed = tensors.map_tensors(lambda tensor: tensor.decay, declared)
+    assert decayed["bank"]["mlp"]["up"] and decayed["shared"]["embed"]["tokens"]
+    assert not any(jax.tree.leaves(decayed["mixer"])) and not decayed["bank"]["mlp"]["up_bias"]
 
 
 def test_constant_after_warm_up():
@@ -81,7 +82,7 @@ def test_adam_step_against_the_formula():
         beta1=0.9,
         beta2=0.999,
     )
-    tx = optimizer.make(train, 10)
+    tx = optimizer.make(train, 10, {"w": tensors.matrix((1, 2), (None, None), tensors.zeros)})
     params = {"w": jnp.array([[1.0, -2.0]])}
     state, w = tx.init(params), np.array([[1.0, -2.0]])
     m = v = np.zeros((1, 2))
@@ -95,22 +96,19 @@ def test_adam_step_against_the_formula():
 
 
 def test_decay_is_on_matrices_only(tiny_model):
-    import jax
-
     from specialm.models import transformer
 
-    decayed = optimizer._decayed(transformer.abstract(tiny_model))
     names = {
-        jax.tree_util.keystr(path): value
-        for path, value in jax.tree_util.tree_leaves_with_path(decayed)
+        ".".join(path): tensor.decay
+        for path, tensor in tensors.flatten(transformer.declare(tiny_model))
     }
     assert {name for name, value in names.items() if value} == {
-        ".embedding",
-        ".position",
-        ".layers.qkv",
-        ".layers.out",
-        ".layers.up",
-        ".layers.down",
+        "embed.tokens",
+        "position.table",
+        "layers.attention.qkv",
+        "layers.attention.out",
+        "layers.mlp.up",
+        "layers.mlp.down",
     }
 
 
@@ -124,7 +122,9 @@ def test_bfloat16_moments_halve_their_memory(tiny_model):
     grads = jax.tree.map(lambda leaf: jnp.cos(jnp.arange(leaf.size)).reshape(leaf.shape), params)
     updates, sizes = {}, {}
     for dtype in ("float32", "bfloat16"):
-        tx = optimizer.make(settings(optimizer="adam", moment_dtype=dtype), 10)
+        tx = optimizer.make(
+            settings(optimizer="adam", moment_dtype=dtype), 10, transformer.declare(tiny_model)
+        )
         state = tx.init(params)
         updates[dtype], state = tx.update(grads, state, params)
         sizes[dtype] = sum(leaf.nbytes for leaf in jax.tree.leaves(state))

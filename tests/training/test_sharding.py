@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 from jax.sharding import AxisType
 
 from specialm.common.errors import UserError
-from specialm.models import mixture, tensors, transformer
+from specialm.models import tensors, transformer
+from specialm.models.families import mixture
 from specialm.training import program, sharding
 
 DENSE = transformer.Config(vocab_size=11, context=6, num_layers=1, d_model=8, num_heads=2, d_ff=12)

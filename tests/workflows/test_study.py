@@ -273,7 +273,7 @@ def test_one_pretraining_serves_all_specialisations(study, workdir):
 def test_the_generic_text_of_a_bank_is_scored_expert_by_expert(study, config, workdir):
     """Every window by its own cluster's expert: sums over windows scored one at a time."""
     from specialm.clustering.clusters import assign_heldout
-    from specialm.models import transformer
+    from specialm.models import families, transformer
     from specialm.specialize import choice
     from specialm.training import runs
 
@@ -284,7 +284,10 @@ def test_the_generic_text_of_a_bank_is_scored_expert_by_expert(study, config, wo
     clusters = run.clusters("slm_pn")
     cluster_N = assign_heldout(run.stages, run.prepared, clusters)
     model, known = runs.load(stage.path, run.mesh, experts.KINDS), runs.load_experts(stage.path)
-    dense = [experts.dense(model, known, choice.one_hot(expert, 2)) for expert in range(2)]
+    dense = [
+        families.expert(model.config, model.params, known.features_kxC, choice.one_hot(expert, 2))
+        for expert in range(2)
+    ]
     nats, tokens = 0.0, 0
     for i in store.subset(1000):
         batch = store.batch(np.array([i]))

@@ -1,0 +1,115 @@
+"""Self-attention: grouped queries, rotary positions, normed queries and keys, a cache.
+
+J groups of G query heads share one head of keys and values each, H = J G; J = H is plain multi-head
+attention (Ainslie et al., arXiv 2305.13245). Queries, keys and values are one tensor, so that they
+are one matrix product; along `model` its J groups are divided.
+
+Letters: N tokens of a batch (B L), B batch, L tokens of a window, D d_model, H heads, J heads of
+keys and values, G queries of a group, K size of a head, C tokens that a cache holds.
+"""
+
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
+
+from specialm.models import operations
+from specialm.models.config import Config
+from specialm.models.operations import linear
+from specialm.models.parts import Weights, biases, block_output
+from specialm.models.parts.norms import NORMS
+from specialm.models.parts.positions import POSITIONS
+from specialm.models.placement import PRODUCT, WHOLE, Placement
+from specialm.models.tensors import Tensor, matrix, normal, zeros
+
+HEAD_NORM = NORMS["rmsnorm"]
+
+
+class Cache(NamedTuple):
+    """Keys and values of one layer, or of all on a leading axis: [B, C, J, K]."""
+
+    keys: jax.Array
+    values: jax.Array
+
+
+def declare(config: Config) -> dict:
+    """A tree of `Tensor`; query head n is the n mod G-th of group n // G."""
+    d, h, j, k = config.d_model, config.num_heads, config.kv_heads, config.size_of_head
+    parts, heads = h // j + 2, "heads" if h == j else "kv_heads"
+    residual = normal(0.02 / math.sqrt(2 * config.num_layers))
+    norms = {name: HEAD_NORM.declare(k) for name in ("q_norm", "k_norm")}
+    return {
+        "qkv": matrix((d, parts, j, k), ("embed", None, heads, None), normal(0.02)),
+        **biases(config, qkv_bias=Tensor((parts, j, k), (None, heads, None), zeros)),
+        "out": matrix((h, k, d), ("heads", None, "embed"), residual, inputs=2),
+        **biases(config, out_bias=Tensor((d,), (None,), zeros)),
+        **(norms if config.qk_norm else {}),
+    }
+
+
+def flops(config: Config) -> int:
+    """Of matrix products, forward, per token of a full window; causal scores count in full."""
+    heads, size = config.num_heads, config.size_of_head
+    projections = 2 * config.d_model * size * (2 * heads + 2 * config.kv_heads)
+    return projections + 4 * config.context * heads * size
+
+
+def _project(
+    weights: Weights, x_NxD: jax.Array, length: int, first, config: Config
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Queries [B, L, H, K], keys and values [B, L, J, K] of tokens from position `first` on."""
+    qkv = checkpoint_name(linear(x_NxD, weights["qkv"], weights.get("qkv_bias")), PRODUCT)
+    groups = qkv.shape[1] - 2
+
+    def windows(part: jax.Array) -> jax.Array:
+        return part.reshape(-1, length, math.prod(part.shape[1:-1]), part.shape[-1])
+
+    q = windows(qkv[:, :groups].swapaxes(1, 2) if groups > 1 else qkv[:, 0])
+    k, v = windows(qkv[:, groups]), windows(qkv[:, groups + 1])
+    if config.qk_norm:
+        q = HEAD_NORM.apply(weights["q_norm"], q, config.norm_epsilon)
+        k = HEAD_NORM.apply(weights["k_norm"], k, config.norm_epsilon)
+    rotate = POSITIONS[config.positions].rotate
+    return rotate(q, first, config), rotate(k, first, config), v
+
+
+def _output(weights: Weights, mixed_BxLxHxK: jax.Array, place: Placement) -> jax.Array:
+    mixed_NxHxK = mixed_BxLxHxK.reshape(-1, *mixed_BxLxHxK.shape[2:])
+    out = block_output(mixed_NxHxK, weights["out"], weights.get("out_bias"), place)
+    return checkpoint_name(out, PRODUCT)
+
+
+def apply(
+    weights: Weights,
+    x_NxD: jax.Array,
+    length: int,
+    config: Config,
+    place: Placement,
+    mask_BxL: jax.Array | None = None,
+) -> jax.Array:
+    """[N, D]: what each token takes from its window.
+
+    Args:
+      length: tokens of a window, of which N / length lie one after the other.
+      mask_BxL: of attention that is not causal: 1 for the tokens that are there; None for all.
+    """
+    q, k, v = _project(weights, x_NxD, length, 0, config)
+    mixed = operations.attention(q, k, v, config.attention, config.causal, mask_BxL)
+    return _output(weights, mixed, place)
+
+
+def decode(
+    weights: Weights, x_NxD: jax.Array, length: int, cache: Cache, first, config: Config
+) -> tuple[jax.Array, Cache]:
+    """As `apply`, for `length` tokens a window that follow the `first` tokens of a cache."""
+    q, k, v = _project(weights, x_NxD, length, first, config)
+    cache = Cache(
+        *(
+            jax.lax.dynamic_update_slice_in_dim(old, new.astype(old.dtype), first, axis=1)
+            for old, new in zip(cache, (k, v), strict=True)
+        )
+    )
+    seen_LxC = jnp.arange(cache.keys.shape[1]) <= first + jnp.arange(length)[:, None]
+    return _output(weights, operations.cached_attention(q, *cache, seen_LxC), WHOLE), cache

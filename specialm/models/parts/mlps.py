@@ -1,0 +1,59 @@
+"""The MLP of a layer: two linear maps with an activation between them."""
+
+import math
+
+import jax
+from jax.ad_checkpoint import checkpoint_name
+
+from specialm.models.config import Config
+from specialm.models.operations import linear
+from specialm.models.parts import Part, Weights, biases, block_output
+from specialm.models.placement import PRODUCT, Placement
+from specialm.models.tensors import Tensor, matrix, normal, zeros
+
+
+def _declare(config: Config, up_shape: tuple, up_axes: tuple) -> dict[str, Tensor]:
+    d, f = config.d_model, config.d_ff
+    residual = normal(0.02 / math.sqrt(2 * config.num_layers))
+    up = matrix((d, *up_shape), ("embed", *up_axes), normal(0.02))
+    down = matrix((f, d), ("mlp", "embed"), residual)
+    return {
+        "up": up,
+        **biases(config, up_bias=Tensor(up_shape, up_axes, zeros)),
+        "down": down,
+        **biases(config, down_bias=Tensor((d,), (None,), zeros)),
+    }
+
+
+def _up(weights: Weights, x_NxD: jax.Array) -> jax.Array:
+    return checkpoint_name(linear(x_NxD, weights["up"], weights.get("up_bias")), PRODUCT)
+
+
+def _down(weights: Weights, x_NxF: jax.Array, place: Placement) -> jax.Array:
+    return block_output(x_NxF, weights["down"], weights.get("down_bias"), place)
+
+
+def _declare_gelu(config: Config) -> dict[str, Tensor]:
+    return _declare(config, (config.d_ff,), ("mlp",))
+
+
+def gelu(weights: Weights, x_NxD: jax.Array, place: Placement) -> jax.Array:
+    """gelu(x up) down, with the tanh form of GELU (GPT-2)."""
+    return _down(weights, jax.nn.gelu(_up(weights, x_NxD), approximate=True), place)
+
+
+def _declare_swiglu(config: Config) -> dict[str, Tensor]:
+    return _declare(config, (2, config.d_ff), (None, "mlp"))
+
+
+def swiglu(weights: Weights, x_NxD: jax.Array, place: Placement) -> jax.Array:
+    """(silu(x gate) * (x up)) down (Shazeer, arXiv 2002.05202); gate and up are one tensor."""
+    both_Nx2xF = _up(weights, x_NxD)
+    return _down(weights, jax.nn.silu(both_Nx2xF[:, 0]) * both_Nx2xF[:, 1], place)
+
+
+# declare(config), apply(weights, x, place), flops(config)
+MLPS = {
+    "gelu": Part(_declare_gelu, gelu, lambda config: 4 * config.d_model * config.d_ff),
+    "swiglu": Part(_declare_swiglu, swiglu, lambda config: 6 * config.d_model * config.d_ff),
+}
