@@ -136,7 +136,7 @@ def params_of(path, run):
 
 
 def reference(base, run, histogram_k):
-    """The dense parameters for a histogram, by the formulas of methods.md in NumPy."""
+    """The dense parameters for a histogram, by the formulas of docs/methods.md in NumPy."""
     model, known = runs.load(base, run.mesh, experts.KINDS), runs.load_experts(base)
     params = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), model.params)
     if model.record["kind"] == "mixture":
