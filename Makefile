@@ -8,9 +8,13 @@ LIBTPU := .libtpu
 WORKDIR ?= runs/demo
 JOBS ?= 2
 
-.PHONY: install demo minilm test test-beam test-tpu lint bench clean
+.DEFAULT_GOAL := help
+.PHONY: help install demo minilm test test-beam test-tpu lint format bench clean
 
-install: $(STAMP)
+help:  ## this list
+	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/\1\t\2/p' Makefile | expand -t 12
+
+install: $(STAMP)  ## .venv with all that the project needs (3 GB)
 
 $(STAMP): setup.cfg constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -19,16 +23,16 @@ $(STAMP): setup.cfg constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $(STAMP)
 
-demo: install
+demo: install  ## the whole job on real text, in minutes; WORKDIR=runs/demo has the report
 	$(BIN)/specialm demo --config=configs/local/demo.py --workdir=$(WORKDIR)
 
-minilm: install  ## the weights of the sentence encoder MiniLM, 84 MB
+minilm: install  ## downloads the weights of the sentence encoder MiniLM, 84 MB
 	$(BIN)/python -c 'from specialm.clustering.encoders import fetch_minilm; print(fetch_minilm())'
 
-test: install
+test: install  ## the test suite; JOBS=2 processes, PYTEST_ARGS=... for pytest
 	JAX_PLATFORMS=cpu $(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(PYTEST_ARGS)
 
-test-beam: $(BEAM)/.installed  ## preparation on Apache Beam, in an environment of its own (1.2 GB)
+test-beam: $(BEAM)/.installed  ## tests of preparation on Apache Beam, in an environment of its own (1.2 GB)
 	JAX_PLATFORMS=cpu $(BEAM)/bin/python -m pytest $(PYTEST_ARGS) tests/workflows/test_beam_prepare.py
 
 $(BEAM)/.installed: constraints-beam.txt
@@ -37,7 +41,7 @@ $(BEAM)/.installed: constraints-beam.txt
 	$(BEAM)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
 	touch $@
 
-test-tpu: install $(LIBTPU)/.installed  ## compiling for TPU slices; libtpu lies beside .venv (0.7 GB)
+test-tpu: install $(LIBTPU)/.installed  ## tests of compiling for TPU slices; libtpu lies beside .venv (0.7 GB)
 	JAX_PLATFORMS=cpu PYTHONPATH=$(LIBTPU) $(BIN)/python -m pytest $(PYTEST_ARGS) tests/planning/test_compilation.py
 
 $(LIBTPU)/.installed: constraints.txt
@@ -45,13 +49,20 @@ $(LIBTPU)/.installed: constraints.txt
 	  --target $(LIBTPU) -c constraints.txt libtpu
 	touch $@
 
-lint: install
+lint: install  ## ruff, mypy and the order of imports
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
 
-bench: install
+format: install  ## sorts imports and formats the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: install  ## times the training step and the data path; installs PyTorch to compare with
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	$(BIN)/python -m benchmarks.step
 	$(BIN)/python -m benchmarks.data
 
-clean:
-	rm -rf $(VENV) $(BEAM) $(LIBTPU) build *.egg-info
+clean:  ## removes the environments and what was built
+	rm -rf $(VENV) $(BEAM) $(LIBTPU) build *.egg-info .mypy_cache .ruff_cache .import_linter_cache

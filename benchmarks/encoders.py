@@ -77,7 +77,8 @@ def windows_per_second(encoder: Encoder, windows: list[str], repeats: int) -> fl
 
 def time_minilm(folder: Path, windows: list[str], dtype: str, repeats: int) -> dict:
     """Windows per second at exact lengths (pieces of text that are longer and are cut), and of the
-    windows as they are."""
+    windows as they are.
+    """
     text, speed = "\n".join(windows), {}
     for length in LENGTHS:
         encoder = MiniLM(folder, length, dtype)

@@ -9,8 +9,8 @@ new process each time, with an empty work folder: first with an empty cache of c
 then `--repeats` times with a filled one. Prints one JSON object: the seconds of the whole process,
 its CPU time (which other work on the machine disturbs less), and where the seconds went. Each is
 counted once, under the innermost of: imports, reading and tokenising, clusters (embedding and
-assigning), projecting, fine-tuning steps, validation, checkpoints, scoring the held-out text, leak
-check, compiling (tracing, and reading what was compiled, included).
+assigning), projecting, fine-tuning steps, validation, checkpoints, scoring the held-out text,
+contamination check, compiling (tracing, and reading what was compiled, included).
 """
 
 import argparse
@@ -27,19 +27,19 @@ import time
 from pathlib import Path
 
 MEGABYTE = 1_000_000
-# Function -> the part that its time is told under.
+# Function -> the part that its time is counted as.
 PARTS = {
-    "specialm.saved:prepare_specialist": "reading and tokenising",
-    "specialm.clustering.carried:assign": "clusters",
-    "specialm.experts:_project": "projecting",
+    "specialm.workflows.from_checkpoint:prepare_specialist": "reading and tokenising",
+    "specialm.clustering.saved_clusters:assign": "clusters",
+    "specialm.workflows.experts:_project": "projecting",
     "specialm.specialize.finetune:_fit": "fine-tuning steps",
     "specialm.specialize.finetune:_evaluate": "validation",
     "specialm.training.checkpoints:Checkpoints.__init__": "checkpoints",
     "specialm.training.checkpoints:Checkpoints.save": "checkpoints",
     "specialm.training.checkpoints:Checkpoints.restore": "checkpoints",
     "specialm.training.checkpoints:Checkpoints.__exit__": "checkpoints",
-    "specialm.pipeline:score_heldout": "scoring",
-    "specialm.heldout:check": "leak check",
+    "specialm.workflows.pipeline:score_heldout": "scoring",
+    "specialm.workflows.heldout:check": "contamination check",
 }
 COMPILING = "/jax/core/compile/"  # tracing, lowering, compiling or reading what was compiled
 
@@ -233,7 +233,7 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=400_000)
     parser.add_argument("--domain", default="legal")
     parser.add_argument("--worker", default="")
-    parser.add_argument("arguments", nargs="*", help="more options of specialize, behind --")
+    parser.add_argument("arguments", nargs="*", help="more options of specialize, after --")
     options = parser.parse_args()
     if options.worker:
         work(options.worker, options.arguments)

@@ -109,7 +109,8 @@ def inertia(x_NxD, made) -> dict:
 
 def compare(x_NxD, k: int, contenders: dict, seeds: int, iterations: int | dict) -> dict:
     """{contender: medians}, {contender: ratios of ours to it} and all runs. iterations: of all, or
-    of each contender."""
+    of each contender.
+    """
     first, runs = {}, []
     steps = iterations if isinstance(iterations, dict) else dict.fromkeys(contenders, iterations)
     for name, work in contenders.items():
@@ -143,7 +144,8 @@ def compare(x_NxD, k: int, contenders: dict, seeds: int, iterations: int | dict)
 
 def fewest_iterations(x_NxD, k: int, contenders: dict, flat: dict) -> dict[str, int]:
     """{contender: iterations of LADDER} that come within WITHIN of scikit-learn's inertia in
-    `flat`, for every seed of it; the last ones if none does."""
+    `flat`, for every seed of it; the last ones if none does.
+    """
     goals = {
         run["seed"]: WITHIN * run["inertia"]
         for run in flat["runs"]

@@ -64,7 +64,8 @@ def token_seconds(context: int) -> float:
 
 def tree_seconds(dim: int, iterations: int) -> dict[str, float]:
     """Of a row: in training of the first level, of a deeper one, and in assignment to all leaves
-    (of a tree of any rows: what it costs does not depend on how good it is)."""
+    (of a tree of any rows: what it costs does not depend on how good it is).
+    """
     import numpy as np
 
     from specialm.clustering import kmeans, tree

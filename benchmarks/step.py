@@ -97,7 +97,8 @@ class Worker:
 
 def ours(folder: Path, size: dict, devices: int = 0, cores: int = 0, cache: str = "") -> Worker:
     """Our side. devices: how many of XLA's CPU devices (0: as `specialm` chooses); cores: how many
-    cores it may use (0: all)."""
+    cores it may use (0: all).
+    """
     file = folder / f"size{len(list(folder.iterdir()))}.json"
     file.write_text(
         json.dumps(

@@ -3,7 +3,7 @@
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 config='' workdir='' command=train name='' topology='' dry_run=''
-program=() # words for specialm behind --config: overrides and --checkpoint
+program=() # words for specialm after --config: overrides and --checkpoint
 own=() # flags for sbatch
 
 fail() { # as specialm does: status 2 when the user has to change something

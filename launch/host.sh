@@ -3,7 +3,7 @@
 # Installs the requirements of the code that it lies in, mounts WORKDIR if it is a bucket, and calls
 # `specialm COMMAND ... --workdir=WORKDIR`, which joins the other processes and resumes by itself.
 #   --install  only installs.
-#   --detach   goes on behind the ssh session, one job a host, started again if it fails.
+#   --detach   runs detached from the ssh session, one job a host, started again if it fails.
 set -euo pipefail
 
 code=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -100,7 +100,7 @@ case ${1-} in
     exit
     ;;
 esac
-# Status 2 is for a wrong setting alone; what fails before specialm runs is worth another try.
+# Status 2 is only for a wrong setting; what fails before specialm runs is worth another try.
 set -E
 trap 'exit 1' ERR
 accelerator=$1 workdir=$2

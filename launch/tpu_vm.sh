@@ -11,7 +11,7 @@ usage: launch/tpu_vm.sh --config=FILE --workdir=gs://BUCKET/FOLDER --topology=v5
          [--runtime_version=VERSION] [--config.FIELD=VALUE ...] [--checkpoint=DIR] [--dry_run]
 
 Creates the slice if it is not there (again, if it was preempted), copies the code to every host and
-starts training on all of them, behind the ssh session. The same command resumes; while the job
+starts training on all of them, detached from ssh. The same command resumes; while the job
 runs it changes nothing.
   --queued   asks for the slice as a queued resource and waits until it is granted
   --spot     spare capacity, which can be preempted

@@ -1,5 +1,6 @@
 """The `specialm` command. Each subcommand is one small function; everything heavy is imported
-only when a command runs, so that `specialm --help` answers at once."""
+only when a command runs, so that `specialm --help` answers at once.
+"""
 
 import importlib
 import json
@@ -156,7 +157,8 @@ def _usage(name: str, own: dict, text: str) -> str:
 
 def _parse(name: str, argv: list[str], own: dict) -> tuple[dict, str, list[str]]:
     """(options, config path, config overrides). Flags are --name=value or --name value; those that
-    are true or false take no value behind a space."""
+    are true or false take no value behind a space.
+    """
     options = {"workdir": "", "json": False, **own}
     config_path, overrides = "", []
     words = iter(argv)

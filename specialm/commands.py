@@ -135,7 +135,8 @@ def _open(config_path: str, overrides: list[str], options: dict, every_domain: b
 
 def specialize(config_path: str, overrides: list[str], options: dict):
     """Fine-tunes a model on a domain and scores it; out of a bank or a mixture it takes one expert
-    first."""
+    first.
+    """
     from specialm.workflows import experts, heldout, pipeline
 
     run, base = _open(config_path, overrides, options, every_domain=False)

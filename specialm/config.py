@@ -191,8 +191,9 @@ def _train() -> ConfigDict:
 
 def _finetune() -> ConfigDict:
     finetune = ConfigDict()
-    # 0: as published (methods.md section 2), train.learning_rate / 3, and train.learning_rate for
-    # specialist sets of at least `full_rate_tokens` and for a model that was not pretrained.
+    # 0: as published (docs/methods.md, Fine-tuning), train.learning_rate / 3, and
+    # train.learning_rate for specialist sets of at least `full_rate_tokens` and for a model that
+    # was not pretrained.
     finetune.learning_rate = 0.0
     finetune.full_rate_tokens = 1_000_000
     finetune.batch_size = 16

@@ -24,6 +24,7 @@ import pytest  # noqa: E402
 
 hypothesis.settings.register_profile("specialm", deadline=None, print_blob=True, max_examples=30)
 hypothesis.settings.load_profile("specialm")
+pytest_plugins = ("launch_helpers",)  # the fixture `fakes`
 
 
 @pytest.fixture(scope="session")

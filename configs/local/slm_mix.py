@@ -4,7 +4,7 @@ Reproduces: in kind, the hard mixture of arXiv 2402.01093 at the demo's size: 8 
   parameters. At these budgets independent models from scratch see too few tokens each
   (results/README.md), so 3/4 of the budget go into the dense model that all start from; set
   `--config.train.trunk_fraction=0` for the published mixture, `--config.model.only_expert=3` for
-  one expert alone.
+  a single expert.
 Hardware: two CPU cores, under 2 GB of memory.
 Time: about 2 minutes, and 1 minute for preparing the data the first time.
 Expected: the `slm_mix` rows of results/README.md (configs/local/bank.py trains the same model).

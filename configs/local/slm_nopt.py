@@ -1,9 +1,9 @@
-"""SLM-nopt on a laptop: the small model trained on the specialist text alone.
+"""SLM-nopt on a laptop: the small model trained on the specialist text only.
 
 Reproduces: in kind, the SLM-nopt baseline of arXiv 2402.01093.
 Hardware: two CPU cores, under 2 GB of memory.
 Time: under a minute, and 1 minute for preparing the data the first time.
-Expected: far behind everything that was pretrained (results/README.md, the study).
+Expected: far worse than everything that was pretrained (results/README.md, the study).
 Command:
   specialm fetch
   specialm specialize --config=configs/local/slm_nopt.py --workdir=runs/local --config.domain=med

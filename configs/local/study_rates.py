@@ -1,5 +1,5 @@
 """Learning rates for the study: each method over three rates in pretraining and four in
-fine-tuning, on one domain; the best ones are frozen in configs/local/study.py.
+fine-tuning, on one domain; the best ones are those of configs/local/study.py.
 
 Reproduces: nothing published.
 Hardware: two CPU cores, under 4 GB of memory.

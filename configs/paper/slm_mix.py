@@ -2,7 +2,7 @@
 
 Reproduces: arXiv 2402.01093: sizes and optimiser of configs/paper/slm.py for every expert: 504M /
   2,016M / 8,064M / 32,256M parameters for 4 / 16 / 64 / 256 experts, 126M at inference.
-  `--config.model.only_expert=3` trains one expert alone, with the same result.
+  `--config.model.only_expert=3` trains a single expert, with the same result.
 Hardware: published on 16 A100 (2.2 GPU hours per 1B tokens).
 Time: published limit 650 GPU hours (928k steps of about 98k tokens at 200 GPU hours).
 Expected: published macro-averaged perplexity after fine-tuning with 1M / 8M / 64M specialist

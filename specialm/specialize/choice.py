@@ -1,6 +1,6 @@
 """Which of the k small models of a bank or a mixture a domain gets.
 
-From arXiv 2402.01093 ("expert choice", methods.md section 2): the cluster that is most frequent in
+From arXiv 2402.01093 (docs/methods.md, Choice of the expert): the cluster that is most frequent in
 the specialist set; the lowest loss on the specialist training set before fine-tuning; fine-tuning
 every expert and keeping the best. Ours: mixing the experts by the specialist's cluster histogram
 (for a projected network E = sum_i p_i E_i, which is linear, hence exactly the mean of the projected

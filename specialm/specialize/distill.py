@@ -1,6 +1,6 @@
 """SLM-d: fine-tuning a small model on a mixture of the data and a teacher's distributions.
 
-methods.md section 2 (SLM-d) and Hinton et al. 2015 (arXiv 1503.02531): each token's loss is
+SLM-d of arXiv 2402.01093, after Hinton et al. 2015 (arXiv 1503.02531): each token's loss is
 
     (1 - w) * -log p(target) + w * T^2 * KL(teacher || student), both softened by temperature T.
 

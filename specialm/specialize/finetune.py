@@ -1,6 +1,6 @@
 """Fine-tuning on a small specialist set, with early stopping on a validation split of it.
 
-methods.md section 2: base learning rate / 3 for small sets, early stopping on validation loss. The
+arXiv 2402.01093: base learning rate / 3 for small sets, early stopping on validation loss. The
 checkpoint kept is the best one, not the last; step 0 (no fine-tuning at all) is a candidate too.
 """
 
@@ -62,8 +62,8 @@ def for_set(
 ) -> ConfigDict:
     """The settings of fine-tuning with what depends on the specialist set put in.
 
-    methods.md section 2: a third of the base learning rate for small sets, the base rate for large
-    ones; steps capped by the set's size (here: by epochs).
+    As published (docs/methods.md, Fine-tuning): a third of the base learning rate for small sets,
+    the base rate for large ones; steps capped by the set's size (here: by epochs).
 
     Args:
       untrained: the model has had no pretraining.

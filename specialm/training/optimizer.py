@@ -1,7 +1,7 @@
 """Learning-rate schedules and optimizers, as published or as set.
 
 The papers' models train with Adam at a constant rate after 1,000 steps of linear warm-up, clipped
-at a global norm of 5 (methods.md section 2); the local ones with AdamW on a cosine.
+at a global norm of 5 (arXiv 2402.01093); the local ones with AdamW on a cosine.
 """
 
 from typing import Any

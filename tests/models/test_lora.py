@@ -155,7 +155,7 @@ def test_every_axis_of_a_factor_has_a_name():
 
 
 def test_the_published_size_of_the_adapters():
-    """methods.md section 2: rank 64 on the LLM, about 5M trained parameters."""
+    """docs/methods.md, LoRA: rank 64 on the LLM, about 5M trained parameters."""
     from specialm import config as config_lib
     from specialm import methods
 

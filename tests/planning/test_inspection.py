@@ -11,7 +11,7 @@ from specialm import config as config_lib
 from specialm.common.errors import UserError
 from specialm.planning.inspection import inspect_config
 
-# methods.md section 2, in millions: config, experts, pretraining, inference.
+# docs/methods.md, Sizes and training recipe, in millions: config, experts, pretraining, inference.
 PUBLISHED = [
     ("slm", 0, 126, 126),
     ("llm", 0, 771, 771),
