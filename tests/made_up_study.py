@@ -219,7 +219,7 @@ def record():
         seconds=7300.0,
         cells=dict(done=90, planned=100),
         histograms=histograms,
-        leaks={
+        contamination={
             d: dict(
                 checked=100 + i,
                 too_short=0,
