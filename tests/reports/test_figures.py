@@ -2,7 +2,9 @@
 
 import importlib
 import math
+import re
 import sys
+from importlib.resources import files
 
 import made_up_study
 import numpy as np
@@ -11,25 +13,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from specialm.common.errors import UserError
-from specialm.reports import figures
+from specialm.methods import METHODS
+from specialm.reports import figures, styles
 from specialm.reports.study_rows import Study
-from specialm.reports.summary import METHODS, label
+from specialm.reports.summary import label
 
 BUDGET, SIZE = max(made_up_study.BUDGETS), min(made_up_study.SIZES)
 ROWS = made_up_study.rows()
 STUDY = Study(ROWS)
 FEW = ("slm", "slm_pn", "slm_is", "slm_nopt")
 SETTINGS = made_up_study.record()["settings"]
-PLOTS = (
-    figures.generic_perplexity,
-    figures.before_fine_tuning,
-    figures.after_fine_tuning,
-    figures.against_set_size,
-    figures.total_cost,
-    figures.cost_by_domains,
-    figures.gain_by_domain,
-    figures.number_of_clusters,
-)
+PLOTS = [figure.draw for figure in figures.FIGURES.values()]
 
 
 def values(
@@ -205,7 +199,7 @@ def test_gain_by_domain_shows_every_seed():
 
 
 def test_the_number_of_clusters_has_the_main_arm_at_its_setting():
-    clusters, experts = figures.number_of_clusters(STUDY, SETTINGS).axes
+    clusters, experts = figures.number_of_clusters(Study(ROWS, SETTINGS)).axes
     x, y = lines(clusters)["SLM-is"]
     assert list(x) == [4, 16, 32, 64]
     means = [
@@ -222,16 +216,37 @@ def test_the_number_of_clusters_has_the_main_arm_at_its_setting():
     assert list(lines(experts)["SLM-pn"][0]) == list(lines(experts)["SLM-mix"][0]) == [4, 8, 16]
     without, _ = figures.number_of_clusters(STUDY).axes
     assert list(lines(without)["SLM-is"][0]) == [4, 16, 64]
-    assert figures.number_of_clusters(made_up_study.rows(variants=False), SETTINGS) is None
+    plain = Study(made_up_study.rows(variants=False), SETTINGS)
+    assert figures.number_of_clusters(plain) is None
+
+
+def look(method):
+    return METHODS[method].colour, METHODS[method].marker
 
 
 def test_every_known_method_has_its_own_colour_and_marker():
-    assert set(figures.STYLES) == set(METHODS)
-    styles = [*figures.STYLES.values(), *figures.OTHERS]
-    assert len({colour for colour, _ in styles}) == len({marker for _, marker in styles}) == 16
-    assert figures.style("slm", ["mine"]) == figures.STYLES["slm"]
-    unknown = [figures.style(m, ["slm", "b", "a"]) for m in ("a", "b")]
-    assert unknown == list(figures.OTHERS[:2])
+    looks = [*(look(m) for m in METHODS), *styles.OTHERS]
+    assert len({colour for colour, _ in looks}) == len({marker for _, marker in looks})
+    assert len({colour for colour, _ in looks}) == len(METHODS) + 4
+    assert styles.style("slm", ["mine"]) == look("slm")
+    unknown = [styles.style(m, ["slm", "b", "a"]) for m in ("a", "b")]
+    assert unknown == list(styles.OTHERS[:2])
+
+
+@pytest.mark.parametrize("page", [styles.LIGHT, styles.DARK])
+def test_every_colour_can_be_read_on_the_page(page):
+    for colour, _ in [*(look(m) for m in METHODS), *styles.OTHERS]:
+        assert styles.contrast(styles.text(colour, page), page) >= 4.5
+        if page == styles.LIGHT:
+            assert styles.mark(colour, page) == colour  # as in the figures
+        else:
+            assert styles.contrast(styles.mark(colour, page), page) >= 3
+    assert styles.contrast("#000000", "#ffffff") == pytest.approx(21)
+
+
+def test_the_page_has_the_backgrounds_that_colours_are_chosen_for():
+    css = (files("specialm.reports") / "report.css").read_text()
+    assert re.findall(r"--page: (#\w+)", css) == [styles.LIGHT, styles.DARK]
 
 
 def test_a_method_looks_the_same_in_every_figure():
@@ -241,7 +256,7 @@ def test_a_method_looks_the_same_in_every_figure():
                 line = bar.lines[0]
                 name = next((m for m in METHODS if label(m) == bar.get_label()), None)
                 if name:
-                    assert (line.get_color(), line.get_marker()) == figures.STYLES[name]
+                    assert (line.get_color(), line.get_marker()) == look(name)
 
 
 @pytest.mark.parametrize(
@@ -285,6 +300,7 @@ def test_any_part_of_a_study_has_figures(seed, share):
 
 def test_without_matplotlib_the_message_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    monkeypatch.delitem(sys.modules, "specialm.reports.figures")
+    for name in ("plots", "figures"):
+        monkeypatch.delitem(sys.modules, f"specialm.reports.{name}")
     with pytest.raises(UserError, match=r"pip install 'specialm\[report\]'"):
         importlib.import_module("specialm.reports.figures")

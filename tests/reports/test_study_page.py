@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from specialm.common.errors import UserError
-from specialm.reports import study_page, study_tables
+from specialm.reports import record_tables, study_page, study_tables
+from specialm.reports.study_findings import findings
 
 ROWS = made_up_study.rows(methods=("slm", "slm_is", "slm_pn", "slm_mix", "llm", "slm_nopt"))
 HOSTILE = "<script>alert('x')</script> & \"quoted\" https://example.org/\x00"
@@ -91,7 +92,7 @@ def test_the_page_stands_alone(written):
 def test_the_findings_come_first_then_every_figure_its_tables_and_the_provenance(written):
     page = Page(written[2])
     texts = " ".join(page.texts)
-    places = [texts.index(f.sentence) for f in study_tables.findings(ROWS)]
+    places = [texts.index(f.sentence) for f in findings(ROWS)]
     assert places == sorted(places)
     record = made_up_study.record()
     tables = (
@@ -100,23 +101,23 @@ def test_the_findings_come_first_then_every_figure_its_tables_and_the_provenance
         study_tables.cost_per_billion(ROWS),
         study_tables.spent(ROWS),
         study_tables.domains(ROWS),
-        study_tables.entropies(record),
+        record_tables.entropies(record),
         study_tables.choices(ROWS),
         study_tables.variants(ROWS),
-        study_tables.top_fractions(record),
-        study_tables.parameters(record),
-        study_tables.leaks(record),
+        record_tables.top_fractions(record),
+        record_tables.parameters(record),
+        record_tables.contamination(record),
     )
     later = [texts.index(table.note[:60], places[-1]) for table in tables]
     assert later == sorted(later)
-    assert page.ids() == [*study_page.SECTIONS, "run"]
+    assert page.ids() == [*study_page.sections(), "run"]
     assert "specialm study --x=1" in texts[later[-1] :]
     assert page.tags.count("table") == len(tables)
 
 
 def test_the_marks_say_what_holds(written):
     text = written[2]
-    found = [f.holds for f in study_tables.findings(ROWS)[1:]]
+    found = [f.holds for f in findings(ROWS)[1:]]
     marks = re.findall(r'<span class="tag \w+">([^<]+)</span>', text)
     assert marks == [study_page.MARKS[holds] for holds in found]
     assert {True, None} <= set(found)  # slm_d was not run
@@ -175,7 +176,8 @@ def test_any_part_of_the_record_may_be_missing_or_empty(gone, empty):
 
 def test_without_matplotlib_nothing_is_written_and_the_message_helps(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    monkeypatch.delitem(sys.modules, "specialm.reports.figures", raising=False)
+    for name in ("plots", "figures"):
+        monkeypatch.delitem(sys.modules, f"specialm.reports.{name}", raising=False)
     monkeypatch.delattr("specialm.reports.figures", raising=False)
     with pytest.raises(UserError, match=r"pip install 'specialm\[report\]'"):
         study_page.write(ROWS, {}, tmp_path / "new")

@@ -9,9 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from specialm.reports import study_tables
+from specialm.methods import METHODS
+from specialm.reports import record_tables, study_tables, tables
+from specialm.reports.study_findings import findings
 from specialm.reports.study_rows import Study
-from specialm.reports.summary import METHODS, count, label
+from specialm.reports.summary import count, label
 
 BUDGET, SIZE = max(made_up_study.BUDGETS), min(made_up_study.SIZES)
 ROWS = made_up_study.rows()
@@ -39,7 +41,7 @@ def perplexities(rows, method, size=SIZE, budget=BUDGET, phase="finetuned", doma
 
 
 def finding(rows, name):
-    (found,) = [f for f in study_tables.findings(rows) if f.name == name]
+    (found,) = [f for f in findings(rows) if f.name == name]
     return found
 
 
@@ -197,7 +199,7 @@ def test_seeds_that_disagree_decide_nothing():
             row["perplexity"] *= 2
     found = finding(rows, "over_llm")
     assert found.holds is None and "lower with 2 of 3 seeds" in found.sentence
-    assert "cannot be told from the LLM" in found.sentence
+    assert "cannot be distinguished from the LLM" in found.sentence
 
 
 def test_one_seed_is_said_to_be_one():
@@ -353,9 +355,9 @@ def test_importance_sampling_that_is_always_cheaper_never_crosses():
     assert finding(rows, "crossover").holds is False
 
 
-def test_without_rows_nothing_is_told():
-    assert {f.holds for f in study_tables.findings([])} == {None}
-    assert all("cannot be told" in f.sentence for f in study_tables.findings([]))
+def test_without_rows_nothing_is_decided():
+    assert {f.holds for f in findings([])} == {None}
+    assert all("is undecided" in f.sentence for f in findings([]))
 
 
 # --- tables ---
@@ -382,7 +384,7 @@ def test_the_main_table_holds_mean_and_deviation_and_marks_the_best_small_model(
             for text, size in zip(texts[2:], made_up_study.SIZES, strict=True):
                 same(text, list(perplexities(ROWS, method, size, budget).values()))
         for j in range(1, 5):
-            marked = [m for m, texts in cells.items() if isinstance(texts[j], study_tables.Best)]
+            marked = [m for m, texts in cells.items() if isinstance(texts[j], tables.Best)]
             small = [m for m in cells if not m.startswith("llm")]
             assert marked == [min(small, key=lambda m: float(cells[m][j].split()[0]))]  # noqa: B023
     same(
@@ -421,7 +423,7 @@ def test_the_cost_spent_keeps_what_is_paid_once_apart():
 
 @pytest.mark.parametrize("settings_", [made_up_study.record()["settings"], None])
 def test_expert_choice_is_a_multiple_of_one_fine_tuning(settings_):
-    table = study_tables.choices(ROWS, settings_)
+    table = study_tables.choices(Study(ROWS, settings_))
     main = "frequent" if settings_ else "main arm"
     assert [row[0] for row in table.rows[1:]] == [main, "loss", "finetune"]
     assert [row[2] for row in table.rows[1:]] == ["1.00×", "1.00×", "4.00×"]
@@ -436,18 +438,18 @@ def test_steps_are_means_over_domains_and_seeds():
 
 def test_tables_of_the_record():
     record = made_up_study.record()
-    parameters = study_tables.parameters(record)
+    parameters = record_tables.parameters(record)
     assert line(parameters, "SLM-pn") == ["2M", "1M", "10M", "16"]
-    fractions, entropies = study_tables.top_fractions(record), study_tables.entropies(record)
+    fractions, entropies = record_tables.top_fractions(record), record_tables.entropies(record)
     assert fractions.header == ["Domain", "4 clusters", "16 clusters", "64 clusters"]
     assert [row[0] for row in fractions.rows] == [*made_up_study.DOMAINS, "generic"]
     assert line(fractions, "law") == ["50.0%"] * 3
     assert line(entropies, "law") == [f"{0.3 + 0.5 * math.log(k):.2f}" for k in (4, 16, 64)]
-    for table in (study_tables.parameters, study_tables.top_fractions, study_tables.entropies):
+    for table in (record_tables.parameters, record_tables.top_fractions, record_tables.entropies):
         assert table({}) is None
     del record["histograms"]["16"]["law"], record["models"]["slm"]["params"]
-    assert line(study_tables.entropies(record), "law")[1] == "–"
-    assert line(study_tables.parameters(record), "SLM")[1] == "–"
+    assert line(record_tables.entropies(record), "law")[1] == "–"
+    assert line(record_tables.parameters(record), "SLM")[1] == "–"
 
 
 def test_variants_stand_next_to_their_arm_with_the_same_seeds():
@@ -473,10 +475,11 @@ def test_variants_stand_next_to_their_arm_with_the_same_seeds():
     assert study_tables.variants(select(ROWS)) is None
 
 
-def test_the_leak_table_has_a_line_for_each_source():
+@pytest.mark.parametrize("key", ["contamination", "leaks"])  # early records have the second
+def test_the_contamination_table_has_a_line_for_each_source(key):
     counts = {"trained": 1234, "leaked": 2, "covered": 3}
     record = {
-        "leaks": {
+        key: {
             "law": {
                 "checked": 50,
                 "too_short": 0,
@@ -484,9 +487,9 @@ def test_the_leak_table_has_a_line_for_each_source():
             }
         }
     }
-    table = study_tables.leaks(record)
+    table = record_tables.contamination(record)
     assert table.rows == [["law, against generic text", "50", "1,234", "2", "3"]]
-    assert study_tables.leaks({}) is None
+    assert record_tables.contamination({}) is None
 
 
 def test_an_unknown_method_stands_in_the_tables_under_its_own_name():
@@ -496,26 +499,16 @@ def test_an_unknown_method_stands_in_the_tables_under_its_own_name():
 
 
 def test_rendering_keeps_every_cell_and_escapes():
-    table = study_tables.Table(
+    table = tables.Table(
         "A & b",
         "note",
         ["", "x|y"],
-        [["group"], ["<a>", study_tables.Best("1.00 ± 0.10")], ["b", "2\n3"]],
+        [["group"], ["<a>", tables.Best("1.00 ± 0.10")], ["b", "2\n3"]],
     )
-    page = study_tables.html(table)
+    page = tables.html(table)
     assert "A &amp; b" in page and "&lt;a&gt;" in page
     assert '<td><b>1.00</b> <span class="sd">± 0.10</span></td>' in page
     assert '<tr class="phase"><th colspan="2">group</th></tr>' in page
-    text = study_tables.markdown(table).splitlines()
-    lines = [re.split(r"(?<!\\)\|", row)[1:-1] for row in text if row.startswith("|")]
-    assert [[c.strip() for c in row] for row in lines] == [
-        ["", "x\\|y"],
-        ["-" * 9, "-" * 14 + ":"],
-        ["**group**", ""],
-        ["<a>", "**1.00 ± 0.10**"],
-        ["b", "2 3"],
-    ]
-    assert len({len(row) for row in text if row.startswith("|")}) == 1
 
 
 TABLES = (
@@ -562,6 +555,5 @@ def test_any_part_of_a_study_has_tables_and_findings(data):
         found = table(rows)
         if found:
             assert {len(row) for row in found.rows} <= {1, len(found.header)}
-            study_tables.markdown(found)
-            study_tables.html(found)
-    assert len(study_tables.findings(rows)) == 7
+            tables.html(found)
+    assert len(findings(rows)) == 7
