@@ -64,13 +64,6 @@ class ContaminationReport:
     leaked: list[tuple[int, int, float]]
     covered: list[tuple[int, float]]
 
-    def __str__(self) -> str:
-        return (
-            f"{len(self.leaked)} of {self.checked} evaluation windows are near-duplicates of "
-            f"one of {self.trained} training windows; {len(self.covered)} are covered by "
-            f"training windows together; {self.too_short} were too short for a shingle"
-        )
-
 
 def find_contamination(
     train_texts: Iterable[str],

@@ -26,7 +26,7 @@ from pathlib import Path
 
 from specialm import methods
 from specialm.common.files import write_text
-from specialm.evaluation.perplexity import METRICS, Metric
+from specialm.evaluation import perplexity
 from specialm.reports import charts, demo_sections, styles
 from specialm.reports.markup import clean, duration, grid, page, plural
 from specialm.reports.summary import (
@@ -117,7 +117,7 @@ def _results(summary: Summary, classes: Classes) -> str:
         f'<dt class="{classes[m.name]}">{clean(m.label)}</dt><dd>{clean(m.description)}</dd>'
         for m in known
     )
-    lines = ", ".join(metric.label for metric in METRICS)
+    lines = ", ".join(metric.label for metric in perplexity.METRICS)
     return (
         f'{_unit_choice()}<div class="scroll">{_main_table(summary, classes)}</div>'
         f'<p class="note">{_results_note(summary)}'
@@ -140,14 +140,15 @@ def _unit_choice() -> str:
     return "".join(
         f'<input type="radio" name="unit" id="unit-{metric.field}"{" checked" * (i == 0)}>'
         f'<label for="unit-{metric.field}">{metric.label}</label>'
-        for i, metric in enumerate(METRICS)
+        for i, metric in enumerate(perplexity.METRICS)
     )
 
 
 def _unit_style() -> str:
     """On a screen the values of the other metrics are hidden."""
     rules = "".join(
-        f"#unit-{m.field}:checked~.scroll .unit:not(.{m.field}){{display:none}}" for m in METRICS
+        f"#unit-{m.field}:checked~.scroll .unit:not(.{m.field}){{display:none}}"
+        for m in perplexity.METRICS
     )
     return f"@media screen{{{rules}}}"
 
@@ -203,12 +204,14 @@ def _method_row(method: str, cells: Sequence[str], classes: Classes) -> str:
 
 def _result_cell(summary: Summary, method: str, domain: str, phase: str) -> str:
     """All metrics of one result, of which the page shows one; "" without a result."""
-    texts = [_metric_text(summary, method, domain, phase, metric) for metric in METRICS]
+    texts = [_metric_text(summary, method, domain, phase, metric) for metric in perplexity.METRICS]
     css = ' class="macro"' if domain == MACRO else ""
     return f"<td{css}>{' '.join(filter(None, texts))}</td>" if any(texts) else ""
 
 
-def _metric_text(summary: Summary, method: str, domain: str, phase: str, metric: Metric) -> str:
+def _metric_text(
+    summary: Summary, method: str, domain: str, phase: str, metric: perplexity.Metric
+) -> str:
     value = summary.cell(method, domain, phase, metric.field)
     if value is None:
         return ""

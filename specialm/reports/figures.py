@@ -226,7 +226,6 @@ def gain_by_domain(rows) -> Figure | None:
     title = f"Gain over {label(BASE)} by domain, at {tokens_text(study.budget, 'generic')}"
     figure, axes = new_figure(len(sizes), title, height, share=True)
     for axis, size in zip(axes, sizes, strict=True):
-        _domain_axis(axis, domains, tokens_text(size, "specialist"))
         for i, method in enumerate(methods):
             shift = 0.8 * ((len(methods) - 1) / 2 - i) / len(methods)
             here = {
@@ -235,6 +234,7 @@ def gain_by_domain(rows) -> Figure | None:
                 if (size, method, d) in changes
             }
             _gain_dots(axis, method, here, study.methods)
+        _domain_axis(axis, domains, tokens_text(size, "specialist"))
     axes[0].set_ylabel("Specialist domain")
     return with_legend(figure, axes, methods)
 

@@ -157,9 +157,9 @@ class Study:
         """Mean and sample standard deviation over seeds."""
         return cell(self.values(method, domain, phase, budget, size, variant, field))
 
-    def change(self, method, domain=MACRO, budget=None, size=None, base=BASE, variant="") -> dict:
+    def change(self, method, domain=MACRO, budget=None, size=None, base=BASE) -> dict:
         """{seed: perplexity / the base's of the same seed - 1}, after fine-tuning."""
-        ours = self.values(method, domain, FINETUNED, budget, size, variant)
+        ours = self.values(method, domain, FINETUNED, budget, size)
         theirs = self.values(base, domain, FINETUNED, budget, size)
         return {seed: ours[seed] / theirs[seed] - 1 for seed in ours if seed in theirs}
 

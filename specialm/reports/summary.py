@@ -52,7 +52,7 @@ def in_order(names: Iterable[str]) -> list[str]:
 class Summary:
     """The rows of a run, grouped. A later row of the same method, domain, phase, seed wins."""
 
-    def __init__(self, results):
+    def __init__(self, results: Iterable[dict] | None):
         self._rows: dict[tuple[str, str, str], dict] = {}
         for row in results or ():
             key = (row["method"], row["domain"], row.get("phase", "finetuned"))
@@ -73,10 +73,9 @@ class Summary:
         values = {seed: rows[seed].get(field) for seed in self.seeds if seed in rows}
         return {s: float(v) for s, v in values.items() if v is not None and math.isfinite(v)}
 
-    def cell(self, method, domain, phase, field="perplexity", seeds=None) -> Cell | None:
-        """Mean and spread over the seeds (all, or those given)."""
-        values = self.values(method, domain, phase, field)
-        return cell({s: v for s, v in values.items() if seeds is None or s in seeds})
+    def cell(self, method, domain, phase, field="perplexity") -> Cell | None:
+        """Mean and spread over the seeds."""
+        return cell(self.values(method, domain, phase, field))
 
     def lowest(self, domain, phase, field="perplexity") -> str | None:
         """The method of the lowest mean; None when fewer than two have a value."""

@@ -91,7 +91,6 @@ def test_unrelated_text_is_not_reported(windows):
     mixed = [" ".join(rng.permutation(text.split())) for text in windows[:100]]
     report = find_contamination(windows[:100], mixed)
     assert report.leaked == report.covered == []
-    assert "0 of 100" in str(report)
 
 
 @given(st.data())

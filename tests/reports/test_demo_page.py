@@ -12,7 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from specialm.evaluation import perplexity
 from specialm.reports import charts, demo_page, markup, summary
+from specialm.training.scoring import Score
 
 DOMAINS = ("med", "books", "news")
 HOSTILE = "<script>alert('x')</script> & \"quoted\" https://example.org/\x00"
@@ -203,6 +205,26 @@ def test_page_table_holds_both_units_and_the_macro_column():
             np.testing.assert_allclose(figures[2:], bits, atol=0.000501)
 
 
+def test_a_new_metric_is_in_rows_and_on_the_page(monkeypatch):
+    metric = perplexity.Metric(
+        "nats_per_byte",
+        "nats per byte",
+        "nats/byte",
+        4,
+        lambda score: score.nll / score.bytes,
+        lambda rows: max(row["nats_per_byte"] for row in rows),
+    )
+    monkeypatch.setattr(perplexity, "METRICS", (*perplexity.METRICS, metric))
+    scores = {"med": Score(30.0, 10, 20, 1), "law": Score(20.0, 10, 40, 1)}
+    rows = perplexity.rows("slm", "finetuned", 0, 1000, scores)
+    assert [row["nats_per_byte"] for row in rows] == [1.5, 0.5, 1.5]
+    text = demo_page.html(dict(results=rows))
+    assert ["SLM", "20.09 2.164 1.5000"] == next(
+        row[:2] for row in Page(text).rows if row[0] == "SLM"
+    )
+    assert '<label for="unit-nats_per_byte">nats per byte</label>' in text
+
+
 def test_difference_is_paired_by_seed():
     rows = made_up_rows(noise=0.1)
     by_seed = [
@@ -308,6 +330,17 @@ def test_other_methods_are_compared_and_the_lowest_is_named():
     )
     del losses["slm", "finetuned", 0]
     assert "lowest macro perplexity of the 3 methods is that of LLM" in answer(rows_of(losses))[0]
+
+
+def test_every_method_has_a_colour_of_its_own_on_the_page():
+    rows = made_up_rows(methods=("slm", "slm_is", "mine"))
+    curve = dict(method="llm", phase="pretrained", points=[dict(step=5, loss=2.0)])
+    text = demo_page.html(dict(results=rows, curves=[curve]))
+    style = text[text.index(".m0{") :].partition("@media")[0]
+    colours = dict(re.findall(r"\.(m\d)\{--c:(#\w+)", style))
+    assert len(colours) == len(set(colours.values())) == 4
+    for name in ("SLM", "SLM-is", "mine", "LLM"):
+        assert re.search(rf'class="[\w ]*m\d"[^>]*>{name}<', text)
 
 
 def test_unknown_methods_appear_under_their_own_name():

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from specialm.common.errors import UserError
-from specialm.reports import record_tables, study_page, study_tables
+from specialm.reports import figures, record_tables, study_page, study_tables
 from specialm.reports.study_findings import findings
 
 ROWS = made_up_study.rows(methods=("slm", "slm_is", "slm_pn", "slm_mix", "llm", "slm_nopt"))
@@ -139,6 +139,15 @@ def test_a_second_report_leaves_no_figure_of_the_first(tmp_path, monkeypatch):
     monkeypatch.setattr(study_page, "draw", lambda rows, record: {})
     assert study_page.write(ROWS, {}, tmp_path) == [tmp_path / "report.html"]
     assert not list((tmp_path / "figures").iterdir())
+
+
+def test_a_new_figure_has_a_file_and_a_section(tmp_path, monkeypatch):
+    new = figures.StudyFigure(figures.before_fine_tuning, "A new figure", "How to read it.")
+    monkeypatch.setattr(figures, "FIGURES", {"new": new})
+    paths = study_page.write(ROWS, {}, tmp_path)
+    assert [path.name for path in paths] == ["report.html", "new.png"]
+    page = Page(paths[0].read_text(encoding="utf-8"))
+    assert "new" in page.ids() and "A new figure" in page.texts
 
 
 def test_without_anything_the_page_says_so(tmp_path):

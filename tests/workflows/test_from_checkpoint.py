@@ -154,7 +154,9 @@ def test_beside_its_generic_text_it_is_checked_against_it(bank, notes, command):
     status, result = command("specialize", f"--checkpoint={bank / 'bank'}", f"--source={notes}")
     assert status == 0, result
     trained = len(np.load(next(bank.glob("run/clusters/generic-*")) / "clusters.npy"))
-    assert result["heldout"]["contamination"]["my-notes"]["against"]["generic"]["trained"] == trained
+    assert (
+        result["heldout"]["contamination"]["my-notes"]["against"]["generic"]["trained"] == trained
+    )
     status, scores = command(
         "evaluate", f"--checkpoint={result['checkpoint']}", f"--source={notes}"
     )
