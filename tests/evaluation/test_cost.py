@@ -142,7 +142,7 @@ def test_gpu_hours():
 
 
 def test_the_papers_hours_are_the_utilisation_that_is_stated():
-    # arXiv 2402.01093, section 4: hours for 1B tokens; 37k rows of embeddings and positions.
+    # docs/methods.md, Cost: hours for 1B tokens; Sizes: 37k rows of embeddings and positions.
     llm = dataclasses.replace(PAPER_SLM, d_model=2816, d_ff=11264, num_heads=22)
     for config, hours, utilisation in ((PAPER_SLM, 2.2, 0.34), (llm, 7.7, 0.56)):
         config = dataclasses.replace(config, vocab_size=37_000 - config.context)
@@ -168,7 +168,7 @@ def test_crossover_is_where_every_later_total_is_lower(generic_a, special_a, gen
 
 
 def test_crossover_of_the_papers_upper_limits():
-    # GPU hours at 1M tokens, arXiv 2402.01093, section 4: is 130 a domain, pn 650 once and .02 a domain.
+    # GPU hours at 1M tokens (docs/methods.md, Cost): is 130 a domain, pn 650 once and .02 a domain.
     hours = {
         "is": (Cost(0), Cost(130)),
         "pn": (Cost(650), Cost(0.02)),
