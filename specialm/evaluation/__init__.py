@@ -1,0 +1,1 @@
+"""Evaluation: result rows and their metrics, the contamination check, what a model cost."""

@@ -1,4 +1,4 @@
-"""Leak check: is an evaluation window a near-duplicate of a training window?
+"""Contamination check: which evaluation windows are near-duplicates of training windows.
 
 Near-duplicates are texts whose sets of word n-grams ("shingles") have a Jaccard similarity of at
 least a threshold. Texts are lower-cased and taken as sequences of words, so that spacing and
@@ -36,13 +36,13 @@ from specialm.data.vocabularies import Vocabulary
 MISSED = 1e-4
 WORD = re.compile(r"\w+")
 DECODED = 1024  # windows read at a time
-REMEMBERED = 1_000_000  # words whose hashes are kept
+REMEMBERED = 1_000_000  # words whose hashes are held at a time
 MIX = np.uint64(0x9E3779B97F4A7C15)
 
 
 @dataclass(frozen=True)
-class LeakReport:
-    """What `leaks` found.
+class ContaminationReport:
+    """What `find_contamination` found.
 
     Attributes:
       checked: number of evaluation windows.
@@ -64,23 +64,16 @@ class LeakReport:
     leaked: list[tuple[int, int, float]]
     covered: list[tuple[int, float]]
 
-    def __str__(self) -> str:
-        return (
-            f"{len(self.leaked)} of {self.checked} evaluation windows are near-duplicates of "
-            f"one of {self.trained} training windows; {len(self.covered)} are covered by "
-            f"training windows together; {self.too_short} were too short for a shingle"
-        )
 
-
-def leaks(
+def find_contamination(
     train_texts: Iterable[str],
     eval_texts: Sequence[str],
     threshold: float = 0.8,
     shingle: int = 5,
     permutations: int = 128,
     total: int | None = None,
-    title: str = "leak check",
-) -> LeakReport:
+    title: str = "contamination check",
+) -> ContaminationReport:
     """Looks for near-duplicates of evaluation windows among training (or resampled) windows.
 
     An exact copy, up to case, spacing and punctuation, is always found. Other pairs at or above
@@ -99,10 +92,7 @@ def leaks(
     Raises:
       UserError: a setting out of range, or permutations too few for the threshold.
     """
-    if not 0 < threshold <= 1:
-        raise UserError(f"threshold={threshold}: give a Jaccard similarity above 0 and up to 1.")
-    if shingle < 1:
-        raise UserError(f"shingle={shingle}: give at least 1 word.")
+    _check(threshold, shingle)
     index = _Index(eval_texts, threshold, shingle, permutations)
     if total is None and isinstance(train_texts, Sequence):
         total = len(train_texts)
@@ -113,7 +103,14 @@ def leaks(
             trained += len(some)
             progress.update(len(some))
     leaked = [(i, *found) for i, found in sorted(index.nearest.items())]
-    return LeakReport(len(eval_texts), trained, index.too_short, leaked, index.covered())
+    return ContaminationReport(len(eval_texts), trained, index.too_short, leaked, index.covered())
+
+
+def _check(threshold: float, shingle: int) -> None:
+    if not 0 < threshold <= 1:
+        raise UserError(f"threshold={threshold}: give a Jaccard similarity above 0 and up to 1.")
+    if shingle < 1:
+        raise UserError(f"shingle={shingle}: give at least 1 word.")
 
 
 def window_texts(
@@ -130,17 +127,16 @@ def words(text: str) -> list[str]:
 
 
 def jaccard(a: Sequence[str], b: Sequence[str], shingle: int) -> float:
-    """|A and B| / |A or B| of the sets of shingles of two sequences of words; 0 if both have
-    none."""
-    a, b = _shingles(a, shingle), _shingles(b, shingle)
-    return len(a & b) / max(1, len(a | b))
+    """|A and B| / |A or B| of the sets of shingles of two texts, 0 if both are empty."""
+    of_a, of_b = _shingles(a, shingle), _shingles(b, shingle)
+    return len(of_a & of_b) / max(1, len(of_a | of_b))
 
 
 def bands(threshold: float, permutations: int) -> tuple[int, int]:
-    """(bands, rows) of the LSH: the most rows with which a pair at the threshold is missed with
-    a probability (1 - threshold^rows)^bands of at most `MISSED`.
+    """(bands, rows) of the LSH, with as many rows as the threshold allows.
 
-    Wrong candidates only cost the time to reject them, so misses are what is bounded.
+    A pair at the threshold is missed with a probability (1 - threshold^rows)^bands of at most
+    `MISSED`. False candidates only cost the time to reject them, so misses are what is bounded.
 
     Raises:
       UserError: permutations too few for the threshold.
@@ -194,8 +190,10 @@ class _Index:
             self._meet(first + number, texts[number], sequences[number])
 
     def _candidates(self, hashes, window, met, count: int) -> np.ndarray:
-        """The windows without a shingle, and those of whose distinct shingles enough were met:
-        |A and B| / |A or B| >= threshold needs |A and B| >= threshold |A|."""
+        """The windows without a shingle, and those of whose distinct shingles enough were met.
+
+        |A and B| / |A or B| >= threshold needs |A and B| >= threshold |A|.
+        """
         some = (np.bincount(window[met], minlength=count) > 0)[window]
         distinct = np.unique(
             hashes[some] + window[some].astype(np.uint64) * MIX, return_index=True
@@ -208,16 +206,17 @@ class _Index:
     def _meet(self, number: int, text: str, sequence: list[str]) -> None:
         """Compares one training window with those that it may be a near-duplicate of."""
         for i in self.copies.get(_digest(sequence, text), ()):
-            self._keep(i, number, 1.0)
+            self._record(i, number, 1.0)
         hashes_S = _hashes(sequence, self.shingle)
         if not len(hashes_S):
             return
         for i in self.lsh.query(self._minhash(hashes_S)):
             similarity = jaccard(words(self.texts[i]), sequence, self.shingle)
             if similarity >= self.threshold:
-                self._keep(i, number, similarity)
+                self._record(i, number, similarity)
 
     def covered(self) -> list[tuple[int, float]]:
+        """(evaluation window, share of its shingles met so far) where the share is large enough."""
         shares = [
             (i, float(np.mean(self.seen[np.searchsorted(self.known, hashes_S)])))
             for i, hashes_S in enumerate(self.hashes)
@@ -225,7 +224,7 @@ class _Index:
         ]
         return [(i, share) for i, share in shares if share >= self.threshold]
 
-    def _keep(self, i: int, number: int, similarity: float) -> None:
+    def _record(self, i: int, number: int, similarity: float) -> None:
         if i not in self.nearest or similarity > self.nearest[i][1]:
             self.nearest[i] = number, similarity
 

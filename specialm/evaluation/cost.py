@@ -1,26 +1,25 @@
-"""What a model cost: generic and specialisation cost kept apart, C(N), GPU hours, crossovers.
+"""What a model cost: generic and specialisation cost apart, C(N), GPU hours, crossovers.
 
 A checkpoint's `model.json` carries a ledger: one entry for every phase that led to it, teachers
 included, with `tokens`, `flops`, `seconds` and, where there were several, `devices`. An entry that
 names a `domain` was paid for that domain alone, be it pretraining on importance-sampled text; of
-the others `pretrained` is generic, and every later phase is specialisation (our reading of the
-cost columns of [G]: SLM-is has no generic cost, SLM-d has the teacher's pretraining in it).
+the others `pretrained` is generic, and every later phase is specialisation (our reading of the cost
+columns of arXiv 2402.01093, section 4: SLM-is has no generic cost, SLM-d has the teacher's
+pretraining in it).
 
 What FLOPs count: the matrix products, a multiply-add as two, causal attention in full (the masked
 half too), training as three times the forward pass without recomputation
-(`transformer.flops_per_token`). Element-wise work and the optimiser are left out; XLA's own count,
-`xla_flops`, has them, and exceeds ours by less than 5% where matrix products dominate.
+(`transformer.flops_per_token`). Element-wise work and the optimiser are left out; XLA's own count
+has them, and exceeds ours by less than 5% where matrix products dominate.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-
-import jax
 
 from specialm.training.hardware import CHIPS
 
 # What GPU hours are stated at: an A100's dense bf16 peak, of which 40% is reached. For comparison:
-# the hours per 1B tokens in [G] (methods.md section 4) come to 34% for its SLM, 56% for its LLM.
+# the hours per 1B tokens in arXiv 2402.01093, section 4, come to 34% for its SLM, 56% for its LLM.
 A100_FLOPS = CHIPS["NVIDIA A100"].flops
 UTILISATION = 0.4
 GENERIC_PHASES = ("pretrained",)
@@ -64,13 +63,8 @@ def split(ledger: Sequence[dict]) -> Costs:
 
 
 def total(generic: Cost, special: Cost, domains: int) -> Cost:
-    """C(N) = C_generic + N C_special, [G] (methods.md section 1)."""
+    """C(N) = C_generic + N C_special for N domains, as arXiv 2402.01093 counts cost."""
     return generic + domains * special
-
-
-def mean(costs: Sequence[Cost]) -> Cost:
-    """The mean cost, for instance of specialising to one of several domains."""
-    return (1 / len(costs)) * sum(costs, Cost())
 
 
 def gpu_hours(flops: float, flops_per_second: float = UTILISATION * A100_FLOPS) -> float:
@@ -91,64 +85,6 @@ def crossover(a: Costs, b: Costs, measure: str = "flops") -> int | None:
     if special_b > special_a:
         return None
     return max(1, int((generic_b - generic_a) // (special_a - special_b)) + 1)
-
-
-def table(
-    methods: Mapping[str, Costs],
-    domains: Sequence[int] = (1, 5, 20),
-    flops_per_second: float = UTILISATION * A100_FLOPS,
-) -> str:
-    """Text: a line for each method with both costs and the GPU hours of C(N).
-
-    Args:
-      methods: {name: (generic, special)}.
-      domains: the N of the C(N) columns.
-      flops_per_second: the throughput at which GPU hours are stated.
-    """
-    lines = [
-        ["", *("generic", "per domain") * 3, *[f"C({n})" for n in domains]],
-        ["method", *["FLOPs"] * 2, *["tokens"] * 2, *["device s"] * 2, *["GPU h"] * len(domains)],
-    ]
-    for name, costs in methods.items():
-        hours = [gpu_hours(total(*costs, n).flops, flops_per_second) for n in domains]
-        lines.append(
-            [
-                name,
-                *[f"{cost.flops:.2e}" for cost in costs],
-                *[f"{cost.tokens:,.0f}" for cost in costs],
-                *[f"{cost.device_seconds:,.0f}" for cost in costs],
-                *[f"{value:.3g}" for value in hours],
-            ]
-        )
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    rows = [
-        "  ".join(
-            [
-                line[0].ljust(widths[0]),
-                *[text.rjust(width) for text, width in zip(line[1:], widths[1:], strict=True)],
-            ]
-        )
-        for line in lines
-    ]
-    return "\n".join([*rows, f"GPU hours at {flops_per_second:.3g} FLOP/s."])
-
-
-def xla_flops(function: Callable, *abstract_args) -> float:
-    """XLA's count of the FLOPs of `function`, compiled for the default backend; nothing is run.
-
-    The count is of the optimised program on one device, element-wise operations included,
-    transcendental ones (exp, tanh) not. The body of a loop that stays a loop is counted once,
-    whatever its trip count: write such loops out (few layers on a CPU, one microbatch, one chunk
-    of the vocabulary loss) or multiply yourself. Blocked attention skips part of the masked half
-    from 128 tokens on; `Config(attention="fused")` does not. Kernels that XLA calls as a library
-    (accelerators' fused attention) count nothing: compare on a CPU.
-
-    Args:
-      function: jitted or plain.
-      abstract_args: arrays, or trees of `jax.ShapeDtypeStruct`.
-    """
-    jitted = function if hasattr(function, "lower") else jax.jit(function)
-    return jitted.lower(*abstract_args).compile().cost_analysis()["flops"]
 
 
 def _is_generic(entry: dict) -> bool:

@@ -1,39 +1,69 @@
-"""Result rows: perplexity and bits per byte per domain on held-out documents, and their macro."""
+"""Result rows: the metrics of a model on the held-out documents of each domain, and their macro.
 
-from collections.abc import Mapping
+Every row has the fields of `METRICS`, and so have the reports: an entry adds a metric to both.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from specialm.training.scoring import Score
 
+MACRO = "macro"  # the domain of a row that averages over the domains
 
-def row(
-    method: str,
-    domain: str,
-    phase: str,
-    seed: int,
-    train_tokens: int,
-    nll_per_token: float,
-    bits_per_byte: float,
-) -> dict:
-    """One line of results.jsonl. `nll_per_token` in nats."""
+
+def _mean_of(field: str) -> Callable[[Sequence[dict]], float]:
+    return lambda rows: float(np.mean([row[field] for row in rows]))
+
+
+def _perplexity_of_mean_loss(rows: Sequence[dict]) -> float:
+    """exp(mean over domains of the mean NLL per token), arXiv 2402.01093, section 4."""
+    return float(np.exp(_mean_of("nll_per_token")(rows)))
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A figure of every result row; lower is better."""
+
+    field: str  # in rows and JSON
+    label: str  # for people
+    heading: str  # of a narrow column
+    decimals: int | None  # None: as many as its size asks for, see `summary.number`
+    of: Callable[[Score], float]
+    macro: Callable[[Sequence[dict]], float]  # from the domains' rows of one model
+
+
+METRICS = (
+    Metric(
+        "perplexity",
+        "perplexity",
+        "perplexity",
+        None,
+        lambda score: score.perplexity,
+        _perplexity_of_mean_loss,
+    ),
+    Metric(
+        "bits_per_byte",
+        "bits per byte",
+        "bits/byte",
+        3,
+        lambda score: score.bits_per_byte,
+        _mean_of("bits_per_byte"),
+    ),
+)
+
+
+def row(method: str, domain: str, phase: str, seed: int, train_tokens: int, score: Score) -> dict:
+    """One line of results.jsonl: the mean loss per token in nats, and all of `METRICS`."""
     return {
-        "method": method,
-        "domain": domain,
-        "phase": phase,
-        "seed": seed,
-        "train_tokens": train_tokens,
-        "nll_per_token": nll_per_token,
-        "perplexity": float(np.exp(nll_per_token)),
-        "bits_per_byte": bits_per_byte,
+        **_head(method, domain, phase, seed, train_tokens, score.nll_per_token),
+        **{metric.field: metric.of(score) for metric in METRICS},
     }
 
 
-def macro(rows: list[dict]) -> dict:
-    """The macro row of one method, phase and seed.
-
-    Perplexity is exp(mean over domains of the mean NLL per token), [G] section 4 (methods.md
-    section 3); bits per byte are averaged over domains.
+def macro(rows: Sequence[dict]) -> dict:
+    """The macro row of one method, phase and seed, from its domains' rows.
 
     Raises:
       ValueError: the rows belong to several methods, phases or seeds.
@@ -42,23 +72,31 @@ def macro(rows: list[dict]) -> dict:
     if len(kinds) != 1:
         raise ValueError(f"rows of {len(kinds)} kinds: {sorted(kinds)}")
     ((method, phase, seed),) = kinds
-    return row(
-        method,
-        "macro",
-        phase,
-        seed,
-        rows[0]["train_tokens"],
-        float(np.mean([r["nll_per_token"] for r in rows])),
-        float(np.mean([r["bits_per_byte"] for r in rows])),
-    )
+    nll = _mean_of("nll_per_token")(rows)
+    return {
+        **_head(method, MACRO, phase, seed, rows[0]["train_tokens"], nll),
+        **{metric.field: metric.macro(rows) for metric in METRICS},
+    }
 
 
 def rows(
     method: str, phase: str, seed: int, train_tokens: int, scores: Mapping[str, Score]
 ) -> list[dict]:
     """Rows of {domain: score}, the macro row last."""
-    made = [
-        row(method, domain, phase, seed, train_tokens, s.nll_per_token, s.bits_per_byte)
-        for domain, s in scores.items()
+    of_domains = [
+        row(method, domain, phase, seed, train_tokens, score) for domain, score in scores.items()
     ]
-    return [*made, macro(made)]
+    return [*of_domains, macro(of_domains)]
+
+
+def _head(
+    method: str, domain: str, phase: str, seed: int, train_tokens: int, nll_per_token: float
+) -> dict:
+    return {
+        "method": method,
+        "domain": domain,
+        "phase": phase,
+        "seed": seed,
+        "train_tokens": train_tokens,
+        "nll_per_token": nll_per_token,
+    }

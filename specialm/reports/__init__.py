@@ -1,0 +1,1 @@
+"""Reports: result rows as tables, figures and self-contained HTML pages."""

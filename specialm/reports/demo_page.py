@@ -1,4 +1,4 @@
-"""The report of a run: one self-contained HTML page, made from the run record alone.
+"""The report of a run: one self-contained HTML page, from the run record alone.
 
 A run record is a dict of plain values, as JSON would hold them:
 
@@ -20,20 +20,23 @@ Any part may be missing: its section is then left out.
 """
 
 import math
-from importlib.resources import files
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+from specialm import methods
 from specialm.common.files import write_text
-from specialm.reports import charts, demo_sections
-from specialm.reports.markup import clean, duration, grid, plural
+from specialm.evaluation import perplexity
+from specialm.reports import charts, demo_sections, styles
+from specialm.reports.markup import clean, duration, grid, page, plural
 from specialm.reports.summary import (
     BASE,
     MACRO,
-    METHODS,
     PHASES,
     Summary,
     answer,
-    cell,
+    cell_of,
+    in_order,
     label,
     question,
     signed_percent,
@@ -43,11 +46,7 @@ from specialm.reports.summary import (
 
 __all__ = ["html", "table", "write"]
 
-# Settings and versions are unfolded before printing.
-SCRIPT = (
-    "addEventListener('beforeprint',()=>document.querySelectorAll('details.record')"
-    ".forEach(d=>d.open=true))"
-)
+Classes = Mapping[str, str]  # {method: colour class}
 
 
 def write(run: dict, path: Path) -> None:
@@ -59,181 +58,186 @@ def write(run: dict, path: Path) -> None:
 
 def html(run: dict) -> str:
     """The page as text."""
-    summary = Summary(run.get("results"))
-    sections = [
-        ("results", "Perplexity by domain", _results(summary)),
-        ("difference", f"Difference from {label(BASE)}", _differences(summary)),
-        ("curves", "Learning curves", _curves(run.get("curves"), summary)),
-        ("weights", "Importance weights", demo_sections.weights_section(run.get("weights"))),
-        (
-            "clusters",
-            "What the top clusters hold",
-            demo_sections.clusters_section(run.get("weights")),
-        ),
-        ("models", "Models", demo_sections.models_section(run.get("models"))),
+    summary, weights, sections = Summary(run.get("results")), run.get("weights"), demo_sections
+    curves = run.get("curves") or ()
+    names = in_order([*summary.methods, *(curve["method"] for curve in curves)])
+    classes = {name: f"m{i}" for i, name in enumerate(names)}
+    parts = [
+        ("results", "Perplexity by domain", _results(summary, classes)),
+        ("difference", f"Difference from {label(BASE)}", _differences(summary, classes)),
+        ("curves", "Learning curves", _curves(curves, classes)),
+        ("weights", "Importance weights", sections.weights_section(weights)),
+        ("clusters", "What the top clusters hold", sections.clusters_section(weights)),
+        ("models", "Models", sections.models_section(run.get("models"))),
         (
             "data",
             "Data",
-            demo_sections.data_section(run.get("data"))
-            + demo_sections.corpora_section(run.get("corpora")),
+            sections.data_section(run.get("data")) + sections.corpora_section(run.get("corpora")),
         ),
-        (
-            "run",
-            "What was run",
-            demo_sections.stages_section(run) + demo_sections.provenance_section(run),
-        ),
+        ("run", "What was run", sections.stages_section(run) + sections.provenance_section(run)),
     ]
-    sections = [section for section in sections if section[2]]
-    links = "".join(f'<a href="#{name}">{clean(title)}</a>' for name, title, _ in sections)
-    body = "".join(
-        f'<section id="{name}"><h2>{clean(title)}</h2>{content}</section>'
-        for name, title, content in sections
-    )
-    style = (files("specialm.reports") / "report.css").read_text(encoding="utf-8")
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        '<meta name="color-scheme" content="light dark">'
-        f"<title>{clean(run.get('title') or 'Report')}</title><style>{style}</style></head>"
-        f"<body><main>{_header(run, summary)}<nav>{links}</nav>{body}</main>"
-        f"<script>{SCRIPT}</script></body></html>\n"
-    )
+    title = str(run.get("title") or "Report")
+    return page(title, _header(title, run, summary), parts, styles.sheet(names) + _unit_style())
 
 
-def _header(run: dict, summary: Summary) -> str:
+def _header(title: str, run: dict, summary: Summary) -> str:
     facts = [str(run["created"]).replace("T", " ")[:16]] if run.get("created") else []
-    facts += [plural(len(summary.domains), "domain")] if summary.domains else []
-    facts += [plural(len(summary.methods), "method")] if summary.methods else []
-    facts += [plural(len(summary.seeds), "seed")] if summary.seeds else []
+    for found, noun in (
+        (summary.domains, "domain"),
+        (summary.methods, "method"),
+        (summary.seeds, "seed"),
+    ):
+        facts += [plural(len(found), noun)] if found else []
     stages = run.get("stages") or []
     if stages:
         seconds = sum(stage.get("seconds") or 0 for stage in stages)
         facts.append(f"{duration(seconds)} in all stages")
-    parts = [f"<h1>{clean(run.get('title') or 'Report')}</h1>"]
-    parts.append(f'<p class="facts">{" · ".join(clean(fact) for fact in facts)}</p>')
+    line = " · ".join(clean(fact) for fact in facts)
+    return f'<header><h1>{clean(title)}</h1><p class="facts">{line}</p>{_answer(summary)}</header>'
+
+
+def _answer(summary: Summary) -> str:
     sentences = answer(summary)
-    if sentences:
-        rest = " ".join(sentences[1:])
-        parts.append(
-            f'<div class="answer"><p class="asked">{clean(question(summary))}</p>'
-            f'<p class="said">{clean(sentences[0])}</p>'
-            + (f"<p>{clean(rest)}</p>" if rest else "")
-            + "</div>"
-        )
-    return f"<header>{''.join(parts)}</header>"
+    if not sentences:
+        return ""
+    rest = " ".join(sentences[1:])
+    return (
+        f'<div class="answer"><p class="asked">{clean(question(summary))}</p>'
+        f'<p class="said">{clean(sentences[0])}</p>'
+        + (f"<p>{clean(rest)}</p>" if rest else "")
+        + "</div>"
+    )
 
 
-def _results(summary: Summary) -> str:
+def _results(summary: Summary, classes: Classes) -> str:
     if not summary.methods:
         return ""
-    known = [m for m in summary.methods if m in METHODS]
+    known = [record for record in map(methods.find, summary.methods) if record]
     glossary = "".join(
-        f'<dt class="{_colour(summary, m)}">{clean(label(m))}</dt><dd>{clean(METHODS[m][1])}</dd>'
+        f'<dt class="{classes[m.name]}">{clean(m.label)}</dt><dd>{clean(m.description)}</dd>'
         for m in known
     )
+    lines = ", ".join(metric.label for metric in perplexity.METRICS)
+    return (
+        f'{_unit_choice()}<div class="scroll">{_main_table(summary, classes)}</div>'
+        f'<p class="note">{_results_note(summary)}'
+        f'<span class="paper"> The lines of a cell: {lines}.</span></p>'
+        f'<dl class="glossary">{glossary}</dl>{_dots(summary, classes)}'
+    )
+
+
+def _results_note(summary: Summary) -> str:
     over = f"Mean ± sample standard deviation over {len(summary.seeds)} seeds. "
     notes = over if len(summary.seeds) > 1 else ""
     notes += "Lower is better; the lowest of a column is bold. "
     if MACRO in summary.columns:
         notes += "Macro: exp of the mean over domains of the mean loss per token."
-    dots = []
+    return notes
+
+
+def _unit_choice() -> str:
+    """A button for each metric; the table shows the chosen one."""
+    return "".join(
+        f'<input type="radio" name="unit" id="unit-{metric.field}"{" checked" * (i == 0)}>'
+        f'<label for="unit-{metric.field}">{metric.label}</label>'
+        for i, metric in enumerate(perplexity.METRICS)
+    )
+
+
+def _unit_style() -> str:
+    """On a screen the values of the other metrics are hidden."""
+    rules = "".join(
+        f"#unit-{m.field}:checked~.scroll .unit:not(.{m.field}){{display:none}}"
+        for m in perplexity.METRICS
+    )
+    return f"@media screen{{{rules}}}"
+
+
+def _dots(summary: Summary, classes: Classes) -> str:
+    """A panel for each domain: perplexity before and after fine-tuning."""
+    panels = []
     for domain in summary.columns:
         rows = [
             (
                 label(m),
-                _colour(summary, m),
+                classes[m],
                 summary.cell(m, domain, "pretrained"),
                 summary.cell(m, domain, "finetuned"),
             )
             for m in summary.methods
         ]
         rows = [row for row in rows if row[2] or row[3]]
-        dots += [charts.dots(rows, _domain(domain))] if rows else []
-    key = ""
-    if dots:
-        key = (
-            '<h3>Before and after fine-tuning</h3><p class="note"><span class="key ring"></span> '
-            'before <span class="key dot"></span> after fine-tuning (figure on the right). '
-            "Perplexity; each panel has its own logarithmic scale.</p>"
-        )
+        panels += [charts.dots(rows, _domain(domain))] if rows else []
+    if not panels:
+        return ""
     return (
-        '<input type="radio" name="unit" id="unit-ppl" checked><label for="unit-ppl">perplexity'
-        '</label><input type="radio" name="unit" id="unit-bpb"><label for="unit-bpb">bits per byte'
-        f'</label><div class="scroll">{_main_table(summary)}</div>'
-        f'<p class="note">{notes}<span class="paper"> Second line: bits per byte.</span></p>'
-        f'<dl class="glossary">{glossary}</dl>{key}{grid(dots)}'
+        '<h3>Before and after fine-tuning</h3><p class="note"><span class="key ring"></span> '
+        'before <span class="key dot"></span> after fine-tuning (figure on the right). '
+        f"Perplexity; each panel has its own logarithmic scale.</p>{grid(panels)}"
     )
 
 
-def _main_table(summary: Summary) -> str:
+def _main_table(summary: Summary, classes: Classes) -> str:
     head = "".join(f"<th>{clean(_domain(domain))}</th>" for domain in summary.columns)
     body = []
     for phase in summary.phases:
-        title = PHASES.get(phase, phase)
-        body.append(
-            f'<tr class="phase"><th colspan="{1 + len(summary.columns)}">{clean(title)}</th></tr>'
-        )
+        body.append(_phase_row(phase, summary))
         for method in summary.methods:
             cells = [_result_cell(summary, method, domain, phase) for domain in summary.columns]
             if any(cells):
-                name = f'<th scope="row" class="{_colour(summary, method)}">{clean(label(method))}'
-                body.append(f"<tr>{name}</th>{''.join(c or '<td>–</td>' for c in cells)}</tr>")
+                body.append(_method_row(method, [c or "<td>–</td>" for c in cells], classes))
     return (
         f'<table class="results"><thead><tr><th></th>{head}</tr></thead>'
         f"<tbody>{''.join(body)}</tbody></table>"
     )
 
 
+def _phase_row(phase: str, summary: Summary) -> str:
+    title = clean(PHASES.get(phase, phase))
+    return f'<tr class="phase"><th colspan="{1 + len(summary.columns)}">{title}</th></tr>'
+
+
+def _method_row(method: str, cells: Sequence[str], classes: Classes) -> str:
+    name = f'<th scope="row" class="{classes[method]}">{clean(label(method))}</th>'
+    return f"<tr>{name}{''.join(cells)}</tr>"
+
+
 def _result_cell(summary: Summary, method: str, domain: str, phase: str) -> str:
-    """Both units of one result, of which the page shows one; "" without a result."""
-    parts = []
-    for field, css, decimals in (("perplexity", "ppl", None), ("bits_per_byte", "bpb", 3)):
-        value = summary.cell(method, domain, phase, field)
-        if value is None:
-            continue
-        mean, *sd = spread(value, decimals).split(" ± ")
-        if summary.lowest(domain, phase, field) == method:
-            mean = f"<b>{mean}</b>"
-        sd = f' <span class="sd">± {sd[0]}</span>' if sd else ""
-        if value.seeds < len(summary.seeds):
-            sd += f' <span class="sd">({plural(value.seeds, "seed")})</span>'
-        parts.append(f'<span class="{css}">{mean}{sd}</span>')
+    """All metrics of one result, of which the page shows one; "" without a result."""
+    texts = [_metric_text(summary, method, domain, phase, metric) for metric in perplexity.METRICS]
     css = ' class="macro"' if domain == MACRO else ""
-    return f"<td{css}>{' '.join(parts)}</td>" if parts else ""
+    return f"<td{css}>{' '.join(filter(None, texts))}</td>" if any(texts) else ""
 
 
-def _differences(summary: Summary) -> str:
-    others = [m for m in summary.methods if m != BASE]
-    head = "".join(f"<th>{clean(_domain(domain))}</th>" for domain in summary.columns)
+def _metric_text(
+    summary: Summary, method: str, domain: str, phase: str, metric: perplexity.Metric
+) -> str:
+    value = summary.cell(method, domain, phase, metric.field)
+    if value is None:
+        return ""
+    mean, _, sd = spread(value, metric.decimals).partition(" ± ")
+    if summary.lowest(domain, phase, metric.field) == method:
+        mean = f"<b>{mean}</b>"
+    text = f'{mean} <span class="sd">± {sd}</span>' if sd else mean
+    if value.seeds < len(summary.seeds):
+        text += f' <span class="sd">({plural(value.seeds, "seed")})</span>'
+    return f'<span class="unit {metric.field}">{text}</span>'
+
+
+def _differences(summary: Summary, classes: Classes) -> str:
     body, panels = [], []
     for phase in summary.phases:
-        rows, strip = [], []
-        for method in others:
-            changes = [summary.difference(method, domain, phase) for domain in summary.columns]
-            if not any(changes):
-                continue
-            cells = "".join(
-                f"<td>{clean(signed_percent(cell(change))) if change else '–'}</td>"
-                for change in changes
-            )
-            colour = _colour(summary, method)
-            rows.append(
-                f'<tr><th scope="row" class="{colour}">{clean(label(method))}</th>{cells}</tr>'
-            )
-            macro = summary.difference(method, MACRO, phase)
-            if macro:
-                strip.append((label(method), colour, list(macro.values()), cell(macro)))
-        title = PHASES.get(phase, phase)
-        if rows:
-            body.append(
-                f'<tr class="phase"><th colspan="{1 + len(summary.columns)}">'
-                f"{clean(title)}</th></tr>{''.join(rows)}"
-            )
+        rows = [_difference_row(summary, m, phase, classes) for m in summary.methods if m != BASE]
+        if any(rows):
+            body.append(_phase_row(phase, summary) + "".join(rows))
+        strip = _difference_strip(summary, phase, classes)
         if strip:
-            panels.append(charts.differences(strip, f"{title}: macro"))
+            panels.append(charts.differences(strip, f"{PHASES.get(phase, phase)}: macro"))
     if not body:
         return ""
-    paired = ", paired by seed" if len(summary.seeds) > 1 else ""
+    head = "".join(f"<th>{clean(_domain(domain))}</th>" for domain in summary.columns)
+    seeds = len(summary.seeds) > 1
+    paired = ", paired by seed, mean ± sample standard deviation" if seeds else ""
     marks = " In the charts every dot is a seed and the bar their mean." if panels else ""
     return (
         f'<p class="note">Change of perplexity against {clean(label(BASE))}{paired}; below zero '
@@ -242,72 +246,92 @@ def _differences(summary: Summary) -> str:
     )
 
 
-def _curves(curves, summary: Summary) -> str:
-    plan = (
-        (
-            "pretrained",
-            "Pretraining",
-            "train",
-            "tokens",
-            "Loss in nats per token on each method's own training text, which differs between "
-            "methods: compare the shapes, not the heights. The first steps run off the top; "
-            "long curves are averaged in buckets.",
-        ),
-        (
-            "finetuned",
-            "Fine-tuning",
-            "valid",
-            "step",
-            "Loss in nats per token on the domain's validation text, the same for all methods. "
-            "A dot marks the lowest point, the one kept.",
-        ),
-    )
+def _difference_row(summary: Summary, method: str, phase: str, classes: Classes) -> str:
+    """The method's changes by domain; "" where there are none."""
+    changes = [summary.difference(method, domain, phase) for domain in summary.columns]
+    if not any(changes):
+        return ""
+    texts = [signed_percent(cell_of(change)) if change else "–" for change in changes]
+    return _method_row(method, [f"<td>{clean(text)}</td>" for text in texts], classes)
+
+
+def _difference_strip(summary: Summary, phase: str, classes: Classes) -> list[tuple]:
+    """(label, colour class, changes of the seeds, their Cell) of each method's macro average."""
+    macros = {m: summary.difference(m, MACRO, phase) for m in summary.methods if m != BASE}
+    return [
+        (label(m), classes[m], list(change.values()), cell_of(change))
+        for m, change in macros.items()
+        if change
+    ]
+
+
+@dataclass(frozen=True)
+class CurveKind:
+    """Which points of which curves are drawn, and how to read them."""
+
+    phase: str
+    title: str
+    split: str
+    x_name: str
+    note: str
+
+
+CURVES = (
+    CurveKind(
+        "pretrained",
+        "Pretraining",
+        "train",
+        "tokens",
+        "Loss in nats per token on each method's own training text, which differs between "
+        "methods: compare the shapes, not the heights. The first steps run off the top; "
+        "long curves are averaged in buckets.",
+    ),
+    CurveKind(
+        "finetuned",
+        "Fine-tuning",
+        "valid",
+        "step",
+        "Loss in nats per token on the domain's validation text, the same for all methods. "
+        "A dot marks the lowest point, the model that is evaluated.",
+    ),
+)
+
+
+def _curves(curves: Sequence[dict], classes: Classes) -> str:
     parts = []
-    for phase, title, split, x_name, note in plan:
-        lines = [
-            line
-            for line in map(lambda c: _line(c, split, x_name), curves or ())
-            if line and line[0].get("phase") == phase
-        ]
-        domains = {line[0].get("domain"): None for line in lines}
-        panels = []
-        # A curve of no domain (one model for all of them) stands in every domain's panel.
-        for domain in [d for d in domains if d is not None] or [None]:
-            here = [
-                (label(c["method"]), _colour(summary, c["method"]), x_N, loss_N)
-                for c, x_N, loss_N in lines
-                if c.get("domain") in (domain, None)
-            ]
-            if here:
-                panels.append(
-                    charts.curves(here, domain or "all domains", x_name, best=split == "valid")
-                )
+    for kind in CURVES:
+        found = (_line(c, kind) for c in curves if c.get("phase") == kind.phase)
+        panels = _curve_panels([line for line in found if line], kind, classes)
         if panels:
-            parts.append(f'<h3>{title}</h3><p class="note">{note}</p>{grid(panels)}')
+            parts.append(f'<h3>{kind.title}</h3><p class="note">{kind.note}</p>{grid(panels)}')
     return "".join(parts)
 
 
-def _line(curve: dict, split: str, x_name: str):
+def _curve_panels(lines: Sequence[tuple], kind: CurveKind, classes: Classes) -> list[str]:
+    """A panel for each domain; a curve of no domain, one model for all, stands in each."""
+    domains = dict.fromkeys(curve.get("domain") for curve, _, _ in lines)
+    panels = []
+    for domain in [d for d in domains if d is not None] or [None]:
+        here = [
+            (label(curve["method"]), classes[curve["method"]], x_N, loss_N)
+            for curve, x_N, loss_N in lines
+            if curve.get("domain") in (domain, None)
+        ]
+        if here:
+            best = kind.split == "valid"
+            panels.append(charts.curves(here, domain or "all domains", kind.x_name, best=best))
+    return panels
+
+
+def _line(curve: dict, kind: CurveKind) -> tuple[dict, list[float], list[float]] | None:
     """(curve, x_N, loss_N) of the points of one split, None where there are none."""
     points = [
-        (p.get(x_name, p.get("step")), p["loss"])
+        (p.get(kind.x_name, p.get("step")), p["loss"])
         for p in curve.get("points") or ()
-        if p.get("split", split) == split and p.get("loss") is not None
+        if p.get("split", kind.split) == kind.split and p.get("loss") is not None
     ]
     points = sorted((x, y) for x, y in points if x is not None and math.isfinite(y))
     return (curve, [x for x, _ in points], [y for _, y in points]) if points else None
-
-
-def _colour(summary: Summary, method: str) -> str:
-    """The colour class: a known method has its own, others take the next ones."""
-    known = list(METHODS)
-    others = [m for m in summary.methods if m not in METHODS]
-    place = (
-        known.index(method)
-        if method in known
-        else len(known) + (others.index(method) if method in others else 0)
-    )
-    return f"m{place % 14}"
 
 
 def _domain(domain: str) -> str:

@@ -1,4 +1,4 @@
-"""The report's sections on what the run was made of: weights, models, data, stages, settings.
+"""The report's sections on what went into the run: weights, models, data, stages, settings.
 
 Each takes its part of the run record (see specialm.reports.demo_page) and returns HTML, "" when
 there is nothing to show.
@@ -22,61 +22,67 @@ COVERAGE_NOTE = (
 )
 
 
-def weights_section(weights) -> str:
-    """The weights in figures per domain, cluster histograms and coverage curves."""
-    columns = (
-        ("effective_sample_size", "Effective sample, windows", count),
-        ("effective_fraction", "Share of the generic corpus", percent),
-        ("planned_windows", "Planned draws, windows", count),
-        ("mean_repetitions", "Repetitions, mean", number),
-        ("max_repetitions", "Repetitions, most", number),
-        ("entropy", "Entropy of the domain, nats", number),
-        ("top_fraction", "Domain in its top cluster", percent),
-    )
-    rows, shares, coverages = [], [], []
-    for domain, facts in (weights or {}).items():
-        rows.append((domain, facts))
-        names = ("generic_histogram", "specialist_histogram", "weights")
-        histograms = [facts.get(name) for name in names]
-        if all(h is not None and len(h) for h in histograms):
-            shares.append(charts.histograms(*histograms, domain))
-            coverages.append(charts.coverage(*histograms, domain))
+WEIGHTS_NOTE = (
+    "Every window of text belongs to a cluster. A cluster's weight is its share of the domain "
+    "divided by its share of the generic corpus; importance sampling draws generic windows by "
+    "these weights. The effective sample is how many equally weighted windows the draw is "
+    "worth; repetitions say how often a window is seen in the planned training."
+)
+WEIGHTS = (
+    ("effective_sample_size", "Effective sample, windows", count),
+    ("effective_fraction", "Share of the generic corpus", percent),
+    ("planned_windows", "Planned draws, windows", count),
+    ("mean_repetitions", "Repetitions, mean", number),
+    ("max_repetitions", "Repetitions, most", number),
+    ("entropy", "Entropy of the domain, nats", number),
+    ("top_fraction", "Domain in its top cluster", percent),
+)
+
+
+def weights_section(weights: dict | None) -> str:
+    """A table of facts on each domain's weights, cluster histograms and coverage curves."""
+    rows = list((weights or {}).items())
     if not rows:
         return ""
-    note = (
-        "Every window of text belongs to a cluster. A cluster's weight is its share of the domain "
-        "divided by its share of the generic corpus; importance sampling draws generic windows by "
-        "these weights. The effective sample is how many equally weighted windows the draw is "
-        "worth; repetitions say how often a window is seen in the planned training."
-    )
-    figures = (
+    table = facts_table("Domain", WEIGHTS, rows)
+    return f'<p class="note">{WEIGHTS_NOTE}</p>{table}{_weight_charts(rows)}'
+
+
+def _weight_charts(rows: list[tuple[str, dict]]) -> str:
+    shares, coverages = [], []
+    for domain, facts in rows:
+        generic_K, specialist_K, weights_K = (
+            facts.get(name) for name in ("generic_histogram", "specialist_histogram", "weights")
+        )
+        if generic_K and specialist_K and weights_K:
+            shares.append(charts.histograms(generic_K, specialist_K, weights_K, domain))
+            coverages.append(charts.coverage(generic_K, specialist_K, weights_K, domain))
+    if not shares:
+        return ""
+    return (
         f'<h3>Cluster shares</h3><p class="note">{CLUSTER_NOTE}</p>{grid(shares)}'
         f'<h3>Coverage</h3><p class="note">{COVERAGE_NOTE}</p>{grid(coverages)}'
     )
-    return f'<p class="note">{note}</p>{facts_table("Domain", columns, rows)}' + (
-        figures if shares else ""
-    )
 
 
-def clusters_section(weights) -> str:
+def clusters_section(weights: dict | None) -> str:
     """Sample texts of each domain's top clusters, the first ones open."""
     parts = []
     for domain, facts in (weights or {}).items():
         cards = [_cluster(c) for c in facts.get("top_clusters") or ()]
         if cards:
-            more = "".join(cards[OPEN_CLUSTERS:])
-            folded = (
-                f"<details><summary>{len(cards) - OPEN_CLUSTERS} more</summary>"
-                f'<div class="cards">{more}</div></details>'
-                if more
-                else ""
-            )
-            parts.append(
-                f"<h3>{clean(domain)}</h3>"
-                f'<div class="cards">{"".join(cards[:OPEN_CLUSTERS])}</div>{folded}'
-            )
+            parts.append(f"<h3>{clean(domain)}</h3>{_cards(cards)}")
     note = "Windows of the generic corpus, from the top clusters of each domain."
     return f'<p class="note">{note}</p>{"".join(parts)}' if parts else ""
+
+
+def _cards(cards: list[str]) -> str:
+    shown, more = cards[:OPEN_CLUSTERS], cards[OPEN_CLUSTERS:]
+    folded = (
+        f"<details><summary>{len(more)} more</summary>"
+        f'<div class="cards">{"".join(more)}</div></details>'
+    )
+    return f'<div class="cards">{"".join(shown)}</div>{folded if more else ""}'
 
 
 def _cluster(cluster: dict) -> str:
@@ -98,7 +104,7 @@ def _cluster(cluster: dict) -> str:
     )
 
 
-def models_section(models) -> str:
+def models_section(models: dict | None) -> str:
     """Size and cost of each model; unknown keys are shown as they are."""
     shown = {
         "params": ("Parameters", count),
@@ -106,8 +112,8 @@ def models_section(models) -> str:
         "tokens": ("Training tokens", count),
         "tokens_per_parameter": ("Tokens per parameter", number),
     }
-    keys = {key: None for facts in (models or {}).values() for key in facts}
-    keys = [k for k in shown if k in keys] + [k for k in keys if k not in shown]
+    found = dict.fromkeys(key for facts in (models or {}).values() for key in facts)
+    keys = [k for k in shown if k in found] + [k for k in found if k not in shown]
     columns = [(k, *shown.get(k, (k.replace("_", " "), plain))) for k in keys]
     rows = [(label(name), facts) for name, facts in (models or {}).items()]
     return facts_table("Model", columns, rows) if rows else ""
@@ -121,7 +127,7 @@ SIZES = (
 )
 
 
-def data_section(data) -> str:
+def data_section(data: dict | None) -> str:
     """Windows, tokens and bytes of the generic corpus and of each domain's splits."""
     data = data or {}
     rows = [("generic", data["generic"])] if data.get("generic") else []
@@ -130,11 +136,14 @@ def data_section(data) -> str:
     return facts_table("Windows of text", SIZES, rows) if rows else ""
 
 
-def corpora_section(corpora) -> str:
+def corpora_section(corpora: list[dict] | None) -> str:
     """The corpora with their licences."""
     columns = (("role", "Role", plain), SIZES[0], SIZES[3], ("licence", "Licence", plain))
     rows = [(corpus.get("name", "–"), corpus) for corpus in corpora or ()]
     return f"<h3>Corpora</h3>{facts_table('Corpus', columns, rows)}" if rows else ""
+
+
+Stages = list[tuple[str, dict]]  # (title, stage)
 
 
 def stages_section(run: dict) -> str:
@@ -149,16 +158,26 @@ def stages_section(run: dict) -> str:
     ]
     if not stages:
         return ""
-    groups = {}
+    groups: dict[str, Stages] = {}
     for title, stage in stages:
         groups.setdefault(title.split("/")[0], []).append((title, stage))
-    rows = []
-    for group, members in groups.items():
-        detail = plural(len(members), "stage") if len(members) > 1 else members[0][1].get("detail")
-        reused = sum(bool(stage.get("reused")) for _, stage in members)
-        tag = "" if not reused else "reused" if reused == len(members) else f"{reused} reused"
-        title = group if len(members) > 1 else members[0][0]
-        rows.append((title, detail, tag, _seconds(members)))
+    note = _stages_note(run, stages)
+    parts = [_time_table([_group_row(*group) for group in groups.items()])]
+    parts += [f'<p class="note">{note}</p>'] if note else []
+    parts += [_all_stages(stages)] if len(groups) < len(stages) else []
+    return "".join(parts)
+
+
+def _group_row(group: str, members: Stages) -> tuple[str, str | None, str, float]:
+    """(title, detail, tag, seconds) of stages that stand together."""
+    detail = plural(len(members), "stage") if len(members) > 1 else members[0][1].get("detail")
+    reused = sum(bool(stage.get("reused")) for _, stage in members)
+    tag = "" if not reused else "reused" if reused == len(members) else f"{reused} reused"
+    title = group if len(members) > 1 else members[0][0]
+    return title, detail, tag, _seconds(members)
+
+
+def _stages_note(run: dict, stages: Stages) -> str:
     note = ""
     earlier = [(title, stage) for title, stage in stages if stage.get("reused")]
     if earlier:
@@ -168,21 +187,22 @@ def stages_section(run: dict) -> str:
         )
     if run.get("seconds") is not None:
         note += f"This run took {duration(run['seconds'])}."
-    parts = [_time_table(rows), f'<p class="note">{note}</p>' if note else ""]
-    if len(groups) < len(stages):
-        columns = (
-            ("seconds", "Time", duration),
-            ("reused", "Reused", lambda yes: "yes" * yes),
-            ("detail", "", plain),
-        )
-        parts.append(
-            f"<details><summary>all {len(stages)} stages</summary>"
-            f"{facts_table('Stage', columns, stages)}</details>"
-        )
-    return "".join(parts)
+    return note
 
 
-def _seconds(stages) -> float:
+def _all_stages(stages: Stages) -> str:
+    columns = (
+        ("seconds", "Time", duration),
+        ("reused", "Reused", lambda yes: "yes" * yes),
+        ("detail", "", plain),
+    )
+    return (
+        f"<details><summary>all {len(stages)} stages</summary>"
+        f"{facts_table('Stage', columns, stages)}</details>"
+    )
+
+
+def _seconds(stages: Stages) -> float:
     return sum(stage.get("seconds") or 0.0 for _, stage in stages)
 
 

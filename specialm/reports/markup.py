@@ -1,37 +1,80 @@
-"""Small pieces of the report page: escaped text, figures in words, plain tables."""
+"""Pieces of the report pages: the page itself, escaped text, numbers in words, plain tables."""
 
 import unicodedata
+from collections.abc import Iterable, Sequence
 from html import escape
+from importlib.resources import files
 
 SAMPLE_LETTERS = 280  # of one sample text; the rest is cut, marked by an ellipsis
 
 
+# Settings and versions are unfolded before printing.
+SCRIPT = (
+    "addEventListener('beforeprint',()=>document.querySelectorAll('details.record')"
+    ".forEach(d=>d.open=true))"
+)
+
+
+def page(title: str, header: str, sections: Iterable[tuple[str, str, str]], style: str) -> str:
+    """A whole page without any outside reference.
+
+    Args:
+      title: as text.
+      header: HTML.
+      sections: (id, title as text, HTML); those without content are left out.
+      style: CSS, after that of report.css.
+    """
+    shown = [section for section in sections if section[2]]
+    links = "".join(f'<a href="#{name}">{clean(heading)}</a>' for name, heading, _ in shown)
+    body = "".join(
+        f'<section id="{name}"><h2>{clean(heading)}</h2>{content}</section>'
+        for name, heading, content in shown
+    )
+    common = (files("specialm.reports") / "report.css").read_text(encoding="utf-8")
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        '<meta name="color-scheme" content="light dark">'
+        f"<title>{clean(title)}</title><style>{common}{style}</style></head>"
+        f"<body><main>{header}<nav>{links}</nav>{body}</main>"
+        f"<script>{SCRIPT}</script></body></html>\n"
+    )
+
+
 def facts_table(corner: str, columns, rows) -> str:
-    """A table of rows (name, dict) and columns (key, title, format); empty columns left out."""
+    """A table of facts; columns without any are left out.
+
+    Args:
+      corner: heading of the names.
+      columns: (key, title, function that writes a value).
+      rows: (name, dict).
+    """
     columns = [c for c in columns if any(facts.get(c[0]) is not None for _, facts in rows)]
     head = "".join(
         f"<th{_left([facts.get(key) for _, facts in rows])}>{clean(title)}</th>"
         for key, title, _ in columns
     )
-    body = []
-    for name, facts in rows:
-        cells = "".join(
-            f"<td{_left([facts.get(key)])}>"
-            f"{clean(show(facts[key])) if facts.get(key) is not None else '–'}</td>"
-            for key, _, show in columns
-        )
-        body.append(f'<tr><th scope="row">{clean(name)}</th>{cells}</tr>')
+    body = "".join(_facts_row(name, facts, columns) for name, facts in rows)
     return (
         f'<div class="scroll"><table><thead><tr><th>{clean(corner)}</th>{head}</tr></thead>'
-        f"<tbody>{''.join(body)}</tbody></table></div>"
+        f"<tbody>{body}</tbody></table></div>"
     )
+
+
+def _facts_row(name: str, facts: dict, columns) -> str:
+    cells = "".join(
+        f"<td{_left([facts.get(key)])}>"
+        f"{clean(show(facts[key])) if facts.get(key) is not None else '–'}</td>"
+        for key, _, show in columns
+    )
+    return f'<tr><th scope="row">{clean(name)}</th>{cells}</tr>'
 
 
 def _left(values) -> str:
     return ' class="left"' if any(isinstance(value, str) for value in values) else ""
 
 
-def grid(panels) -> str:
+def grid(panels: Sequence[str]) -> str:
     """Panels side by side; four stand two by two rather than three and one."""
     kind = "grid two" if len(panels) in (2, 4) else "grid"
     return f'<div class="{kind}">{"".join(panels)}</div>' if panels else ""
@@ -39,9 +82,10 @@ def grid(panels) -> str:
 
 def clean(value, keep_lines: bool = False) -> str:
     """Escaped text; control characters and lone surrogates become spaces."""
-    kept = "\n" if keep_lines else ""
+    allowed = "\n" if keep_lines else ""
     text = "".join(
-        " " if unicodedata.category(c) in ("Cc", "Cs") and c not in kept else c for c in str(value)
+        " " if unicodedata.category(c) in ("Cc", "Cs") and c not in allowed else c
+        for c in str(value)
     )
     return escape(text, quote=True)
 

@@ -8,21 +8,23 @@ specialm.reports.demo_page, and
 
     models: {method: {params (served), pretrain_params, flops_per_token, tokens_per_parameter}}
     histograms: {"16": {domain or "generic": {entropy, top_fraction}}}, by the number of clusters
-    leaks: {domain: counts of the leak check, see specialm.heldout.check}
+    contamination: {domain: counts of the check, see specialm.workflows.heldout.check}
     cells: {done, planned}: of the grid
 """
 
 import base64
 import io
-from importlib.resources import files
+from dataclasses import dataclass
 from pathlib import Path
 
+from specialm import methods
 from specialm.common.files import write_bytes, write_text
 from specialm.reports import demo_sections as record_sections
-from specialm.reports import study_tables
-from specialm.reports.markup import clean, duration, plural
+from specialm.reports import record_tables, study_tables, tables
+from specialm.reports.markup import clean, duration, page, plural
+from specialm.reports.study_findings import findings
 from specialm.reports.study_rows import Study
-from specialm.reports.summary import METHODS, label
+from specialm.reports.tables import Table
 
 __all__ = ["html", "write"]
 
@@ -49,63 +51,30 @@ th[scope="row"] { white-space: nowrap }
 @media print { figure { border: 0; padding: 0 } .scroll table { font-size: 7.5pt }
   th, td { padding-right: 7px } }
 """
-SCRIPT = (
-    "addEventListener('beforeprint',()=>document.querySelectorAll('details.record')"
-    ".forEach(d=>d.open=true))"
-)
 
-# name: (title, how to read the figure)
-SECTIONS = {
-    "perplexity": ("The study in one table", ""),
-    "generic_perplexity": (
-        "Generic text",
-        "How well each model predicts held-out generic text: lower is better, and "
-        "further left is cheaper. On the left against all FLOPs of pretraining, a teacher's "
-        "included, on the right against the tokens the model itself was trained on. A method "
-        "that pretrains for each domain (SLM-is) stands at the cost of one domain.",
-    ),
-    "before_fine_tuning": (
-        "Specialist domains before fine-tuning",
-        "What pretraining alone gives the domains. The "
-        "axes are as above; SLM-is has seen no specialist text either, only its cluster histogram.",
-    ),
-    "after_fine_tuning": (
-        "Specialist domains after fine-tuning",
-        "The same models after fine-tuning on each "
-        "domain's training set, a panel for each size of it. Compare two methods at the same "
-        "place on the horizontal axis; the cost of fine-tuning itself is not in it.",
-    ),
-    "against_set_size": (
-        "More specialist text",
-        "On the left the perplexity by set size, on the right how much "
-        "lower it is than SLM's with the same text, paired by seed: a falling line says that the "
-        "method matters less the more specialist text there is.",
-    ),
-    "total_cost": (
-        "Equal total cost",
-        "Everything that was paid, pretraining once and specialisation for "
-        "each domain: C(N) = generic + N × specialisation. Lower and further left is better. What "
-        "is paid for each domain moves right from panel to panel.",
-    ),
-    "cost_by_domains": (
-        "How many domains",
-        "The same cost by the number of domains. Dashed lines are methods "
-        "that pay their pretraining again for each domain.",
-    ),
-    "gain_by_domain": (
-        "Domain by domain",
-        "How much lower the perplexity is than SLM's after fine-tuning, right "
-        "of zero is better. Small dots are seeds, large ones their mean. Domains whose text "
-        "falls into few clusters, of low entropy, have most to gain from clusters.",
-    ),
-    "number_of_clusters": (
-        "Clusters and experts",
-        "The same method with another number of clusters or experts, "
-        "before (dashed, hollow) and after fine-tuning (filled).",
-    ),
-    "models": ("Models", ""),
-    "heldout": ("Held-out text", ""),
-}
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page: perhaps a figure, which `reading` says how to read, then tables."""
+
+    title: str
+    reading: str = ""
+
+
+def sections() -> dict[str, Section]:
+    """{name: section} in the order of the page; those of figures have the figures' names.
+
+    Raises:
+      UserError: matplotlib is not installed.
+    """
+    from specialm.reports.figures import FIGURES
+
+    return {
+        "perplexity": Section("The study in one table"),
+        **{name: Section(figure.title, figure.reading) for name, figure in FIGURES.items()},
+        "models": Section("Models"),
+        "heldout": Section("Held-out text"),
+    }
 
 
 def write(rows, record: dict, folder: Path) -> list[Path]:
@@ -114,10 +83,10 @@ def write(rows, record: dict, folder: Path) -> list[Path]:
     Raises:
       UserError: matplotlib is not installed.
     """
-    study, folder = Study.of(rows), Path(folder)
+    study, folder = Study.of(rows, record.get("settings")), Path(folder)
     pictures, paths = draw(study, record), []
     (folder / "figures").mkdir(parents=True, exist_ok=True)
-    for name in SECTIONS:
+    for name in sections():
         path = folder / "figures" / f"{name}.png"
         if name in pictures:
             write_bytes(path, pictures[name])
@@ -130,9 +99,9 @@ def write(rows, record: dict, folder: Path) -> list[Path]:
 
 def draw(rows, record: dict) -> dict[str, bytes]:
     """{name: PNG} of the figures that the rows have something for."""
-    from specialm.reports import figures
+    from specialm.reports.figures import all_of
 
-    drawn = figures.all_of(rows, record.get("settings"))
+    drawn = all_of(rows, record.get("settings"))
     return {name: _png(figure) for name, figure in drawn.items()}
 
 
@@ -144,48 +113,48 @@ def _png(figure) -> bytes:
 
 def html(rows, record: dict, pictures: dict[str, bytes]) -> str:
     """The page as text, with these pictures in it."""
-    study = Study.of(rows)
-    tables = _tables(study, record)
-    sections = []
-    for name, (title, reading) in SECTIONS.items():
-        content = _figure(title, reading, pictures[name]) if name in pictures else ""
-        content += "".join(study_tables.html(t) for t in tables.get(name, ()) if t)
-        content += _glossary(study) if name == "perplexity" and content else ""
-        sections.append((name, title, content))
-    sections.append(("run", "What was run", record_sections.provenance_section(record)))
-    sections = [section for section in sections if section[2]]
-    links = "".join(f'<a href="#{name}">{clean(title)}</a>' for name, title, _ in sections)
-    body = "".join(
-        f'<section id="{name}"><h2>{clean(title)}</h2>{content}</section>'
-        for name, title, content in sections
-    )
-    style = (files("specialm.reports") / "report.css").read_text(encoding="utf-8") + STYLE
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        '<meta name="color-scheme" content="light dark">'
-        f"<title>{clean(record.get('title') or 'Study')}</title><style>{style}</style></head>"
-        f"<body><main>{_header(study, record)}<nav>{links}</nav>{body}</main>"
-        f"<script>{SCRIPT}</script></body></html>\n"
-    )
+    study = Study.of(rows, record.get("settings"))
+    parts = [
+        (name, section.title, _content(name, section, study, record, pictures))
+        for name, section in sections().items()
+    ]
+    parts.append(("run", "What was run", record_sections.provenance_section(record)))
+    title = str(record.get("title") or "Study")
+    return page(title, _header(study, record), parts, STYLE)
 
 
-def _tables(study: Study, record: dict) -> dict:
-    """{section: its tables}, some of them None."""
-    t = study_tables
-    return {
-        "perplexity": [t.main(study)],
-        "against_set_size": [t.steps(study)],
-        "total_cost": [t.cost_per_billion(study), t.spent(study)],
-        "gain_by_domain": [t.domains(study), t.entropies(record)],
-        "number_of_clusters": [
-            t.choices(study, record.get("settings")),
-            t.variants(study),
-            t.top_fractions(record),
-        ],
-        "models": [t.parameters(record)],
-        "heldout": [t.leaks(record)],
+def _content(
+    name: str, section: Section, study: Study, record: dict, pictures: dict[str, bytes]
+) -> str:
+    """The section's figure and tables, "" where there are none."""
+    parts = []
+    if name in pictures:
+        parts.append(_figure(section, pictures[name]))
+    parts += [tables.html(table) for table in _tables(name, study, record) if table]
+    if name == "perplexity" and parts:
+        parts.append(_glossary(study))
+    return "".join(parts)
+
+
+def _tables(name: str, study: Study, record: dict) -> list[Table | None]:
+    """The section's tables, some of them None."""
+    of_rows = {
+        "perplexity": [study_tables.main],
+        "against_set_size": [study_tables.steps],
+        "total_cost": [study_tables.cost_per_billion, study_tables.spent],
+        "gain_by_domain": [study_tables.domains],
+        "number_of_clusters": [study_tables.choices, study_tables.variants],
     }
+    of_record = {
+        "gain_by_domain": [record_tables.entropies],
+        "number_of_clusters": [record_tables.top_fractions],
+        "models": [record_tables.parameters],
+        "heldout": [record_tables.contamination],
+    }
+    return [
+        *(table(study) for table in of_rows.get(name, ())),
+        *(table(record) for table in of_record.get(name, ())),
+    ]
 
 
 def _header(study: Study, record: dict) -> str:
@@ -209,7 +178,7 @@ def _header(study: Study, record: dict) -> str:
 def _answer(study: Study) -> str:
     if not study.methods:
         return '<p class="said">There are no results yet.</p>'
-    first, *others = study_tables.findings(study)
+    first, *others = findings(study)
     items = "".join(
         f'<li><span class="tag {_KIND[finding.holds]}">{MARKS[finding.holds]}</span>'
         f"<span>{clean(finding.sentence)}</span></li>"
@@ -220,8 +189,8 @@ def _answer(study: Study) -> str:
         f'<p class="said">{clean(first.sentence)}</p><ul>{items}</ul>'
         '<p class="note">The marks say whether what arXiv 2402.01093 found at its scale holds in '
         "these rows; perplexity is macro-averaged over the domains, after fine-tuning unless said "
-        "otherwise, and one method counts as better than another only if all seeds say so."
-        "</p></div>"
+        "otherwise, and one method counts as better than another only if all seeds say so. "
+        "± and error bars are the sample standard deviation over seeds.</p></div>"
     )
 
 
@@ -242,19 +211,17 @@ def _gaps(study: Study, record: dict) -> str:
     return f'<p class="note">{clean(" ".join(parts))}</p>' if parts else ""
 
 
-def _figure(title: str, reading: str, png: bytes) -> str:
+def _figure(section: Section, png: bytes) -> str:
     source = base64.b64encode(png).decode("ascii")
     pixels = int.from_bytes(png[16:20], "big")  # the width: all figures in one scale
+    alternative = clean(f"{section.title}. {section.reading}")
     return (
-        f'<p>{clean(reading)}</p><figure><img alt="{clean(f"{title}. {reading}")}" '
+        f'<p>{clean(section.reading)}</p><figure><img alt="{alternative}" '
         f'width="{round(SHOWN * pixels)}" src="data:image/png;base64,{source}"></figure>'
     )
 
 
 def _glossary(study: Study) -> str:
-    terms = "".join(
-        f"<dt>{clean(label(m))}</dt><dd>{clean(METHODS[m][1])}</dd>"
-        for m in study.methods
-        if m in METHODS
-    )
+    known = [record for record in map(methods.find, study.methods) if record]
+    terms = "".join(f"<dt>{clean(m.label)}</dt><dd>{clean(m.description)}</dd>" for m in known)
     return f'<dl class="glossary">{terms}</dl>' if terms else ""

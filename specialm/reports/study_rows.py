@@ -4,7 +4,7 @@ The grid is method x generic budget x specialist set size x domain x seed. A row
 
     method; variant: "" for the main arm, else for example "clustering.k=64"
     domain: a specialist domain, "generic" (held-out generic text) or "macro"
-    target: the domain the model is made for, "" for a model shared by all domains
+    target: the domain that the model is for, "" for a model shared by all domains
     phase: pretrained | finetuned;  seed
     budget: generic budget, counted in tokens of the base method (0: no pretraining); without it
         train_tokens stands for it
@@ -20,22 +20,43 @@ left out, since it cannot be compared.
 
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from specialm.evaluation.cost import Cost
-from specialm.reports.summary import BASE, GENERIC, MACRO, METHODS, Cell, cell
+from specialm import methods
+from specialm.evaluation.cost import Cost, Costs
+from specialm.reports.summary import BASE, GENERIC, MACRO, Cell, cell, in_order
 
-LARGE = ("llm", "llm_lora")  # too large to serve: a reference, never the best small model
-UNPRETRAINED = "slm_nopt"  # its perplexity is so high that gains over the base make no scale
 FINETUNED, PRETRAINED = "finetuned", "pretrained"
+
+
+class Place(NamedTuple):
+    """Where a row stands in the grid, but for its seed."""
+
+    method: str
+    variant: str
+    phase: str
+    budget: int
+    size: int
+    domain: str
+
+
+Key = tuple[Place, Any, str]  # of a row: place, seed, target
+
+
+def is_large(method: str) -> bool:
+    """Whether it is too large to serve: a reference, never the best small model."""
+    record = methods.find(method)
+    return record is not None and record.large
 
 
 class Study:
     """The grid's cells. A later row of the same cell and seed replaces an earlier one.
 
     Attributes:
+      settings: of the main arm: {"clustering.k": 256, "model.num_experts": 16}.
       methods, domains, seeds, sizes, budgets: what the main arms' rows have, in display order.
       budget: the budget the report dwells on, the largest where the base and another method are
         both fine-tuned, else the largest; None without rows.
@@ -43,48 +64,47 @@ class Study:
       left_out: how many macro rows average over other domains.
     """
 
-    def __init__(self, rows: Iterable[dict]):
-        rows = [row for row in rows or () if _finite(row.get("perplexity"))]
-        rows = {(*_key(r), r.get("seed"), r.get("target") or ""): r for r in rows}
-        domains = {key: set() for key in {k[:5] + k[6:7] for k in rows}}
-        for key in rows:
-            if key[5] not in (MACRO, GENERIC):
-                domains[key[:5] + key[6:7]].add(key[5])
-        usual = _usual({key: frozenset(d) for key, d in domains.items()}, rows)
-        kept = {
-            key: row
-            for key, row in rows.items()
-            if key[5] != MACRO or domains[key[:5] + key[6:7]] in (set(), usual)
-        }
-        self.left_out = len(rows) - len(kept)
-        self._rows, self._places = {}, {}
-        for key, row in kept.items():
-            self._rows.setdefault(key[:6], {}).setdefault(key[6], []).append(row)
-        for key in self._rows:  # the budgets and sizes of each (method, variant, phase, domain)
-            self._places.setdefault((*key[:3], key[5]), []).append(key[3:5])
-        main = [key for key in self._rows if key[1] == ""]
-        seen = list(dict.fromkeys(key[0] for key in main))
-        self.methods = [m for m in METHODS if m in seen] + sorted(set(seen) - set(METHODS))
-        self.domains = list(dict.fromkeys(k[5] for k in main if k[5] not in (MACRO, GENERIC)))
-        self.seeds = sorted({s for k in main for s in self._rows[k]}, key=str)
-        self.sizes = sorted({k[4] for k in main if k[2] == FINETUNED and k[4]})
-        self.budgets = sorted({k[3] for k in main if k[3]})
+    def __init__(self, rows: Iterable[dict] | None, settings: Mapping | None = None):
+        self.settings = dict(settings or {})
+        self._rows: dict[Place, dict[Any, list[dict]]] = {}
+        self._places: dict[tuple[str, str, str, str], list[tuple[int, int]]] = {}
+        self.left_out = self._add(rows or ())
+        main = [place for place in self._rows if place.variant == ""]
+        self.methods = in_order(sorted({place.method for place in main}))
+        domains = dict.fromkeys(place.domain for place in main)
+        self.domains = [d for d in domains if d not in (MACRO, GENERIC)]
+        self.seeds = sorted({seed for place in main for seed in self._rows[place]}, key=str)
+        self.sizes = sorted({p.size for p in main if p.phase == FINETUNED and p.size})
+        self.budgets = sorted({place.budget for place in main if place.budget})
         self.size = self.sizes[0] if self.sizes else None
         self.budget = self._reported_budget()
 
+    def _add(self, rows: Iterable[dict]) -> int:
+        """Groups the rows that can be compared; returns how many cannot."""
+        found = {
+            (_place(row), row.get("seed"), row.get("target") or ""): row
+            for row in rows
+            if _finite(row.get("perplexity"))
+        }
+        others = _other_averages(found)
+        for (place, seed, target), row in found.items():
+            if (place, seed, target) not in others:
+                self._rows.setdefault(place, {}).setdefault(seed, []).append(row)
+        for place in self._rows:
+            at = (*place[:3], place.domain)
+            self._places.setdefault(at, []).append((place.budget, place.size))
+        return len(others)
+
     @classmethod
-    def of(cls, rows) -> "Study":
+    def of(cls, rows: "Study | Iterable[dict] | None", settings: Mapping | None = None) -> "Study":
         """The study of these rows, or the study itself."""
-        return rows if isinstance(rows, cls) else cls(rows)
+        return rows if isinstance(rows, Study) else cls(rows, settings)
 
     def _reported_budget(self) -> int | None:
         compared = []
         for budget in self.budgets:
-            there = {
-                k[0]
-                for k in self._rows
-                if k[1] == "" and k[2:4] == (FINETUNED, budget) and k[5] == MACRO
-            }
+            at = ("", FINETUNED, budget, MACRO)
+            there = {p.method for p in self._rows if (*p[1:4], p.domain) == at}
             compared += [budget] if BASE in there and len(there) > 1 else []
         return max(compared or self.budgets, default=None)
 
@@ -101,7 +121,8 @@ class Study:
         exact = [p for p in at if p[1] == size]
         if not exact and phase == PRETRAINED:
             exact = sorted(at)[:1]
-        by_seed = self._rows[method, variant, phase, *exact[0], domain] if exact else {}
+        place = Place(method, variant, phase, *exact[0], domain) if exact else None
+        by_seed = self._rows[place] if place else {}
         return {seed: by_seed[seed] for seed in sorted(by_seed, key=str)}
 
     def values(
@@ -136,13 +157,13 @@ class Study:
         """Mean and sample standard deviation over seeds."""
         return cell(self.values(method, domain, phase, budget, size, variant, field))
 
-    def change(self, method, domain=MACRO, budget=None, size=None, base=BASE, variant="") -> dict:
+    def change(self, method, domain=MACRO, budget=None, size=None, base=BASE) -> dict:
         """{seed: perplexity / the base's of the same seed - 1}, after fine-tuning."""
-        ours = self.values(method, domain, FINETUNED, budget, size, variant)
+        ours = self.values(method, domain, FINETUNED, budget, size)
         theirs = self.values(base, domain, FINETUNED, budget, size)
         return {seed: ours[seed] / theirs[seed] - 1 for seed in ours if seed in theirs}
 
-    def costs(self, method, budget=None, size=None, variant="", phase=FINETUNED):
+    def costs(self, method, budget=None, size=None, variant="", phase=FINETUNED) -> Costs | None:
         """(generic, specialisation for one domain), means over domains and seeds; or None.
 
         The domains' own rows are asked first, the macro row where they say nothing.
@@ -156,15 +177,7 @@ class Study:
                 if _finite(row.get("generic_flops"))
             ]
             if rows:
-                return tuple(
-                    Cost(
-                        *(
-                            _mean(rows, f"{part}_{field}")
-                            for field in ("flops", "tokens", "device_seconds")
-                        )
-                    )
-                    for part in ("generic", "specialise")
-                )
+                return _mean_cost(rows, "generic"), _mean_cost(rows, "specialise")
         return None
 
     def budgets_of(self, method, domain=MACRO, phase=FINETUNED, size=None) -> list[int]:
@@ -179,20 +192,20 @@ class Study:
 
     def budgets_of_any(self, method) -> list[int]:
         """The budgets of the main arm's rows of any kind; 0 stands for no pretraining."""
-        return sorted({k[3] for k in self._rows if k[:2] == (method, "")})
+        return sorted({p.budget for p in self._rows if (p.method, p.variant) == (method, "")})
 
-    def all_variants(self) -> list[tuple]:
+    def all_variants(self) -> list[tuple[str, str, int, int]]:
         """(method, variant, budget, size) of the fine-tuned macro rows of all variants."""
         found = {
-            (*key[:2], *key[3:5])
-            for key in self._rows
-            if key[1] and key[2] == FINETUNED and key[5] == MACRO
+            (p.method, p.variant, p.budget, p.size)
+            for p in self._rows
+            if p.variant and (p.phase, p.domain) == (FINETUNED, MACRO)
         }
         return sorted(found)
 
-    def variants(self, setting: str) -> dict:
+    def variants(self, setting: str) -> dict[tuple[str, int, int], dict[str, str]]:
         """{(method, budget, size): {value: variant}} of the arms that change one setting."""
-        found = {}
+        found: dict[tuple[str, int, int], dict[str, str]] = {}
         for method, variant, _, budget, size, domain in self._rows:
             name, _, value = variant.partition("=")
             if name == setting and domain == MACRO and "," not in value:
@@ -200,8 +213,8 @@ class Study:
         return found
 
 
-def _key(row: dict) -> tuple:
-    return (
+def _place(row: dict) -> Place:
+    return Place(
         row["method"],
         row.get("variant") or "",
         row.get("phase") or FINETUNED,
@@ -211,15 +224,28 @@ def _key(row: dict) -> tuple:
     )
 
 
-def _usual(covered: dict, rows: dict) -> frozenset:
-    """The set of domains that most macro rows average over."""
-    sets = Counter(covered[k[:5] + k[6:7]] for k in rows if k[5] == MACRO)
-    sets.pop(frozenset(), None)
-    return max(sets, key=lambda s: (sets[s], len(s)), default=frozenset())
+def _other_averages(keys: Iterable[Key]) -> set[Key]:
+    """The macro rows that average over other domains than most of them do."""
+    keys = list(keys)
+    domains: dict[tuple, set[str]] = {}  # of each cell and seed
+    for place, seed, _ in keys:
+        covered = domains.setdefault((*place[:5], seed), set())
+        if place.domain not in (MACRO, GENERIC):
+            covered.add(place.domain)
+    macros = {
+        key: frozenset(domains[*key[0][:5], key[1]]) for key in keys if key[0].domain == MACRO
+    }
+    sets = Counter(covered for covered in macros.values() if covered)
+    usual = max(sets, key=lambda covered: (sets[covered], len(covered)), default=frozenset())
+    return {key for key, covered in macros.items() if covered and covered != usual}
 
 
 def _finite(value) -> bool:
     return isinstance(value, int | float) and math.isfinite(value)
+
+
+def _mean_cost(rows: list[dict], part: str) -> Cost:
+    return Cost(*(_mean(rows, f"{part}_{f}") for f in ("flops", "tokens", "device_seconds")))
 
 
 def _mean(rows: list[dict], field: str) -> float:

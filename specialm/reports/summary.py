@@ -6,41 +6,17 @@ perplexity exp(mean over domains of the mean NLL per token).
 """
 
 import math
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-MACRO = "macro"
-GENERIC = "generic"  # held-out generic text: a column of its own, never one of "3 of 3 domains"
-BASE = "slm"
-CONTROL = "slm_is_shuffled"
-PHASES = {"finetuned": "After fine-tuning", "pretrained": "Before fine-tuning"}
+from specialm import methods
+from specialm.evaluation.perplexity import MACRO
+from specialm.methods import BASE, CONTROL, IMPORTANCE
 
-# name in the rows: (label, what it is)
-METHODS = {
-    "slm": ("SLM", "small model pretrained on generic text drawn uniformly"),
-    "slm_is": (
-        "SLM-is",
-        "small model pretrained on generic text drawn by importance: clusters as often "
-        "as in the domain's own text",
-    ),
-    "slm_is_shuffled": (
-        "SLM-is shuffled",
-        "control: the same importance weights, shuffled between clusters",
-    ),
-    "slm_pn": ("SLM-pn", "projected network: an expert per cluster, made from shared weights"),
-    "slm_hn": ("SLM-hn", "hyper-network: expert weights made from the cluster's embedding"),
-    "slm_mix": ("SLM-mix", "hard mixture: one independent small model per cluster"),
-    "soup": ("Soup-of-Experts", "small model instantiated from a histogram of clusters"),
-    "slm_mixed": (
-        "SLM-mixed",
-        "small model whose pretraining mixes in a fraction of the domain's own text",
-    ),
-    "slm_d": ("SLM-d", "small model distilled from the large one on the domain's text"),
-    "slm_nopt": ("SLM-nopt", "small model without pretraining: the domain's text alone"),
-    "llm": ("LLM", "large model, for reference: it costs more to serve"),
-    "llm_lora": ("LLM-lora", "large model fine-tuned through low-rank matrices"),
-}
+GENERIC = "generic"  # held-out generic text: a column of its own, never one of "3 of 3 domains"
+PHASES = {"finetuned": "After fine-tuning", "pretrained": "Before fine-tuning"}
 
 
 @dataclass(frozen=True)
@@ -52,25 +28,36 @@ class Cell:
     seeds: int
 
 
-def cell(values) -> Cell | None:
-    """The Cell of a dict seed -> value or a sequence of values; None when there is none."""
-    values = list(values.values() if isinstance(values, dict) else values)
-    if not values:
-        return None
-    sd = float(np.std(values, ddof=1)) if len(values) > 1 else None
-    return Cell(float(np.mean(values)), sd, len(values))
+Values = Mapping | Collection[float]  # {seed: value}, or values
+
+
+def cell(values: Values) -> Cell | None:
+    """The Cell of a dict seed -> value or of a collection of values; None without any."""
+    return cell_of(values) if values else None
+
+
+def cell_of(values: Values) -> Cell:
+    """The Cell of at least one value."""
+    values_S = np.array(list(values.values() if isinstance(values, Mapping) else values), float)
+    sd = float(np.std(values_S, ddof=1)) if len(values_S) > 1 else None
+    return Cell(float(np.mean(values_S)), sd, len(values_S))
+
+
+def in_order(names: Iterable[str]) -> list[str]:
+    """Methods in the order of `methods.METHODS`, then the unknown ones as they come."""
+    seen = dict.fromkeys(names)
+    return [m for m in methods.METHODS if m in seen] + [m for m in seen if not methods.find(m)]
 
 
 class Summary:
     """The rows of a run, grouped. A later row of the same method, domain, phase, seed wins."""
 
-    def __init__(self, results):
-        self._rows = {}
+    def __init__(self, results: Iterable[dict] | None):
+        self._rows: dict[tuple[str, str, str], dict] = {}
         for row in results or ():
             key = (row["method"], row["domain"], row.get("phase", "finetuned"))
             self._rows.setdefault(key, {})[row.get("seed")] = row
-        seen = {method: None for method, _, _ in self._rows}
-        self.methods = [m for m in METHODS if m in seen] + [m for m in seen if m not in METHODS]
+        self.methods = in_order(method for method, _, _ in self._rows)
         domains = {domain: None for _, domain, _ in self._rows}
         self.domains = [d for d in domains if d not in (MACRO, GENERIC)]
         self.columns = [d for d in (GENERIC,) if d in domains] + self.domains
@@ -86,16 +73,19 @@ class Summary:
         values = {seed: rows[seed].get(field) for seed in self.seeds if seed in rows}
         return {s: float(v) for s, v in values.items() if v is not None and math.isfinite(v)}
 
-    def cell(self, method, domain, phase, field="perplexity", seeds=None) -> Cell | None:
-        """Mean and spread over the seeds (all, or those given)."""
-        values = self.values(method, domain, phase, field)
-        return cell({s: v for s, v in values.items() if seeds is None or s in seeds})
+    def cell(self, method, domain, phase, field="perplexity") -> Cell | None:
+        """Mean and spread over the seeds."""
+        return cell(self.values(method, domain, phase, field))
 
     def lowest(self, domain, phase, field="perplexity") -> str | None:
         """The method of the lowest mean; None when fewer than two have a value."""
+        means = self.means(domain, phase, field)
+        return min(means, key=means.__getitem__) if len(means) > 1 else None
+
+    def means(self, domain, phase, field="perplexity") -> dict[str, float]:
+        """{method: mean over seeds} of the methods that have a value."""
         cells = {m: self.cell(m, domain, phase, field) for m in self.methods}
-        cells = {m: c.mean for m, c in cells.items() if c}
-        return min(cells, key=cells.get) if len(cells) > 1 else None
+        return {m: found.mean for m, found in cells.items() if found}
 
     def difference(self, method, domain, phase, base=BASE) -> dict:
         """{seed: perplexity / the base method's of the same seed - 1}.
@@ -126,10 +116,11 @@ class Summary:
 
 def label(method: str) -> str:
     """The method's name for people; an unknown one keeps its own."""
-    return METHODS[method][0] if method in METHODS else method
+    record = methods.find(method)
+    return record.label if record else method
 
 
-def number(value: float, decimals: int | None = None) -> str:
+def number(value: float | None, decimals: int | None = None) -> str:
     """Four digits or so, thousands separated: 1.234 -> 1.23, 128.43 -> 128.4, 12345 -> 12,345."""
     if value is None:
         return "–"
@@ -156,7 +147,7 @@ def signed_percent(value: Cell) -> str:
 
 def question(summary: Summary) -> str:
     """What the run asked, from the methods it compared."""
-    if {"slm", "slm_is"} <= set(summary.methods):
+    if {BASE, IMPORTANCE} <= set(summary.methods):
         return (
             "Does a small model serve a specialist domain better when its generic pretraining "
             "text is drawn by importance for that domain, rather than uniformly?"
@@ -172,74 +163,83 @@ def answer(summary: Summary) -> list[str]:
         focus = _focus(summary, phase)
         if focus:
             return [
-                *_comparison(summary, focus, phase),
+                _comparison(summary, focus, phase),
+                _macro_values(summary, focus, phase),
+                *_training_lengths(summary, focus),
                 *_control(summary, focus, phase),
                 *_overall(summary, focus, phase),
             ]
-    for phase in summary.phases:
-        sentences = _overall(summary, None, phase)
-        if sentences:
-            return sentences
-    return []
+    return next(filter(None, (_overall(summary, None, phase) for phase in summary.phases)), [])
 
 
 def _focus(summary: Summary, phase: str) -> str | None:
     """The method to set against the base: importance sampling, else the best one there is."""
-    comparable = {
+    changes = {
         m: cell(summary.difference(m, MACRO, phase))
         for m in summary.methods
         if m not in (BASE, CONTROL)
     }
-    comparable = {m: c.mean for m, c in comparable.items() if c}
-    if "slm_is" in comparable:
-        return "slm_is"
-    return min(comparable, key=comparable.get) if comparable else None
+    means = {m: change.mean for m, change in changes.items() if change}
+    if IMPORTANCE in means:
+        return IMPORTANCE
+    return min(means, key=means.__getitem__) if means else None
 
 
-def _comparison(summary: Summary, focus: str, phase: str) -> list[str]:
-    differences = summary.difference(focus, MACRO, phase)
-    change, n = cell(differences), len(differences)
-    when, name = PHASES.get(phase, phase), label(focus)
-    ours = spread(summary.cell(focus, MACRO, phase, seeds=differences))
-    theirs = spread(summary.cell(BASE, MACRO, phase, seeds=differences))
-    lower_seeds = sum(d < 0 for d in differences.values())
-    by_domain = [cell(summary.difference(focus, d, phase)) for d in summary.domains]
-    by_domain = [c for c in by_domain if c]
-    lower_domains = sum(c.mean < 0 for c in by_domain)
-    counts = [f"in {lower_domains} of {len(by_domain)} domains"] if by_domain else []
-    counts += [f"with {lower_seeds} of {n} seeds"] if n > 1 else []
-    counts = f" (lower {' and '.join(counts)})" if counts else ""
-    if n > 1 and 0 < lower_seeds < n:
-        first = (
-            f"{when}, the seeds do not agree whether {name} or {label(BASE)} has the lower macro "
+def _comparison(summary: Summary, focus: str, phase: str) -> str:
+    changes = summary.difference(focus, MACRO, phase)
+    change, lower, n = cell_of(changes), sum(c < 0 for c in changes.values()), len(changes)
+    when, name, base = PHASES.get(phase, phase), label(focus), label(BASE)
+    counts = _counts(summary, focus, phase, lower, n)
+    if n > 1 and 0 < lower < n:
+        return (
+            f"{when}, the seeds do not agree whether {name} or {base} has the lower macro "
             f"perplexity: the difference is {signed_percent(change)}{counts}."
         )
-    elif abs(change.mean) < 0.0005:
-        first = f"{when}, {name} and {label(BASE)} have the same macro perplexity{counts}."
-    else:
-        way = "lower" if change.mean < 0 else "higher"
-        first = (
-            f"{when}, {name} has {abs(100 * change.mean):.1f}% {way} macro perplexity than "
-            f"{label(BASE)}{counts}."
-        )
-    spoken = (
-        f"mean ± standard deviation over {n} seeds"
-        if n > 1
+    if abs(change.mean) < 0.0005:
+        return f"{when}, {name} and {base} have the same macro perplexity{counts}."
+    way = "lower" if change.mean < 0 else "higher"
+    return (
+        f"{when}, {name} has {abs(100 * change.mean):.1f}% {way} macro perplexity than "
+        f"{base}{counts}."
+    )
+
+
+def _counts(summary: Summary, focus: str, phase: str, lower: int, n: int) -> str:
+    """In how many domains the method is lower, and with how many of n seeds, in brackets."""
+    changes = [cell(summary.difference(focus, domain, phase)) for domain in summary.domains]
+    means = [change.mean for change in changes if change]
+    counts = [f"in {sum(m < 0 for m in means)} of {len(means)} domains"] if means else []
+    counts += [f"with {lower} of {n} seeds"] if n > 1 else []
+    return f" (lower {' and '.join(counts)})" if counts else ""
+
+
+def _macro_values(summary: Summary, focus: str, phase: str) -> str:
+    seeds = summary.difference(focus, MACRO, phase)
+    ours, theirs = (
+        spread(cell_of([summary.values(m, MACRO, phase)[seed] for seed in seeds]))
+        for m in (focus, BASE)
+    )
+    over = (
+        f"mean ± sample standard deviation over {len(seeds)} seeds"
+        if len(seeds) > 1
         else "one seed, so how much of it is chance is not known"
     )
-    sentences = [first, f"Macro perplexity is {ours} against {theirs} ({spoken})."]
-    tokens = [summary.pretraining_tokens(m) for m in (focus, BASE)]
-    if None not in tokens and abs(tokens[0] - tokens[1]) > 0.01 * max(tokens):
-        sentences.append(
-            f"They did not train equally long before fine-tuning: {count(tokens[0])} tokens "
-            f"against {count(tokens[1])}."
-        )
-    return sentences
+    return f"Macro perplexity is {ours} against {theirs} ({over})."
+
+
+def _training_lengths(summary: Summary, focus: str) -> list[str]:
+    ours, theirs = (summary.pretraining_tokens(m) for m in (focus, BASE))
+    if ours is None or theirs is None or abs(ours - theirs) <= 0.01 * max(ours, theirs):
+        return []
+    return [
+        f"They did not train equally long before fine-tuning: {count(ours)} tokens "
+        f"against {count(theirs)}."
+    ]
 
 
 def _control(summary: Summary, focus: str, phase: str) -> list[str]:
     control = cell(summary.difference(CONTROL, MACRO, phase))
-    if focus != "slm_is" or control is None:
+    if focus != IMPORTANCE or control is None:
         return []
     gained = all(d < 0 for d in summary.difference(focus, MACRO, phase).values())
     lost = ": the gain is lost" if gained and control.mean >= 0 else ""
@@ -251,19 +251,17 @@ def _control(summary: Summary, focus: str, phase: str) -> list[str]:
 
 def _overall(summary: Summary, focus: str | None, phase: str) -> list[str]:
     """The lowest of all methods, unless the comparison has said it already."""
-    cells = {m: summary.cell(m, MACRO, phase) for m in summary.methods}
-    cells = {m: c for m, c in cells.items() if c}
-    if not cells:
-        return []
-    best = min(cells, key=lambda m: cells[m].mean)
-    if focus and best in (focus, BASE):
+    means = summary.means(MACRO, phase)
+    best = min(means, key=means.__getitem__, default=None)
+    if best is None or (focus and best in (focus, BASE)):
         return []
     when = PHASES.get(phase, phase)
-    if len(cells) == 1:
-        return [f"{when}, {label(best)} has a macro perplexity of {spread(cells[best])}."]
+    value = spread(cell_of(summary.values(best, MACRO, phase)))
+    if len(means) == 1:
+        return [f"{when}, {label(best)} has a macro perplexity of {value}."]
     return [
-        f"{when}, the lowest macro perplexity of the {len(cells)} methods is that of "
-        f"{label(best)}: {spread(cells[best])}."
+        f"{when}, the lowest macro perplexity of the {len(means)} methods is that of "
+        f"{label(best)}: {value}."
     ]
 
 
@@ -274,6 +272,11 @@ def count(value: float) -> str:
             return f"{value / unit:.3g}{letter}"
     whole = float(value).is_integer() or abs(value) >= 1000
     return f"{value:,.0f}" if whole else f"{value:,.3g}"
+
+
+def tokens_text(tokens: int | None, kind: str) -> str:
+    """`16M generic tokens`; `no generic tokens` for none."""
+    return f"{count(tokens)} {kind} tokens" if tokens else f"no {kind} tokens"
 
 
 def table(results) -> str:
@@ -289,32 +292,37 @@ def table(results) -> str:
     lines = [["", *summary.columns, *([f"macro against {BASE}"] if compared else [])]]
     for phase in summary.phases:
         lines.append([PHASES.get(phase, phase).lower()])
-        for method in summary.methods:
-            cells = [summary.cell(method, domain, phase) for domain in summary.columns]
-            if not any(cells):
-                continue
-            line = [f"  {method}"]
-            for domain, value in zip(summary.columns, cells, strict=True):
-                mark = "*" if summary.lowest(domain, phase) == method else " "
-                line.append(f"{spread(value)}{mark}" if value else "– ")
-            change = cell(summary.difference(method, MACRO, phase)) if method != BASE else None
-            if compared:
-                line.append(signed_percent(change) if change else "")
-            lines.append(line)
-    widths = [max(len(line[i]) for line in lines if i < len(line)) for i in range(len(lines[0]))]
-    body = []
-    for line in lines:
-        if len(line) == 1:
-            body.append(line[0])
-            continue
-        body.append(
-            "  ".join(
-                [
-                    line[0].ljust(widths[0]),
-                    *(text.rjust(width) for text, width in zip(line[1:], widths[1:], strict=True)),
-                ]
-            ).rstrip()
-        )
-    over = f", mean ± standard deviation over {len(summary.seeds)} seeds"
+        rows = [_table_row(summary, method, phase, compared) for method in summary.methods]
+        lines += [row for row in rows if row]
+    over = f", mean ± sample standard deviation over {len(summary.seeds)} seeds"
     over = over if len(summary.seeds) > 1 else ""
-    return "\n".join([f"Perplexity on held-out documents{over} (* lowest)", *body])
+    return "\n".join([f"Perplexity on held-out documents{over} (* lowest)", *_aligned(lines)])
+
+
+def _table_row(summary: Summary, method: str, phase: str, compared: bool) -> list[str]:
+    """The method's line, empty where it has no values."""
+    cells = {domain: summary.cell(method, domain, phase) for domain in summary.columns}
+    if not any(cells.values()):
+        return []
+    row = [f"  {method}"]
+    for domain, value in cells.items():
+        mark = "*" if summary.lowest(domain, phase) == method else " "
+        row.append(f"{spread(value)}{mark}" if value else "– ")
+    change = cell(summary.difference(method, MACRO, phase)) if method != BASE else None
+    return [*row, signed_percent(change) if change else ""] if compared else row
+
+
+def _aligned(lines: list[list[str]]) -> list[str]:
+    """Columns of equal width; a line of one text is a heading."""
+    widths = [max(len(line[i]) for line in lines if i < len(line)) for i in range(len(lines[0]))]
+    return [
+        line[0]
+        if len(line) == 1
+        else "  ".join(
+            [
+                line[0].ljust(widths[0]),
+                *(text.rjust(width) for text, width in zip(line[1:], widths[1:], strict=True)),
+            ]
+        ).rstrip()
+        for line in lines
+    ]

@@ -1,75 +1,86 @@
-"""What a model is worth on text it has not seen: perplexity and bits per byte of every set, their
-macro average, the leak check and what the model cost.
+"""Evaluation of one model on held-out text: metrics of every set, contamination check, cost.
 
 How these are computed: docs/evaluation.md.
 """
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from specialm.common.stages import digest
+from specialm.data.store import WindowStore
 from specialm.evaluation import contamination, cost, perplexity
 from specialm.training import runs, scoring
 from specialm.workflows import pipeline
 from specialm.workflows.pipeline import Run
 
 THRESHOLD, SHINGLE = 0.8, 5  # Jaccard similarity of a near-duplicate, words of a shingle
+GENERIC = "generic"
+SOURCES = (GENERIC, "specialist")  # of training windows
+
+Windows = tuple[WindowStore, np.ndarray]  # a store and the windows used of it
 
 
 def evaluate(run: Run, base: Path, sets: list[str], key: str, label: str) -> dict:
     """Scores the dense model in `base` on held-out documents.
 
     Args:
+      run: the prepared data and settings.
+      base: the folder of the model.
       sets: domains, or `generic`.
       key: identifies the model's content.
-      label: told in the stages' names.
+      label: part of the stages' names.
 
     Returns:
       JSON-able: `scores` {set: nll_per_token (nats), perplexity, bits_per_byte, tokens, bytes,
-      windows, and the same of `clean` windows where some leaked}, `macro` over the domains (None
-      without any), `leaks` {set: see `check`} (None without
+      windows, and the same of `clean` windows where some are contaminated}, `macro` over the
+      domains (None without any), `contamination` {set: see `check`} (None without
       `evaluate.contamination_check`), `cost`.
     """
     scores = pipeline.score_heldout(run, base, sets, key, label)
-    leaked = check(run, sets) if run.config.evaluate.contamination_check else None
-    dirty = {
-        name: np.array(found["windows"])
-        for name, found in (leaked or {}).items()
-        if found["windows"]
-    }
-    wrong = (
-        pipeline.score_heldout(run, base, list(dirty), key, f"{label}-leaked", dirty)
-        if dirty
-        else {}
-    )
+    found = check(run, sets) if run.config.evaluate.contamination_check else None
+    table = {name: _metrics(score) for name, score in scores.items()}
+    for name, clean in _clean_scores(run, base, key, label, scores, found or {}).items():
+        table[name]["clean"] = _metrics(clean) if clean else None
     record = runs.read_record(base)
-    table = {name: _figures(score) for name, score in scores.items()}
-    for name, score in wrong.items():
-        table[name]["clean"] = _figures(_without(scores[name], score))
-    domains = {name: score for name, score in scores.items() if name != "generic"}
-    macro = (
-        perplexity.rows(record["method"], "heldout", record["seed"], 0, domains)[-1]
-        if domains
-        else None
-    )
     return {
         "scores": table,
-        "macro": macro
-        and {name: macro[name] for name in ("nll_per_token", "perplexity", "bits_per_byte")},
-        "leaks": leaked,
+        "macro": _macro(record, scores),
+        "contamination": found,
         "cost": spent(record["ledger"]),
     }
 
 
-def _figures(score: scoring.Score | None) -> dict | None:
-    return score and {
+def _metrics(score: scoring.Score) -> dict:
+    return {
         **dataclasses.asdict(score),
         "nll_per_token": score.nll_per_token,
-        "perplexity": score.perplexity,
-        "bits_per_byte": score.bits_per_byte,
+        **{metric.field: metric.of(score) for metric in perplexity.METRICS},
     }
+
+
+def _macro(record: dict, scores: Mapping[str, scoring.Score]) -> dict | None:
+    domains = {name: score for name, score in scores.items() if name != GENERIC}
+    if not domains:
+        return None
+    row = perplexity.rows(record["method"], "heldout", record["seed"], 0, domains)[-1]
+    fields = ("nll_per_token", *(metric.field for metric in perplexity.METRICS))
+    return {field: row[field] for field in fields}
+
+
+def _clean_scores(
+    run: Run, base: Path, key: str, label: str, scores: dict[str, scoring.Score], found: dict
+) -> dict[str, scoring.Score | None]:
+    """{set with contaminated windows: score of its other windows, None without any}."""
+    contaminated = {name: np.array(of["windows"]) for name, of in found.items() if of["windows"]}
+    if not contaminated:
+        return {}
+    parts = pipeline.score_heldout(
+        run, base, list(contaminated), key, f"{label}-contaminated", contaminated
+    )
+    return {name: _without(scores[name], part) for name, part in parts.items()}
 
 
 def _without(score: scoring.Score, part: scoring.Score) -> scoring.Score | None:
@@ -81,31 +92,28 @@ def _without(score: scoring.Score, part: scoring.Score) -> scoring.Score | None:
 
 
 def check(run: Run, sets: list[str]) -> dict[str, dict]:
-    """Looks for near-duplicates of held-out windows among the windows that models are trained on:
-    all generic ones, of which every method draws, and the domain's own specialist ones, training
-    and validation. Cached.
+    """Looks for near-duplicates of held-out windows among the windows that models are trained on.
+
+    These are all generic windows, of which every method draws, and the domain's own specialist
+    ones, training and validation. Cached.
 
     Returns:
       {set: {"checked", "too_short", "against": {"generic" | "specialist": {"trained", "leaked",
-      "covered"}}, "windows"}}: counts of windows (see `contamination.LeakReport`), and the
-      indices of those that leaked or are covered. Without the generic text its entry is None.
+      "covered"}}, "windows"}}: counts of windows (see `contamination.ContaminationReport`), and
+      the indices of those that leaked or are covered. Without the generic text its entry is None.
     """
     used = {name: pipeline.heldout(run, name) for name in sets}
-    generic, specialist = (
-        _against_generic(run, used),
-        {
-            name: _against_specialist(run, name, *of)
-            for name, of in used.items()
-            if name != "generic"
-        },
-    )
+    generic = _against_generic(run, used)
+    specialist = {
+        name: _against_specialist(run, name, of) for name, of in used.items() if name != GENERIC
+    }
     return {
         name: _joined(generic and generic[name], specialist.get(name), indices)
         for name, (_, indices) in used.items()
     }
 
 
-def _against_generic(run: Run, used: dict) -> dict | None:
+def _against_generic(run: Run, used: dict[str, Windows]) -> dict | None:
     """{set: counts and places} of all sets in one pass over the generic training windows."""
     store = run.prepared.generic
     if store is None:
@@ -114,65 +122,67 @@ def _against_generic(run: Run, used: dict) -> dict | None:
         "train": store.fingerprint,
         "threshold": THRESHOLD,
         "shingle": SHINGLE,
-        "sets": {name: [of.fingerprint, digest(indices)] for name, (of, indices) in used.items()},
+        "sets": {name: _fingerprint(of) for name, of in used.items()},
     }
 
     def work(path: Path) -> dict:
-        texts = {name: _texts(run, *of) for name, of in used.items()}
-        found = _leaks(
-            run,
-            [(store, np.arange(len(store)))],
-            [text for part in texts.values() for text in part],
-            "generic",
-        )
+        texts = {name: _texts(run, of) for name, of in used.items()}
+        every = [text for part in texts.values() for text in part]
+        found = _find(run, [(store, np.arange(len(store)))], every, GENERIC)
         ends = np.cumsum([len(part) for part in texts.values()])
         return {
             name: _part(found, texts[name], int(end) - len(texts[name]))
             for name, end in zip(texts, ends, strict=True)
         }
 
-    return run.stages.run(f"leaks/{'-'.join(used)}-generic", inputs, work).result
+    return run.stages.run(f"contamination/{'-'.join(used)}-generic", inputs, work).result
 
 
-def _against_specialist(run: Run, domain: str, heldout, indices: np.ndarray) -> dict:
+def _against_specialist(run: Run, domain: str, used: Windows) -> dict:
     part = pipeline.specialist(run, domain)
     trained = [(part.train_store, part.train_indices), (part.valid_store, part.valid_indices)]
     inputs = {
         "threshold": THRESHOLD,
         "shingle": SHINGLE,
-        "sets": [
-            [store.fingerprint, digest(used)] for store, used in [(heldout, indices), *trained]
-        ],
+        "sets": [_fingerprint(windows) for windows in [used, *trained]],
     }
 
     def work(path: Path) -> dict:
-        texts = _texts(run, heldout, indices)
-        return _part(_leaks(run, trained, texts, domain), texts, 0)
+        texts = _texts(run, used)
+        return _part(_find(run, trained, texts, domain), texts, 0)
 
-    return run.stages.run(f"leaks/{domain}-specialist", inputs, work).result
+    return run.stages.run(f"contamination/{domain}-specialist", inputs, work).result
 
 
-def _texts(run: Run, store, indices: np.ndarray) -> list[str]:
+def _fingerprint(windows: Windows) -> list[str]:
+    store, indices = windows
+    return [store.fingerprint, digest(indices)]
+
+
+def _texts(run: Run, windows: Windows) -> list[str]:
+    store, indices = windows
     return list(contamination.window_texts(store, run.prepared.vocabulary, indices))
 
 
-def _leaks(run: Run, trained: list, texts: list[str], name: str) -> contamination.LeakReport:
-    windows = (
+def _find(
+    run: Run, trained: Sequence[Windows], texts: list[str], source: str
+) -> contamination.ContaminationReport:
+    train_texts = (
         text
         for store, indices in trained
         for text in contamination.window_texts(store, run.prepared.vocabulary, indices)
     )
-    return contamination.leaks(
-        windows,
+    return contamination.find_contamination(
+        train_texts,
         texts,
         THRESHOLD,
         SHINGLE,
         total=sum(len(indices) for _, indices in trained),
-        title=f"leak check against {name}",
+        title=f"contamination check against {source}",
     )
 
 
-def _part(found: contamination.LeakReport, texts: list[str], start: int) -> dict:
+def _part(found: contamination.ContaminationReport, texts: list[str], start: int) -> dict:
     """Counts, and places among these texts, which begin at `start` in a report."""
     stop = start + len(texts)
     leaked = [i - start for i, *_ in found.leaked if start <= i < stop]
@@ -187,12 +197,12 @@ def _part(found: contamination.LeakReport, texts: list[str], start: int) -> dict
 
 
 def _joined(generic: dict | None, specialist: dict | None, indices: np.ndarray) -> dict:
-    against = {"generic": generic, "specialist": specialist}
-    made = [found for found in against.values() if found]
-    places = sorted({place for found in made for place in found["places"]})
+    against = dict(zip(SOURCES, (generic, specialist), strict=True))
+    checked = [found for found in against.values() if found]
+    places = sorted({place for found in checked for place in found["places"]})
     return {
         "checked": len(indices),
-        "too_short": made[0]["too_short"] if made else 0,
+        "too_short": checked[0]["too_short"] if checked else 0,
         "against": {
             name: found and {key: found[key] for key in ("trained", "leaked", "covered")}
             for name, found in against.items()
@@ -214,45 +224,50 @@ def spent(ledger: list[dict]) -> dict:
 
 def table(report: dict) -> str:
     """What `evaluate` found, as text."""
-    lines = [f"{'set':16} {'perplexity':>10} {'bits/byte':>10} {'tokens':>10}"]
+    headings = "".join(f" {metric.heading:>10}" for metric in perplexity.METRICS)
+    lines = [f"{'set':16}{headings} {'tokens':>10}"]
     for name, score in report["scores"].items():
-        lines.append(_line(name, score))
+        lines.append(_score_line(name, score))
         if "clean" in score:
-            lines.append(_line("  without leaks", score["clean"]))
-    if sum(name != "generic" for name in report["scores"]) > 1:
-        lines.append(_line("macro", report["macro"]))
-    return "\n".join([*lines, "", *_leak_lines(report["leaks"]), "", *_cost_lines(report["cost"])])
+            lines.append(_score_line("  clean windows", score["clean"]))
+    if sum(name != GENERIC for name in report["scores"]) > 1:
+        lines.append(_score_line("macro", report["macro"]))
+    check_lines = _contamination_lines(report["contamination"])
+    return "\n".join([*lines, "", *check_lines, "", *_cost_lines(report["cost"])])
 
 
-def _line(name: str, score: dict | None) -> str:
+def _score_line(name: str, score: dict | None) -> str:
     if score is None:
         return f"{name:16} {'no window left':>21}"
+    values = "".join(
+        f" {score[metric.field]:10.{2 if metric.decimals is None else metric.decimals}f}"
+        for metric in perplexity.METRICS
+    )
     tokens = f"{score['tokens']:,}" if "tokens" in score else ""
-    return (
-        f"{name:16} {score['perplexity']:10.2f} {score['bits_per_byte']:10.3f} {tokens:>10}"
-    ).rstrip()
+    return f"{name:16}{values} {tokens:>10}".rstrip()
 
 
-def _leak_lines(found: dict | None) -> list[str]:
+def _contamination_lines(found: dict | None) -> list[str]:
     if found is None:
-        return ["leak check: off (evaluate.contamination_check)"]
-    lines = ["leak check: held-out windows that are near-duplicates of a training window"]
-    for name, of in found.items():
-        told = [
-            f"{against['leaked']} of {of['checked']:,} ({against['covered']} covered) against "
-            f"{against['trained']:,} {what} windows"
-            for what, against in of["against"].items()
-            if against
-        ]
-        lines.append(
-            f"  {name}: {'; '.join(told) or 'nothing to check against'}"
-            + (f"; {of['too_short']} too short" if of["too_short"] else "")
-        )
-    if any(of["against"]["generic"] is None for of in found.values()):
+        return ["contamination check: off (evaluate.contamination_check)"]
+    lines = ["contamination check: held-out windows that are near-duplicates of a training window"]
+    lines += [_contamination_line(name, of) for name, of in found.items()]
+    if any(of["against"][GENERIC] is None for of in found.values()):
         lines.append(
             "  the generic text that the model was trained on is not here: not checked against it"
         )
     return lines
+
+
+def _contamination_line(name: str, found: dict) -> str:
+    counts = [
+        f"{against['leaked']} of {found['checked']:,} ({against['covered']} covered) against "
+        f"{against['trained']:,} {source} windows"
+        for source, against in found["against"].items()
+        if against
+    ]
+    too_short = f"; {found['too_short']} too short" if found["too_short"] else ""
+    return f"  {name}: {'; '.join(counts) or 'nothing to check against'}{too_short}"
 
 
 def _cost_lines(spent: dict) -> list[str]:

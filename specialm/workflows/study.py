@@ -48,7 +48,7 @@ def study(config: ConfigDict, workdir: Path) -> tuple[dict, str]:
     study_run = StudyRun(config, workdir)
     pace, rows = grid.Pace(), []
     expected = grid.expected_flops(config, planned, len(study_run.domains))
-    record |= {"histograms": study_run.histograms(), "leaks": study_run.leaks()}
+    record |= {"histograms": study_run.histograms(), "contamination": study_run.contamination()}
     for number, cell in enumerate(planned):
         rows += study_run.rows(cell)
         record["models"].setdefault(cell.arm.name, study_run.facts(cell))
@@ -218,15 +218,7 @@ class StudyRun:
         tokens = 0
         if cell.arm.pretrained != config_lib.UNTRAINED:
             tokens = pipeline.planned_windows(self.run(cell).config) * self.config.data.context
-        row = perplexity.row(
-            cell.arm.method,
-            domain,
-            phase,
-            cell.seed,
-            tokens,
-            score.nll_per_token,
-            score.bits_per_byte,
-        )
+        row = perplexity.row(cell.arm.method, domain, phase, cell.seed, tokens, score)
         row |= {
             "variant": cell.arm.variant,
             "target": target,
@@ -265,7 +257,7 @@ class StudyRun:
             )
         )
 
-    def leaks(self) -> dict:
+    def contamination(self) -> dict:
         """Counts of held-out windows that are near-duplicates of training windows, by domain."""
         found = heldout.check(self._widest(), self.domains)
         return {

@@ -39,11 +39,20 @@ def tokens(batch, config):
     return jax.ShapeDtypeStruct((batch, config.context), jnp.int32)
 
 
+def xla_flops(function, *abstract_args):
+    """XLA's count of the FLOPs of a function compiled for the default backend; nothing is run.
+
+    Element-wise operations are in it, the body of a loop counts once.
+    """
+    jitted = function if hasattr(function, "lower") else jax.jit(function)
+    return jitted.lower(*abstract_args).compile().cost_analysis()["flops"]
+
+
 @pytest.mark.parametrize(
     ("config", "batch"), [(CONFIG, 2), (dataclasses.replace(PAPER_SLM, num_layers=2), 1)]
 )
 def test_forward_flops_are_those_of_xla(config, batch):
-    counted = cost.xla_flops(
+    counted = xla_flops(
         lambda params, inputs: transformer.logits(params, inputs, config),
         transformer.abstract(config),
         tokens(batch, config),
@@ -59,7 +68,7 @@ def test_the_training_steps_flops_are_those_of_xla():
         "mask": jax.ShapeDtypeStruct((2, CONFIG.context), jnp.float32),
     }
     mesh, adam = sharding.make_mesh(1), optax.adam(1e-3)
-    counted = cost.xla_flops(
+    counted = xla_flops(
         step.make_train_step(CONFIG, adam, mesh), step.abstract_state(CONFIG, adam), batch
     )
     stated = 2 * CONFIG.context * transformer.flops_per_token(CONFIG, train=True)
@@ -68,12 +77,12 @@ def test_the_training_steps_flops_are_those_of_xla():
 
 def test_xla_counts_a_multiply_add_as_two_and_the_body_of_a_loop_once():
     a, b = (jax.ShapeDtypeStruct(shape, jnp.float32) for shape in ((8, 64), (64, 64)))
-    assert cost.xla_flops(jnp.dot, a, b) == 2 * 8 * 64 * 64
+    assert xla_flops(jnp.dot, a, b) == 2 * 8 * 64 * 64
 
     def power(b):
         return jax.lax.scan(lambda x, _: (x @ b, None), b, None, length=10)[0]
 
-    assert cost.xla_flops(power, b) == pytest.approx(2 * 64**3, rel=0.01)
+    assert xla_flops(power, b) == pytest.approx(2 * 64**3, rel=0.01)
 
 
 def entry(phase, amount, **more):
@@ -122,10 +131,9 @@ def test_device_seconds_are_seconds_times_devices():
     assert [c.device_seconds for c in cost.split(ledger)] == [80.0, 10.0]
 
 
-def test_total_and_mean():
+def test_total():
     assert cost.total(worth(7), worth(2), 5) == worth(17)
     assert cost.total(worth(7), worth(2), 0) == worth(7)
-    assert cost.mean([worth(2), worth(4), worth(9)]) == worth(5)
 
 
 def test_gpu_hours():
@@ -170,18 +178,6 @@ def test_crossover_of_the_papers_upper_limits():
     assert cost.crossover(hours["is"], hours["pn"]) == 6  # 5 domains: 650 against 650.1
     assert cost.crossover(hours["pn"], hours["slm"]) == 1
     assert cost.crossover(hours["slm"], hours["d"]) is None
-
-
-def test_the_table_has_both_costs_and_the_hours():
-    methods = {
-        "slm": (Cost(3.6e18, 1_000_000, 5.0), Cost(3.6e15, 2_000, 1.0)),
-        "slm_is": (Cost(), Cost(7.2e18, 3_000_000, 9.0)),
-    }
-    *head, slm, slm_is, foot = cost.table(methods, (1, 1000), flops_per_second=1e15).splitlines()
-    assert slm.split() == ["slm", "3.60e+18", "3.60e+15", "1,000,000", "2,000", "5", "1", "1", "2"]
-    assert [float(v) for v in slm_is.split()[-2:]] == [2.0, 2000.0]
-    assert "C(1000)" in head[0] and "1e+15" in foot
-    assert len({len(line) for line in (*head, slm, slm_is)}) == 1
 
 
 def test_costs_of_large_runs_are_exact():

@@ -5,15 +5,16 @@ import re
 import sys
 from html.parser import HTMLParser
 
-import made_up_study
 import pytest
+import study_fixtures
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from specialm.common.errors import UserError
-from specialm.reports import study_page, study_tables
+from specialm.reports import figures, record_tables, study_page, study_tables
+from specialm.reports.study_findings import findings
 
-ROWS = made_up_study.rows(methods=("slm", "slm_is", "slm_pn", "slm_mix", "llm", "slm_nopt"))
+ROWS = study_fixtures.rows(methods=("slm", "slm_is", "slm_pn", "slm_mix", "llm", "slm_nopt"))
 HOSTILE = "<script>alert('x')</script> & \"quoted\" https://example.org/\x00"
 VOID = {"meta", "img"}
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -50,7 +51,7 @@ class Page(HTMLParser):
 def written(tmp_path_factory):
     """(folder, paths, page text) of the whole study."""
     folder = tmp_path_factory.mktemp("study") / "new"
-    paths = study_page.write(ROWS, made_up_study.record(), folder)
+    paths = study_page.write(ROWS, study_fixtures.record(), folder)
     return folder, paths, (folder / "report.html").read_text(encoding="utf-8")
 
 
@@ -91,32 +92,32 @@ def test_the_page_stands_alone(written):
 def test_the_findings_come_first_then_every_figure_its_tables_and_the_provenance(written):
     page = Page(written[2])
     texts = " ".join(page.texts)
-    places = [texts.index(f.sentence) for f in study_tables.findings(ROWS)]
+    places = [texts.index(f.sentence) for f in findings(ROWS)]
     assert places == sorted(places)
-    record = made_up_study.record()
+    record = study_fixtures.record()
     tables = (
         study_tables.main(ROWS),
         study_tables.steps(ROWS),
         study_tables.cost_per_billion(ROWS),
         study_tables.spent(ROWS),
         study_tables.domains(ROWS),
-        study_tables.entropies(record),
+        record_tables.entropies(record),
         study_tables.choices(ROWS),
         study_tables.variants(ROWS),
-        study_tables.top_fractions(record),
-        study_tables.parameters(record),
-        study_tables.leaks(record),
+        record_tables.top_fractions(record),
+        record_tables.parameters(record),
+        record_tables.contamination(record),
     )
     later = [texts.index(table.note[:60], places[-1]) for table in tables]
     assert later == sorted(later)
-    assert page.ids() == [*study_page.SECTIONS, "run"]
+    assert page.ids() == [*study_page.sections(), "run"]
     assert "specialm study --x=1" in texts[later[-1] :]
     assert page.tags.count("table") == len(tables)
 
 
 def test_the_marks_say_what_holds(written):
     text = written[2]
-    found = [f.holds for f in study_tables.findings(ROWS)[1:]]
+    found = [f.holds for f in findings(ROWS)[1:]]
     marks = re.findall(r'<span class="tag \w+">([^<]+)</span>', text)
     assert marks == [study_page.MARKS[holds] for holds in found]
     assert {True, None} <= set(found)  # slm_d was not run
@@ -140,6 +141,15 @@ def test_a_second_report_leaves_no_figure_of_the_first(tmp_path, monkeypatch):
     assert not list((tmp_path / "figures").iterdir())
 
 
+def test_a_new_figure_has_a_file_and_a_section(tmp_path, monkeypatch):
+    new = figures.StudyFigure(figures.before_fine_tuning, "A new figure", "How to read it.")
+    monkeypatch.setattr(figures, "FIGURES", {"new": new})
+    paths = study_page.write(ROWS, {}, tmp_path)
+    assert [path.name for path in paths] == ["report.html", "new.png"]
+    page = Page(paths[0].read_text(encoding="utf-8"))
+    assert "new" in page.ids() and "A new figure" in page.texts
+
+
 def test_without_anything_the_page_says_so(tmp_path):
     paths = study_page.write([], {}, tmp_path)
     assert paths == [tmp_path / "report.html"]
@@ -148,11 +158,11 @@ def test_without_anything_the_page_says_so(tmp_path):
 
 
 def test_text_is_escaped():
-    record = made_up_study.record()
+    record = study_fixtures.record()
     record["title"] = record["command"] = HOSTILE
     record["settings"][HOSTILE] = HOSTILE
     record["histograms"]["16"][HOSTILE] = dict(entropy=1.0)
-    rows = made_up_study.rows(methods=("slm", HOSTILE), domains=("med", HOSTILE), seeds=(0,))
+    rows = study_fixtures.rows(methods=("slm", HOSTILE), domains=("med", HOSTILE), seeds=(0,))
     text = study_page.html(rows, record, {})
     page = Page(text)
     assert page.tags.count("script") == 1 and "\x00" not in text
@@ -160,9 +170,9 @@ def test_text_is_escaped():
 
 
 @settings(max_examples=20)
-@given(st.sets(st.sampled_from(sorted(made_up_study.record()))), st.booleans())
+@given(st.sets(st.sampled_from(sorted(study_fixtures.record()))), st.booleans())
 def test_any_part_of_the_record_may_be_missing_or_empty(gone, empty):
-    record = made_up_study.record()
+    record = study_fixtures.record()
     for key in gone:
         if empty:
             record[key] = type(record[key])()
@@ -175,7 +185,8 @@ def test_any_part_of_the_record_may_be_missing_or_empty(gone, empty):
 
 def test_without_matplotlib_nothing_is_written_and_the_message_helps(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    monkeypatch.delitem(sys.modules, "specialm.reports.figures", raising=False)
+    for name in ("plots", "figures"):
+        monkeypatch.delitem(sys.modules, f"specialm.reports.{name}", raising=False)
     monkeypatch.delattr("specialm.reports.figures", raising=False)
     with pytest.raises(UserError, match=r"pip install 'specialm\[report\]'"):
         study_page.write(ROWS, {}, tmp_path / "new")

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from specialm.evaluation import cost
-from specialm.reports import study_tables
+from specialm.reports.record_tables import contamination_counts
+from specialm.reports.study_findings import findings
 from specialm.reports.study_rows import Study
 
 FOLDER = Path(__file__).parents[2] / "results" / "study"
@@ -78,7 +79,7 @@ def test_every_row_has_its_macro(rows, study):
 
 def test_nothing_that_was_scored_had_leaked():
     record = json.loads((FOLDER / "study.json").read_text())
-    for found in record["leaks"].values():
+    for found in contamination_counts(record).values():
         for against in found["against"].values():
             assert against["leaked"] <= 0.005 * found["checked"]
 
@@ -122,7 +123,7 @@ def test_its_advantage_shrinks_with_the_set(study):
 
 
 def test_experts_beat_distillation_at_equal_total_cost(study):
-    found = {finding.name: finding for finding in study_tables.findings(study)}
+    found = {finding.name: finding for finding in findings(study)}
     assert found["experts_over_slm_d"].holds is True
 
 

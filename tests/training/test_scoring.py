@@ -73,6 +73,9 @@ def test_macro_is_the_exponential_of_the_mean_nll():
 
 
 def test_macro_of_mixed_rows_is_refused():
-    rows = [perplexity.row("slm", "a", "pretrained", seed, 1, 1.0, 1.0) for seed in (0, 1)]
+    rows = [
+        perplexity.row("slm", "a", "pretrained", seed, 1, scoring.Score(1.0, 1, 4, 1))
+        for seed in (0, 1)
+    ]
     with pytest.raises(ValueError, match="2 kinds"):
         perplexity.macro(rows)

@@ -105,7 +105,7 @@ def test_from_a_folder_of_text_to_a_small_model(bank, moved, notes, command, tmp
     score = result["heldout"]["scores"]["my-notes"]
     assert score["windows"] == result["sets"]["my-notes"]["windows"]["heldout"]
     assert 1 < score["perplexity"] < 400
-    assert result["heldout"]["leaks"]["my-notes"]["against"]["generic"] is None
+    assert result["heldout"]["contamination"]["my-notes"]["against"]["generic"] is None
     assert [stage.name for stage in Path("runs/my-notes/windows").glob("generic*")] == []
     # What was made is a dense model that knows where it comes from.
     record = runs.read_record(model)
@@ -154,13 +154,15 @@ def test_beside_its_generic_text_it_is_checked_against_it(bank, notes, command):
     status, result = command("specialize", f"--checkpoint={bank / 'bank'}", f"--source={notes}")
     assert status == 0, result
     trained = len(np.load(next(bank.glob("run/clusters/generic-*")) / "clusters.npy"))
-    assert result["heldout"]["leaks"]["my-notes"]["against"]["generic"]["trained"] == trained
+    assert (
+        result["heldout"]["contamination"]["my-notes"]["against"]["generic"]["trained"] == trained
+    )
     status, scores = command(
         "evaluate", f"--checkpoint={result['checkpoint']}", f"--source={notes}"
     )
     assert status == 0, scores
     assert set(scores["scores"]) == {"generic", "my-notes"}
-    assert scores["leaks"]["generic"]["against"]["generic"]["trained"] == trained
+    assert scores["contamination"]["generic"]["against"]["generic"]["trained"] == trained
 
 
 @pytest.mark.parametrize("make", ["missing", "empty", "binary", "one file"])

@@ -1,4 +1,4 @@
-"""The report on held-out text: leak counts, clean scores, macro average, cost."""
+"""The report on held-out text: contamination counts, clean scores, macro average, cost."""
 
 import collections
 import json
@@ -85,7 +85,7 @@ def test_leaks_against_all_pairs(run, report):
     store, indices = pipeline.heldout(run, "linalg")
     part = pipeline.specialist(run, "linalg")
     generic = run.prepared.generic
-    found = report["leaks"]["linalg"]
+    found = report["contamination"]["linalg"]
     assert found["checked"] == len(indices)
     every = set()
     for name, trained in (
@@ -106,7 +106,7 @@ def test_leaks_against_all_pairs(run, report):
 
 def test_clean_scores_leave_exactly_those_windows_out(run, model, report):
     store, indices = pipeline.heldout(run, "linalg")
-    kept = np.setdiff1d(indices, report["leaks"]["linalg"]["windows"])
+    kept = np.setdiff1d(indices, report["contamination"]["linalg"]["windows"])
     again = pipeline.score_heldout(
         run, model.path, ["linalg"], model.fingerprint, "kept", {"linalg": kept}
     )["linalg"]
@@ -142,13 +142,13 @@ def test_the_check_is_made_once(run, model, report, monkeypatch):
     def again(*_, **__):
         raise AssertionError("checked again")
 
-    monkeypatch.setattr(contamination, "leaks", again)
-    assert heldout.check(run, ["generic", "linalg"]) == report["leaks"]
+    monkeypatch.setattr(contamination, "find_contamination", again)
+    assert heldout.check(run, ["generic", "linalg"]) == report["contamination"]
 
 
 def test_the_table_says_all_of_it(report):
     lines = heldout.table(report).splitlines()
-    found = report["leaks"]["linalg"]["against"]
+    found = report["contamination"]["linalg"]["against"]
     score = report["scores"]["linalg"]
     assert lines[0].split() == ["set", "perplexity", "bits/byte", "tokens"]
     row = next(i for i, line in enumerate(lines) if line.startswith("linalg"))
@@ -157,10 +157,12 @@ def test_the_table_says_all_of_it(report):
         f"{score['bits_per_byte']:.3f}",
     ]
     assert f"{score['clean']['perplexity']:.2f}" in lines[row + 1]
-    told = next(line for line in lines if line.startswith("  linalg:"))
+    line = next(line for line in lines if line.startswith("  linalg:"))
     for name in ("generic", "specialist"):
-        assert f"against {found[name]['trained']:,} {name} windows" in told
-        assert f"{found[name]['leaked']} of {report['leaks']['linalg']['checked']:,}" in told
+        assert f"against {found[name]['trained']:,} {name} windows" in line
+        assert (
+            f"{found[name]['leaked']} of {report['contamination']['linalg']['checked']:,}" in line
+        )
 
 
 def test_without_generic_text_or_check(run, model, bank, tmp_path):
@@ -169,13 +171,13 @@ def test_without_generic_text_or_check(run, model, bank, tmp_path):
     shutil.copytree((bank / "bank").resolve(), alone)
     opened = from_checkpoint.open_run(run.config, tmp_path / "work", ["linalg"], alone)
     found = heldout.evaluate(opened, model.path, ["linalg"], model.fingerprint, "model")
-    assert found["leaks"]["linalg"]["against"]["generic"] is None
-    assert found["leaks"]["linalg"]["against"]["specialist"]["leaked"] > 0
+    assert found["contamination"]["linalg"]["against"]["generic"] is None
+    assert found["contamination"]["linalg"]["against"]["specialist"]["leaked"] > 0
     assert "the generic text that the model was trained on is not here" in heldout.table(found)
     opened.config.unlock().evaluate.contamination_check = False
     found = heldout.evaluate(opened, model.path, ["linalg"], model.fingerprint, "model")
-    assert found["leaks"] is None and "clean" not in found["scores"]["linalg"]
-    assert "leak check: off" in heldout.table(found)
+    assert found["contamination"] is None and "clean" not in found["scores"]["linalg"]
+    assert "contamination check: off" in heldout.table(found)
 
 
 def test_nothing_left_but_leaks():

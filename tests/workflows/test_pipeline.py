@@ -243,7 +243,7 @@ def test_train_specialize_evaluate_generate(command, project):
         row["nll_per_token"], rel=1e-9
     )
     assert scores["scores"]["linalg"] == tuned["heldout"]["scores"]["linalg"]
-    assert set(scores["leaks"]) == {"generic", "linalg"}
+    assert set(scores["contamination"]) == {"generic", "linalg"}
     assert scores["cost"]["specialisation"]["tokens"] > 6016  # pretrained for linalg alone, too
     status, text = command(
         "generate",

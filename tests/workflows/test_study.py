@@ -205,7 +205,7 @@ def test_record(study, config):
     assert set(record["models"]) == set(config.study.arms) | {"slm_pn/expert.choice=soup"}
     assert record["models"]["slm_d"]["params"] == record["models"]["slm"]["params"]
     assert record["models"]["slm_pn"]["pretrain_params"] > record["models"]["slm_pn"]["params"]
-    of = record["leaks"]["a"]
+    of = record["contamination"]["a"]
     assert of["checked"] > 0 and of["against"]["specialist"]["leaked"] <= of["checked"]
     assert set(record["histograms"]) == {"2", "4"}
     for k, sets in record["histograms"].items():

@@ -23,6 +23,7 @@ METHODS = (
 )
 BUDGETS = (1_000_000, 4_000_000, 16_000_000)
 SIZES = (10_000, 80_000, 640_000)
+BUDGET, SIZE = max(BUDGETS), min(SIZES)  # those that a report dwells on
 DOMAINS = ("med", "law", "code", "prose")
 SEEDS = (0, 1, 2)
 RATE = {"slm_pn": 10e6, "llm": 24e6, "llm_lora": 24e6}  # FLOPs per training token; others 6e6
@@ -219,7 +220,7 @@ def record():
         seconds=7300.0,
         cells=dict(done=90, planned=100),
         histograms=histograms,
-        leaks={
+        contamination={
             d: dict(
                 checked=100 + i,
                 too_short=0,
@@ -240,3 +241,24 @@ def record():
             for m in METHODS
         },
     )
+
+
+def select(rows, **where):
+    where = {"variant": "", **where}
+    return [r for r in rows if all(r[k] == v for k, v in where.items())]
+
+
+def perplexities(rows, method, size=SIZE, budget=BUDGET, phase="finetuned", domain="macro"):
+    """{seed: perplexity}, straight from the rows."""
+    budget = 0 if method == "slm_nopt" else budget
+    return {
+        r["seed"]: r["perplexity"]
+        for r in select(
+            rows,
+            method=method,
+            specialist_tokens=size,
+            train_tokens=budget,
+            phase=phase,
+            domain=domain,
+        )
+    }
