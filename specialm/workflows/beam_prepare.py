@@ -125,7 +125,7 @@ def run(
     Raises:
       UserError: see `prepare` and `cluster`.
     """
-    from specialm.clustering import stages as clustering
+    from specialm.clustering import clusters as clustering
 
     engine = pieces.InPieces(runner.each, part_bytes)
     stages = Stages(workdir.resolve())

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy_bert import HEADS, LAYERS, VOCABULARY, numpy_bert, random_tensors
 from safetensors.numpy import save_file
-from test_minilm import HEADS, LAYERS, VOCABULARY, numpy_bert, random_tensors
 
 from specialm.clustering import encoders
 from specialm.clustering.encoders import MiniLM, TfidfSvd, find_minilm, make_encoder, sample_texts

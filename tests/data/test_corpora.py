@@ -516,7 +516,7 @@ def test_catalogue_is_complete_and_serialisable():
     prints = download._fingerprints(list(catalogue.CORPORA))
     assert len(set(prints.values())) == len(names)
     code = (
-        "from specialm.data import catalogue, corpora; import json; "
+        "import json; from specialm.data.corpora import catalogue, download; "
         "print(json.dumps(download._fingerprints(list(catalogue.CORPORA))))"
     )
     again = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from made_in_pieces import PART_BYTES, content, make_config, write_text
+from pieces_helpers import PART_BYTES, content, make_config, write_text
 
 from specialm.clustering.clusters import cluster
 from specialm.common.stages import Stages

@@ -4,9 +4,9 @@ import importlib
 import math
 import sys
 
-import made_up_study
 import numpy as np
 import pytest
+import study_fixtures
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -15,11 +15,11 @@ from specialm.reports import figures
 from specialm.reports.study_rows import Study
 from specialm.reports.summary import METHODS, label
 
-BUDGET, SIZE = max(made_up_study.BUDGETS), min(made_up_study.SIZES)
-ROWS = made_up_study.rows()
+BUDGET, SIZE = max(study_fixtures.BUDGETS), min(study_fixtures.SIZES)
+ROWS = study_fixtures.rows()
 STUDY = Study(ROWS)
 FEW = ("slm", "slm_pn", "slm_is", "slm_nopt")
-SETTINGS = made_up_study.record()["settings"]
+SETTINGS = study_fixtures.record()["settings"]
 PLOTS = (
     figures.generic_perplexity,
     figures.before_fine_tuning,
@@ -100,33 +100,33 @@ def test_without_rows_there_is_no_figure(plot):
 
 def test_generic_perplexity_stands_at_cost_and_at_tokens():
     by_flops, by_tokens = figures.generic_perplexity(STUDY).axes
-    y = [values("slm_pn", 0, b, "pretrained", "generic") for b in made_up_study.BUDGETS]
+    y = [values("slm_pn", 0, b, "pretrained", "generic") for b in study_fixtures.BUDGETS]
     x, found = lines(by_flops)["SLM-pn"]
-    np.testing.assert_allclose(x, 10e6 * np.array(made_up_study.BUDGETS))
+    np.testing.assert_allclose(x, 10e6 * np.array(study_fixtures.BUDGETS))
     np.testing.assert_allclose(found, [v.mean() for v in y])
     np.testing.assert_allclose(deviations(by_flops, "SLM-pn"), [v.std(ddof=1) for v in y])
-    np.testing.assert_allclose(lines(by_tokens)["SLM-pn"][0], made_up_study.BUDGETS)
+    np.testing.assert_allclose(lines(by_tokens)["SLM-pn"][0], study_fixtures.BUDGETS)
     assert by_flops.get_xscale() == by_tokens.get_xscale() == by_flops.get_yscale() == "log"
     # A method that pretrains for each domain stands at one domain's pretraining.
-    np.testing.assert_allclose(lines(by_flops)["SLM-is"][0], 6e6 * np.array(made_up_study.BUDGETS))
+    np.testing.assert_allclose(lines(by_flops)["SLM-is"][0], 6e6 * np.array(study_fixtures.BUDGETS))
 
 
 def test_macro_perplexity_before_and_after_fine_tuning():
     (axis,) = figures.before_fine_tuning(STUDY).axes
     np.testing.assert_allclose(
         lines(axis)["LLM"][1],
-        [values("llm", 0, b, "pretrained").mean() for b in made_up_study.BUDGETS],
+        [values("llm", 0, b, "pretrained").mean() for b in study_fixtures.BUDGETS],
     )
     panels = figures.after_fine_tuning(STUDY).axes
-    assert len(panels) == len(made_up_study.SIZES)
-    for axis, size in zip(panels, made_up_study.SIZES, strict=True):
+    assert len(panels) == len(study_fixtures.SIZES)
+    for axis, size in zip(panels, study_fixtures.SIZES, strict=True):
         for method in ("slm", "slm_is", "llm", "slm_d"):
             x, y = lines(axis)[label(method)]
             np.testing.assert_allclose(
-                y, [values(method, size, b).mean() for b in made_up_study.BUDGETS]
+                y, [values(method, size, b).mean() for b in study_fixtures.BUDGETS]
             )
-            rate = made_up_study.RATE.get(method, 6e6) + 24e6 * (method == "slm_d")  # its teacher
-            np.testing.assert_allclose(x, rate * np.array(made_up_study.BUDGETS))
+            rate = study_fixtures.RATE.get(method, 6e6) + 24e6 * (method == "slm_d")  # its teacher
+            np.testing.assert_allclose(x, rate * np.array(study_fixtures.BUDGETS))
 
 
 def test_the_unpretrained_model_is_a_line_or_a_number():
@@ -134,16 +134,16 @@ def test_the_unpretrained_model_is_a_line_or_a_number():
     mean = values("slm_nopt", SIZE, 0).mean()
     assert f"SLM-nopt, off the scale: {mean:.1f}" in far.get_title()
     assert "SLM-nopt" not in lines(far)
-    mean = values("slm_nopt", max(made_up_study.SIZES), 0).mean()
+    mean = values("slm_nopt", max(study_fixtures.SIZES), 0).mean()
     np.testing.assert_allclose(lines(near)["SLM-nopt"][1], mean)
 
 
 def test_gain_by_set_size_is_paired_by_seed():
     left, right = figures.against_set_size(STUDY).axes
-    gains = [100 * (1 - values("slm_mix", s) / values("slm", s)) for s in made_up_study.SIZES]
+    gains = [100 * (1 - values("slm_mix", s) / values("slm", s)) for s in study_fixtures.SIZES]
     np.testing.assert_allclose(lines(right)["SLM-mix"][1], [g.mean() for g in gains])
     np.testing.assert_allclose(deviations(right, "SLM-mix"), [g.std(ddof=1) for g in gains])
-    assert list(lines(left)["SLM"][0]) == list(made_up_study.SIZES)
+    assert list(lines(left)["SLM"][0]) == list(study_fixtures.SIZES)
     assert "SLM-nopt" not in lines(left) and "SLM" not in lines(right)
 
 
@@ -152,7 +152,7 @@ def test_total_cost_is_generic_plus_n_times_special():
     for axis, n in zip(panels, (1, 5, 20), strict=True):
         for method in ("slm", "slm_is", "slm_d"):
             once, each = (
-                np.array([values(method, SIZE, b, field=f).mean() for b in made_up_study.BUDGETS])
+                np.array([values(method, SIZE, b, field=f).mean() for b in study_fixtures.BUDGETS])
                 for f in ("generic_flops", "specialise_flops")
             )
             np.testing.assert_allclose(lines(axis)[label(method)][0], once + n * each)
@@ -189,10 +189,10 @@ def test_the_crossover_is_marked_where_the_curves_cross(times):
 
 def test_gain_by_domain_shows_every_seed():
     figure = figures.gain_by_domain(STUDY)
-    assert len(figure.axes) == len(made_up_study.SIZES)
+    assert len(figure.axes) == len(study_fixtures.SIZES)
     axis = figure.axes[0]
-    assert [t.get_text() for t in axis.get_yticklabels()] == list(made_up_study.DOMAINS)
-    for domain in made_up_study.DOMAINS:
+    assert [t.get_text() for t in axis.get_yticklabels()] == list(study_fixtures.DOMAINS)
+    for domain in study_fixtures.DOMAINS:
         gains = 100 * (1 - values("soup", domain=domain) / values("slm", domain=domain))
         assert any(
             len(line.get_xdata()) == 3 and np.allclose(line.get_xdata(), gains)
@@ -222,7 +222,7 @@ def test_the_number_of_clusters_has_the_main_arm_at_its_setting():
     assert list(lines(experts)["SLM-pn"][0]) == list(lines(experts)["SLM-mix"][0]) == [4, 8, 16]
     without, _ = figures.number_of_clusters(STUDY).axes
     assert list(lines(without)["SLM-is"][0]) == [4, 16, 64]
-    assert figures.number_of_clusters(made_up_study.rows(variants=False), SETTINGS) is None
+    assert figures.number_of_clusters(study_fixtures.rows(variants=False), SETTINGS) is None
 
 
 def test_every_known_method_has_its_own_colour_and_marker():
@@ -260,7 +260,7 @@ def test_a_method_looks_the_same_in_every_figure():
     ],
 )
 def test_a_study_of_one_has_figures(part):
-    rows = made_up_study.rows(**{"methods": FEW, **part})
+    rows = study_fixtures.rows(**{"methods": FEW, **part})
     drawn = figures.all_of(rows, SETTINGS)
     for figure in drawn.values():
         for axis in figure.axes:

@@ -5,15 +5,15 @@ import re
 import sys
 from html.parser import HTMLParser
 
-import made_up_study
 import pytest
+import study_fixtures
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from specialm.common.errors import UserError
 from specialm.reports import study_page, study_tables
 
-ROWS = made_up_study.rows(methods=("slm", "slm_is", "slm_pn", "slm_mix", "llm", "slm_nopt"))
+ROWS = study_fixtures.rows(methods=("slm", "slm_is", "slm_pn", "slm_mix", "llm", "slm_nopt"))
 HOSTILE = "<script>alert('x')</script> & \"quoted\" https://example.org/\x00"
 VOID = {"meta", "img"}
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -50,7 +50,7 @@ class Page(HTMLParser):
 def written(tmp_path_factory):
     """(folder, paths, page text) of the whole study."""
     folder = tmp_path_factory.mktemp("study") / "new"
-    paths = study_page.write(ROWS, made_up_study.record(), folder)
+    paths = study_page.write(ROWS, study_fixtures.record(), folder)
     return folder, paths, (folder / "report.html").read_text(encoding="utf-8")
 
 
@@ -93,7 +93,7 @@ def test_the_findings_come_first_then_every_figure_its_tables_and_the_provenance
     texts = " ".join(page.texts)
     places = [texts.index(f.sentence) for f in study_tables.findings(ROWS)]
     assert places == sorted(places)
-    record = made_up_study.record()
+    record = study_fixtures.record()
     tables = (
         study_tables.main(ROWS),
         study_tables.steps(ROWS),
@@ -148,11 +148,11 @@ def test_without_anything_the_page_says_so(tmp_path):
 
 
 def test_text_is_escaped():
-    record = made_up_study.record()
+    record = study_fixtures.record()
     record["title"] = record["command"] = HOSTILE
     record["settings"][HOSTILE] = HOSTILE
     record["histograms"]["16"][HOSTILE] = dict(entropy=1.0)
-    rows = made_up_study.rows(methods=("slm", HOSTILE), domains=("med", HOSTILE), seeds=(0,))
+    rows = study_fixtures.rows(methods=("slm", HOSTILE), domains=("med", HOSTILE), seeds=(0,))
     text = study_page.html(rows, record, {})
     page = Page(text)
     assert page.tags.count("script") == 1 and "\x00" not in text
@@ -160,9 +160,9 @@ def test_text_is_escaped():
 
 
 @settings(max_examples=20)
-@given(st.sets(st.sampled_from(sorted(made_up_study.record()))), st.booleans())
+@given(st.sets(st.sampled_from(sorted(study_fixtures.record()))), st.booleans())
 def test_any_part_of_the_record_may_be_missing_or_empty(gone, empty):
-    record = made_up_study.record()
+    record = study_fixtures.record()
     for key in gone:
         if empty:
             record[key] = type(record[key])()

@@ -1,11 +1,11 @@
-"""A study's tables and findings against NumPy, on made-up rows (tests/made_up_study.py)."""
+"""A study's tables and findings against NumPy, on made-up rows (tests/study_fixtures.py)."""
 
 import math
 import re
 
-import made_up_study
 import numpy as np
 import pytest
+import study_fixtures
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -13,8 +13,8 @@ from specialm.reports import study_tables
 from specialm.reports.study_rows import Study
 from specialm.reports.summary import METHODS, count, label
 
-BUDGET, SIZE = max(made_up_study.BUDGETS), min(made_up_study.SIZES)
-ROWS = made_up_study.rows()
+BUDGET, SIZE = max(study_fixtures.BUDGETS), min(study_fixtures.SIZES)
+ROWS = study_fixtures.rows()
 
 
 def select(rows, **where):
@@ -62,16 +62,16 @@ def same(text, values):
 
 def test_the_grid_is_read_off_the_main_arms():
     study = Study(ROWS)
-    assert study.methods == sorted(made_up_study.METHODS, key=list(METHODS).index)
-    assert tuple(study.budgets) == made_up_study.BUDGETS
-    assert tuple(study.sizes) == made_up_study.SIZES
-    assert tuple(study.domains) == made_up_study.DOMAINS
+    assert study.methods == sorted(study_fixtures.METHODS, key=list(METHODS).index)
+    assert tuple(study.budgets) == study_fixtures.BUDGETS
+    assert tuple(study.sizes) == study_fixtures.SIZES
+    assert tuple(study.domains) == study_fixtures.DOMAINS
     assert (study.budget, study.size, study.left_out) == (BUDGET, SIZE, 0)
 
 
 def test_the_reported_budget_is_one_where_methods_can_be_compared():
     rows = [r for r in ROWS if r["train_tokens"] < BUDGET or r["method"] == "slm"]
-    assert Study(rows).budget == made_up_study.BUDGETS[1]
+    assert Study(rows).budget == study_fixtures.BUDGETS[1]
     assert Study(select(ROWS, method="slm")).budget == BUDGET
     assert Study([]).budget is None
 
@@ -107,7 +107,7 @@ def test_generic_text_of_models_made_for_a_domain_is_averaged_as_losses():
                 specialist_tokens=SIZE,
             )
         ]
-        assert len(losses) == len(made_up_study.DOMAINS)
+        assert len(losses) == len(study_fixtures.DOMAINS)
         assert value == pytest.approx(math.exp(np.mean(losses)))
 
 
@@ -153,7 +153,7 @@ def test_the_best_small_model_is_named_with_its_numbers():
 
 
 def test_another_best_small_model_is_named_and_importance_sampling_with_it():
-    found = finding(made_up_study.rows(gain={"soup": 0.8, "slm_pn": 0.7}), "best_small")
+    found = finding(study_fixtures.rows(gain={"soup": 0.8, "slm_pn": 0.7}), "best_small")
     assert found.holds is False
     assert "is Soup-of-Experts" in found.sentence and "next is SLM-pn" in found.sentence
     assert "SLM-is, 5" in found.sentence and "is not among the two" in found.sentence
@@ -178,7 +178,7 @@ def test_a_best_small_model_that_is_not_best_with_every_seed_is_left_open():
     [(0.3, True, "SLM-is beats the LLM there"), (0.1, False, "SLM-is does not beat the LLM there")],
 )
 def test_importance_sampling_against_the_large_model(gain, holds, words):
-    rows = made_up_study.rows(gain={"slm_is": gain})
+    rows = study_fixtures.rows(gain={"slm_is": gain})
     found = finding(rows, "over_llm")
     assert found.holds is holds and found.sentence.startswith(words)
     for method in ("slm_is", "llm"):
@@ -201,14 +201,14 @@ def test_seeds_that_disagree_decide_nothing():
 
 
 def test_one_seed_is_said_to_be_one():
-    found = finding(made_up_study.rows(seeds=(0,)), "over_llm")
+    found = finding(study_fixtures.rows(seeds=(0,)), "over_llm")
     assert found.holds is True and "with one seed" in found.sentence
 
 
 def test_fine_tuning_helps_everywhere_or_the_worst_place_is_named():
     found = finding(ROWS, "fine_tuning")
     combinations = (
-        (len(made_up_study.METHODS) - 1) * len(made_up_study.BUDGETS) * len(made_up_study.SIZES)
+        (len(study_fixtures.METHODS) - 1) * len(study_fixtures.BUDGETS) * len(study_fixtures.SIZES)
     )
     assert found.holds is True and f"in {combinations} of {combinations}" in found.sentence
     worse = [
@@ -242,10 +242,10 @@ def by_hand(rows, method, other, budget):
         return row["generic_flops"] + row["specialise_flops"]
 
     here = math.log(total(method, budget))
-    points = [math.log(total(other, b)) for b in made_up_study.BUDGETS]
+    points = [math.log(total(other, b)) for b in study_fixtures.BUDGETS]
     changes = []
-    for seed in made_up_study.SEEDS:
-        y = [perplexities(rows, other, budget=b)[seed] for b in made_up_study.BUDGETS]
+    for seed in study_fixtures.SEEDS:
+        y = [perplexities(rows, other, budget=b)[seed] for b in study_fixtures.BUDGETS]
         i = next(i for i in range(len(y) - 1) if points[i] <= here <= points[i + 1])
         share = (here - points[i]) / (points[i + 1] - points[i])
         there = y[i] + share * (y[i + 1] - y[i])
@@ -256,7 +256,7 @@ def by_hand(rows, method, other, budget):
 def test_equal_cost_interpolates_in_log_cost_at_the_largest_budget_in_range():
     # A token costs slm_pn 5/3 of slm's: its largest budget is out of slm's range.
     sentence = finding(ROWS, "experts_over_slm").sentence
-    budget = made_up_study.BUDGETS[1]
+    budget = study_fixtures.BUDGETS[1]
     change = by_hand(ROWS, "slm_pn", "slm", budget)
     assert (
         f"SLM-pn is better ({count(budget)} tokens: −{-100 * np.mean(change):.1f}% ± "
@@ -271,7 +271,7 @@ def test_equal_cost_interpolates_in_log_cost_at_the_largest_budget_in_range():
 
 
 def test_experts_that_lose_at_equal_cost_are_said_to_lose():
-    found = finding(made_up_study.rows(gain={"slm_mix": -0.1}), "experts_over_slm")
+    found = finding(study_fixtures.rows(gain={"slm_mix": -0.1}), "experts_over_slm")
     assert found.holds is False
     assert "SLM-pn is better" in found.sentence and "SLM-mix is not better" in found.sentence
 
@@ -279,7 +279,7 @@ def test_experts_that_lose_at_equal_cost_are_said_to_lose():
 def test_below_the_range_the_nearest_dearer_point_is_taken_and_said():
     # slm_d pays for its teacher: with one budget each its only point is dearer.
     def one_budget(gain):
-        return finding(made_up_study.rows(budgets=(BUDGET,), gain=gain), "experts_over_slm_d")
+        return finding(study_fixtures.rows(budgets=(BUDGET,), gain=gain), "experts_over_slm_d")
 
     better = one_budget({})
     assert better.holds is True and "against a dearer SLM-d" in better.sentence
@@ -289,7 +289,7 @@ def test_below_the_range_the_nearest_dearer_point_is_taken_and_said():
 
 
 def test_above_the_range_nothing_can_be_compared():
-    found = finding(made_up_study.rows(budgets=(BUDGET,)), "experts_over_slm")
+    found = finding(study_fixtures.rows(budgets=(BUDGET,)), "experts_over_slm")
     assert (
         found.holds is None
         and "SLM-pn cannot be compared (every run of it costs more" in found.sentence
@@ -302,7 +302,7 @@ def test_the_advantage_by_set_size(shrinks):
     if not shrinks:
         rows = [
             dict(r, perplexity=r["perplexity"] / 2)
-            if r["method"] == "slm_mix" and r["specialist_tokens"] == max(made_up_study.SIZES)
+            if r["method"] == "slm_mix" and r["specialist_tokens"] == max(study_fixtures.SIZES)
             else r
             for r in ROWS
         ]
@@ -310,7 +310,7 @@ def test_the_advantage_by_set_size(shrinks):
     assert found.holds is shrinks
     for method in ("slm_is", "slm_pn", "slm_mix"):
         gains = []
-        for size in (SIZE, max(made_up_study.SIZES)):
+        for size in (SIZE, max(study_fixtures.SIZES)):
             ours, base = perplexities(rows, method, size), perplexities(rows, "slm", size)
             gains.append(100 * np.mean([1 - ours[s] / base[s] for s in ours]))
         found_gains = re.search(
@@ -321,7 +321,7 @@ def test_the_advantage_by_set_size(shrinks):
 
 def test_no_advantage_cannot_shrink():
     losing = {"slm_is": -0.1, "slm_pn": -0.1, "slm_mix": -0.1}
-    found = finding(made_up_study.rows(gain=losing), "advantage_shrinks")
+    found = finding(study_fixtures.rows(gain=losing), "advantage_shrinks")
     assert found.holds is None and "no such method is better on the smallest set" in found.sentence
 
 
@@ -363,11 +363,11 @@ def test_without_rows_nothing_is_told():
 
 def test_the_main_table_holds_mean_and_deviation_and_marks_the_best_small_model():
     table = study_tables.main(ROWS)
-    assert table.header[-3:] == [f"Macro, {count(s)} tokens" for s in made_up_study.SIZES]
-    for budget in made_up_study.BUDGETS:
+    assert table.header[-3:] == [f"Macro, {count(s)} tokens" for s in study_fixtures.SIZES]
+    for budget in study_fixtures.BUDGETS:
         cells = {
             m: line(table, label(m), f"{count(budget)} generic tokens")
-            for m in made_up_study.METHODS
+            for m in study_fixtures.METHODS
             if m != "slm_nopt"
         }
         for method, texts in cells.items():
@@ -376,10 +376,10 @@ def test_the_main_table_holds_mean_and_deviation_and_marks_the_best_small_model(
                 method,
                 phase="pretrained",
                 budget=budget,
-                size=SIZE if method in made_up_study.PER_DOMAIN else 0,
+                size=SIZE if method in study_fixtures.PER_DOMAIN else 0,
             )
             same(texts[1], list(before.values()))
-            for text, size in zip(texts[2:], made_up_study.SIZES, strict=True):
+            for text, size in zip(texts[2:], study_fixtures.SIZES, strict=True):
                 same(text, list(perplexities(ROWS, method, size, budget).values()))
         for j in range(1, 5):
             marked = [m for m, texts in cells.items() if isinstance(texts[j], study_tables.Best)]
@@ -393,8 +393,8 @@ def test_the_main_table_holds_mean_and_deviation_and_marks_the_best_small_model(
 
 def test_the_domain_table_holds_every_domain_and_size():
     table = study_tables.domains(ROWS)
-    assert table.header[1:] == [*made_up_study.DOMAINS, "macro"]
-    for size in made_up_study.SIZES:
+    assert table.header[1:] == [*study_fixtures.DOMAINS, "macro"]
+    for size in study_fixtures.SIZES:
         texts = line(table, "SLM-pn", f"{count(size)} specialist tokens")
         for text, domain in zip(texts, table.header[1:], strict=True):
             same(text, list(perplexities(ROWS, "slm_pn", size, domain=domain).values()))
@@ -413,13 +413,13 @@ def test_the_cost_spent_keeps_what_is_paid_once_apart():
     table = study_tables.spent(ROWS)
     once, *each = line(table, "SLM-pn")[:4]
     assert once == f"{10e6 * BUDGET / 1e12:.3g} TFLOP"
-    assert each[1:] == [f"{10e6 * 4 * s / 1e12:.3g} TFLOP" for s in made_up_study.SIZES[1:]]
+    assert each[1:] == [f"{10e6 * 4 * s / 1e12:.3g} TFLOP" for s in study_fixtures.SIZES[1:]]
     assert each[0] == f"{10e6 * 4 * SIZE / 1e9:.3g} GFLOP"
     assert line(table, "SLM-pn")[5] == "8.0 s"  # 4e11 FLOPs at 5e10 a second
     assert line(table, "SLM-is")[0] == "0"
 
 
-@pytest.mark.parametrize("settings_", [made_up_study.record()["settings"], None])
+@pytest.mark.parametrize("settings_", [study_fixtures.record()["settings"], None])
 def test_expert_choice_is_a_multiple_of_one_fine_tuning(settings_):
     table = study_tables.choices(ROWS, settings_)
     main = "frequent" if settings_ else "main arm"
@@ -435,12 +435,12 @@ def test_steps_are_means_over_domains_and_seeds():
 
 
 def test_tables_of_the_record():
-    record = made_up_study.record()
+    record = study_fixtures.record()
     parameters = study_tables.parameters(record)
     assert line(parameters, "SLM-pn") == ["2M", "1M", "10M", "16"]
     fractions, entropies = study_tables.top_fractions(record), study_tables.entropies(record)
     assert fractions.header == ["Domain", "4 clusters", "16 clusters", "64 clusters"]
-    assert [row[0] for row in fractions.rows] == [*made_up_study.DOMAINS, "generic"]
+    assert [row[0] for row in fractions.rows] == [*study_fixtures.DOMAINS, "generic"]
     assert line(fractions, "law") == ["50.0%"] * 3
     assert line(entropies, "law") == [f"{0.3 + 0.5 * math.log(k):.2f}" for k in (4, 16, 64)]
     for table in (study_tables.parameters, study_tables.top_fractions, study_tables.entropies):
@@ -490,7 +490,7 @@ def test_the_leak_table_has_a_line_for_each_source():
 
 
 def test_an_unknown_method_stands_in_the_tables_under_its_own_name():
-    rows = made_up_study.rows(methods=("slm", "mine"), gain={"mine": 0.5})
+    rows = study_fixtures.rows(methods=("slm", "mine"), gain={"mine": 0.5})
     assert line(study_tables.main(rows), "mine")
     assert "is mine, macro" in finding(rows, "best_small").sentence
 
@@ -538,10 +538,10 @@ def test_no_rows_no_table(table):
 @given(st.data())
 def test_any_part_of_a_study_has_tables_and_findings(data):
     """A killed study: any rows may be missing, and any of the fields that a row may lack."""
-    small = made_up_study.rows(
+    small = study_fixtures.rows(
         methods=("slm", "slm_is", "slm_pn", "slm_mix", "llm"),
-        budgets=made_up_study.BUDGETS[:2],
-        sizes=made_up_study.SIZES[:2],
+        budgets=study_fixtures.BUDGETS[:2],
+        sizes=study_fixtures.SIZES[:2],
         domains=("med", "law"),
         seeds=(0, 1),
     )

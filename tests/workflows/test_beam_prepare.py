@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from made_in_pieces import PART_BYTES, content, make_config, write_text
+from pieces_helpers import PART_BYTES, content, make_config, write_text
 
 from specialm.clustering.clusters import cluster
 from specialm.common.errors import UserError
