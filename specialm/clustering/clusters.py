@@ -26,7 +26,8 @@ from specialm.data.vocabularies import Vocabulary
 @dataclass(frozen=True)
 class Clusters:
     """The cluster of every generic training window and of each domain's specialist windows (the
-    training ones in use, in the order of `Prepared.specialist_indices`)."""
+    training ones in use, in the order of `Prepared.specialist_indices`).
+    """
 
     centroids_KxD: np.ndarray
     generic_NxD: np.ndarray  # embeddings, memory-mapped
@@ -80,6 +81,7 @@ def cluster(
     Raises:
       UserError: more clusters than windows (in a tree: at its first level), a tree without such a
         level, or an encoder that is not there.
+
     """
     settings = config.clustering
     # A tree may have more leaves than windows: children that no window would reach are left out.
@@ -128,6 +130,7 @@ def assign_specialist(
     Args:
       clusters: the fingerprint of the clusters.
       grown: the tree whose leaves they are, to descend instead.
+
     """
     used = prepared.specialist_indices(domain, data)["train"]
     x_NxD, embedded = _embed(
@@ -292,7 +295,8 @@ def _grow(
     settings: ConfigDict, k: int, setting: str, stages: Stages, x_NxD: np.ndarray, embedded: str
 ):
     """(tree down to the level of k nodes, node of each generic window, fingerprint). One tree
-    serves all levels."""
+    serves all levels.
+    """
     level = levels.of_size(settings.branching, k, setting)
     inputs = {
         "embeddings": embedded,

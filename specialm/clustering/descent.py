@@ -29,6 +29,7 @@ def descender(
 
     Args:
       centroids, children: of each level, see `tree.Tree`; they are copied to every device.
+
     """
     split, same = (NamedSharding(mesh, PartitionSpec(*axis)) for axis in (("data",), ()))
     every_level = jax.device_put(tuple(zip(centroids, children, strict=True)), same)
@@ -107,7 +108,8 @@ def _one_level(
 
 def _block_rows(count: int, parents: int, width: int) -> int:
     """Rows of a block: half to all of what a node has on average, so that little is padded, within
-    what is fast."""
+    what is fast.
+    """
     scores = passes.BLOCK_SCORES.get(jax.default_backend(), passes.BLOCK_SCORES_ACCELERATOR)
     share = 1 << max((count // parents).bit_length() - 1, 0)
     return max(min(share, scores // width, MOST_ROWS, count), LEAST_ROWS)

@@ -33,6 +33,7 @@ def embed(
       count: N, at least 1.
       key: identifies the texts, the fingerprint of their store for instance.
       rows: (start, stop) -> the vectors of a chunk, if they are made elsewhere.
+
     """
     facts = {
         "encoder": encoder.name,

@@ -71,6 +71,7 @@ def make_encoder(
 
     Raises:
       UserError: unknown name (`clustering.encoder`), or no weights or fitted file is there.
+
     """
     if name == "minilm":
         return MiniLM(find_minilm(path), max_tokens)
@@ -102,6 +103,7 @@ class MiniLM:
 
     Raises:
       UserError: `clustering.max_tokens` is outside of what the model has positions for.
+
     """
 
     name = "minilm"
@@ -163,7 +165,8 @@ class MiniLM:
 
     def _batches(self, ids: list[list[int]]):
         """Yields (rows, ids_BxL, mask_BxL), the longest texts first; few shapes, so few
-        compilations. The last batch is filled up with rows of one token."""
+        compilations. The last batch is filled up with rows of one token.
+        """
         lengths_N = np.array([len(row) for row in ids], np.int64)
         order_N = np.argsort(-lengths_N, kind="stable")
         start = 0
@@ -198,6 +201,7 @@ def find_minilm(path: str | Path | None = None) -> Path:
 
     Raises:
       UserError: it is nowhere, or a file is missing in the given folder.
+
     """
     if path:
         return _complete(Path(path), f"clustering.encoder_path={path}")
@@ -235,6 +239,7 @@ def fetch_minilm(root: str | Path = "data") -> Path:
 
     Raises:
       UserError: the download failed, or the weights are not the expected ones (sha256).
+
     """
     folder = Path(root) / "minilm"
     if folder.is_dir():
@@ -312,6 +317,7 @@ class TfidfSvd:
 
         Raises:
           UserError: the texts hold fewer terms, or are fewer, than `clustering.dim` needs.
+
         """
         from sklearn.decomposition import TruncatedSVD
 

@@ -76,6 +76,7 @@ def fit(
 
     Raises:
       UserError: fewer rows than `clustering.k`; unknown `clustering.method`; values not finite.
+
     """
     if not 1 <= k <= len(x_NxD):
         raise UserError(
@@ -137,6 +138,7 @@ def load(path: str | Path, fingerprint: str | None = None) -> np.ndarray:
 
     Raises:
       UserError: no file is there, or it belongs to an encoder of another fingerprint.
+
     """
     if not Path(path).is_file():
         raise UserError(f"{path}: no centroids are there; run `specialm prepare`.")

@@ -16,7 +16,8 @@ from specialm.common.errors import UserError
 
 def check(branching: tuple[int, ...], level: int = 0) -> None:
     """Raises UserError for a `clustering.branching` that is no tree of at most 2**31 - 1 leaves,
-    or a `clustering.level` that it does not have."""
+    or a `clustering.level` that it does not have.
+    """
     if (
         not branching
         or not all(isinstance(b, int) and b >= 1 for b in branching)
@@ -47,6 +48,7 @@ def of_size(branching: tuple[int, ...], k: int, setting: str) -> int:
 
     Raises:
       UserError: none has.
+
     """
     sizes = [nodes(branching, level) for level in range(1, len(branching) + 1)]
     if k not in sizes:

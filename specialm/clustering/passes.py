@@ -33,7 +33,8 @@ class Found:
 @cache
 def step(mesh: Mesh):
     """The jitted pass over the first `count` rows, see `_pass`: (x_SxBxD, count, centroids_KxD,
-    near_SxC or None) -> Found."""
+    near_SxC or None) -> Found.
+    """
     split, same = PartitionSpec(None, "data"), PartitionSpec()
     return jax.jit(
         jax.shard_map(
@@ -49,7 +50,8 @@ def step(mesh: Mesh):
 @cache
 def nearby(mesh: Mesh, near: int):
     """The jitted (x_SxBxD, count, centroids_KxD) -> near_SxC, a device's part of a block each: the
-    centroids that are nearest to one of its rows, or least farther than its nearest."""
+    centroids that are nearest to one of its rows, or least farther than its nearest.
+    """
     split, same = PartitionSpec(None, "data"), PartitionSpec()
 
     def local(x_SxBxD, count, centroids_KxD):
@@ -74,7 +76,8 @@ def _pass(
     x_SxBxD: jax.Array, count: jax.Array, centroids_KxD: jax.Array, near_SxC: jax.Array | None
 ) -> Found:
     """One device's part of a pass: the nearest centroids of its rows (among those near the block,
-    if given), and over all devices the sums and numbers of each cluster's rows."""
+    if given), and over all devices the sums and numbers of each cluster's rows.
+    """
     k, (blocks, rows, _) = len(centroids_KxD), x_SxBxD.shape
     rows_of, centroids_KxD, offset_K, centre_D = _centred(x_SxBxD, count, centroids_KxD)
 
@@ -112,7 +115,8 @@ def _pass(
 
 def _centred(x_SxBxD: jax.Array, count: jax.Array, centroids_KxD: jax.Array):
     """(block number -> (rows, whether they are among the first `count`), centroids, half their
-    squared lengths, centre), all but the centre relative to it so that little cancels."""
+    squared lengths, centre), all but the centre relative to it so that little cancels.
+    """
     rows = x_SxBxD.shape[1]
     centre_D = centroids_KxD.mean(0)
     centroids_KxD = centroids_KxD - centre_D
@@ -131,6 +135,7 @@ def nearest(
 
     Args:
       offset_K: half the squared length of each centroid; inf for one not to be taken.
+
     """
     k = len(centroids_KxD)
     score_BxK = _scores(x_BxD, centroids_KxD, offset_K)
@@ -161,7 +166,8 @@ def blocks(
     x_NxD, k: int, mesh: Mesh, place_N: np.ndarray | slice = slice(None), rows: int = 0
 ) -> jax.Array:
     """[S, B, D]: row n is at `place_N[n]`, in blocks of `rows` rows (0: as is fast) on each device,
-    the last one filled up with zeros."""
+    the last one filled up with zeros.
+    """
     count, dim = x_NxD.shape
     devices = mesh.devices.size
     scores = BLOCK_SCORES.get(jax.default_backend(), BLOCK_SCORES_ACCELERATOR)

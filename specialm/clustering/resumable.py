@@ -31,6 +31,7 @@ def array(
       make: (start, stop, progress) -> these rows; it calls `progress` with the rows done.
       chunk: rows made at a time.
       title: of the progress bar.
+
     """
     path = Path(path)
     record, partial = path.with_name(path.name + ".json"), path.with_name(path.name + ".partial")

@@ -32,6 +32,7 @@ def save(base: Path, settings: ConfigDict, clusters: Clusters) -> None:
 
     Args:
       settings: `config.clustering`.
+
     """
     if not processes.is_first():
         return
@@ -61,6 +62,7 @@ def assign(
 
     Raises:
       UserError: `base` carries no clusters, or its encoder is not the one it was trained with.
+
     """
     folder = base / FOLDER
     if not (folder / "clusters.json").exists():

@@ -83,7 +83,8 @@ class Tree:
 
     def cut(self, level: int) -> "Tree":
         """The tree down to a level (0: all of it), whose nodes become the leaves; `levels.check`
-        says what it raises."""
+        says what it raises.
+        """
         levels.check(self.branching, level)
         kept = slice(level or None)
         return Tree(
@@ -115,6 +116,7 @@ def load(path: str | Path) -> Tree:
 
     Raises:
       UserError: no file is there.
+
     """
     if not Path(path).is_file():
         raise UserError(f"{path}: no tree of clusters is there; run `specialm prepare`.")
@@ -150,6 +152,7 @@ def fit(
 
     Raises:
       UserError: see `levels.check`; fewer rows than nodes of the first level; values not finite.
+
     """
     branching = tuple(branching)
     levels.check(branching)
@@ -223,6 +226,7 @@ def assign_to(
 
     Args:
       key: identifies the rows, the fingerprint of their stage for instance.
+
     """
     facts = {"tree": tree.fingerprint, "key": key, "count": len(x_NxD)}
     descend = descender(
@@ -354,7 +358,8 @@ def _train_node(
 def _blocks(x_FxD: jax.Array, offset: jax.Array, count: jax.Array, centre_D: jax.Array):
     """The function (add, centroids_BxD, state) -> state that goes over a node's rows:
     `add(state, rows_RxD, child_R, squared_R)` has rows, nearest child (B behind the last row) and
-    squared distance. In blocks nodes of all sizes share one program and none is padded."""
+    squared distance. In blocks nodes of all sizes share one program and none is padded.
+    """
 
     def over_blocks(add, centroids_BxD, state):
         half_B = jnp.square(centroids_BxD).sum(1) / 2
@@ -410,7 +415,8 @@ def _settle(
     mesh: Mesh,
 ) -> tuple[np.ndarray, np.ndarray, float]:
     """(node one level down of each row, children_P, inertia); in place it brings the children
-    that have rows to the front and gives the others their parent's centroid."""
+    that have rows to the front and gives the others their parent's centroid.
+    """
     parents, width = centroids_PxBxD.shape[:2]
     child_M, inertia = np.empty(len(x_MxD), np.int32), 0.0
     descend = descender(

@@ -19,6 +19,7 @@ def counts(cluster_N: np.ndarray, k: int) -> np.ndarray:
 
     Raises:
       ValueError: a cluster is outside of 0 .. K - 1.
+
     """
     counts_K = np.bincount(cluster_N, minlength=k)
     if len(counts_K) > k:
@@ -31,6 +32,7 @@ def histogram(cluster_N: np.ndarray, k: int) -> np.ndarray:
 
     Raises:
       UserError: there are no windows.
+
     """
     return _shares(counts(cluster_N, k), "the set has no windows to make a histogram of.")
 
@@ -67,6 +69,7 @@ def importance_weights(
     Raises:
       UserError: the specialist or generic set has no windows, they share no cluster, or
         `clustering.smoothing` is not within 0 to 1.
+
     """
     if not 0 <= smoothing <= 1:
         raise UserError(f"clustering.smoothing={smoothing}: must be in [0, 1].")
@@ -97,7 +100,8 @@ def sampling_distribution(weights_K: np.ndarray, generic_counts_K: np.ndarray) -
 
 def effective_sample_size(weights_K: np.ndarray, generic_counts_K: np.ndarray) -> float:
     """(sum w)^2 / sum w^2 over the generic windows: how many equally weighted windows a draw by
-    these weights is worth."""
+    these weights is worth.
+    """
     mass_K = np.asarray(weights_K, np.float64) * generic_counts_K
     return float(mass_K.sum() ** 2 / (mass_K * weights_K).sum())
 
@@ -110,6 +114,7 @@ class Repetitions:
       distinct_windows: windows drawn at least once, expected.
       mean: draws per window drawn at least once.
       most: draws per window in the cluster where that is largest.
+
     """
 
     distinct_windows: float
@@ -159,6 +164,7 @@ class WeightReport:
       planned_windows: the budget of draws.
       effective_sample_size: see there; in windows.
       repetitions: at the budget.
+
     """
 
     domain: str

@@ -39,6 +39,7 @@ def run_on_first(what: str, work: Callable[[], Any]) -> Any:
     Raises:
       UserError: that of process 0, in all of them.
       RuntimeError: process 0 failed otherwise.
+
     """
     global _inside
     if count() == 1 or _inside:
@@ -58,6 +59,7 @@ def run_on_all(what: str, work: Callable[[], Any]) -> list:
 
     Raises:
       UserError, RuntimeError: it failed in one of them, see `run_on_first`.
+
     """
     if count() == 1:
         return [work()]

@@ -45,6 +45,7 @@ def set_aside(folder: Path, record: str, settings: dict, others: tuple[str, ...]
       record: name of a JSON file that holds the settings under "settings".
       settings: those of the run that is to write here.
       others: names of more files and folders that belong to the record.
+
     """
     path = folder / record
     if not path.exists():

@@ -48,6 +48,7 @@ def join_processes() -> None:
 
     Raises:
       UserError: JAX finds no such cluster here; a variable has a wrong value.
+
     """
     if os.environ.get("SPECIALM_DISTRIBUTED", "") in ("", "0"):
         return
@@ -71,7 +72,8 @@ def join_processes() -> None:
 
 def _silence_libraries() -> None:
     """What is no Python loses its standard output: gloo, which CPUs exchange sums with, tells there
-    of every connection, and a command's result may be JSON."""
+    of every connection, and a command's result may be JSON.
+    """
     sys.stdout.flush()
     sys.stdout = os.fdopen(os.dup(1), "w", buffering=1, encoding=sys.stdout.encoding)
     nowhere = os.open(os.devnull, os.O_WRONLY)

@@ -63,6 +63,7 @@ class Stages:
           inputs: JSON-able; everything that the result depends on.
           on_all: with several processes, whether all of them do the work; else process 0 does,
             on its own devices. `work` itself sees to it that only process 0 writes.
+
         """
         make = self._make_on_all if on_all else self._make
         stage = self.find(name, inputs) if on_all else None
@@ -79,7 +80,8 @@ class Stages:
 
     def _read(self, path: str, reused: bool) -> Stage:
         """A finished stage. Its path comes from process 0: times of files, which some inputs hold,
-        may be others on another host."""
+        may be others on another host.
+        """
         saved = json.loads((self.root / path / "stage.json").read_text())
         return Stage(
             saved["name"],

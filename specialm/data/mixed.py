@@ -57,6 +57,7 @@ def sampler(generic: Sampler, specialist_windows: int, fraction: float) -> Sampl
 
     Raises:
       UserError: no specialist windows.
+
     """
     if not specialist_windows:
         raise UserError(

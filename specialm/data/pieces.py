@@ -22,7 +22,7 @@ import numpy as np
 from specialm.common.files import save_array, write_json
 from specialm.common.stages import fingerprint
 from specialm.data import prepare
-from specialm.data.sources import Source
+from specialm.data.documents import Source
 from specialm.data.store import StoreWriter, WindowStore, finish, write_shard
 from specialm.data.vocabularies import Vocabulary
 from specialm.data.windows import Split, windows
@@ -67,7 +67,8 @@ def here(title: str, folder: Path, items: Sequence, make: Make) -> None:
 
 def parts(source: Source, part_bytes: int) -> list[tuple[Path, ...]]:
     """Runs of a source's files, of at least `part_bytes` each but for the last; a file is never
-    divided, and no files at all are no part."""
+    divided, and no files at all are no part.
+    """
     runs, run, size = [], [], 0
     for path in source.files:
         run.append(path)
@@ -145,7 +146,8 @@ class InPieces(prepare.LocalReader):
         make: Callable[[int, int], np.ndarray],
     ) -> Callable[[int, int], np.ndarray]:
         """Has `make(start, stop)` called for every `chunk` of `count` rows; what it made is found
-        again by the function returned. The caller removes the folder in the end."""
+        again by the function returned. The caller removes the folder in the end.
+        """
         starts = range(0, count, chunk)
         self.each(
             title,
@@ -198,7 +200,8 @@ def _counts(stores: list[Path]) -> collections.Counter:
 
 def plan(tokens_of_parts: Iterable[np.ndarray], shard_tokens: int) -> list[tuple]:
     """The shards that one writer would fill with all documents in turn: (number, documents in
-    front of it, [(part, first document, behind the last), ...]) of each."""
+    front of it, [(part, first document, behind the last), ...]) of each.
+    """
     shards, pending, size = [], [], 0
     for part, tokens_D in enumerate(tokens_of_parts):
         ends_D, start, done = np.cumsum(tokens_D), 0, 0

@@ -19,7 +19,8 @@ from specialm.common.errors import UserError
 from specialm.common.progress import bar
 from specialm.common.stages import Stage, Stages
 from specialm.data import vocabularies
-from specialm.data.sources import Document, Source, open_source, stable_hash
+from specialm.data.documents import Document, Source, stable_hash
+from specialm.data.sources import open_source
 from specialm.data.store import StoreWriter, WindowStore
 from specialm.data.windows import Split, windows
 
@@ -89,6 +90,7 @@ class LocalReader:
 
         Args:
           size: bytes of the source's text, for the progress bar.
+
         """
         writer, counts = StoreWriter(path, settings, shard_tokens), collections.Counter()
         documents = windows(
@@ -138,6 +140,7 @@ def prepare(
 
     Raises:
       UserError: a source that is missing, empty or unreadable; a domain with too few documents.
+
     """
     data = config.data
     source = part_of(_open(data.generic, data), data.generic_fraction)
@@ -159,6 +162,7 @@ def prepare_specialist(
 
     Raises:
       UserError: see `prepare`.
+
     """
     others = _opened(stages, domains, config.data)
     return Prepared(vocabulary, None, None, _domains(stages, others, vocabulary, config.data))
@@ -193,7 +197,7 @@ def part_of(source: Source, fraction: float) -> Source:
     """A source with this fraction of the documents; which ones depends on their names alone."""
     if fraction == 1:
         return source
-    return source.changed(f"{source.name} x {fraction:g}", partial(_chosen, fraction))
+    return source.transformed(f"{source.name} x {fraction:g}", partial(_chosen, fraction))
 
 
 def _chosen(fraction: float, documents: Iterator[Document], counts: collections.Counter):
@@ -207,10 +211,11 @@ def _chosen(fraction: float, documents: Iterator[Document], counts: collections.
 
 def parted(source: Source, chars: int) -> Source:
     """A source whose long documents are cut into parts of at least `chars` characters, each a
-    document that is held out by itself; 0 leaves them whole."""
+    document that is held out by itself; 0 leaves them whole.
+    """
     if not chars:
         return source
-    return source.changed(f"{source.name} in parts of {chars}", partial(_in_parts, chars))
+    return source.transformed(f"{source.name} in parts of {chars}", partial(_in_parts, chars))
 
 
 def _in_parts(chars: int, documents: Iterator[Document], counts: collections.Counter):
@@ -224,7 +229,8 @@ def _in_parts(chars: int, documents: Iterator[Document], counts: collections.Cou
 
 def _parts(text: str, chars: int) -> Iterator[str]:
     """Cuts at the first blank line behind so many characters, at a line's end behind twice so
-    many; only white space is lost."""
+    many; only white space is lost.
+    """
     lines, size = [], 0
     for line in [*text.split("\n"), None]:
         ended = line is None or size >= 2 * chars or (size >= chars and not line.strip())

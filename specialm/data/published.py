@@ -21,7 +21,8 @@ from functools import partial
 from pathlib import Path
 
 from specialm.common.errors import UserError
-from specialm.data.sources import Document, open_source
+from specialm.data.documents import Document
+from specialm.data.sources import open_source
 
 CONTEXT = 1024
 VOCABULARY_SIZE = 32_000  # SentencePiece, trained on c4
@@ -61,6 +62,7 @@ def register(
 
     Raises:
       UserError: `vocabulary_path` is no file, or a Task of such a name is there.
+
     """
     import seqio
 

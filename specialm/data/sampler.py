@@ -67,6 +67,7 @@ class Sampler:
 
     Raises:
       UserError: nothing to draw from, or a cluster with positive probability has no window.
+
     """
 
     def __init__(
@@ -105,7 +106,8 @@ class Sampler:
 
     def _slots_of_epoch(self, epoch: int) -> np.ndarray:
         """int64 [K + 1]: first slot of each cluster. Systematic resampling: a shared uniform
-        shift makes every count right in expectation and never off by more than one."""
+        shift makes every count right in expectation and never off by more than one.
+        """
         shift = np.random.default_rng([self.seed, epoch, 1]).random()
         slots = np.floor(self._edges + shift).astype(np.int64)
         slots[0], slots[-1] = 0, self.epoch

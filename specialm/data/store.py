@@ -88,6 +88,7 @@ def write_shard(path: Path, number: int, documents: list[DocumentWindows], first
 
     Args:
       first: documents in the shards in front of it.
+
     """
     columns, names = _columns(documents, first)
     prefix = path / f"{number:05d}"
@@ -156,6 +157,7 @@ class WindowStore:
 
     Raises:
       UserError: no finished store at `path`, or it was written with another vocabulary.
+
     """
 
     def __init__(self, path: str | Path, vocabulary_sha256: str | None = None):
@@ -247,6 +249,7 @@ class WindowStore:
 
         Raises:
           IndexError: an index outside [0, N).
+
         """
         indices_B = np.asarray(indices_B, np.int64)
         if indices_B.size and not 0 <= indices_B.min() <= indices_B.max() < len(self):

@@ -31,6 +31,7 @@ def register(name: str, store: WindowStore, vocabulary_path: str | Path) -> str:
 
     Raises:
       UserError: the name is taken, or the vocabulary is not the store's.
+
     """
     return _register(
         name, store, vocabulary_path, lambda: _blocks(np.arange(len(store))), len(store)
@@ -55,6 +56,7 @@ def register_weighted(
       cluster_N: the cluster of each window (the store's sidecar).
       probability_K: the sampling distribution over clusters (`WeightReport.sampling_K`).
       windows: length of the stream; None for as many as the store has.
+
     """
     sampler = Sampler(len(store), CHUNK, seed, cluster_N, probability_K)
     total = len(store) if windows is None else windows

@@ -92,6 +92,7 @@ class Vocabulary:
 
         Returns:
           int64 [n], which sums to the bytes of the whole text, whatever the vocabulary.
+
         """
         total = len(text.encode())
         ends = np.minimum(ends, len(tokens))
@@ -112,6 +113,7 @@ def train(texts: Iterable[str], path: Path, size: int) -> Vocabulary:
 
     Raises:
       UserError: there is too little text for `size` pieces, or `size` is too small.
+
     """
     import sentencepiece
 

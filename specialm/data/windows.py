@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from specialm.data.sources import Document, Source, stable_hash
+from specialm.data.documents import Document, Source, stable_hash
 from specialm.data.vocabularies import Vocabulary
 
 SPLITS = ("train", "valid", "heldout")
@@ -72,6 +72,7 @@ def windows(
       name: train | valid | heldout.
       counts: gets what was read, left to other splits and skipped.
       skip: documents of this split to pass over unencoded (they are in the store already).
+
     """
     for batch in _batches(source, split, name, counts, skip):
         encoded = vocabulary.encode([document.text for document in batch])

@@ -12,7 +12,7 @@ from pathlib import Path
 from zipfile import ZipFile
 
 from specialm.data.corpora import extractors
-from specialm.data.sources import Document
+from specialm.data.documents import Document
 
 
 @dataclass(frozen=True)

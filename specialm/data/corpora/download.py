@@ -29,7 +29,7 @@ from specialm.common.files import write_bytes, write_json
 from specialm.common.progress import bar
 from specialm.data.corpora import catalogue, extractors, prose
 from specialm.data.corpora.catalogue import Corpus, Installed, Package
-from specialm.data.sources import Document, stable_hash
+from specialm.data.documents import Document, stable_hash
 
 FORMAT = 1  # of the manifest
 SHORTEST = 200  # characters; shorter documents are titles and rests
@@ -52,6 +52,7 @@ def fetch(
     Raises:
       UserError: an unknown name, a package that cannot be downloaded or is not installed, an
         archive whose sha256 is not the recorded one.
+
     """
     root = Path(root)
     root.mkdir(parents=True, exist_ok=True)

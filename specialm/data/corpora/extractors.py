@@ -23,7 +23,7 @@ from specialm.data.corpora.prose import (
     unwrap_list,
     without_near_duplicates,
 )
-from specialm.data.sources import Document
+from specialm.data.documents import Document
 
 
 def numbered(texts: Iterable[str]) -> Iterator[Document]:
