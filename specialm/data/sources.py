@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from specialm.common.errors import UserError
+from specialm.data.csv_files import CSV
 from specialm.data.documents import Document, Source, file_source, stable_hash
 from specialm.data.examples import open_seqio, open_tfds
 from specialm.data.jsonl_files import JSONL
@@ -75,6 +76,7 @@ SOURCES = {
     "folder": Scheme("PATH", lambda spec, rest, settings: open_folder(spec, rest)),
     "jsonl": _rows(JSONL),
     "parquet": _rows(PARQUET),
+    "csv": _rows(CSV),
     "hf": Scheme(
         "PATH:SPLIT",
         lambda spec, rest, settings: open_repository(spec, rest, settings.field, (PARQUET, JSONL)),
@@ -101,12 +103,13 @@ def open_source(
 
     Args:
       spec: `folder:PATH` (every file below it, one document each) | `jsonl:PATH` (a file or a
-        folder of them; .gz and .zst are unpacked) | `parquet:PATH` (likewise) | `hf:PATH[:SPLIT]`
+        folder of them; .gz and .zst are unpacked) | `parquet:PATH` or
+        `csv:PATH` (likewise) | `hf:PATH[:SPLIT]`
         (a Hugging Face repository on disk, or a folder of it, of JSONL or Parquet; `train` if no
         split is given) | `tfds:NAME[:SPLIT]` | `seqio:TASK[:SPLIT]` | `corpora:NAME` (a default
         corpus under `corpora_root`). `?FIELD=VALUE` after a path to rows selects those rows;
         fields of fields are written with dots: `jsonl:pile?meta.pile_set_name=ArXiv`.
-      field: the field of a row or example (JSONL, Parquet, TFDS, seqio) that holds the text.
+      field: the field of a row or example (JSONL, Parquet, CSV, TFDS, seqio) that holds the text.
       corpora_root: the folder with the default corpora.
       seqio_modules: imported first; they register the Tasks.
 

@@ -61,7 +61,7 @@ class _Zstd(io.RawIOBase):
 
     def __init__(self, packed: BinaryIO):
         self._packed = packed
-        self._frame: "zstandard.ZstdDecompressionObj | None" = None
+        self._frame: zstandard.ZstdDecompressionObj | None = None
         self._input = b""
         self._output = memoryview(b"")
 
