@@ -14,10 +14,8 @@ the start is made on, C candidates (of the start, or centroids near a block).
 """
 
 import math
-import os
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -123,33 +121,6 @@ def assign(
         cluster_N[rows] = np.asarray(found.cluster_SxB).reshape(-1)[:count]
         distance_N[rows] = np.sqrt(np.asarray(found.squared_SxB).reshape(-1)[:count])
     return cluster_N, distance_N
-
-
-def save(path: str | Path, centroids_KxD: np.ndarray, fingerprint: str) -> None:
-    """Writes centroids and the fingerprint of the encoder they belong to, atomically (.npz)."""
-    temporary = Path(f"{path}.tmp")
-    with temporary.open("wb") as stream:
-        np.savez(stream, centroids_KxD=centroids_KxD, fingerprint=np.array(fingerprint))
-    os.replace(temporary, path)
-
-
-def load(path: str | Path, fingerprint: str | None = None) -> np.ndarray:
-    """Centroids float32 [K, D] that `save` wrote.
-
-    Raises:
-      UserError: no file is there, or it belongs to an encoder of another fingerprint.
-
-    """
-    if not Path(path).is_file():
-        raise UserError(f"{path}: no centroids are there; run `specialm prepare`.")
-    with np.load(path, allow_pickle=False) as saved:
-        made_with = str(saved["fingerprint"])
-        if fingerprint not in (None, made_with):
-            raise UserError(
-                f"{path}: these centroids were made with encoder {made_with[:12]}, "
-                f"not with {fingerprint[:12]}; cluster again."
-            )
-        return saved["centroids_KxD"]
 
 
 def plus_plus(x_MxD: np.ndarray, k: int, seed: int, device: jax.Device | None = None) -> np.ndarray:

@@ -25,7 +25,6 @@ from specialm.data.documents import Document
 from specialm.data.sources import open_source
 
 CONTEXT = 1024
-VOCABULARY_SIZE = 32_000  # SentencePiece, trained on c4
 SPECIALIST_TOKENS = {"1m": 1_000_000, "8m": 8_000_000, "64m": 64_000_000}
 HELDOUT_DOCUMENTS = 20_000  # of each subset, its first ones
 C4 = "c4/en:2.2.0"

@@ -68,38 +68,6 @@ def register_weighted(
     return _register(name, store, vocabulary_path, blocks, total)
 
 
-def register_cluster_mixture(
-    name: str,
-    store: WindowStore,
-    vocabulary_path: str | Path,
-    cluster_N: np.ndarray,
-    probability_K: np.ndarray,
-) -> str:
-    """Registers a Task for each cluster and the Mixture `specialm_NAME` of them at these rates.
-
-    For few clusters, and for users who want to change rates in seqio itself; the weighted Task
-    above is faster and exact. Clusters without probability are left out.
-    """
-    import seqio
-
-    tasks = []
-    for cluster in np.flatnonzero(np.asarray(probability_K) > 0):
-        members = np.flatnonzero(cluster_N == cluster)
-        if not len(members):
-            raise UserError(f"cluster {cluster} has probability but no window.")
-        task = _register(
-            f"{name}_{cluster}",
-            store,
-            vocabulary_path,
-            lambda members=members: _blocks(members),
-            len(members),
-        )
-        tasks.append((task, float(probability_K[cluster])))
-    _free(seqio.MixtureRegistry, PREFIX + name)
-    seqio.MixtureRegistry.add(PREFIX + name, tasks)
-    return PREFIX + name
-
-
 def _blocks(indices: np.ndarray):
     for start in range(0, len(indices), CHUNK):
         yield indices[start : start + CHUNK]

@@ -496,17 +496,6 @@ def test_installed_package(tmp_path):
         download.fetch(tmp_path, corpora=(missing,))
 
 
-def test_overlap_counts_distinct_runs(tmp_path, write_jsonl):
-    write_jsonl(
-        tmp_path / "domains" / "d.jsonl",
-        [{"text": "one two three four"}, {"text": "two three four, five"}],
-    )
-    write_jsonl(
-        tmp_path / "generic" / "g.jsonl", [{"text": "so Two three FOUR so"}, {"text": "one two"}]
-    )
-    assert download.overlap(tmp_path, 3) == {"d": 1 / 3}
-
-
 def test_catalogue_is_complete_and_serialisable():
     names = [corpus.name for corpus in catalogue.CORPORA]
     assert len(set(names)) == len(names)

@@ -98,26 +98,6 @@ def table(manifest: dict) -> str:
     return "\n".join(lines)
 
 
-def overlap(root: Path, width: int = 10) -> dict[str, float]:
-    """Share of each domain's distinct runs of `width` words that the generic corpus has too.
-
-    Words are runs of letters and digits, case folded; runs do not cross documents.
-    """
-
-    def shingles(path: Path) -> set[int]:
-        with path.open("rb") as stream:
-            return set().union(
-                *(prose.word_shingles(json.loads(line)["text"], width) for line in stream)
-            )
-
-    generic = set().union(*map(shingles, (Path(root) / "generic").glob("*.jsonl")))
-    shares = {}
-    for path in sorted((Path(root) / "domains").glob("*.jsonl")):
-        own = shingles(path)
-        shares[path.stem] = len(own & generic) / max(1, len(own))
-    return shares
-
-
 # ---- What is to be done --------------------------------------------------------------------------
 
 
