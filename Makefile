@@ -23,7 +23,7 @@ demo: install
 	$(BIN)/specialm demo --config=configs/local/demo.py --workdir=$(WORKDIR)
 
 minilm: install  ## the weights of the sentence encoder MiniLM, 84 MB
-	$(BIN)/python -c 'from specialm.clustering.encoders import fetch_minilm; print(fetch_minilm())'
+	$(BIN)/python -m specialm.clustering.minilm_files
 
 test: install
 	JAX_PLATFORMS=cpu $(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(PYTEST_ARGS)

@@ -2,11 +2,16 @@
 
 import os
 import sys
+from collections.abc import Callable
 from contextlib import contextmanager
 
 from specialm.common import processes
 
 LOG_INTERVAL_SECONDS = 10.0
+
+# True shows a bar, False nothing; a function is called with the number of items done since its
+# last call.
+Progress = bool | Callable[[int], object]
 
 
 def _quiet() -> bool:

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from specialm.clustering import descent, levels, passes, tree
+from specialm.clustering import descent, levels, passes, tree, tree_training
 from specialm.clustering.encoders import TfidfSvd
 from specialm.common.errors import UserError
 
@@ -174,7 +174,7 @@ def test_trained_on_a_sample(x_NxD, grown):
 
 
 def test_large_nodes_are_trained_on_a_part(x_NxD, grown, monkeypatch):
-    monkeypatch.setattr(tree, "ROWS_PER_CHILD", 32)  # 256 rows of the 750 that a node has
+    monkeypatch.setattr(tree_training, "ROWS_PER_CHILD", 32)  # 256 rows of the 750 that a node has
     made = tree.fit(x_NxD, (4, 8, 8), seed=1, iterations=20)
     np.testing.assert_array_equal(made.centroids[0], grown.centroids[0])
     assert grown.inertia[1] < made.inertia[1] < 1.1 * grown.inertia[1]
