@@ -161,7 +161,7 @@ def fit(
     first = kmeans.fit(
         x_MxD, branching[0], seed, "full", iterations, tolerance, devices=list(mesh.devices.flat)
     )
-    centroids_PxBxD, node_M = np.array(first.centroids_KxD)[None], np.zeros(len(x_MxD), np.int32)
+    centroids_PxbxD, node_M = np.array(first.centroids_KxD)[None], np.zeros(len(x_MxD), np.int32)
     above_PxD, made = x_MxD.mean(0, keepdims=True), []
     for level, width in enumerate(branching):
         if level:
@@ -171,7 +171,7 @@ def fit(
                 iterations,
                 tolerance,
             )
-            centroids_PxBxD = fit_level(
+            centroids_PxbxD = fit_level(
                 x_MxD,
                 node_M,
                 width,
@@ -181,9 +181,9 @@ def fit(
                 np.random.default_rng([seed, level]),
                 f"tree, level {level + 1} of {len(branching)}",
             )
-        node_M, children_P, inertia = _settle(x_MxD, node_M, centroids_PxBxD, above_PxD, mesh)
-        made.append((centroids_PxBxD, children_P, inertia))
-        above_PxD = centroids_PxBxD.reshape(-1, x_MxD.shape[1])
+        node_M, children_P, inertia = _settle(x_MxD, node_M, centroids_PxbxD, above_PxD, mesh)
+        made.append((centroids_PxbxD, children_P, inertia))
+        above_PxD = centroids_PxbxD.reshape(-1, x_MxD.shape[1])
     return Tree(branching, *map(tuple, zip(*made, strict=True)), len(x_MxD))
 
 
@@ -238,17 +238,17 @@ def assign_to(
 def _settle(
     x_MxD: np.ndarray,
     node_M: np.ndarray,
-    centroids_PxBxD: np.ndarray,
+    centroids_PxbxD: np.ndarray,
     above_PxD: np.ndarray,
     mesh: Mesh,
 ) -> tuple[np.ndarray, np.ndarray, float]:
     """(node one level down of each row, children_P, inertia); in place it brings the children
     that have rows to the front and gives the others their parent's centroid.
     """
-    parents, width = centroids_PxBxD.shape[:2]
+    parents, width = centroids_PxbxD.shape[:2]
     child_M, inertia = np.empty(len(x_MxD), np.int32), 0.0
     descend = descender(
-        (centroids_PxBxD,), (np.full(parents, width, np.int32),), min(CHUNK, len(x_MxD)), mesh
+        (centroids_PxbxD,), (np.full(parents, width, np.int32),), min(CHUNK, len(x_MxD)), mesh
     )
     for start in range(0, len(x_MxD), CHUNK):
         rows = slice(start, start + CHUNK)
@@ -260,10 +260,10 @@ def _settle(
             "the embeddings to cluster hold values that are not finite; remove the "
             "file with the embeddings and embed again."
         )
-    there_PxB = np.bincount(child_M, minlength=parents * width).reshape(parents, width) > 0
-    for parent in np.flatnonzero(~there_PxB.all(1)):
-        kept = np.flatnonzero(there_PxB[parent])
-        centroids_PxBxD[parent, : len(kept)] = centroids_PxBxD[parent, kept]
-        centroids_PxBxD[parent, len(kept) :] = above_PxD[parent]
-    number_K = (np.cumsum(there_PxB, 1) - 1 + np.arange(parents)[:, None] * width).reshape(-1)
-    return number_K[child_M].astype(np.int32), there_PxB.sum(1, dtype=np.int32), inertia
+    there_Pxb = np.bincount(child_M, minlength=parents * width).reshape(parents, width) > 0
+    for parent in np.flatnonzero(~there_Pxb.all(1)):
+        kept = np.flatnonzero(there_Pxb[parent])
+        centroids_PxbxD[parent, : len(kept)] = centroids_PxbxD[parent, kept]
+        centroids_PxbxD[parent, len(kept) :] = above_PxD[parent]
+    number_K = (np.cumsum(there_Pxb, 1) - 1 + np.arange(parents)[:, None] * width).reshape(-1)
+    return number_K[child_M].astype(np.int32), there_Pxb.sum(1, dtype=np.int32), inertia

@@ -39,20 +39,20 @@ def fit_level(
     groups = _groups(count_P, room)
     # Behind the last node lie rows that a block, or the rows of a start, may reach into.
     shape = mesh.size, room + max(START_ROWS_PER_CHILD * width, TRAIN_ROWS), x_MxD.shape[1]
-    centroids_PxBxD = np.zeros((parents, width, x_MxD.shape[1]), np.float32)
+    centroids_PxbxD = np.zeros((parents, width, x_MxD.shape[1]), np.float32)
     with bar(int(count_P.sum()), title, unit="window") as b:
         for start in range(0, len(groups), mesh.size):
-            x_SxFxD, place_SxGx3 = np.zeros(shape, np.float32), np.zeros((mesh.size, GROUP, 3), int)
+            x_nxrxD, place_nxpx3 = np.zeros(shape, np.float32), np.zeros((mesh.size, GROUP, 3), int)
             for s, group in enumerate(groups[start : start + mesh.size]):
-                offset_G = np.cumsum(count_P[group]) - count_P[group]
-                place_SxGx3[s, : len(group)] = np.stack([offset_G, count_P[group], group], 1)
+                offset_p = np.cumsum(count_P[group]) - count_P[group]
+                place_nxpx3[s, : len(group)] = np.stack([offset_p, count_P[group], group], 1)
                 rows = [order_M[edges[node] : edges[node] + count_P[node]] for node in group]
-                x_SxFxD[s, : count_P[group].sum()] = x_MxD[np.concatenate(rows)]
-            made_SxGxBxD = np.asarray(train(x_SxFxD, place_SxGx3.astype(np.int32)))
+                x_nxrxD[s, : count_P[group].sum()] = x_MxD[np.concatenate(rows)]
+            made_nxpxbxD = np.asarray(train(x_nxrxD, place_nxpx3.astype(np.int32)))
             for s, group in enumerate(groups[start : start + mesh.size]):
-                centroids_PxBxD[group] = made_SxGxBxD[s, : len(group)]
+                centroids_PxbxD[group] = made_nxpxbxD[s, : len(group)]
                 b.update(int(count_P[group].sum()))
-    return centroids_PxBxD
+    return centroids_PxbxD
 
 
 def _groups(count_P: np.ndarray, room: int) -> list[np.ndarray]:
@@ -70,22 +70,22 @@ def _groups(count_P: np.ndarray, room: int) -> list[np.ndarray]:
 
 @cache
 def train_groups(mesh: Mesh, width: int):
-    """The jitted (key, iterations, tolerance, x_SxFxD, place_SxGx3) -> centroids_SxGxBxD: a group
+    """The jitted (key, iterations, tolerance, x_nxrxD, place_nxpx3) -> centroids_nxpxbxD: a group
     for each device.
 
     place: where the rows of each node begin, how many they are (0: no node), the node's number.
     """
 
-    def local(key, iterations, tolerance, x_1xFxD, place_1xGx3):
+    def local(key, iterations, tolerance, x_1xrxD, place_1xpx3):
         def one(place):
             return jax.lax.cond(
                 place[1] > 0,
-                lambda: _train_node(x_1xFxD[0], *place, key, width, iterations, tolerance),
-                lambda: jnp.zeros((width, x_1xFxD.shape[2]), x_1xFxD.dtype),
+                lambda: _train_node(x_1xrxD[0], *place, key, width, iterations, tolerance),
+                lambda: jnp.zeros((width, x_1xrxD.shape[2]), x_1xrxD.dtype),
             )
 
         many = jax.lax.map if jax.default_backend() == "cpu" else lambda f, xs: jax.vmap(f)(xs)
-        return many(one, place_1xGx3[0])[None]
+        return many(one, place_1xpx3[0])[None]
 
     split, same = PartitionSpec("data"), PartitionSpec()
     return jax.jit(
@@ -100,7 +100,7 @@ def train_groups(mesh: Mesh, width: int):
 
 
 def _train_node(
-    x_FxD: jax.Array,
+    x_rxD: jax.Array,
     offset: jax.Array,
     count: jax.Array,
     name: jax.Array,
@@ -111,49 +111,49 @@ def _train_node(
 ) -> jax.Array:
     """float32 [B, D]: k-means of `count` rows from `offset` on, as `kmeans.fit` does it."""
     sample = jnp.minimum(count, START_ROWS_PER_CHILD * width)
-    x_MxD = jax.lax.dynamic_slice_in_dim(x_FxD, offset, START_ROWS_PER_CHILD * width)
+    x_MxD = jax.lax.dynamic_slice_in_dim(x_rxD, offset, START_ROWS_PER_CHILD * width)
     valid_Mx1 = jnp.arange(len(x_MxD))[:, None] < sample
     centre_D = jnp.where(valid_Mx1, x_MxD, 0).sum(0) / sample
     x_MxD = jnp.where(valid_Mx1, x_MxD - centre_D, 0)
     limit = tolerance * jnp.square(x_MxD).sum() / sample / x_MxD.shape[1]
-    start_B = kmeans.choose_start(x_MxD, jax.random.fold_in(key, name), width, sample)
-    over_blocks = _blocks(x_FxD, offset, count, centre_D)
+    start_b = kmeans.choose_start(x_MxD, jax.random.fold_in(key, name), width, sample)
+    over_blocks = _blocks(x_rxD, offset, count, centre_D)
 
     def improve(state):
-        done, old_BxD, _ = state
-        new_BxD, moved = _improve(over_blocks, old_BxD)
-        return done + 1, new_BxD, jnp.where(moved, jnp.inf, jnp.square(new_BxD - old_BxD).sum())
+        done, old_bxD, _ = state
+        new_bxD, moved = _improve(over_blocks, old_bxD)
+        return done + 1, new_bxD, jnp.where(moved, jnp.inf, jnp.square(new_bxD - old_bxD).sum())
 
     return (
         centre_D
         + jax.lax.while_loop(
             lambda state: (state[0] < iterations) & (state[2] > limit),
             improve,
-            (0, x_MxD[start_B], jnp.inf),
+            (0, x_MxD[start_b], jnp.inf),
         )[1]
     )
 
 
-def _blocks(x_FxD: jax.Array, offset: jax.Array, count: jax.Array, centre_D: jax.Array):
-    """The function (add, centroids_BxD, state) -> state that goes over a node's rows:
-    `add(state, rows_RxD, child_R, squared_R)` has rows, nearest child (B behind the last row) and
+def _blocks(x_rxD: jax.Array, offset: jax.Array, count: jax.Array, centre_D: jax.Array):
+    """The function (add, centroids_bxD, state) -> state that goes over a node's rows:
+    `add(state, rows_BxD, child_B, squared_B)` has rows, nearest child (B behind the last row) and
     squared distance. In blocks nodes of all sizes share one program and none is padded.
     """
 
-    def over_blocks(add, centroids_BxD, state):
-        half_B = jnp.square(centroids_BxD).sum(1) / 2
+    def over_blocks(add, centroids_bxD, state):
+        half_b = jnp.square(centroids_bxD).sum(1) / 2
 
         def block(i, state):
-            rows_RxD = (
-                jax.lax.dynamic_slice_in_dim(x_FxD, offset + i * TRAIN_ROWS, TRAIN_ROWS) - centre_D
+            rows_BxD = (
+                jax.lax.dynamic_slice_in_dim(x_rxD, offset + i * TRAIN_ROWS, TRAIN_ROWS) - centre_D
             )
-            valid_R = i * TRAIN_ROWS + jnp.arange(TRAIN_ROWS) < count
-            child_R, squared_R = passes.nearest(rows_RxD, centroids_BxD, half_B)
+            valid_B = i * TRAIN_ROWS + jnp.arange(TRAIN_ROWS) < count
+            child_B, squared_B = passes.nearest(rows_BxD, centroids_bxD, half_b)
             return add(
                 state,
-                rows_RxD,
-                jnp.where(valid_R, child_R, len(centroids_BxD)),
-                jnp.where(valid_R, squared_R, 0),
+                rows_BxD,
+                jnp.where(valid_B, child_B, len(centroids_bxD)),
+                jnp.where(valid_B, squared_B, 0),
             )
 
         return jax.lax.fori_loop(0, -(-count // TRAIN_ROWS), block, state)
@@ -161,26 +161,26 @@ def _blocks(x_FxD: jax.Array, offset: jax.Array, count: jax.Array, centre_D: jax
     return over_blocks
 
 
-def _improve(over_blocks, old_BxD: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _improve(over_blocks, old_bxD: jax.Array) -> tuple[jax.Array, jax.Array]:
     """One of Lloyd's iterations: (centroids, whether an empty one was moved onto a far row)."""
-    width = len(old_BxD)
-    nothing_BxD, none_B = jnp.zeros_like(old_BxD), jnp.zeros(width, jnp.int32)
+    width = len(old_bxD)
+    nothing_bxD, none_b = jnp.zeros_like(old_bxD), jnp.zeros(width, jnp.int32)
 
-    def means(state, rows_RxD, child_R, _):
-        return jax.tree.map(jnp.add, state, passes.add(rows_RxD, child_R, width))
+    def means(state, rows_BxD, child_B, _):
+        return jax.tree.map(jnp.add, state, passes.add(rows_BxD, child_B, width))
 
-    def farthest(state, rows_RxD, _, squared_R):
-        squared_B, at_B = jax.lax.top_k(jnp.concatenate([state[0], squared_R]), width)
-        return squared_B, jnp.concatenate([state[1], rows_RxD])[at_B]
+    def farthest(state, rows_BxD, _, squared_B):
+        squared_b, at_b = jax.lax.top_k(jnp.concatenate([state[0], squared_B]), width)
+        return squared_b, jnp.concatenate([state[1], rows_BxD])[at_b]
 
-    sums_BxD, count_B = over_blocks(means, old_BxD, (nothing_BxD, none_B))
-    empty_B = count_B == 0
-    new_BxD = jnp.where(empty_B[:, None], old_BxD, sums_BxD / jnp.maximum(count_B, 1)[:, None])
+    sums_bxD, count_b = over_blocks(means, old_bxD, (nothing_bxD, none_b))
+    empty_b = count_b == 0
+    new_bxD = jnp.where(empty_b[:, None], old_bxD, sums_bxD / jnp.maximum(count_b, 1)[:, None])
 
     def reseed():
-        squared_B, row_BxD = over_blocks(farthest, old_BxD, (jnp.zeros(width), nothing_BxD))
-        rank_B = jnp.cumsum(empty_B) - 1
-        moved_B = empty_B & (squared_B[rank_B] > 0)
-        return jnp.where(moved_B[:, None], row_BxD[rank_B], new_BxD), moved_B.any()
+        squared_b, row_bxD = over_blocks(farthest, old_bxD, (jnp.zeros(width), nothing_bxD))
+        rank_b = jnp.cumsum(empty_b) - 1
+        moved_b = empty_b & (squared_b[rank_b] > 0)
+        return jnp.where(moved_b[:, None], row_bxD[rank_b], new_bxD), moved_b.any()
 
-    return jax.lax.cond(empty_B.any(), reseed, lambda: (new_BxD, jnp.array(False)))
+    return jax.lax.cond(empty_b.any(), reseed, lambda: (new_bxD, jnp.array(False)))

@@ -203,16 +203,16 @@ def plan(tokens_of_parts: Iterable[np.ndarray], shard_tokens: int) -> list[tuple
     front of it, [(part, first document, behind the last), ...]) of each.
     """
     shards, pending, size = [], [], 0
-    for part, tokens_D in enumerate(tokens_of_parts):
-        ends_D, start, done = np.cumsum(tokens_D), 0, 0
-        while start < len(ends_D):
-            stop = int(np.searchsorted(ends_D, done + shard_tokens - size)) + 1
-            if stop > len(ends_D):  # the part ends before the shard is full
-                pending.append((part, start, len(ends_D)))
-                size += int(ends_D[-1]) - done
+    for part, tokens_d in enumerate(tokens_of_parts):
+        ends_d, start, done = np.cumsum(tokens_d), 0, 0
+        while start < len(ends_d):
+            stop = int(np.searchsorted(ends_d, done + shard_tokens - size)) + 1
+            if stop > len(ends_d):  # the part ends before the shard is full
+                pending.append((part, start, len(ends_d)))
+                size += int(ends_d[-1]) - done
                 break
             shards.append([*pending, (part, start, stop)])
-            pending, size, start, done = [], 0, stop, int(ends_D[stop - 1])
+            pending, size, start, done = [], 0, stop, int(ends_d[stop - 1])
     shards += [pending] if pending else []
     documents = [sum(stop - start for _, start, stop in ranges) for ranges in shards]
     firsts = np.cumsum([0, *documents]).tolist()

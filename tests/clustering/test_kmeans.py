@@ -212,9 +212,9 @@ def test_a_growing_sample_and_near_centroids_against_all(monkeypatch):
     seen, step = [], passes.step
 
     def spy(mesh):
-        def work(x_SxBxD, count, centroids_KxD, near_SxC):
-            seen.append((int(count), near_SxC is not None))
-            return step(mesh)(x_SxBxD, count, centroids_KxD, near_SxC)
+        def work(x_sxBxD, count, centroids_KxD, near_sxa):
+            seen.append((int(count), near_sxa is not None))
+            return step(mesh)(x_sxBxD, count, centroids_KxD, near_sxa)
 
         return work
 

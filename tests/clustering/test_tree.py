@@ -28,11 +28,11 @@ def greedy(x_NxD, made: tree.Tree) -> tuple[np.ndarray, np.ndarray]:
     leaf_N, distance_N = [], []
     for x_D in x_NxD.astype(np.float64):
         node = 0
-        for centroids_PxBxD, children_P, width in zip(
+        for centroids_PxbxD, children_P, width in zip(
             made.centroids, made.children, made.branching, strict=True
         ):
-            there_BxD = centroids_PxBxD[node, : children_P[node]].astype(np.float64)
-            away_B = np.linalg.norm(there_BxD - x_D, axis=1)
+            there_bxD = centroids_PxbxD[node, : children_P[node]].astype(np.float64)
+            away_B = np.linalg.norm(there_bxD - x_D, axis=1)
             node = node * width + away_B.argmin()
         leaf_N.append(node)
         distance_N.append(away_B.min())
