@@ -80,6 +80,7 @@ def _one_level(
 
     Returns:
       int32 [N] and float32 [N], squared distances.
+
     """
     count, (parents, width, _) = len(x_NxD), centroids_PxbxD.shape
     rows = _block_rows(count, parents, width)
@@ -130,6 +131,7 @@ def _block_rows(count: int, parents: int, width: int) -> int:
       count: rows of one device.
       parents: nodes of the level.
       width: children of each.
+
     """
     scores = passes.BLOCK_SCORES.get(jax.default_backend(), passes.BLOCK_SCORES_ACCELERATOR)
     share = 1 << max((count // parents).bit_length() - 1, 0)

@@ -1,6 +1,6 @@
 """Sentence encoders: text in, unit vectors out. MiniLM, and a fast one without weights.
 
-Letters: N texts, B batch, L length, D dimensions of a vector, V terms of the vocabulary.
+Letters: see specialm/__init__.py.
 """
 
 import difflib
@@ -27,17 +27,23 @@ TOKENS_PER_BATCH_ACCELERATOR = 65_536
 
 
 class Encoder(Protocol):
-    """What turns texts into vectors. `fingerprint` changes whenever the vectors would."""
+    """Turns texts into vectors."""
 
     name: str
     dim: int
-    fingerprint: str
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash that changes whenever the vectors would."""
 
     def encode(self, texts: Sequence[str], progress: Progress = True) -> np.ndarray:
-        """float32 [N, D], rows of unit length, in the order of `texts`.
+        """Return float32 [N, D], rows of unit length, in the order of `texts`.
 
-        `progress`: True shows a bar, False nothing; a function is called with the number of texts
-        done since its last call.
+        Args:
+          texts: N of them.
+          progress: True shows a bar, False nothing; a function is called with the number of texts
+            done since its last call.
+
         """
 
 
@@ -49,12 +55,14 @@ def make_encoder(
     max_tokens: int = 256,
     sample: Sequence[str] | None = None,
 ) -> Encoder:
-    """The encoder called `name`.
+    """Return the encoder called `name`.
 
     Args:
+      name: minilm | tfidf_svd.
       path: minilm: the folder with its weights (None looks in the usual places, see
         `find_minilm`); tfidf_svd: a file that `TfidfSvd.save` wrote, unless `sample` is given.
-      seed, dim: tfidf_svd: of the fit.
+      seed: tfidf_svd: of the fit.
+      dim: tfidf_svd: dimensions of a vector.
       max_tokens: minilm: tokens read of a text, at most.
       sample: tfidf_svd: the texts to fit on (see `sample_texts`).
 
@@ -71,7 +79,7 @@ def make_encoder(
             return TfidfSvd.load(path)
         raise UserError(
             f"clustering.encoder='tfidf_svd': it has to be fitted on texts first, and "
-            f"no fitted file is at {path}."
+            f"no fitted file is at {path}; run `specialm prepare`."
         )
     near = difflib.get_close_matches(name, ("minilm", "tfidf_svd"), n=1, cutoff=0.0)[0]
     raise UserError(
@@ -91,7 +99,7 @@ class MiniLM:
       dtype: of the matrix products: float32 | bfloat16 (faster, vectors right to about 1e-3).
 
     Raises:
-      UserError: `clustering.max_tokens` is outside of what the model has positions for.
+      UserError: `clustering.max_tokens` is outside the positions of the model.
 
     """
 
@@ -123,17 +131,18 @@ class MiniLM:
 
     @cached_property
     def fingerprint(self) -> str:
+        """See `Encoder.fingerprint`."""
         digest = hashlib.sha256(f"minilm 1 {self.max_tokens} {self.dtype}".encode())
         for name in MINILM_FILES:
             digest.update(sha256(self.folder / name).encode())
         return digest.hexdigest()
 
     def token_ids(self, texts: Sequence[str]) -> list[list[int]]:
-        """Ids with [CLS] and [SEP], at most `max_tokens` of each text, unpadded."""
+        """Return ids with [CLS] and [SEP], at most `max_tokens` of each text, unpadded."""
         return [encoding.ids for encoding in self._tokenizer.encode_batch_fast(list(texts))]
 
     def encode(self, texts: Sequence[str], progress: Progress = True) -> np.ndarray:
-        """float32 [N, D], see `Encoder.encode`."""
+        """Return float32 [N, D], see `Encoder.encode`."""
         if progress is True:
             with bar(len(texts), "embedding", unit="window") as b:
                 return self.encode(texts, b.update)
@@ -153,8 +162,9 @@ class MiniLM:
         return vectors_NxD
 
     def _batches(self, ids: list[list[int]]):
-        """Yields (rows, ids_BxL, mask_BxL), the longest texts first; few shapes, so few
-        compilations. The last batch is filled up with rows of one token.
+        """Yield (rows, ids_BxL, mask_BxL), the longest texts first.
+
+        There are few shapes, so few compilations. Rows of one token fill up the last batch.
         """
         lengths_N = np.array([len(row) for row in ids], np.int64)
         order_N = np.argsort(-lengths_N, kind="stable")
@@ -179,7 +189,7 @@ class MiniLM:
 
 
 def _bucket(length: int) -> int:
-    """The padded length: a multiple of 16 up to 128, of 32 beyond."""
+    """Return the padded length: a multiple of 16 up to 128, of 32 beyond."""
     step = 16 if length <= 128 else 32
     return -(-int(length) // step) * step
 
@@ -187,9 +197,16 @@ def _bucket(length: int) -> int:
 def sample_texts(
     read_texts: Callable[[int, int], list[str]], count: int, size: int = 20_000, seed: int = 0
 ) -> list[str]:
-    """`size` texts spread over the `count` that `read_texts(start, stop)` reads (all if fewer).
+    """Return `size` texts spread over the `count` that `read_texts` reads, or all if fewer.
 
-    One text out of each of `size` equal ranges, at a place drawn from the seed.
+    It takes one text from each of `size` equal ranges, at a place drawn from the seed.
+
+    Args:
+      read_texts: (start, stop) -> texts.
+      count: of all texts.
+      size: of the sample.
+      seed: of the places.
+
     """
     size = min(size, count)
     edges = np.linspace(0, count, size + 1)

@@ -44,6 +44,7 @@ class KMeansResult:
       iterations: done.
       sizes_K: int64, rows of each cluster.
       converged: the centroids stopped moving before the limit of iterations.
+
     """
 
     centroids_KxD: np.ndarray

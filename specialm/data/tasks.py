@@ -7,9 +7,11 @@
         sequence_length={"targets": 128}, split="train", shuffle=False)
 
 Windows end where their document does, with eos; `sequence_length` must be at least the store's
-`context`, as seqio trims what is longer without a word.
+`context`, as seqio trims longer ones silently.
 
-TensorFlow and seqio are imported here only when a Task is registered.
+TensorFlow and seqio are imported only when a Task is registered.
+
+Letters: see specialm/__init__.py.
 """
 
 from pathlib import Path
@@ -25,7 +27,7 @@ CHUNK = 1024  # windows read at once
 
 
 def register(name: str, store: WindowStore, vocabulary_path: str | Path) -> str:
-    """Registers the Task `specialm_NAME`, each window once in store order; returns its name.
+    """Register the Task `specialm_NAME`, each window once in store order; return its name.
 
     Features: `targets`, the tokens of a window (unpadded), with eos at a document's end.
 
@@ -47,14 +49,18 @@ def register_weighted(
     seed: int,
     windows: int | None = None,
 ) -> str:
-    """Registers `specialm_NAME`: windows drawn with the importance weights, as our trainer does.
+    """Register `specialm_NAME`: windows drawn with the importance weights, as our trainer does.
 
     The stream is the trainer's own (`Sampler`): the same windows in the same order as training
-    with this seed. It is deterministic, so shuffling is left off.
+    with this seed. It is deterministic, so shuffling is off.
 
     Args:
+      name: of the Task, without its prefix.
+      store: of the generic windows.
+      vocabulary_path: that of the store.
       cluster_N: the cluster of each window (the store's sidecar).
       probability_K: the sampling distribution over clusters (`WeightReport.sampling_K`).
+      seed: of the draws.
       windows: length of the stream; None for as many as the store has.
 
     """
@@ -79,7 +85,7 @@ def _register(name: str, store: WindowStore, vocabulary_path, blocks, total: int
 
     from specialm.data.vocabularies import Vocabulary
 
-    WindowStore(store.path, Vocabulary(vocabulary_path).sha256)  # raises if it does not fit
+    WindowStore(store.path, Vocabulary(vocabulary_path).sha256)  # raises if it is another one
 
     def examples():
         for indices in blocks():

@@ -196,7 +196,7 @@ def test_clusters_of_another_bank(bank, moved, notes, command, tmp_path):
     for change, message in (
         ("exchanged", "was trained on other clusters"),
         ("encoder", "made with another version of tfidf_svd"),
-        ("left out", "carries no clusters"),
+        ("left out", "has no clusters"),
     ):
         broken = tmp_path / change
         shutil.copytree(moved, broken)

