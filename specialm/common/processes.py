@@ -72,7 +72,7 @@ def run_on_all(what: str, work: Callable[[], Any]) -> list:
     if count() == 1:
         return [work()]
     if _on_first:
-        raise RuntimeError(f"{what}: only process 0 is here, but this needs all processes")
+        raise RuntimeError(f"{what}: only process 0 is here, but this takes all processes")
     key = _next_key()  # before `work`, which may make calls of its own and may fail
     _publish(f"{key}/{sys.modules['jax'].process_index()}", what, work)
     return [_await(f"{key}/{number}", what) for number in range(count())]
