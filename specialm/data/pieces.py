@@ -24,8 +24,8 @@ import numpy as np
 
 from specialm.common.files import save_array, write_json
 from specialm.common.stages import fingerprint
-from specialm.data import prepare
 from specialm.data.documents import Source
+from specialm.data.readers import LocalReader, Scan, merge_scans, scan_files
 from specialm.data.store import StoreWriter, WindowStore, finish, write_shard
 from specialm.data.vocabularies import Vocabulary
 from specialm.data.windows import Split, windows
@@ -86,7 +86,7 @@ def group_files(source: Source, part_bytes: int) -> list[tuple[Path, ...]]:
 
 
 @dataclass(frozen=True)
-class InPieces(prepare.LocalReader):
+class InPieces(LocalReader):
     """How `prepare` works when `write_pieces` distributes the work.
 
     A source of one part only, or one without files, is read in this process.
@@ -95,7 +95,7 @@ class InPieces(prepare.LocalReader):
     write_pieces: WritePieces
     part_bytes: int = PART_BYTES
 
-    def scan(self, path: Path, name: str, source: Source) -> prepare.Scan:
+    def scan(self, path: Path, name: str, source: Source) -> Scan:
         """Count and hash the parts of a source."""
         parts = self._parts(source)
         if len(parts) < 2:
@@ -103,11 +103,11 @@ class InPieces(prepare.LocalReader):
         folder = _folder(path, "scan", [list(map(str, files)) for files in parts])
         self.write_pieces(f"scan {name}", folder, parts, partial(scan_part, source))
         scans = [
-            prepare.Scan(**json.loads((piece_path(folder, i) / "scan.json").read_text()))
+            Scan(**json.loads((piece_path(folder, i) / "scan.json").read_text()))
             for i in range(len(parts))
         ]
         shutil.rmtree(path / "pieces")
-        return prepare.merge_scans(scans)
+        return merge_scans(scans)
 
     def write(
         self,
@@ -176,7 +176,7 @@ class InPieces(prepare.LocalReader):
 
 def scan_part(source: Source, folder: Path, files: tuple[Path, ...]) -> collections.Counter:
     """Count and hash these files of a source."""
-    scan = prepare.scan_files(source, files)
+    scan = scan_files(source, files)
     write_json(folder / "scan.json", vars(scan))
     return collections.Counter(scan.counts)
 

@@ -7,22 +7,21 @@ whose work fails has no `stage.json`, so it is never taken for finished.
 import collections
 import hashlib
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from ml_collections import ConfigDict
 
 from specialm.common.errors import UserError
-from specialm.common.progress import bar
 from specialm.common.stages import Stage, Stages
 from specialm.data import vocabularies
-from specialm.data.documents import Document, Source, stable_hash
+from specialm.data.documents import Source
+from specialm.data.readers import LOCAL_READER, LocalReader
 from specialm.data.sources import open_source
-from specialm.data.store import StoreWriter, WindowStore
-from specialm.data.windows import Split, windows
+from specialm.data.store import WindowStore
+from specialm.data.transforms import cut_long_documents, subsample
+from specialm.data.windows import Split
 
 
 @dataclass(frozen=True)
@@ -32,18 +31,13 @@ class Prepared:
     Attributes:
       vocabulary: of all stores.
       domains: domain -> train | valid | heldout -> store.
-      generic_splits: train | heldout -> store; None without the generic text.
+      generic_splits: train | heldout -> store, as far as the generic text is prepared.
 
     """
 
     vocabulary: vocabularies.Vocabulary
     domains: dict[str, dict[str, WindowStore]]
-    generic_splits: dict[str, WindowStore] | None = None
-
-    @property
-    def has_generic(self) -> bool:
-        """Whether the generic text was prepared."""
-        return self.generic_splits is not None
+    generic_splits: dict[str, WindowStore] = field(default_factory=dict)
 
     @property
     def generic(self) -> WindowStore:
@@ -56,8 +50,8 @@ class Prepared:
         return self._generic("heldout")
 
     def _generic(self, split: str) -> WindowStore:
-        if self.generic_splits is None:
-            raise ValueError("the generic text was not prepared for this run")
+        if split not in self.generic_splits:
+            raise ValueError(f"the generic text ({split}) is not prepared here")
         return self.generic_splits[split]
 
     def specialist_indices(self, domain: str, data: ConfigDict) -> dict[str, np.ndarray]:
@@ -73,99 +67,6 @@ class Prepared:
         return {
             split: self.domains[domain][split].subset(tokens) for split, tokens in limits.items()
         }
-
-
-@dataclass(frozen=True)
-class Scan:
-    """Counts, bytes of text and the sha256 of each file's text, for some files of a source."""
-
-    counts: dict[str, int]
-    bytes: int
-    digests: list[str]
-
-
-def merge_scans(parts: list[Scan]) -> Scan:
-    """Return the scan of the files of all parts, in this order."""
-    counts: collections.Counter = collections.Counter()
-    for part in parts:
-        counts.update(part.counts)
-    return Scan(
-        dict(counts),
-        sum(part.bytes for part in parts),
-        [digest for part in parts for digest in part.digests],
-    )
-
-
-class LocalReader:
-    """Reads text in this process; `pieces.InPieces` distributes the work."""
-
-    def scan(self, path: Path, name: str, source: Source) -> Scan:
-        """Count and hash a source; `path` is the stage's folder."""
-        with bar(None, f"reading {name}", "document") as progress:
-            return scan_files(source, source.files, progress.update)
-
-    def write(
-        self,
-        path: Path,
-        name: str,
-        settings: dict,
-        source: Source,
-        vocabulary,
-        split: Split,
-        shard_tokens: int,
-        size: int,
-    ) -> None:
-        """Write the windows of the split `settings["split"]` into a store at `path`.
-
-        Args:
-          path: the stage's folder.
-          name: of the set and split, for the progress bar.
-          settings: of the store.
-          source: of the documents.
-          vocabulary: to encode them with.
-          split: assigns documents to splits.
-          shard_tokens: tokens of a shard.
-          size: bytes of the source's text, for the progress bar.
-
-        """
-        writer = StoreWriter(path, settings, shard_tokens)
-        counts: collections.Counter = collections.Counter()
-        documents = windows(
-            source,
-            vocabulary,
-            settings["context"],
-            split,
-            settings["split"],
-            counts,
-            skip=writer.documents,
-        )
-        with bar(size, f"cutting {name}", "B") as progress:
-            writer.write(
-                documents, counts, lambda document: progress.update(int(document.bytes_N.sum()))
-            )
-            progress.total = progress.n
-
-
-LOCAL_READER = LocalReader()
-
-
-def scan_files(source: Source, files: tuple[Path, ...], progress=lambda count: None) -> Scan:
-    """Count and hash these files of a source; a source without files counts as one file."""
-    counts: collections.Counter = collections.Counter()
-    digests, size = [], 0
-    for documents in (
-        (source.read((path,), counts) for path in files)
-        if source.read
-        else [source.documents(counts)]
-    ):
-        digest = hashlib.sha256()
-        for document in documents:
-            content = f"{document.id}\0{document.group}\0{document.text}\0"
-            digest.update(content.encode("utf-8", "surrogatepass"))
-            size += len(document.text.encode())
-            progress(1)
-        digests.append(digest.hexdigest())
-    return Scan(dict(counts), size, digests)
 
 
 def prepare(
@@ -238,58 +139,6 @@ def _domains(
         }
         for domain, (source, scan) in opened.items()
     }
-
-
-def subsample(source: Source, fraction: float) -> Source:
-    """Return a source with this fraction of the documents, chosen by a hash of their groups."""
-    if fraction == 1:
-        return source
-    return source.transformed(f"{source.name} x {fraction:g}", partial(_choose, fraction))
-
-
-def _choose(fraction: float, documents: Iterator[Document], counts: collections.Counter):
-    for document in documents:
-        if stable_hash("part" + document.group) < fraction * 2**64:
-            yield document
-        else:
-            counts["documents"] -= 1
-            counts["left out: data.generic_fraction"] += 1
-
-
-def cut_long_documents(source: Source, chars: int) -> Source:
-    """Return a source whose documents are cut into parts of at least `chars` characters.
-
-    Each part is a document of its own when documents are held out. 0 leaves them uncut.
-    """
-    if not chars:
-        return source
-    return source.transformed(f"{source.name} in parts of {chars}", partial(_cut_documents, chars))
-
-
-def _cut_documents(chars: int, documents: Iterator[Document], counts: collections.Counter):
-    for document in documents:
-        counts["documents"] -= 1
-        for number, text in enumerate(_cut_text(document.text, chars)):
-            counts["documents"] += 1
-            name = f"{document.id}#{number}"
-            yield Document(name, text, name)
-
-
-def _cut_text(text: str, chars: int) -> Iterator[str]:
-    """Cut at the first blank line after `chars` characters, at a line's end after twice as many.
-
-    Only white space is lost.
-    """
-    lines: list[str] = []
-    size = 0
-    for line in [*text.split("\n"), None]:
-        ended = line is None or size >= 2 * chars or (size >= chars and not line.strip())
-        if ended and size:
-            yield "\n".join(lines)
-            lines, size = [], 0
-        if line is not None and (size or line.strip()):
-            lines.append(line)
-            size += len(line) + 1
 
 
 def _signature(source: Source) -> list:

@@ -93,10 +93,13 @@ def open_run(config: ConfigDict, workdir: Path, domains: list[str], base: Path) 
       UserError: see `data.prepare.prepare`.
     """
     stages, vocabulary = Stages(workdir), Vocabulary(base / "vocabulary.model")
+    stores = {
+        split: origin.generic_store(base, split, vocabulary.sha256)
+        for split in ("train", "heldout")
+    }
     prepared = dataclasses.replace(
         prepare_specialist(config, stages, domains, vocabulary),
-        generic=origin.generic_store(base, "train", vocabulary.sha256),
-        generic_heldout=origin.generic_store(base, "heldout", vocabulary.sha256),
+        generic_splits={split: store for split, store in stores.items() if store is not None},
     )
     mesh = sharding.make_mesh(
         config.train.batch_size, config.finetune.batch_size, layout=config.mesh
