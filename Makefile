@@ -27,7 +27,7 @@ demo: install  ## the whole job on real text, in minutes; WORKDIR=runs/demo has 
 	$(BIN)/specialm demo --config=configs/local/demo.py --workdir=$(WORKDIR)
 
 minilm: install  ## downloads the weights of the sentence encoder MiniLM, 84 MB
-	$(BIN)/python -c 'from specialm.clustering.encoders import fetch_minilm; print(fetch_minilm())'
+	$(BIN)/python -m specialm.clustering.minilm_files
 
 test: install  ## the test suite; JOBS=2 processes, PYTEST_ARGS=... for pytest
 	JAX_PLATFORMS=cpu $(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(PYTEST_ARGS)

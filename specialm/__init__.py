@@ -1,3 +1,17 @@
-"""specialm: small specialised language models from generic text and a little specialist text."""
+"""specialm: small specialised language models from generic text and a little specialist text.
+
+Suffixes of names are shapes, a letter for each axis: `x_BxLxD` is [B, L, D]. docs/letters.md is the
+full key.
+
+    A head size      B batch, rows of a block   C features       D dimensions   E teacher's d_model
+    F d_ff           G groups of a batch        H heads          I inputs       J key-value heads
+    K clusters       L tokens of a window       M sample         N windows      P nodes of a level
+    Q queries        R rank (LoRA)              S bank's layers  T tokens       U hidden units
+    V vocabulary     W windows of a group       Y layers         Z batch * heads
+    a candidates     b children of a node       c chunks         d documents    g device's groups
+    h bank's rank    j shingles                 k experts        m code         n devices
+    p nodes trained  r rows of a buffer         s blocks         t chunk's tokens
+    v stored pieces  w slice of weights         z keys of a block
+"""
 
 __version__ = "0.1.0"

@@ -215,7 +215,7 @@ def evaluate(config_path: str, overrides: list[str], options: dict):
             "specialize` printed."
         )
     run, base = _open(config_path, overrides, options, every_domain=True)
-    generic = [] if run.prepared.generic_heldout is None else ["generic"]
+    generic = ["generic"] if "heldout" in run.prepared.generic_splits else []
     report = heldout.evaluate(
         run, base, [*generic, *run.domains], pipeline.checkpoint_key(base), base.resolve().name
     )

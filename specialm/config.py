@@ -74,13 +74,13 @@ def default() -> ConfigDict:
 
 def _data() -> ConfigDict:
     data = ConfigDict()
-    # Sources: corpora:NAME | folder:PATH | jsonl:PATH or parquet:PATH (file or folder) |
-    # hf:PATH[:SPLIT] | tfds:NAME[:SPLIT] | seqio:TASK[:SPLIT]; ?FIELD=VALUE takes some of the rows.
+    # Sources: corpora:NAME | folder:PATH | jsonl:PATH, parquet:PATH or csv:PATH (file or folder) |
+    # hf:PATH[:SPLIT] | tfds:NAME[:SPLIT] | seqio:TASK[:SPLIT]; ?FIELD=VALUE selects rows.
     data.generic = "corpora:generic"
     data.domains = ConfigDict({name: f"corpora:{name}" for name in ("med", "books", "ency")})
     data.generic_fraction = 1.0  # of the generic documents, chosen by hash: to try things faster
     data.corpora_root = "data/corpora"  # where the default corpora are downloaded to
-    data.field = "text"  # JSONL, Parquet, TFDS and seqio: the field that holds the text
+    data.field = "text"  # of rows and examples: the one that holds the text
     data.part_chars = 0  # domains: cuts documents into parts of about this many characters, each
     # held out by itself; 0 leaves them whole
     data.seqio_modules = ()  # modules imported first, which register the user's seqio Tasks

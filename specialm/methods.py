@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 
 from specialm.clustering import levels
 from specialm.clustering.clusters import Clusters
-from specialm.clustering.encoders import MINILM_DIM
+from specialm.clustering.minilm_files import MINILM_DIM
 from specialm.common.errors import UserError
 from specialm.config import BANKS, MULTI, SAMPLED, UNIFORM
 from specialm.data.groups import ExpertSampler, GroupSampler, HistogramSampler, MixtureSampler

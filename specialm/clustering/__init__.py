@@ -1,0 +1,1 @@
+"""Encoders, embeddings on disk, k-means, trees of clusters and importance weights."""

@@ -1,6 +1,6 @@
 """Embedding and clustering of the window stores, as stages; clusters are sidecars of the stores.
 
-Letters: N windows, D embedding, K clusters.
+Letters: see specialm/__init__.py.
 """
 
 import shutil
@@ -25,26 +25,28 @@ from specialm.data.vocabularies import Vocabulary
 
 @dataclass(frozen=True)
 class Clusters:
-    """The cluster of every generic training window and of each domain's specialist windows (the
-    training ones in use, in the order of `Prepared.specialist_indices`)."""
+    """The cluster of every generic training window and of each domain's specialist windows.
+
+    The latter are the training windows in use, in the order of `Prepared.specialist_indices`.
+    """
 
     centroids_KxD: np.ndarray
     generic_NxD: np.ndarray  # embeddings, memory-mapped
     generic_N: np.ndarray
     domains: dict[str, np.ndarray]
     fingerprint: str
-    encoder: encoders.Encoder | None = None  # None: not needed any more
+    encoder: encoders.Encoder | None = None  # None: no longer needed
     tree: "tree.Tree | None" = None  # its leaves are the clusters; None: the nearest centroid is
 
     def typical(self, cluster: int, count: int) -> np.ndarray:
-        """The generic windows of a cluster that lie nearest to its centroid."""
+        """Return the generic windows of a cluster that lie nearest to its centroid."""
         members = np.flatnonzero(self.generic_N == cluster)
-        away = np.linalg.norm(self.generic_NxD[members] - self.centroids_KxD[cluster], axis=1)
-        return members[np.argsort(away, kind="stable")[:count]]
+        distances = np.linalg.norm(self.generic_NxD[members] - self.centroids_KxD[cluster], axis=1)
+        return members[np.argsort(distances, kind="stable")[:count]]
 
 
 class Rows(Protocol):
-    """Has an array's rows made elsewhere: `pieces.InPieces.rows`."""
+    """Computes an array's rows elsewhere: `pieces.InPieces.rows`."""
 
     def __call__(
         self,
@@ -52,13 +54,13 @@ class Rows(Protocol):
         folder: Path,
         count: int,
         chunk: int,
-        make: Callable[[int, int], np.ndarray],
+        compute: Callable[[int, int], np.ndarray],
     ) -> Callable[[int, int], np.ndarray]:
-        """`make(start, stop)` for every chunk, in any order; returns what finds them again."""
+        """Call `compute(start, stop)` for every chunk, in any order; return what reads them."""
 
 
 def read_texts(store: WindowStore, vocabulary: Vocabulary, indices: np.ndarray) -> list[str]:
-    """The text of windows."""
+    """Return the text of windows."""
     return [vocabulary.decode(tokens) for tokens in store.read(np.asarray(indices, np.int64))]
 
 
@@ -70,16 +72,20 @@ def cluster(
     setting: str = "clustering.k",
     rows: Rows | None = None,
 ) -> Clusters:
-    """Embeds the windows, clusters the generic ones, assigns those of the domains.
+    """Embed the windows, cluster the generic ones, assign those of the domains.
 
     Args:
+      config: the run's settings.
+      stages: of the work folder.
+      prepared: the window stores.
       k: number of clusters; with `clustering.method=tree` the size of one of its levels.
       setting: where k comes from, for the error.
-      rows: who embeds and assigns; None for this process.
+      rows: embeds and assigns; None for this process.
 
     Raises:
       UserError: more clusters than windows (in a tree: at its first level), a tree without such a
-        level, or an encoder that is not there.
+        level, or an encoder whose files are missing.
+
     """
     settings = config.clustering
     # A tree may have more leaves than windows: children that no window would reach are left out.
@@ -98,19 +104,23 @@ def cluster(
         stages, "generic", prepared.generic, every, prepared, encoder, rows
     )
     if settings.method == "tree":
-        grown, generic_N, fingerprint = _grow(settings, k, setting, stages, generic_NxD, embedded)
-        centroids_KxD = grown.leaves_KxD
+        cluster_tree, generic_N, fingerprint = _train_tree(
+            settings, k, setting, stages, generic_NxD, embedded
+        )
+        centroids_KxD = cluster_tree.leaves_KxD
     else:
-        grown = None
+        cluster_tree = None
         centroids_KxD, generic_N, fingerprint = _kmeans(
             settings, k, stages, generic_NxD, embedded, rows
         )
     domains = {}
     for domain in prepared.domains:
         domains[domain] = assign_specialist(
-            config.data, stages, prepared, domain, encoder, centroids_KxD, fingerprint, grown
+            config.data, stages, prepared, domain, encoder, centroids_KxD, fingerprint, cluster_tree
         )
-    return Clusters(centroids_KxD, generic_NxD, generic_N, domains, fingerprint, encoder, grown)
+    return Clusters(
+        centroids_KxD, generic_NxD, generic_N, domains, fingerprint, encoder, cluster_tree
+    )
 
 
 def assign_specialist(
@@ -121,23 +131,30 @@ def assign_specialist(
     encoder: encoders.Encoder,
     centroids_KxD: np.ndarray,
     clusters: str,
-    grown: tree.Tree | None = None,
+    cluster_tree: tree.Tree | None = None,
 ) -> np.ndarray:
-    """int32 [N]: the cluster of each of a domain's specialist training windows in use.
+    """Return int32 [N]: the cluster of each of a domain's specialist training windows in use.
 
     Args:
+      data: `config.data`.
+      stages: of the work folder.
+      prepared: the window stores.
+      domain: its name.
+      encoder: that of the clusters.
+      centroids_KxD: of the clusters.
       clusters: the fingerprint of the clusters.
-      grown: the tree whose leaves they are, to descend instead.
+      cluster_tree: the tree whose leaves they are, to descend instead.
+
     """
     used = prepared.specialist_indices(domain, data)["train"]
     x_NxD, embedded = _embed(
         stages, domain, prepared.domains[domain]["train"], used, prepared, encoder
     )
-    return _assign(stages, domain, x_NxD, embedded, centroids_KxD, clusters, grown)
+    return _assign(stages, domain, x_NxD, embedded, centroids_KxD, clusters, cluster_tree)
 
 
 def assign_heldout(stages: Stages, prepared: Prepared, clusters: Clusters) -> np.ndarray:
-    """int32 [N]: the cluster of every window of the generic held-out set."""
+    """Return int32 [N]: the cluster of every window of the generic held-out set."""
     store = prepared.generic_heldout
     x_NxD, embedded = _embed(
         stages, "generic-heldout", store, np.arange(len(store)), prepared, clusters.encoder
@@ -154,7 +171,7 @@ def assign_heldout(stages: Stages, prepared: Prepared, clusters: Clusters) -> np
 
 
 def _encoder(settings: ConfigDict, stages: Stages, prepared: Prepared) -> encoders.Encoder:
-    """The encoder; one that is fitted is fitted on generic windows, as a stage of its own."""
+    """Return the encoder; TF-IDF + SVD is fitted on generic windows, in a stage of its own."""
     if settings.encoder == "minilm":
         return encoders.make_encoder(
             "minilm", settings.encoder_path or None, max_tokens=settings.max_tokens
@@ -176,6 +193,7 @@ def _encoder(settings: ConfigDict, stages: Stages, prepared: Prepared) -> encode
         encoder = encoders.make_encoder(
             settings.encoder, seed=settings.seed, dim=settings.dim, sample=sample
         )
+        assert isinstance(encoder, encoders.TfidfSvd)
         encoder.save(path / "encoder.npz")
         return {"texts": len(sample)}
 
@@ -200,29 +218,29 @@ def _embed(
     encoder,
     rows: Rows | None = None,
 ):
-    """(embeddings [N, D], key) of these windows of a store."""
+    """Return (embeddings [N, D], key) of these windows of a store."""
     inputs = {"store": store.fingerprint, "encoder": encoder.fingerprint}
     if len(indices) < len(store):
-        inputs["windows"] = digest(indices)
+        inputs["windows"] = digest(np.asarray(indices))
 
     def work(path: Path) -> dict:
-        found = rows and rows(
+        computed = rows and rows(
             f"embedding {name}",
             path / "pieces",
             len(indices),
             embeddings.CHUNK,
             partial(_vectors, store, prepared.vocabulary, indices, encoder),
         )
-        made = embeddings.embed(
+        embedded_NxD = embeddings.embed(
             _reader(store, prepared.vocabulary, indices),
             len(indices),
             encoder,
             path / "embeddings.npy",
             key=store.fingerprint,
-            rows=found,
+            rows=computed,
         )
         shutil.rmtree(path / "pieces", ignore_errors=True)
-        return {"windows": len(made), "dim": encoder.dim}
+        return {"windows": len(embedded_NxD), "dim": encoder.dim}
 
     stage = stages.run(f"embeddings/{name}", inputs, work)
     return np.load(stage.path / "embeddings.npy", mmap_mode="r"), stage.fingerprint
@@ -232,11 +250,11 @@ def _kmeans(
     settings: ConfigDict,
     k: int,
     stages: Stages,
-    x_NxD: np.ndarray,
+    x_NxD: np.memmap,
     embedded: str,
     rows: Rows | None = None,
 ):
-    """(centroids, cluster of each generic window, fingerprint)."""
+    """Return (centroids, cluster of each generic window, fingerprint)."""
     inputs = {
         "embeddings": embedded,
         "k": k,
@@ -263,36 +281,38 @@ def _kmeans(
 
 
 def _nearest(
-    x_NxD: np.ndarray, centroids_KxD: np.ndarray, path: Path, rows: Rows | None
+    x_NxD: np.memmap, centroids_KxD: np.ndarray, path: Path, rows: Rows | None
 ) -> np.ndarray:
-    """int32 [N]: the cluster of each row; `path` is the stage's folder."""
+    """Return int32 [N]: the cluster of each row; `path` is the stage's folder."""
     if rows is None:
         return kmeans.assign(x_NxD, centroids_KxD)[0]
     count, chunk = len(x_NxD), kmeans.ASSIGN_ROWS
     pieces = path / f"pieces-{digest(np.asarray(centroids_KxD))}"
-    found = rows(
+    computed = rows(
         "assigning",
         pieces,
         count,
         chunk,
-        partial(_nearest_of, x_NxD.filename, np.asarray(centroids_KxD)),
+        partial(_nearest_in_file, str(x_NxD.filename), np.asarray(centroids_KxD)),
     )
     cluster_N = np.concatenate(
-        [found(start, min(start + chunk, count)) for start in range(0, count, chunk)]
+        [computed(start, min(start + chunk, count)) for start in range(0, count, chunk)]
     )
     shutil.rmtree(pieces)
     return cluster_N
 
 
-def _nearest_of(file: str, centroids_KxD: np.ndarray, start: int, stop: int) -> np.ndarray:
+def _nearest_in_file(file: str, centroids_KxD: np.ndarray, start: int, stop: int) -> np.ndarray:
     return kmeans.assign(np.load(file, mmap_mode="r")[start:stop], centroids_KxD)[0]
 
 
-def _grow(
+def _train_tree(
     settings: ConfigDict, k: int, setting: str, stages: Stages, x_NxD: np.ndarray, embedded: str
 ):
-    """(tree down to the level of k nodes, node of each generic window, fingerprint). One tree
-    serves all levels."""
+    """Return (tree down to the level of k nodes, node of each generic window, fingerprint).
+
+    One tree serves all levels.
+    """
     level = levels.of_size(settings.branching, k, setting)
     inputs = {
         "embeddings": embedded,
@@ -304,16 +324,16 @@ def _grow(
     }
 
     def work(path: Path) -> dict:
-        if not (path / "tree.npz").exists():  # else a killed assignment goes on
+        if not (path / "tree.npz").exists():  # else a killed assignment is resumed
             tree.fit(
                 x_NxD, settings.branching, settings.seed, settings.sample, settings.iterations
             ).save(path / "tree.npz")
-        grown = tree.load(path / "tree.npz")
-        tree.assign_to(path / "leaves.npy", x_NxD, grown, embedded)
+        cluster_tree = tree.load(path / "tree.npz")
+        tree.assign_to(path / "leaves.npy", x_NxD, cluster_tree, embedded)
         return {
-            "rows": grown.rows,
-            "inertia": list(grown.inertia),
-            "nodes": [int(children_P.sum()) for children_P in grown.children],
+            "rows": cluster_tree.rows,
+            "inertia": list(cluster_tree.inertia),
+            "nodes": [int(children_P.sum()) for children_P in cluster_tree.children],
         }
 
     stage = stages.run("clusters/tree", inputs, work)
@@ -332,13 +352,15 @@ def _assign(
     embedded: str,
     centroids_KxD: np.ndarray,
     clusters: str,
-    grown: tree.Tree | None,
+    cluster_tree: tree.Tree | None,
 ) -> np.ndarray:
-    """int32 [N]: the cluster of each window of a domain."""
+    """Return int32 [N]: the cluster of each window of a domain."""
 
     def work(path: Path) -> dict:
         cluster_N, _ = (
-            kmeans.assign(x_NxD, centroids_KxD) if grown is None else tree.assign(x_NxD, grown)
+            kmeans.assign(x_NxD, centroids_KxD)
+            if cluster_tree is None
+            else tree.assign(x_NxD, cluster_tree)
         )
         save_array(path / "clusters.npy", np.asarray(cluster_N, np.int32))
         return {"windows": len(cluster_N)}

@@ -1,10 +1,10 @@
 """Greedy descent of a tree of clusters: each row goes to the nearest child of its node.
 
 Rows are sorted by node and cut into blocks that have one node each, so that a block is one matrix
-product with its node's children. All of it is one program for each level, split over the devices
-by rows, which need nothing of each other.
+product with its node's children. Each level is one program, split over the devices by rows, which
+are independent of each other.
 
-Letters: N rows, D dimensions, P nodes of a level, B children of each, S blocks of R rows each.
+Letters: see specialm/__init__.py.
 """
 
 from functools import cache
@@ -24,11 +24,17 @@ MOST_ROWS, LEAST_ROWS = 4096, 16  # of a block
 def descender(
     centroids: tuple[np.ndarray, ...], children: tuple[np.ndarray, ...], most: int, mesh: Mesh
 ):
-    """The function (rows [N, D], N at most `most`; nodes to start from, 0 by default) ->
-    (int32 [N], node of the last level; float32 [N], distance to its centroid).
+    """Return the function that brings rows down the levels.
+
+    It takes rows [N, D], N at most `most`, and the nodes to start from, 0 by default; it returns
+    int32 [N], the node of the last level, and float32 [N], the distance to its centroid.
 
     Args:
-      centroids, children: of each level, see `tree.Tree`; they are copied to every device.
+      centroids: of each level, see `tree.Tree`; they are copied to every device.
+      children: of each level, likewise.
+      most: rows of one call, at most.
+      mesh: of one axis, `data`.
+
     """
     split, same = (NamedSharding(mesh, PartitionSpec(*axis)) for axis in (("data",), ()))
     every_level = jax.device_put(tuple(zip(centroids, children, strict=True)), same)
@@ -62,52 +68,71 @@ def _descent(mesh: Mesh):
 
 
 def _one_level(
-    x_NxD: jax.Array, node_N: jax.Array, centroids_PxBxD: jax.Array, children_P: jax.Array
+    x_NxD: jax.Array, node_N: jax.Array, centroids_PxbxD: jax.Array, children_P: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """(nearest child of each row's node, numbered over the level; its squared distance)."""
-    count, (parents, width, _) = len(x_NxD), centroids_PxBxD.shape
+    """Return the nearest child of each row's node, numbered over the level, and the distances.
+
+    Args:
+      x_NxD: rows of one device.
+      node_N: int32, the node of each row.
+      centroids_PxbxD: of the children of each node.
+      children_P: int32, how many children each node has.
+
+    Returns:
+      int32 [N] and float32 [N], squared distances.
+
+    """
+    count, (parents, width, _) = len(x_NxD), centroids_PxbxD.shape
     rows = _block_rows(count, parents, width)
     together = max(STEP_ROWS.get(jax.default_backend(), STEP_ROWS_OTHER) // rows, 1)
     blocks = count // rows + min(parents, count)  # at most; each node pads its last one
     blocks = -(-blocks // together) * together
     order_N = jnp.argsort(node_N) if parents > 1 else jnp.arange(count)
     edges = jnp.searchsorted(node_N[order_N], jnp.arange(parents + 1), side="left")
-    last_P = jnp.cumsum(-(-jnp.diff(edges) // rows))  # behind each node's blocks
+    last_P = jnp.cumsum(-(-jnp.diff(edges) // rows))  # after each node's blocks
     first_P = jnp.concatenate([jnp.zeros(1, last_P.dtype), last_P[:-1]])
-    node_S = jnp.minimum(jnp.searchsorted(last_P, jnp.arange(blocks), side="right"), parents - 1)
+    node_s = jnp.minimum(jnp.searchsorted(last_P, jnp.arange(blocks), side="right"), parents - 1)
     sorted_N = node_N[order_N]
     slot_N = first_P[sorted_N] * rows + jnp.arange(count) - edges[sorted_N]
-    row_SxR = jnp.zeros(blocks * rows, jnp.int32).at[slot_N].set(order_N).reshape(blocks, rows)
-    child_B = jnp.arange(width)
+    row_sxB = jnp.zeros(blocks * rows, jnp.int32).at[slot_N].set(order_N).reshape(blocks, rows)
+    child_b = jnp.arange(width)
 
-    def compare(row_R, node):
-        centroids_BxD = centroids_PxBxD[node]
-        centre_D = centroids_BxD.mean(0)
-        centroids_BxD = centroids_BxD - centre_D
-        half_B = jnp.where(
-            child_B < children_P[node], jnp.square(centroids_BxD).sum(1) / 2, jnp.inf
+    def compare(row_B, node):
+        centroids_bxD = centroids_PxbxD[node]
+        centre_D = centroids_bxD.mean(0)
+        centroids_bxD = centroids_bxD - centre_D
+        half_b = jnp.where(
+            child_b < children_P[node], jnp.square(centroids_bxD).sum(1) / 2, jnp.inf
         )
-        return passes.nearest(x_NxD[row_R] - centre_D, centroids_BxD, half_B)
+        return passes.nearest(x_NxD[row_B] - centre_D, centroids_bxD, half_b)
 
-    def step(i, found):
-        at = i * together
-        made = jax.vmap(compare)(
-            jax.lax.dynamic_slice_in_dim(row_SxR, at, together),
-            jax.lax.dynamic_slice_in_dim(node_S, at, together),
+    def step(i, results):
+        start = i * together
+        nearest = jax.vmap(compare)(
+            jax.lax.dynamic_slice_in_dim(row_sxB, start, together),
+            jax.lax.dynamic_slice_in_dim(node_s, start, together),
         )
         return jax.tree.map(
-            lambda whole, part: jax.lax.dynamic_update_slice_in_dim(whole, part, at, 0), found, made
+            lambda whole, part: jax.lax.dynamic_update_slice_in_dim(whole, part, start, 0),
+            results,
+            nearest,
         )
 
     empty = jnp.zeros((blocks, rows), jnp.int32), jnp.zeros((blocks, rows), x_NxD.dtype)
-    child_SxR, squared_SxR = jax.lax.fori_loop(0, -(-last_P[-1] // together), step, empty)
+    child_sxB, squared_sxB = jax.lax.fori_loop(0, -(-last_P[-1] // together), step, empty)
     slot_N = jnp.zeros(count, jnp.int32).at[order_N].set(slot_N)
-    return (node_N * width + child_SxR.reshape(-1)[slot_N]), squared_SxR.reshape(-1)[slot_N]
+    return (node_N * width + child_sxB.reshape(-1)[slot_N]), squared_sxB.reshape(-1)[slot_N]
 
 
 def _block_rows(count: int, parents: int, width: int) -> int:
-    """Rows of a block: half to all of what a node has on average, so that little is padded, within
-    what is fast."""
+    """Return the rows of a block: half to all of a node's average, so that little is padded.
+
+    Args:
+      count: rows of one device.
+      parents: nodes of the level.
+      width: children of each.
+
+    """
     scores = passes.BLOCK_SCORES.get(jax.default_backend(), passes.BLOCK_SCORES_ACCELERATOR)
     share = 1 << max((count // parents).bit_length() - 1, 0)
     return max(min(share, scores // width, MOST_ROWS, count), LEAST_ROWS)

@@ -1,6 +1,6 @@
-"""Embeddings of all windows on disk: computed once, chunk by chunk, and found again.
+"""Embeddings of all windows on disk: computed once, chunk by chunk, and then reused.
 
-Letters: N windows, D dimensions.
+Letters: see specialm/__init__.py.
 """
 
 from collections.abc import Callable
@@ -23,16 +23,20 @@ def embed(
     key: str = "",
     rows=None,
 ) -> np.memmap:
-    """float32 [N, D], read-only memory map of `path` (.npy): the vector of each window.
+    """Embed windows: float32 [N, D], read-only memory map of `path` (.npy).
 
-    A run that was killed goes on behind the last finished chunk; a file of another encoder or
+    A run that was killed is resumed after the last finished chunk; a file of another encoder or
     other texts is removed, never used.
 
     Args:
       read_texts: (start, stop) -> the texts of these windows.
       count: N, at least 1.
+      encoder: turns texts into vectors.
+      path: of the array.
+      chunk: windows embedded in one call.
       key: identifies the texts, the fingerprint of their store for instance.
-      rows: (start, stop) -> the vectors of a chunk, if they are made elsewhere.
+      rows: (start, stop) -> the vectors of a chunk, if they are computed elsewhere.
+
     """
     facts = {
         "encoder": encoder.name,

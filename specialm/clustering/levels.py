@@ -1,10 +1,8 @@
-"""The numbers of a tree of clusters: which nodes a level has, and which of them a leaf lies below.
+"""Numbers of the nodes of a tree of clusters: how many a level has, and the ancestors of a leaf.
 
 `branching` is the number of children of a node at each level; levels are counted from 1, the
 coarsest, and 0 stands for the last one. A node is numbered by its path from the root, read as a
 number in the mixed radix `branching`.
-
-Letters: N leaves.
 """
 
 import math
@@ -15,8 +13,12 @@ from specialm.common.errors import UserError
 
 
 def check(branching: tuple[int, ...], level: int = 0) -> None:
-    """Raises UserError for a `clustering.branching` that is no tree of at most 2**31 - 1 leaves,
-    or a `clustering.level` that it does not have."""
+    """Check `clustering.branching` and `clustering.level`.
+
+    Raises:
+      UserError: no tree of at most 2**31 - 1 leaves, or a level that it does not have.
+
+    """
     if (
         not branching
         or not all(isinstance(b, int) and b >= 1 for b in branching)
@@ -34,19 +36,20 @@ def check(branching: tuple[int, ...], level: int = 0) -> None:
 
 
 def nodes(branching: tuple[int, ...], level: int = 0) -> int:
-    """How many numbers of nodes a level has; raises what `check` raises."""
+    """Return how many numbers of nodes a level has; it raises what `check` raises."""
     check(branching, level)
     return math.prod(branching[: level or None])
 
 
 def of_size(branching: tuple[int, ...], k: int, setting: str) -> int:
-    """The first level (from 1) that has k nodes.
+    """Return the first level (from 1) that has k nodes.
 
     Args:
       setting: where k comes from, for the error.
 
     Raises:
       UserError: none has.
+
     """
     sizes = [nodes(branching, level) for level in range(1, len(branching) + 1)]
     if k not in sizes:
@@ -59,5 +62,5 @@ def of_size(branching: tuple[int, ...], k: int, setting: str) -> int:
 
 
 def ancestors(leaf_N: np.ndarray, branching: tuple[int, ...], level: int) -> np.ndarray:
-    """int32 [N]: the node of a level that each leaf lies below."""
+    """Return int32 [N]: the ancestor of each leaf at a level."""
     return leaf_N // np.int32(nodes(branching) // nodes(branching, level))

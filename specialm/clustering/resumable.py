@@ -1,7 +1,7 @@
-"""An array on disk that is computed once, chunk by chunk, and found again.
+"""An array on disk that is computed once, chunk by chunk, and then reused.
 
-Beside the array lies a JSON file with what it was made of. A run that was killed goes on behind
-the last finished chunk; a file made of anything else is removed, never used.
+Next to the array is a JSON file with all that it depends on. A run that was killed is resumed after
+the last finished chunk; a file with other dependencies is removed, never used.
 """
 
 import json
@@ -20,17 +20,21 @@ def array(
     facts: dict,
     shape: tuple[int, ...],
     dtype: type,
-    make: Callable[[int, int, Callable[[int], None]], np.ndarray],
+    compute: Callable[[int, int, Callable[[int], None]], np.ndarray],
     chunk: int,
     title: str,
 ) -> np.memmap:
-    """Read-only memory map of `path` (.npy).
+    """Compute an array into `path` (.npy), or find it there; return its read-only memory map.
 
     Args:
-      facts: JSON-able; all that the array depends on.
-      make: (start, stop, progress) -> these rows; it calls `progress` with the rows done.
-      chunk: rows made at a time.
+      path: of the array.
+      facts: all that the array depends on, as JSON has it.
+      shape: of the array.
+      dtype: of its values.
+      compute: (start, stop, progress) -> these rows; it calls `progress` with the rows done.
+      chunk: rows computed at a time.
       title: of the progress bar.
+
     """
     path = Path(path)
     record, partial = path.with_name(path.name + ".json"), path.with_name(path.name + ".partial")
@@ -41,12 +45,12 @@ def array(
         partial.unlink(missing_ok=True)
         done = 0
     if not path.exists():
-        write_json(record, {**facts, "done": done})  # first: `partial` is made of these facts
+        write_json(record, {**facts, "done": done})  # first, as `partial` depends on these facts
         rows = np.lib.format.open_memmap(partial, "r+" if done else "w+", dtype, shape)
         with bar(len(rows), title, unit="window", initial=done) as b:
             for start in range(done, len(rows), chunk):
                 stop = min(start + chunk, len(rows))
-                rows[start:stop] = make(start, stop, b.update)
+                rows[start:stop] = compute(start, stop, b.update)
                 rows.flush()
                 write_json(record, {**facts, "done": stop})
         os.replace(partial, path)

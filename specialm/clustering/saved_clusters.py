@@ -1,5 +1,6 @@
-"""The clusters of a bank or a mixture, carried in its run folder: with them new text is assigned to
-its experts without the generic corpus.
+"""The clusters of a bank or a mixture, saved in its run folder.
+
+With them new text is assigned to its experts without the generic corpus.
 
     RUN/clusters/centroids.npy   float32 [K, D]
     RUN/clusters/tree.npz        of clustering.method=tree: the tree whose leaves the clusters are
@@ -7,7 +8,7 @@ its experts without the generic corpus.
     RUN/clusters/clusters.json   the encoder's name, settings and fingerprint, and that of the
                                  clusters; written last
 
-Letters: N windows, D embedding, K clusters.
+Letters: see specialm/__init__.py.
 """
 
 import json
@@ -28,19 +29,24 @@ FOLDER = "clusters"
 
 
 def save(base: Path, settings: ConfigDict, clusters: Clusters) -> None:
-    """Writes the clusters into the run folder `base`; of several processes the first does.
+    """Write the clusters into the run folder `base`; of several processes the first does.
 
     Args:
+      base: the run folder.
       settings: `config.clustering`.
+      clusters: with their encoder.
+
     """
     if not processes.is_first():
         return
     folder, encoder = base / FOLDER, clusters.encoder
+    if encoder is None:
+        raise ValueError("clusters without their encoder cannot be saved")
     folder.mkdir(parents=True, exist_ok=True)
     save_array(folder / "centroids.npy", np.asarray(clusters.centroids_KxD, np.float32))
     if clusters.tree is not None:
         clusters.tree.save(folder / "tree.npz")
-    if encoder.name == "tfidf_svd":
+    if isinstance(encoder, encoders.TfidfSvd):
         encoder.save(folder / "encoder.npz")
     write_json(
         folder / "clusters.json",
@@ -56,29 +62,39 @@ def save(base: Path, settings: ConfigDict, clusters: Clusters) -> None:
 def assign(
     base: Path, config: ConfigDict, stages: Stages, prepared: Prepared, domain: str
 ) -> tuple[np.ndarray, str]:
-    """(int32 [N], fingerprint of the clusters): the cluster of each of a domain's specialist
-    training windows in use.
+    """Return the cluster of each of a domain's specialist training windows in use.
+
+    Returns:
+      (int32 [N], fingerprint of the clusters)
 
     Raises:
-      UserError: `base` carries no clusters, or its encoder is not the one it was trained with.
+      UserError: `base` has no clusters, or its encoder is not the one it was trained with.
+
     """
     folder = base / FOLDER
     if not (folder / "clusters.json").exists():
         raise UserError(
-            f"--checkpoint={base} carries no clusters (an earlier version wrote it); "
+            f"--checkpoint={base} has no clusters (an earlier version wrote it); "
             "give the --config that it was trained with."
         )
     facts = json.loads((folder / "clusters.json").read_text())
     encoder = _encoder(folder, facts, config.clustering)
     if encoder.fingerprint != facts["encoder_fingerprint"]:
         raise UserError(
-            f"--checkpoint={base}: its clusters were made with another version of "
+            f"--checkpoint={base}: its clusters were computed with another version of "
             f"{facts['encoder']}; set clustering.encoder_path to that one."
         )
     centroids_KxD, file = np.load(folder / "centroids.npy"), folder / "tree.npz"
-    grown = tree.load(file) if file.exists() else None
+    cluster_tree = tree.load(file) if file.exists() else None
     return assign_specialist(
-        config.data, stages, prepared, domain, encoder, centroids_KxD, facts["fingerprint"], grown
+        config.data,
+        stages,
+        prepared,
+        domain,
+        encoder,
+        centroids_KxD,
+        facts["fingerprint"],
+        cluster_tree,
     ), facts["fingerprint"]
 
 

@@ -2,54 +2,50 @@
 
 The first level is the k-means of a sample of the rows. A node's children are the k-means of the
 sample's rows that descend to it: many small problems, each solved on one device by one program
-for nodes of all sizes. A node has fewer children than branches if the rows
-are too few or too alike.
+for nodes of all sizes. A node has fewer children than branches if the rows are too few or too
+alike.
 
 A row goes to the nearest child at every level (beam width 1): sum(branching) distances instead of
 prod(branching). Its leaf is the path read as a number in the mixed radix `branching`, so that
 leaf // branching[-1] is the leaf's parent; the numbers of missing children stay unused. Greedy
-descent does not always reach the nearest leaf; docs/clustering.md has what that costs.
+descent does not always reach the nearest leaf; docs/clustering.md measures what that costs.
 
-Letters: N rows, D dimensions, P nodes of a level, B children of each (its branching), K nodes of
-the level below (P * B), M rows of the sample, S groups of nodes, G nodes of a group, F rows of a
-group with room behind, R rows of a block.
+Letters: see specialm/__init__.py.
 """
 
 import hashlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, PartitionSpec
+from jax.sharding import Mesh
 
 from specialm.clustering import kmeans, levels, passes, resumable
 from specialm.clustering.descent import descender
+from specialm.clustering.tree_training import fit_level, train_groups
 from specialm.common.errors import UserError
 from specialm.common.files import write_bytes
-from specialm.common.progress import bar
 
 CHUNK = 1 << 17  # rows that `assign` brings to the devices at a time
-ROWS_PER_CHILD = 256  # that a node below the first level is trained on, at most
-START_ROWS_PER_CHILD = 32  # that its start is chosen among
-TRAIN_ROWS = 256  # of a block in training
-# Nodes, and rows, of a group trained by one call on a device: few, so that they stay in the cache.
-GROUP, GROUP_ROWS, GROUP_ROWS_OTHER = 64, {"cpu": 1 << 13}, 1 << 20
 
 
 @dataclass(frozen=True)
 class Tree:
-    """Attributes:
-    branching: children of a node at each level, at most.
-    centroids: of each level float32 [P, B, D]: the children of all nodes of the level above.
-      A missing child has its parent's centroid and is never taken.
-    children: of each level int32 [P]: how many of the B are there; the missing ones are last.
-    inertia: of each level: sum over the sample of the squared distance to the node reached.
-    rows: M, those of the sample.
+    """A trained tree.
+
+    Attributes:
+      branching: children of a node at each level, at most.
+      centroids: of each level float32 [P, b, D]: the children of all nodes of the level above.
+        A missing child has its parent's centroid and is never taken.
+      children: of each level int32 [P]: how many of the b exist; the missing ones are last.
+      inertia: of each level: sum over the sample of the squared distance to the node reached.
+      rows: M, those of the sample.
+
     """
 
     branching: tuple[int, ...]
@@ -60,7 +56,7 @@ class Tree:
 
     @property
     def leaves(self) -> int:
-        """prod(branching): the leaves are numbered below it; fewer may be there."""
+        """prod(branching): the leaves are numbered below it; fewer may exist."""
         return math.prod(self.branching)
 
     @property
@@ -70,7 +66,7 @@ class Tree:
 
     @property
     def present_K(self) -> np.ndarray:
-        """bool [K]: the leaves that are there."""
+        """The leaves that exist, bool [K]."""
         return (np.arange(self.branching[-1]) < self.children[-1][:, None]).reshape(-1)
 
     @property
@@ -78,46 +74,51 @@ class Tree:
         """Changes whenever an assignment could."""
         digest = hashlib.sha256(str(self.branching).encode())
         for array in (*self.centroids, *self.children):
-            digest.update(np.ascontiguousarray(array))
+            digest.update(np.ascontiguousarray(array).tobytes())
         return digest.hexdigest()
 
     def cut(self, level: int) -> "Tree":
-        """The tree down to a level (0: all of it), whose nodes become the leaves; `levels.check`
-        says what it raises."""
+        """Return the tree down to a level (0: all of it), whose nodes become the leaves.
+
+        Raises:
+          UserError: see `levels.check`.
+
+        """
         levels.check(self.branching, level)
-        kept = slice(level or None)
+        upper = slice(level or None)
         return Tree(
-            self.branching[kept],
-            self.centroids[kept],
-            self.children[kept],
-            self.inertia[kept],
+            self.branching[upper],
+            self.centroids[upper],
+            self.children[upper],
+            self.inertia[upper],
             self.rows,
         )
 
     def save(self, path: str | Path) -> None:
-        """Writes an .npz, atomically."""
+        """Write an .npz, atomically."""
         from io import BytesIO
 
-        stream = BytesIO()
-        np.savez(
-            stream,
-            branching=np.array(self.branching),
-            inertia=np.array(self.inertia),
-            rows=np.array(self.rows),
+        arrays: dict[str, Any] = {
+            "branching": np.array(self.branching),
+            "inertia": np.array(self.inertia),
+            "rows": np.array(self.rows),
             **{f"centroids{i}": array for i, array in enumerate(self.centroids)},
             **{f"children{i}": array for i, array in enumerate(self.children)},
-        )
+        }
+        stream = BytesIO()
+        np.savez(stream, **arrays)
         write_bytes(Path(path), stream.getvalue())
 
 
 def load(path: str | Path) -> Tree:
-    """The tree that `Tree.save` wrote.
+    """Read the tree that `Tree.save` wrote.
 
     Raises:
       UserError: no file is there.
+
     """
     if not Path(path).is_file():
-        raise UserError(f"{path}: no tree of clusters is there; run `specialm prepare`.")
+        raise UserError(f"{path}: no such file with a tree of clusters; run `specialm prepare`.")
     with np.load(path, allow_pickle=False) as saved:
         depth = range(len(saved["branching"]))
         return Tree(
@@ -138,18 +139,23 @@ def fit(
     tolerance: float = 1e-4,
     devices: list | None = None,
 ) -> Tree:
-    """Trains a tree on rows of a float32 array or memory map.
+    """Train a tree on rows of a float32 array or memory map.
 
     The same data, seed and settings give the same tree; another number of devices changes the
-    rounding of the first level alone.
+    rounding of the first level only.
 
     Args:
+      x_NxD: rows.
+      branching: children of a node at each level.
+      seed: of all random choices.
       sample: rows it is trained on, at most; they are held in memory.
-      iterations, tolerance: of every k-means, see `kmeans.fit`; "full" is the method.
+      iterations: of every k-means, see `kmeans.fit`; "full" is the method.
+      tolerance: of every k-means, likewise.
       devices: all local ones by default.
 
     Raises:
       UserError: see `levels.check`; fewer rows than nodes of the first level; values not finite.
+
     """
     branching = tuple(branching)
     levels.check(branching)
@@ -164,17 +170,18 @@ def fit(
     first = kmeans.fit(
         x_MxD, branching[0], seed, "full", iterations, tolerance, devices=list(mesh.devices.flat)
     )
-    centroids_PxBxD, node_M = np.array(first.centroids_KxD)[None], np.zeros(len(x_MxD), np.int32)
-    above_PxD, made = x_MxD.mean(0, keepdims=True), []
+    centroids_PxbxD, node_M = np.array(first.centroids_KxD)[None], np.zeros(len(x_MxD), np.int32)
+    above_PxD = x_MxD.mean(0, keepdims=True)
+    centroids, children, inertia = [], [], []
     for level, width in enumerate(branching):
         if level:
             train = partial(
-                _train(mesh, width),
+                train_groups(mesh, width),
                 jax.random.fold_in(jax.random.key(seed), level),
                 iterations,
                 tolerance,
             )
-            centroids_PxBxD = _fit_level(
+            centroids_PxbxD = fit_level(
                 x_MxD,
                 node_M,
                 width,
@@ -184,16 +191,20 @@ def fit(
                 np.random.default_rng([seed, level]),
                 f"tree, level {level + 1} of {len(branching)}",
             )
-        node_M, children_P, inertia = _settle(x_MxD, node_M, centroids_PxBxD, above_PxD, mesh)
-        made.append((centroids_PxBxD, children_P, inertia))
-        above_PxD = centroids_PxBxD.reshape(-1, x_MxD.shape[1])
-    return Tree(branching, *map(tuple, zip(*made, strict=True)), len(x_MxD))
+        node_M, children_P, level_inertia = _descend_level(
+            x_MxD, node_M, centroids_PxbxD, above_PxD, mesh
+        )
+        centroids.append(centroids_PxbxD)
+        children.append(children_P)
+        inertia.append(level_inertia)
+        above_PxD = centroids_PxbxD.reshape(-1, x_MxD.shape[1])
+    return Tree(branching, tuple(centroids), tuple(children), tuple(inertia), len(x_MxD))
 
 
 def assign(
     x_NxD: np.ndarray, tree: Tree, chunk: int = CHUNK, devices: list | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The leaf that each row descends to: (int32 [N], its Euclidean distance, float32 [N]).
+    """Return the leaf that each row reaches, int32 [N], and its Euclidean distance, float32 [N].
 
     One pass over the rows, `chunk` at a time.
     """
@@ -216,205 +227,52 @@ def assign_to(
     chunk: int = CHUNK,
     devices: list | None = None,
 ) -> np.memmap:
-    """`assign` for more rows than fit into memory: int32 [N], memory map of `path` (.npy).
+    """Assign more rows than fit into memory: int32 [N], memory map of `path` (.npy).
 
-    It is written chunk by chunk; one that was killed goes on where it was, one of another tree or
-    other rows is removed, never used.
+    It is written chunk by chunk. A run that was killed is resumed; a file of another tree or other
+    rows is removed, never used.
 
     Args:
       key: identifies the rows, the fingerprint of their stage for instance.
+
     """
     facts = {"tree": tree.fingerprint, "key": key, "count": len(x_NxD)}
     descend = descender(
         tree.centroids, tree.children, min(chunk, max(len(x_NxD), 1)), passes.make_mesh(devices)
     )
 
-    def make(start: int, stop: int, progress: Callable[[int], None]) -> np.ndarray:
+    def compute(start: int, stop: int, progress: Callable[[int], None]) -> np.ndarray:
         leaf_N, _ = descend(x_NxD[start:stop])
         progress(stop - start)
         return leaf_N
 
-    return resumable.array(path, facts, (len(x_NxD),), np.int32, make, chunk, "assigning")
+    return resumable.array(path, facts, (len(x_NxD),), np.int32, compute, chunk, "assigning")
 
 
-def _fit_level(
+def _descend_level(
     x_MxD: np.ndarray,
     node_M: np.ndarray,
-    width: int,
-    parents: int,
-    train,
-    mesh: Mesh,
-    rng: np.random.Generator,
-    title: str,
-) -> np.ndarray:
-    """float32 [P, B, D]: the k-means of every node's rows."""
-    order_M = rng.permutation(len(x_MxD))  # so that a node's first rows are a sample of its rows
-    order_M = order_M[np.argsort(node_M[order_M], kind="stable")]
-    edges = np.searchsorted(node_M[order_M], np.arange(parents + 1))
-    count_P = np.minimum(np.diff(edges), ROWS_PER_CHILD * width)
-    room = max(ROWS_PER_CHILD * width, GROUP_ROWS.get(jax.default_backend(), GROUP_ROWS_OTHER))
-    groups = _groups(count_P, room)
-    # Behind the last node lie rows that a block, or the rows of a start, may reach into.
-    shape = mesh.size, room + max(START_ROWS_PER_CHILD * width, TRAIN_ROWS), x_MxD.shape[1]
-    centroids_PxBxD = np.zeros((parents, width, x_MxD.shape[1]), np.float32)
-    with bar(int(count_P.sum()), title, unit="window") as b:
-        for start in range(0, len(groups), mesh.size):
-            x_SxFxD, place_SxGx3 = np.zeros(shape, np.float32), np.zeros((mesh.size, GROUP, 3), int)
-            for s, group in enumerate(groups[start : start + mesh.size]):
-                offset_G = np.cumsum(count_P[group]) - count_P[group]
-                place_SxGx3[s, : len(group)] = np.stack([offset_G, count_P[group], group], 1)
-                rows = [order_M[edges[node] : edges[node] + count_P[node]] for node in group]
-                x_SxFxD[s, : count_P[group].sum()] = x_MxD[np.concatenate(rows)]
-            made_SxGxBxD = np.asarray(train(x_SxFxD, place_SxGx3.astype(np.int32)))
-            for s, group in enumerate(groups[start : start + mesh.size]):
-                centroids_PxBxD[group] = made_SxGxBxD[s, : len(group)]
-                b.update(int(count_P[group].sum()))
-    return centroids_PxBxD
-
-
-def _groups(count_P: np.ndarray, room: int) -> list[np.ndarray]:
-    """The nodes that have rows, the largest first, in groups of at most `room` rows."""
-    groups, rows = [[]], 0
-    order = np.argsort(-count_P, kind="stable")
-    for node in order[count_P[order] > 0]:
-        if rows + count_P[node] > room or len(groups[-1]) == GROUP:
-            groups.append([])
-            rows = 0
-        groups[-1].append(node)
-        rows += count_P[node]
-    return [np.array(group) for group in groups]
-
-
-@cache
-def _train(mesh: Mesh, width: int):
-    """The jitted (key, iterations, tolerance, x_SxFxD, place_SxGx3) -> centroids_SxGxBxD: a group
-    for each device.
-
-    place: where the rows of each node begin, how many they are (0: no node), the node's number.
-    """
-
-    def local(key, iterations, tolerance, x_1xFxD, place_1xGx3):
-        def one(place):
-            return jax.lax.cond(
-                place[1] > 0,
-                lambda: _train_node(x_1xFxD[0], *place, key, width, iterations, tolerance),
-                lambda: jnp.zeros((width, x_1xFxD.shape[2]), x_1xFxD.dtype),
-            )
-
-        many = jax.lax.map if jax.default_backend() == "cpu" else lambda f, xs: jax.vmap(f)(xs)
-        return many(one, place_1xGx3[0])[None]
-
-    split, same = PartitionSpec("data"), PartitionSpec()
-    return jax.jit(
-        jax.shard_map(
-            local,
-            mesh=mesh,
-            in_specs=(same, same, same, split, split),
-            out_specs=split,
-            check_vma=False,
-        )
-    )
-
-
-def _train_node(
-    x_FxD: jax.Array,
-    offset: jax.Array,
-    count: jax.Array,
-    name: jax.Array,
-    key: jax.Array,
-    width: int,
-    iterations: jax.Array,
-    tolerance: jax.Array,
-) -> jax.Array:
-    """float32 [B, D]: k-means of `count` rows from `offset` on, as `kmeans.fit` does it."""
-    sample = jnp.minimum(count, START_ROWS_PER_CHILD * width)
-    x_MxD = jax.lax.dynamic_slice_in_dim(x_FxD, offset, START_ROWS_PER_CHILD * width)
-    valid_Mx1 = jnp.arange(len(x_MxD))[:, None] < sample
-    centre_D = jnp.where(valid_Mx1, x_MxD, 0).sum(0) / sample
-    x_MxD = jnp.where(valid_Mx1, x_MxD - centre_D, 0)
-    limit = tolerance * jnp.square(x_MxD).sum() / sample / x_MxD.shape[1]
-    start_B = kmeans.choose_start(x_MxD, jax.random.fold_in(key, name), width, sample)
-    over_blocks = _blocks(x_FxD, offset, count, centre_D)
-
-    def improve(state):
-        done, old_BxD, _ = state
-        new_BxD, moved = _improve(over_blocks, old_BxD)
-        return done + 1, new_BxD, jnp.where(moved, jnp.inf, jnp.square(new_BxD - old_BxD).sum())
-
-    return (
-        centre_D
-        + jax.lax.while_loop(
-            lambda state: (state[0] < iterations) & (state[2] > limit),
-            improve,
-            (0, x_MxD[start_B], jnp.inf),
-        )[1]
-    )
-
-
-def _blocks(x_FxD: jax.Array, offset: jax.Array, count: jax.Array, centre_D: jax.Array):
-    """The function (add, centroids_BxD, state) -> state that goes over a node's rows:
-    `add(state, rows_RxD, child_R, squared_R)` has rows, nearest child (B behind the last row) and
-    squared distance. In blocks nodes of all sizes share one program and none is padded."""
-
-    def over_blocks(add, centroids_BxD, state):
-        half_B = jnp.square(centroids_BxD).sum(1) / 2
-
-        def block(i, state):
-            rows_RxD = (
-                jax.lax.dynamic_slice_in_dim(x_FxD, offset + i * TRAIN_ROWS, TRAIN_ROWS) - centre_D
-            )
-            valid_R = i * TRAIN_ROWS + jnp.arange(TRAIN_ROWS) < count
-            child_R, squared_R = passes.nearest(rows_RxD, centroids_BxD, half_B)
-            return add(
-                state,
-                rows_RxD,
-                jnp.where(valid_R, child_R, len(centroids_BxD)),
-                jnp.where(valid_R, squared_R, 0),
-            )
-
-        return jax.lax.fori_loop(0, -(-count // TRAIN_ROWS), block, state)
-
-    return over_blocks
-
-
-def _improve(over_blocks, old_BxD: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """One of Lloyd's iterations: (centroids, whether an empty one was moved onto a far row)."""
-    width = len(old_BxD)
-    nothing_BxD, none_B = jnp.zeros_like(old_BxD), jnp.zeros(width, jnp.int32)
-
-    def means(state, rows_RxD, child_R, _):
-        return jax.tree.map(jnp.add, state, passes.add(rows_RxD, child_R, width))
-
-    def farthest(state, rows_RxD, _, squared_R):
-        squared_B, at_B = jax.lax.top_k(jnp.concatenate([state[0], squared_R]), width)
-        return squared_B, jnp.concatenate([state[1], rows_RxD])[at_B]
-
-    sums_BxD, count_B = over_blocks(means, old_BxD, (nothing_BxD, none_B))
-    empty_B = count_B == 0
-    new_BxD = jnp.where(empty_B[:, None], old_BxD, sums_BxD / jnp.maximum(count_B, 1)[:, None])
-
-    def reseed():
-        squared_B, row_BxD = over_blocks(farthest, old_BxD, (jnp.zeros(width), nothing_BxD))
-        rank_B = jnp.cumsum(empty_B) - 1
-        moved_B = empty_B & (squared_B[rank_B] > 0)
-        return jnp.where(moved_B[:, None], row_BxD[rank_B], new_BxD), moved_B.any()
-
-    return jax.lax.cond(empty_B.any(), reseed, lambda: (new_BxD, jnp.array(False)))
-
-
-def _settle(
-    x_MxD: np.ndarray,
-    node_M: np.ndarray,
-    centroids_PxBxD: np.ndarray,
+    centroids_PxbxD: np.ndarray,
     above_PxD: np.ndarray,
     mesh: Mesh,
 ) -> tuple[np.ndarray, np.ndarray, float]:
-    """(node one level down of each row, children_P, inertia); in place it brings the children
-    that have rows to the front and gives the others their parent's centroid."""
-    parents, width = centroids_PxBxD.shape[:2]
+    """Bring the rows one level down, and in place the children that have rows to the front.
+
+    Args:
+      x_MxD: rows of the sample.
+      node_M: int32, the node of each.
+      centroids_PxbxD: of the children; those without rows get their parent's centroid.
+      above_PxD: the centroids of the nodes.
+      mesh: of one axis, `data`.
+
+    Returns:
+      (node one level down of each row [M], number of children of each node [P], inertia).
+
+    """
+    parents, width = centroids_PxbxD.shape[:2]
     child_M, inertia = np.empty(len(x_MxD), np.int32), 0.0
     descend = descender(
-        (centroids_PxBxD,), (np.full(parents, width, np.int32),), min(CHUNK, len(x_MxD)), mesh
+        (centroids_PxbxD,), (np.full(parents, width, np.int32),), min(CHUNK, len(x_MxD)), mesh
     )
     for start in range(0, len(x_MxD), CHUNK):
         rows = slice(start, start + CHUNK)
@@ -423,13 +281,13 @@ def _settle(
         inertia += float(np.square(distance, dtype=np.float64).sum())
     if not math.isfinite(inertia):
         raise UserError(
-            "the embeddings to cluster hold values that are not finite; remove the "
-            "file with the embeddings and embed again."
+            "the embeddings to cluster hold values that are not finite; remove the stage "
+            "`embeddings` from the work folder and run the command again."
         )
-    there_PxB = np.bincount(child_M, minlength=parents * width).reshape(parents, width) > 0
-    for parent in np.flatnonzero(~there_PxB.all(1)):
-        kept = np.flatnonzero(there_PxB[parent])
-        centroids_PxBxD[parent, : len(kept)] = centroids_PxBxD[parent, kept]
-        centroids_PxBxD[parent, len(kept) :] = above_PxD[parent]
-    number_K = (np.cumsum(there_PxB, 1) - 1 + np.arange(parents)[:, None] * width).reshape(-1)
-    return number_K[child_M].astype(np.int32), there_PxB.sum(1, dtype=np.int32), inertia
+    has_rows_Pxb = np.bincount(child_M, minlength=parents * width).reshape(parents, width) > 0
+    for parent in np.flatnonzero(~has_rows_Pxb.all(1)):
+        present = np.flatnonzero(has_rows_Pxb[parent])
+        centroids_PxbxD[parent, : len(present)] = centroids_PxbxD[parent, present]
+        centroids_PxbxD[parent, len(present) :] = above_PxD[parent]
+    number_K = (np.cumsum(has_rows_Pxb, 1) - 1 + np.arange(parents)[:, None] * width).reshape(-1)
+    return number_K[child_M].astype(np.int32), has_rows_Pxb.sum(1, dtype=np.int32), inertia

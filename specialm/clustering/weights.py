@@ -1,10 +1,10 @@
 """Importance weights of clusters, and what sampling by them will mean for a training run.
 
 Plain NumPy in float64. Sampling draws a cluster from the specialist's histogram, then a window
-uniformly inside that cluster of the generic corpus: SLM-is of arXiv 2402.01093, section 2 of its
-methods. A window x then weighs w(x) = P(c(x) | specialist) / P(c(x) | generic).
+uniformly inside that cluster of the generic corpus: SLM-is of arXiv 2402.01093, section 2. A window
+x then has the weight w(x) = P(c(x) | specialist) / P(c(x) | generic).
 
-Letters: N windows, K clusters.
+Letters: see specialm/__init__.py.
 """
 
 from dataclasses import dataclass
@@ -15,10 +15,11 @@ from specialm.common.errors import UserError
 
 
 def counts(cluster_N: np.ndarray, k: int) -> np.ndarray:
-    """int64 [K]: windows in each cluster.
+    """Return int64 [K]: windows in each cluster.
 
     Raises:
       ValueError: a cluster is outside of 0 .. K - 1.
+
     """
     counts_K = np.bincount(cluster_N, minlength=k)
     if len(counts_K) > k:
@@ -27,22 +28,29 @@ def counts(cluster_N: np.ndarray, k: int) -> np.ndarray:
 
 
 def histogram(cluster_N: np.ndarray, k: int) -> np.ndarray:
-    """float64 [K]: share of the windows in each cluster.
+    """Return float64 [K]: share of the windows in each cluster.
 
     Raises:
       UserError: there are no windows.
+
     """
-    return _shares(counts(cluster_N, k), "the set has no windows to make a histogram of.")
+    return _shares(
+        counts(cluster_N, k),
+        "the set has no windows, so it has no histogram; look at its source in data.domains.",
+    )
 
 
 def entropy(probability_K: np.ndarray) -> float:
-    """In nats."""
+    """Return the entropy of a distribution, in nats."""
     p = probability_K[probability_K > 0]
     return float(-(p * np.log(p)).sum()) + 0.0
 
 
 def uncovered(generic_counts_K: np.ndarray, specialist_counts_K: np.ndarray) -> float:
-    """Share of the specialist windows whose cluster has no generic window: they get no weight."""
+    """Return the share of the specialist windows whose cluster has no generic window.
+
+    They get no weight.
+    """
     specialist_counts_K = np.asarray(specialist_counts_K, np.float64)
     lost = specialist_counts_K[np.asarray(generic_counts_K) == 0].sum()
     return float(lost / specialist_counts_K.sum())
@@ -54,12 +62,16 @@ def importance_weights(
     smoothing: float = 0.0,
     domain: str = "specialist",
 ) -> np.ndarray:
-    """w(c) = P(c | specialist) / P(c | generic), float64 [K]; its mean over generic windows is 1.
+    """Return w(c) = P(c | specialist) / P(c | generic), float64 [K].
+
+    Its mean over generic windows is 1.
 
     Clusters without generic windows weigh 0 and the rest of the specialist's histogram is scaled
-    up to sum to 1 again (our reading; `uncovered` says how much that is).
+    up to sum to 1 again (our reading; `uncovered` is the share that is lost).
 
     Args:
+      generic_counts_K: windows of the generic corpus in each cluster.
+      specialist_counts_K: windows of the specialist set in each cluster.
       smoothing: 0 to 1; the specialist's histogram is replaced by (1 - smoothing) of itself plus
         `smoothing` of the generic one. 1 is plain generic sampling.
       domain: named in errors.
@@ -67,6 +79,7 @@ def importance_weights(
     Raises:
       UserError: the specialist or generic set has no windows, they share no cluster, or
         `clustering.smoothing` is not within 0 to 1.
+
     """
     if not 0 <= smoothing <= 1:
         raise UserError(f"clustering.smoothing={smoothing}: must be in [0, 1].")
@@ -90,26 +103,29 @@ def importance_weights(
 
 
 def sampling_distribution(weights_K: np.ndarray, generic_counts_K: np.ndarray) -> np.ndarray:
-    """float64 [K]: the probability with which each cluster is drawn, weight times size."""
+    """Return float64 [K]: the probability of drawing each cluster, weight times size."""
     mass_K = np.asarray(weights_K, np.float64) * generic_counts_K
     return mass_K / mass_K.sum()
 
 
 def effective_sample_size(weights_K: np.ndarray, generic_counts_K: np.ndarray) -> float:
-    """(sum w)^2 / sum w^2 over the generic windows: how many equally weighted windows a draw by
-    these weights is worth."""
+    """Return (sum w)^2 / sum w^2 over the generic windows.
+
+    It is the number of equally weighted windows that give estimates of the same variance.
+    """
     mass_K = np.asarray(weights_K, np.float64) * generic_counts_K
     return float(mass_K.sum() ** 2 / (mass_K * weights_K).sum())
 
 
 @dataclass(frozen=True)
 class Repetitions:
-    """What a budget of draws means for the windows of the generic corpus.
+    """How often a budget of draws repeats the windows of the generic corpus.
 
     Attributes:
       distinct_windows: windows drawn at least once, expected.
       mean: draws per window drawn at least once.
       most: draws per window in the cluster where that is largest.
+
     """
 
     distinct_windows: float
@@ -120,7 +136,7 @@ class Repetitions:
 def expected_repetitions(
     weights_K: np.ndarray, generic_counts_K: np.ndarray, planned_windows: int
 ) -> Repetitions:
-    """Expected repetitions when `planned_windows` windows are drawn.
+    """Return the expected repetitions when `planned_windows` windows are drawn.
 
     The draws are those of `specialm.data.sampler`: epochs of N slots, in each of which a window of
     cluster c has w(c) slots, rounded down or up, in random order.
@@ -130,7 +146,7 @@ def expected_repetitions(
     rate_K = sampling_distribution(weights_K, size_K) * windows / np.where(size_K > 0, size_K, 1)
     epochs, rest = divmod(planned_windows / windows, 1.0)
     full, extra = np.floor(rate_K), rate_K % 1
-    # Chance that a window is in none of its slots: of a whole epoch, and of the part of one.
+    # Probability that a window is in none of its slots: of all full epochs, then of the last part.
     missed_K = np.where(full > 0, 0.0, 1 - extra) ** epochs
     missed_K = missed_K * (1 - rest) ** full * (1 - rest * extra)
     distinct = float((size_K * (1 - missed_K)).sum())
@@ -140,7 +156,7 @@ def expected_repetitions(
 
 
 def shuffled(sampling_K: np.ndarray, generic_counts_K: np.ndarray, seed: int) -> np.ndarray:
-    """The control: the same probabilities, permuted between the clusters with generic windows."""
+    """Return the control: the probabilities, permuted among the clusters with generic windows."""
     covered = np.flatnonzero(generic_counts_K)
     shuffled_K = np.zeros_like(sampling_K)
     shuffled_K[covered] = np.random.default_rng(seed).permutation(sampling_K[covered])
@@ -153,12 +169,14 @@ class WeightReport:
 
     Attributes:
       domain: its name.
-      generic_counts_K, specialist_counts_K: windows in each cluster.
+      generic_counts_K: generic windows in each cluster.
+      specialist_counts_K: specialist windows in each cluster.
       weights_K: see `importance_weights`.
       uncovered: see there.
       planned_windows: the budget of draws.
       effective_sample_size: see there; in windows.
       repetitions: at the budget.
+
     """
 
     domain: str
@@ -182,14 +200,15 @@ class WeightReport:
 
     @property
     def sampling_K(self) -> np.ndarray:
+        """The sampling distribution over clusters, see `sampling_distribution`."""
         return sampling_distribution(self.weights_K, self.generic_counts_K)
 
     def shuffled(self, seed: int) -> np.ndarray:
-        """The control's sampling distribution, see `shuffled`."""
+        """Return the control's sampling distribution, see `shuffled`."""
         return shuffled(self.sampling_K, self.generic_counts_K, seed)
 
     def to_json(self) -> dict:
-        """Plain values, as JSON holds them and the report of a run wants them."""
+        """Return plain values for JSON and for the report of a run."""
         return {
             "domain": self.domain,
             "generic_windows": int(self.generic_counts_K.sum()),
@@ -212,7 +231,7 @@ class WeightReport:
         }
 
     def table(self, top: int = 10) -> str:
-        """Text for a terminal: the figures, then the `top` clusters that are drawn most."""
+        """Return text for a terminal: the figures, then the `top` clusters that are drawn most."""
         facts = self.to_json()
         lines = [
             f"{self.domain}: {facts['specialist_windows']:,} specialist windows, "
@@ -245,7 +264,7 @@ def report(
     smoothing: float,
     planned_windows: int,
 ) -> WeightReport:
-    """Weights of a domain, see `WeightReport`; raises what `importance_weights` raises."""
+    """Return the weights of a domain; it raises what `importance_weights` raises."""
     weights_K = importance_weights(generic_counts_K, specialist_counts_K, smoothing, domain)
     return WeightReport(
         domain,

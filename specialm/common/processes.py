@@ -1,8 +1,8 @@
 """Several processes of one job: which of them writes, and how the others wait for it.
 
-Process 0 makes the data and writes records and logs alone; models are trained by all. Waiting asks
-the key-value store of the job's coordinator and takes no device, so it may take hours. All
-processes make the same calls in the same order. With one process each of these is just a call.
+Only process 0 prepares the data and writes records and logs; all train the models. Waiting polls
+the key-value store of the job's coordinator and needs no device, so it may take hours. All
+processes make the same calls in the same order. In a job of one process each is just a call.
 """
 
 import json
@@ -12,14 +12,17 @@ from typing import Any
 
 from specialm.common.errors import UserError
 
-ASK_MS = 10_000  # that one request waits; then it is asked again
+POLL_MS = 10_000  # that one request waits; then it is repeated
 
 _calls = 0  # so far; the same in all processes
-_inside = False  # process 0 works by itself, the others know nothing of what it calls
+_on_first = False  # inside `run_on_first`: the other processes do not make the calls of this one
 
 
 def count() -> int:
-    """Processes of this job. It does not import JAX: who has not joined a job is alone."""
+    """Return the number of processes of this job.
+
+    It does not import JAX: a process that has not joined a job is a job of one.
+    """
     jax = sys.modules.get("jax")
     return jax.process_count() if jax and jax.distributed.is_initialized() else 1
 
@@ -30,40 +33,47 @@ def is_first() -> bool:
 
 
 def run_on_first(what: str, work: Callable[[], Any]) -> Any:
-    """What `work()` returns in process 0; the others wait for it.
+    """Return what `work()` returns in process 0; the others wait for it.
 
     Args:
-      what: for errors.
-      work: returns something JSON-able, which is best small.
+      what: name of the work, for errors.
+      work: its result must fit into JSON and should be small.
 
     Raises:
-      UserError: that of process 0, in all of them.
+      UserError: process 0 raised it; all processes raise it.
       RuntimeError: process 0 failed otherwise.
+
     """
-    global _inside
-    if count() == 1 or _inside:
+    global _on_first
+    if count() == 1 or _on_first:
         return work()
     key = _next_key()
     if not is_first():
         return _await(key, what)
-    _inside = True
+    _on_first = True
     try:
         return _publish(key, what, work)
     finally:
-        _inside = False
+        _on_first = False
 
 
 def run_on_all(what: str, work: Callable[[], Any]) -> list:
-    """All processes run `work()`; each gets what it returned in each of them, when all are done.
+    """Run `work()` in all processes; return its results of all of them.
+
+    Args:
+      what: name of the work, for errors.
+      work: its result must fit into JSON and should be small.
 
     Raises:
-      UserError, RuntimeError: it failed in one of them, see `run_on_first`.
+      UserError: one of them raised it; all processes raise it.
+      RuntimeError: it failed otherwise in one of them.
+
     """
     if count() == 1:
         return [work()]
-    if _inside:
-        raise RuntimeError(f"{what}: process 0 works by itself here, but this takes all processes")
-    key = _next_key()  # before `work`, which makes calls of its own and may not get to the last
+    if _on_first:
+        raise RuntimeError(f"{what}: only process 0 is here, but this takes all processes")
+    key = _next_key()  # before `work`, which may make calls of its own and may fail
     _publish(f"{key}/{sys.modules['jax'].process_index()}", what, work)
     return [_await(f"{key}/{number}", what) for number in range(count())]
 
@@ -75,15 +85,14 @@ def _next_key() -> str:
 
 
 def _publish(key: str, what: str, work: Callable[[], Any]) -> Any:
-    """Runs `work` and puts what came of it, be it an error, where the others ask."""
+    """Run `work` and store its result or its error under `key`."""
     try:
-        said = {"what": what, "result": work()}
-        text = json.dumps(said)
+        text = json.dumps({"what": what, "result": work()})
     except BaseException as error:
-        told = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
-        _client().key_value_set(
-            key, json.dumps({"what": what, "failed": told, "user": isinstance(error, UserError)})
-        )
+        is_user_error = isinstance(error, UserError)
+        message = str(error) if is_user_error else f"{type(error).__name__}: {error}"
+        failure = {"what": what, "failed": message, "user": is_user_error}
+        _client().key_value_set(key, json.dumps(failure))
         raise
     _client().key_value_set(key, text)
     return json.loads(text)["result"]
@@ -94,21 +103,21 @@ def _await(key: str, what: str) -> Any:
 
     while True:
         try:
-            said = json.loads(_client().blocking_key_value_get(key, ASK_MS))
+            answer = json.loads(_client().blocking_key_value_get(key, POLL_MS))
             break
         except jax.errors.JaxRuntimeError as error:
             if "DEADLINE_EXCEEDED" not in str(error):  # the coordinator is gone
                 raise
-    if said["what"] != what:
+    if answer["what"] != what:
         raise RuntimeError(
-            f"the processes are not at the same place: {what} here, {said['what']} "
+            f"the processes are not at the same place: {what} here, {answer['what']} "
             "in another; start all of them with the same command and settings."
         )
-    if "failed" not in said:
-        return said["result"]
-    if said["user"]:
-        raise UserError(said["failed"])
-    raise RuntimeError(f"{what}: another process failed: {said['failed']}")
+    if "failed" not in answer:
+        return answer["result"]
+    if answer["user"]:
+        raise UserError(answer["failed"])
+    raise RuntimeError(f"{what}: another process failed: {answer['failed']}")
 
 
 def _client():

@@ -2,11 +2,16 @@
 
 import os
 import sys
+from collections.abc import Callable
 from contextlib import contextmanager
 
 from specialm.common import processes
 
 LOG_INTERVAL_SECONDS = 10.0
+
+# True shows a bar, False nothing; a function is called with the number of items done since its
+# last call.
+Progress = bool | Callable[[int], object]
 
 
 def _quiet() -> bool:
@@ -15,11 +20,11 @@ def _quiet() -> bool:
 
 @contextmanager
 def bar(total: int | None, title: str, unit: str = "it", initial: int = 0):
-    """Yields a tqdm bar: `b.update(n)` moves it, `b.set_postfix(loss=...)` adds figures.
+    """Yield a tqdm bar: `b.update(n)` moves it, `b.set_postfix(loss=...)` adds figures.
 
     On a terminal it redraws in place; in a log it prints a line every ten seconds, so that a
-    job's log stays short. `SPECIALM_PROGRESS=0` silences all bars; of several processes the
-    first alone has any.
+    job's log stays short. `SPECIALM_PROGRESS=0` silences all bars; only the
+    first of several processes has any.
     """
     from tqdm import tqdm
 

@@ -1,4 +1,4 @@
-"""What a record of results says of how they were made; and keeping the results of earlier runs."""
+"""Provenance of results (command, versions, machine, settings); setting earlier ones aside."""
 
 import datetime
 import json
@@ -8,6 +8,7 @@ import shutil
 import sys
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -27,7 +28,7 @@ VERSIONS = (
 
 
 def describe(config: ConfigDict) -> dict:
-    """title, created, command, versions, machine, settings."""
+    """Return title, created, command, versions, machine, settings."""
     return {
         "title": config.title,
         "created": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
@@ -39,12 +40,14 @@ def describe(config: ConfigDict) -> dict:
 
 
 def set_aside(folder: Path, record: str, settings: dict, others: tuple[str, ...]) -> None:
-    """Keeps the results of a run with other settings: `results.jsonl` -> `results.1.jsonl`.
+    """Rename the results of a run with other settings: `results.jsonl` -> `results.1.jsonl`.
 
     Args:
+      folder: of the results.
       record: name of a JSON file that holds the settings under "settings".
-      settings: those of the run that is to write here.
+      settings: those of the run that will write here.
       others: names of more files and folders that belong to the record.
+
     """
     path = folder / record
     if not path.exists():
@@ -83,9 +86,9 @@ def _cpuinfo() -> list[str]:
     return path.read_text().splitlines() if path.exists() else []
 
 
-def flat(config: ConfigDict, prefix: str = "") -> dict:
-    """{"data.context": 128, ...}: the settings of a config, for records and reports."""
-    settings = {}
+def flat(config: ConfigDict, prefix: str = "") -> dict[str, Any]:
+    """Return the settings of a config, {"data.context": 128, ...}, for records and reports."""
+    settings: dict[str, Any] = {}
     for key, value in config.items():
         if isinstance(value, ConfigDict):
             settings.update(flat(value, f"{prefix}{key}."))

@@ -1,4 +1,4 @@
-"""How JAX is started: call `configure()` before anything imports JAX."""
+"""The environment of JAX: call `configure()` before anything imports JAX."""
 
 import os
 import sys
@@ -6,18 +6,18 @@ from pathlib import Path
 
 from specialm.common.errors import UserError
 
-BY_HAND = ("SPECIALM_COORDINATOR", "SPECIALM_PROCESSES", "SPECIALM_PROCESS")
-SHUTDOWN_SECONDS = 60  # that a process that has ended waits for the others, then it ends them
+CLUSTER_VARIABLES = ("SPECIALM_COORDINATOR", "SPECIALM_PROCESSES", "SPECIALM_PROCESS")
+SHUTDOWN_SECONDS = 60  # that a process waits for the others at its end
 
 
 def cache_folder() -> Path:
-    """Where compiled programs are kept: `SPECIALM_CACHE`, or `~/.cache/specialm`."""
+    """Return the folder of compiled programs, in `SPECIALM_CACHE` or `~/.cache/specialm`."""
     base = os.environ.get("SPECIALM_CACHE") or Path.home() / ".cache" / "specialm"
     return Path(base) / "compiled"
 
 
 def configure() -> None:
-    """Keeps compiled programs on disk, so that a second start skips the compilation.
+    """Cache compiled programs on disk, so that a second start skips the compilation.
 
     Only environment variables are set, and only those that the user has not set; JAX reads them
     when it is imported.
@@ -38,40 +38,44 @@ def configure() -> None:
 
 
 def join_processes() -> None:
-    """Joins the other processes of a job when `SPECIALM_DISTRIBUTED=1`, as `launch/` sets it.
+    """Join the other processes of a job when `SPECIALM_DISTRIBUTED=1`, as `launch/` sets it.
 
-    On TPU VMs, in GKE and under SLURM JAX finds address, count and number by itself. A job is
-    started by hand with `SPECIALM_COORDINATOR` (address:port of process 0), `SPECIALM_PROCESSES`
-    (how many) and `SPECIALM_PROCESS` (which one this is, from 0).
+    On TPU VMs, in GKE and under SLURM JAX finds address, count and number by itself. Elsewhere set
+    `SPECIALM_COORDINATOR` (address:port of process 0), `SPECIALM_PROCESSES` (how many) and
+    `SPECIALM_PROCESS` (which one this is, from 0).
 
-    Call it behind `configure()` and before anything asks JAX for devices.
+    Call it after `configure()` and before anything asks JAX for devices.
 
     Raises:
       UserError: JAX finds no such cluster here; a variable has a wrong value.
+
     """
     if os.environ.get("SPECIALM_DISTRIBUTED", "") in ("", "0"):
         return
-    where = _by_hand()
+    arguments = _given_cluster()
     import jax
 
     if jax.distributed.is_initialized():
         return
     try:
-        jax.distributed.initialize(**where, shutdown_timeout_seconds=SHUTDOWN_SECONDS)
+        jax.distributed.initialize(**arguments, shutdown_timeout_seconds=SHUTDOWN_SECONDS)
     except ValueError as error:
         raise UserError(
             "SPECIALM_DISTRIBUTED=1, but JAX finds neither a TPU slice nor a SLURM job "
             f"here ({error}); unset it to run in one process, or start the processes "
-            f"by hand with {', '.join(BY_HAND)}."
+            f"by hand with {', '.join(CLUSTER_VARIABLES)}."
         ) from error
-    # All processes tell each other of their devices now, while none is busy with text.
+    # All processes exchange their lists of devices now, while none is busy with text.
     if jax.devices()[0].platform == "cpu":
         _silence_libraries()
 
 
 def _silence_libraries() -> None:
-    """What is no Python loses its standard output: gloo, which CPUs exchange sums with, tells there
-    of every connection, and a command's result may be JSON."""
+    """Redirect the standard output of libraries, not of Python, to nowhere.
+
+    gloo, with which CPUs exchange sums, prints every connection there, and a command's result may
+    be JSON.
+    """
     sys.stdout.flush()
     sys.stdout = os.fdopen(os.dup(1), "w", buffering=1, encoding=sys.stdout.encoding)
     nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -79,16 +83,16 @@ def _silence_libraries() -> None:
     os.close(nowhere)
 
 
-def _by_hand() -> dict:
-    """The arguments of `jax.distributed.initialize` for a job that was started by hand, if so."""
-    given = {name: os.environ[name] for name in BY_HAND if os.environ.get(name)}
+def _given_cluster() -> dict:
+    """Return the arguments of `jax.distributed.initialize` that the environment gives, if any."""
+    given = {name: os.environ[name] for name in CLUSTER_VARIABLES if os.environ.get(name)}
     if not given:
         return {}
-    missing = [name for name in BY_HAND if name not in given]
+    missing = [name for name in CLUSTER_VARIABLES if name not in given]
     if missing:
         raise UserError(
             f"{', '.join(given)} set, but not {', '.join(missing)}; set all of "
-            f"{', '.join(BY_HAND)}, or none."
+            f"{', '.join(CLUSTER_VARIABLES)}, or none."
         )
     address, processes, process = given.values()
     host, _, port = address.rpartition(":")
@@ -105,12 +109,12 @@ def _by_hand() -> dict:
             f"SPECIALM_PROCESS={process}: must be the number of this process, from 0 "
             f"to {int(processes) - 1} (SPECIALM_PROCESSES={processes})."
         )
-    where = {
+    arguments = {
         "coordinator_address": address,
         "num_processes": int(processes),
         "process_id": int(process),
         "cluster_detection_method": "deactivate",
     }
     if host in ("localhost", "127.0.0.1"):
-        where["coordinator_bind_address"] = address  # nothing from outside can reach it
-    return where
+        arguments["coordinator_bind_address"] = address  # nothing from outside can reach it
+    return arguments

@@ -1,11 +1,11 @@
 """Stages: a piece of work with a name, what it depends on, and a folder of its own.
 
-The folder's name holds a hash of everything the result depends on, so a finished stage is found
-again, a changed setting gets a new folder beside the old one, and nothing is ever overwritten. A
-stage is finished when its `stage.json` is there; one that was killed finds what it left.
+The folder's name has a hash of everything the result depends on, so a finished stage is reused, a
+changed setting gets a new folder next to the old one, and nothing is ever overwritten. A stage is
+finished when its `stage.json` exists; one that was killed starts with the files that it left.
 
-With several processes the folders lie where all of them see them. Process 0 writes and says what is
-finished, so that no two have different answers; the work is done by it alone or by all of them.
+With several processes the folders are on a file system that all of them share. Process 0 writes and
+decides what is finished, so that no two have different answers; it does the work, or all do.
 """
 
 import hashlib
@@ -29,14 +29,14 @@ class Stage:
 
     name: str
     path: Path
-    result: dict  # what its work returned
-    seconds: float  # over all its sessions as far as the work counts them, else of the last
+    result: dict  # that its work returned
+    seconds: float  # of all runs if the work counts them, else of the last
     reused: bool
     fingerprint: str
 
 
 class Stages:
-    """The stages below one work folder, in the order in which they were asked for."""
+    """The stages below one work folder, in the order in which they were run."""
 
     def __init__(self, root: Path, quiet: bool = False):
         self.root = Path(root)
@@ -44,10 +44,11 @@ class Stages:
         self.done: list[Stage] = []
 
     def path(self, name: str, inputs: dict) -> Path:
+        """Return the folder of the stage of this name and inputs."""
         return self.root / f"{name}-{fingerprint(inputs)[:10]}"
 
     def find(self, name: str, inputs: dict) -> Stage | None:
-        """The finished stage of this name and inputs, or None; process 0 looks for all."""
+        """Return the finished stage of this name and inputs, or None; process 0 decides for all."""
         path = processes.run_on_first(
             f"finding {name}", lambda: self._finished(self.path(name, inputs))
         )
@@ -56,20 +57,22 @@ class Stages:
     def run(
         self, name: str, inputs: dict, work: Callable[[Path], dict], on_all: bool = False
     ) -> Stage:
-        """The stage's result: found, or made by `work(folder)`, which returns a JSON-able dict.
+        """Return the finished stage; run `work(folder)` if it is not finished.
 
         Args:
           name: also the folder's path below the root.
-          inputs: JSON-able; everything that the result depends on.
+          inputs: everything that the result depends on, as JSON has it.
+          work: (folder) -> the result, as JSON has it.
           on_all: with several processes, whether all of them do the work; else process 0 does,
-            on its own devices. `work` itself sees to it that only process 0 writes.
+            on its own devices. `work` must let only process 0 write.
+
         """
-        make = self._make_on_all if on_all else self._make
+        run = self._run_on_all if on_all else self._run_on_first
         stage = self.find(name, inputs) if on_all else None
-        stage = stage or make(name, inputs, work)
-        told = any(stage.path == earlier.path for earlier in self.done)
+        stage = stage or run(name, inputs, work)
+        reported = any(stage.path == earlier.path for earlier in self.done)
         self.done.append(stage)
-        if processes.is_first() and not (self.quiet or told):
+        if processes.is_first() and not (self.quiet or reported):
             how = "reused" if stage.reused else f"{stage.seconds:.1f} s"
             print(f"  {name}: {how}", file=sys.stderr, flush=True)
         return stage
@@ -78,8 +81,11 @@ class Stages:
         return str(path.relative_to(self.root)) if (path / "stage.json").exists() else ""
 
     def _read(self, path: str, reused: bool) -> Stage:
-        """A finished stage. Its path comes from process 0: times of files, which some inputs hold,
-        may be others on another host."""
+        """Read a finished stage.
+
+        Its path comes from process 0: the times of files, which some inputs hold, may differ on
+        another host.
+        """
         saved = json.loads((self.root / path / "stage.json").read_text())
         return Stage(
             saved["name"],
@@ -90,19 +96,19 @@ class Stages:
             fingerprint(saved["inputs"]),
         )
 
-    def _make(self, name: str, inputs: dict, work) -> Stage:
-        def find_or_make():
+    def _run_on_first(self, name: str, inputs: dict, work) -> Stage:
+        def find_or_run():
             path = self.path(name, inputs)
-            found = self._finished(path)
-            if not found:
+            reused = bool(self._finished(path))
+            if not reused:
                 self._begin(path, inputs)
                 started = time.perf_counter()
                 self._end(path, name, inputs, work(path), started)
-            return [self._finished(path), bool(found)]
+            return [self._finished(path), reused]
 
-        return self._read(*processes.run_on_first(f"stage {name}", find_or_make))
+        return self._read(*processes.run_on_first(f"stage {name}", find_or_run))
 
-    def _make_on_all(self, name: str, inputs: dict, work) -> Stage:
+    def _run_on_all(self, name: str, inputs: dict, work) -> Stage:
         def begin():
             self._begin(self.path(name, inputs), inputs)
             return str(self.path(name, inputs).relative_to(self.root))
@@ -133,11 +139,11 @@ class Stages:
         )
 
 
-def fingerprint(inputs: dict) -> str:
-    """sha256 of the inputs as canonical JSON."""
+def fingerprint(inputs: dict | list) -> str:
+    """Return the sha256 of the inputs as canonical JSON."""
     return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
 
 
 def digest(array: np.ndarray) -> str:
-    """A short hash of an array's content, for a stage's inputs."""
+    """Return a short hash of an array's content, for a stage's inputs."""
     return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()[:16]

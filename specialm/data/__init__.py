@@ -1,0 +1,1 @@
+"""Text: sources, vocabularies, windows and their store, samplers, seqio Tasks."""

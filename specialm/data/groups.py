@@ -24,6 +24,7 @@ class GroupSampler(Sampler):
       groups: G.
       features_KxC: what a bank is told of a cluster.
       Others: see `Sampler`.
+
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class HistogramSampler:
       support: clusters with weight in a histogram.
       groups: G.
       Others: see `Sampler`.
+
     """
 
     def __init__(
@@ -137,6 +139,7 @@ class ExpertSampler(Sampler):
 
     Raises:
       UserError: its cluster has no windows.
+
     """
 
     def __init__(self, batch_size: int, seed: int, cluster_N: np.ndarray, expert: int):

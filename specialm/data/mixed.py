@@ -1,8 +1,8 @@
 """Mixing the specialist set into pretraining: a fraction of the drawn windows is specialist text.
 
-The strongest known competitor of the methods here (methods.md section 7, arXiv 2603.16177): about
-1% for small sets, or only late in the training, else the model overfits. It is one more
-distribution: the specialist set is one more cluster, drawn with probability `fraction`.
+The strongest known competitor of the methods here (arXiv 2603.16177): about 1% for small sets, or
+only late in the training, else the model overfits. It is one more distribution: the specialist set
+is one more cluster, drawn with probability `fraction`.
 
 Letters: N generic windows, S specialist windows, B batch, L context, K clusters.
 """
@@ -34,6 +34,7 @@ class Joined:
 
     @property
     def context(self) -> int:
+        """L, tokens of a window at most."""
         return self.generic.context
 
     def __len__(self) -> int:
@@ -57,6 +58,7 @@ def sampler(generic: Sampler, specialist_windows: int, fraction: float) -> Sampl
 
     Raises:
       UserError: no specialist windows.
+
     """
     if not specialist_windows:
         raise UserError(
@@ -83,6 +85,7 @@ class Late:
 
     @property
     def batch_size(self) -> int:
+        """B, windows a step."""
         return self.before.batch_size
 
     def indices(self, step: int) -> np.ndarray:

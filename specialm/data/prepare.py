@@ -1,40 +1,64 @@
 """Text -> vocabulary and window stores, each a stage of its own.
 
-Sets: `generic` has the splits train and heldout, each domain train, valid and heldout. Nothing is
-taken for finished that is not: a stage whose work fails has no `stage.json`.
+Sets: `generic` has the splits train and heldout, each domain train, valid and heldout. A stage
+whose work fails has no `stage.json`, so it is never taken for finished.
 """
 
 import collections
 import hashlib
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from ml_collections import ConfigDict
 
 from specialm.common.errors import UserError
-from specialm.common.progress import bar
 from specialm.common.stages import Stage, Stages
 from specialm.data import vocabularies
-from specialm.data.sources import Document, Source, open_source, stable_hash
-from specialm.data.store import StoreWriter, WindowStore
-from specialm.data.windows import Split, windows
+from specialm.data.documents import Source
+from specialm.data.readers import LOCAL_READER, LocalReader
+from specialm.data.sources import open_source
+from specialm.data.store import WindowStore
+from specialm.data.transforms import cut_long_documents, subsample
+from specialm.data.windows import Split
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """Everything that training reads. Without the generic text: what fine-tuning reads."""
+    """Everything that training reads. Fine-tuning reads the same without the generic text.
+
+    Attributes:
+      vocabulary: of all stores.
+      domains: domain -> train | valid | heldout -> store.
+      generic_splits: train | heldout -> store, as far as the generic text is prepared.
+
+    """
 
     vocabulary: vocabularies.Vocabulary
-    generic: WindowStore | None
-    generic_heldout: WindowStore | None
-    domains: dict[str, dict[str, WindowStore]]  # domain -> train | valid | heldout -> store
+    domains: dict[str, dict[str, WindowStore]]
+    generic_splits: dict[str, WindowStore] = field(default_factory=dict)
+
+    @property
+    def generic(self) -> WindowStore:
+        """The training windows of the generic text."""
+        return self._generic("train")
+
+    @property
+    def generic_heldout(self) -> WindowStore:
+        """The held-out windows of the generic text."""
+        return self._generic("heldout")
+
+    def _generic(self, split: str) -> WindowStore:
+        if split not in self.generic_splits:
+            raise ValueError(f"the generic text ({split}) is not prepared here")
+        return self.generic_splits[split]
 
     def specialist_indices(self, domain: str, data: ConfigDict) -> dict[str, np.ndarray]:
-        """Windows used of each split of a domain: whole documents up to the set token counts."""
+        """Return the windows in use of each split of a domain.
+
+        They are whole documents up to the token counts that the settings give.
+        """
         limits = {
             "train": data.specialist_tokens,
             "valid": data.valid_tokens,
@@ -45,134 +69,62 @@ class Prepared:
         }
 
 
-@dataclass(frozen=True)
-class Scanned:
-    """What was read of some files: counts, bytes of text, and the sha256 of each file's text."""
-
-    counts: dict[str, int]
-    bytes: int
-    digests: list[str]
-
-
-def joined(parts: list[Scanned]) -> Scanned:
-    """The same of all files together."""
-    counts = collections.Counter()
-    for part in parts:
-        counts.update(part.counts)
-    return Scanned(
-        dict(counts),
-        sum(part.bytes for part in parts),
-        [digest for part in parts for digest in part.digests],
-    )
-
-
-class LocalReader:
-    """Reads text in this process; `pieces.InPieces` has it done by many."""
-
-    def scan(self, path: Path, name: str, source: Source) -> Scanned:
-        """Counts and hashes a source; `path` is the stage's folder."""
-        with bar(None, f"reading {name}", "document") as progress:
-            return scan_files(source, source.files, progress.update)
-
-    def write(
-        self,
-        path: Path,
-        name: str,
-        settings: dict,
-        source: Source,
-        vocabulary,
-        split: Split,
-        shard_tokens: int,
-        size: int,
-    ) -> None:
-        """Writes the windows of the split `settings["split"]` into a store at `path`.
-
-        Args:
-          size: bytes of the source's text, for the progress bar.
-        """
-        writer, counts = StoreWriter(path, settings, shard_tokens), collections.Counter()
-        documents = windows(
-            source,
-            vocabulary,
-            settings["context"],
-            split,
-            settings["split"],
-            counts,
-            skip=writer.documents,
-        )
-        with bar(size, f"cutting {name}", "B") as progress:
-            writer.write(
-                documents, counts, lambda document: progress.update(int(document.bytes_N.sum()))
-            )
-            progress.total = progress.n
-
-
-LOCAL_READER = LocalReader()
-
-
-def scan_files(source: Source, files: tuple[Path, ...], progress=lambda count: None) -> Scanned:
-    """Counts and hashes these files of a source; a source that is not made of files is one."""
-    counts, digests, size = collections.Counter(), [], 0
-    for documents in (
-        (source.read((path,), counts) for path in files)
-        if source.read
-        else [source.documents(counts)]
-    ):
-        digest = hashlib.sha256()
-        for document in documents:
-            content = f"{document.id}\0{document.group}\0{document.text}\0"
-            digest.update(content.encode("utf-8", "surrogatepass"))
-            size += len(document.text.encode())
-            progress(1)
-        digests.append(digest.hexdigest())
-    return Scanned(dict(counts), size, digests)
-
-
 def prepare(
     config: ConfigDict, stages: Stages, domains: list[str], engine: LocalReader = LOCAL_READER
 ) -> Prepared:
-    """Runs the stages `scan`, `vocabulary` and `windows` for the generic set and the domains.
+    """Run the stages `scan`, `vocabulary` and `windows` for the generic set and the domains.
 
     Args:
-      engine: who reads the text.
+      config: the run's settings.
+      stages: of the work folder.
+      domains: names of those to prepare.
+      engine: reads the text.
 
     Raises:
       UserError: a source that is missing, empty or unreadable; a domain with too few documents.
+
     """
     data = config.data
-    source = part_of(_open(data.generic, data), data.generic_fraction)
-    others = _opened(stages, domains, data, engine)
+    source = subsample(_open(data.generic, data), data.generic_fraction)
+    opened = _open_domains(stages, domains, data, engine)
     scan = _scan(stages, "generic", source, data, engine)
     vocabulary = _vocabulary(stages, source, scan, data)
     split = Split(data.generic_heldout_fraction)
-    generic = [
-        _windows(stages, "generic", source, scan, vocabulary, split, name, data, engine)
+    generic = {
+        name: _windows(stages, "generic", source, scan, vocabulary, split, name, data, engine)
         for name in ("train", "heldout")
-    ]
-    return Prepared(vocabulary, *generic, _domains(stages, others, vocabulary, data, engine))
+    }
+    return Prepared(vocabulary, _domains(stages, opened, vocabulary, data, engine), generic)
 
 
 def prepare_specialist(
     config: ConfigDict, stages: Stages, domains: list[str], vocabulary: vocabularies.Vocabulary
 ) -> Prepared:
-    """The same for the domains alone, with a given vocabulary.
+    """Run them for the domains only, with a given vocabulary.
 
     Raises:
       UserError: see `prepare`.
+
     """
-    others = _opened(stages, domains, config.data)
-    return Prepared(vocabulary, None, None, _domains(stages, others, vocabulary, config.data))
+    opened = _open_domains(stages, domains, config.data)
+    return Prepared(vocabulary, _domains(stages, opened, vocabulary, config.data))
 
 
 def _open(spec: str, data: ConfigDict) -> Source:
     return open_source(spec, data.field, data.corpora_root, tuple(data.seqio_modules))
 
 
-def _opened(stages: Stages, domains: list[str], data: ConfigDict, engine=LOCAL_READER) -> dict:
-    """{domain: (source, scan)}"""
-    opened = {name: parted(_open(data.domains[name], data), data.part_chars) for name in domains}
+def _open_domains(
+    stages: Stages, domains: list[str], data: ConfigDict, engine=LOCAL_READER
+) -> dict[str, tuple[Source, Stage]]:
+    """Return {domain: (source, scan)}."""
+    sources = {
+        name: cut_long_documents(_open(data.domains[name], data), data.part_chars)
+        for name in domains
+    }
     return {
-        name: (source, _scan(stages, name, source, data, engine)) for name, source in opened.items()
+        name: (source, _scan(stages, name, source, data, engine))
+        for name, source in sources.items()
     }
 
 
@@ -182,69 +134,22 @@ def _domains(
     split = Split(data.specialist_heldout_fraction, data.specialist_valid_fraction)
     return {
         domain: {
-            name: _windows(stages, domain, *of, vocabulary, split, name, data, engine)
+            name: _windows(stages, domain, source, scan, vocabulary, split, name, data, engine)
             for name in ("train", "valid", "heldout")
         }
-        for domain, of in opened.items()
+        for domain, (source, scan) in opened.items()
     }
 
 
-def part_of(source: Source, fraction: float) -> Source:
-    """A source with this fraction of the documents; which ones depends on their names alone."""
-    if fraction == 1:
-        return source
-    return source.changed(f"{source.name} x {fraction:g}", partial(_chosen, fraction))
-
-
-def _chosen(fraction: float, documents: Iterator[Document], counts: collections.Counter):
-    for document in documents:
-        if stable_hash("part" + document.group) < fraction * 2**64:
-            yield document
-        else:
-            counts["documents"] -= 1
-            counts["left out: data.generic_fraction"] += 1
-
-
-def parted(source: Source, chars: int) -> Source:
-    """A source whose long documents are cut into parts of at least `chars` characters, each a
-    document that is held out by itself; 0 leaves them whole."""
-    if not chars:
-        return source
-    return source.changed(f"{source.name} in parts of {chars}", partial(_in_parts, chars))
-
-
-def _in_parts(chars: int, documents: Iterator[Document], counts: collections.Counter):
-    for document in documents:
-        counts["documents"] -= 1
-        for number, text in enumerate(_parts(document.text, chars)):
-            counts["documents"] += 1
-            name = f"{document.id}#{number}"
-            yield Document(name, text, name)
-
-
-def _parts(text: str, chars: int) -> Iterator[str]:
-    """Cuts at the first blank line behind so many characters, at a line's end behind twice so
-    many; only white space is lost."""
-    lines, size = [], 0
-    for line in [*text.split("\n"), None]:
-        ended = line is None or size >= 2 * chars or (size >= chars and not line.strip())
-        if ended and size:
-            yield "\n".join(lines)
-            lines, size = [], 0
-        if line is not None and (size or line.strip()):
-            lines.append(line)
-            size += len(line) + 1
-
-
 def _signature(source: Source) -> list:
-    """Names, sizes and times of a source's files: whether its scan must be made again."""
+    """Return names, sizes and times of a source's files: if they change, it is scanned again."""
     return [[str(path), path.stat().st_size, path.stat().st_mtime_ns] for path in source.files]
 
 
 def _scan(
     stages: Stages, name: str, source: Source, data: ConfigDict, engine=LOCAL_READER
 ) -> Stage:
-    """Counts a source's documents and bytes, and hashes its content."""
+    """Count a source's documents and bytes, and hash its content."""
     inputs = {"source": source.name, "field": data.field, "files": _signature(source)}
 
     def work(path: Path) -> dict:
@@ -253,7 +158,8 @@ def _scan(
         _report_skips(name, counts)
         if not counts["documents"]:
             raise UserError(
-                f"data source {source.name!r} has no document with text ({_skips(counts)})."
+                f"data source {source.name!r} has no document with text ({_skips(counts)}); "
+                "look at its files and at data.field."
             )
         return {
             "documents": counts["documents"],
@@ -266,7 +172,7 @@ def _scan(
 
 
 def _sha256(digests: list[str]) -> str:
-    """Of one file its own, so that the files can be hashed apart."""
+    """Return one hash of those of the files; of one file it is the file's own."""
     return (
         digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
     )
@@ -301,7 +207,7 @@ def _vocabulary(stages, source: Source, scan: Stage, data: ConfigDict) -> vocabu
 
     def texts():
         for document in source.documents(collections.Counter()):
-            if document.key < share * 2**64 and split.of(document) == "train":
+            if document.key < share * 2**64 and split.assign(document) == "train":
                 yield document.text
 
     def work(path: Path) -> dict:
@@ -310,8 +216,8 @@ def _vocabulary(stages, source: Source, scan: Stage, data: ConfigDict) -> vocabu
             f"{min(data.vocabulary_sample_bytes, scan.result['bytes']) / 1e6:.0f} MB",
             file=sys.stderr,
         )
-        made = vocabularies.train(texts(), path / "vocabulary.model", data.vocabulary_size)
-        return {"sha256": made.sha256, "size": made.size}
+        trained = vocabularies.train(texts(), path / "vocabulary.model", data.vocabulary_size)
+        return {"sha256": trained.sha256, "size": trained.size}
 
     stage = stages.run("vocabulary", inputs, work)
     return vocabularies.Vocabulary(stage.path / "vocabulary.model")
@@ -359,14 +265,14 @@ def _windows(
     return WindowStore(stage.path, vocabulary.sha256)
 
 
-def _check_size(name: str, split_name: str, made: dict, documents: int, data: ConfigDict) -> None:
-    """Raises UserError for a split with less than one window of text."""
-    if made["tokens"] >= data.context:
+def _check_size(name: str, split_name: str, counts: dict, documents: int, data: ConfigDict) -> None:
+    """Raise UserError for a split with less than one window of text."""
+    if counts["tokens"] >= data.context:
         return
     size = (
         "no windows"
-        if not made["windows"]
-        else f"{made['tokens']} tokens, less than one window (data.context={data.context})"
+        if not counts["windows"]
+        else f"{counts['tokens']} tokens, less than one window (data.context={data.context})"
     )
     if name == "generic":
         raise UserError(

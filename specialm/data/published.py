@@ -5,9 +5,10 @@
     seqio.get_mixture_or_task("specialm_pile_arxiv_8m").get_dataset(
         sequence_length={"targets": published.CONTEXT}, split="train", shuffle=False)
 
-Examples are non-overlapping windows of at most 1,024 tokens, eos at a document's end. The corpora
-lie under `root` in their Hugging Face layout, JSONL (.gz, .zst) or Parquet: `c4/en`, and `pile`
-with a subset's name in `meta.pile_set_name`. Nothing is read before a Task is.
+Examples are non-overlapping windows of at most 1,024 tokens, eos at a document's end; the published
+vocabulary is a SentencePiece model of 32,000 pieces trained on c4. The corpora are under `root` in
+their Hugging Face layout, JSONL (.gz, .zst) or Parquet: `c4/en`, and `pile` with a subset's name in
+`meta.pile_set_name`. Nothing is read before a Task is.
 
 As a source of our own pipeline: `data.seqio_modules=("specialm.data.published_tasks",)` and
 `seqio:specialm_c4`, which takes the Tasks' raw text, or the files themselves with
@@ -21,10 +22,10 @@ from functools import partial
 from pathlib import Path
 
 from specialm.common.errors import UserError
-from specialm.data.sources import Document, open_source
+from specialm.data.documents import Document
+from specialm.data.sources import open_source
 
 CONTEXT = 1024
-VOCABULARY_SIZE = 32_000  # SentencePiece, trained on c4
 SPECIALIST_TOKENS = {"1m": 1_000_000, "8m": 8_000_000, "64m": 64_000_000}
 HELDOUT_DOCUMENTS = 20_000  # of each subset, its first ones
 C4 = "c4/en:2.2.0"
@@ -48,24 +49,29 @@ def register(
     context: int = CONTEXT,
     heldout_documents: int = HELDOUT_DOCUMENTS,
 ) -> list[str]:
-    """Registers the Tasks and returns their names.
+    """Register the Tasks and return their names.
 
     `specialm_c4` (from TFDS) and `specialm_c4_hf`, splits `train` and `validation`;
     `specialm_pile_NAME`, splits `train` and `heldout`; and `specialm_pile_NAME_1m`, `_8m`, `_64m`,
     split `train`: its first documents, whole ones until so many tokens are reached.
 
     Args:
-      vocabulary_path: a SentencePiece model; without one the Tasks give the field `text` alone,
+      vocabulary_path: a SentencePiece model; without one the Tasks have only the field `text`,
         and those of 1m, 8m and 64m, which count tokens, are left out.
-      root: the folder with `c4/en` and `pile`; without one there is `specialm_c4` alone.
+      root: the folder with `c4/en` and `pile`; without one there is only `specialm_c4`.
+      context: tokens of a window, at most.
+      heldout_documents: of each subset of the Pile.
 
     Raises:
-      UserError: `vocabulary_path` is no file, or a Task of such a name is there.
+      UserError: `vocabulary_path` is no file, or a Task of such a name is registered.
+
     """
     import seqio
 
     if vocabulary_path and not Path(vocabulary_path).is_file():
-        raise UserError(f"vocabulary_path={str(vocabulary_path)!r}: no such SentencePiece model.")
+        raise UserError(
+            f"vocabulary_path={str(vocabulary_path)!r}: no such SentencePiece model; give its path."
+        )
     add = partial(_add, vocabulary_path, context)
     names = [add("c4", seqio.TfdsDataSource(C4, splits=["train", "validation"]))]
     if not root:
@@ -106,7 +112,7 @@ def _documents(spec: str, start: int = 0, stop: int | None = None) -> Iterator[D
 
 
 def _source(splits: dict[str, Callable[[], Iterator[Document]]]):
-    """A seqio source of documents: {split: what starts a pass over it}."""
+    """Return a seqio source; `splits` is {split: function that starts a pass over it}."""
     import seqio
     import tensorflow as tf
 
@@ -143,7 +149,7 @@ def _add(vocabulary_path, context: int, name: str, source, *limits) -> str:
 
 
 def first_tokens(dataset, tokens: int):
-    """Whole documents until `tokens` tokens are reached."""
+    """Take whole documents until `tokens` tokens are reached."""
     import tensorflow as tf
 
     def step(before, example):
@@ -156,7 +162,7 @@ def first_tokens(dataset, tokens: int):
 
 
 def windows(dataset, context: int):
-    """Each document's tokens in non-overlapping windows of at most `context`."""
+    """Cut each document's tokens into non-overlapping windows of at most `context`."""
     import tensorflow as tf
 
     def cut(example):

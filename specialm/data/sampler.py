@@ -16,6 +16,7 @@ Letters: N windows, B batch, K clusters, G groups of a batch, W windows of a gro
 """
 
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
@@ -25,15 +26,15 @@ _ROUNDS = 4
 _MIX_1, _MIX_2 = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 
 
-def _mix(value: np.ndarray) -> np.ndarray:
+def _mix(value: Any) -> Any:
     """SplitMix64's finaliser: every output bit depends on every input bit."""
     value = (value ^ (value >> np.uint64(30))) * _MIX_1
     value = (value ^ (value >> np.uint64(27))) * _MIX_2
     return value ^ (value >> np.uint64(31))
 
 
-def permute(index: np.ndarray, size: np.ndarray, key: np.ndarray) -> np.ndarray:
-    """A pseudo-random permutation of [0, size) under `key`, applied to `index`, elementwise.
+def permute(index: np.ndarray, size: np.ndarray | int, key: np.ndarray) -> np.ndarray:
+    """Apply a pseudo-random permutation of [0, size) under `key` to `index`, elementwise.
 
     A Feistel network over the next even power of two, walked until it falls inside; a permutation
     of billions of windows needs no memory.
@@ -67,6 +68,7 @@ class Sampler:
 
     Raises:
       UserError: nothing to draw from, or a cluster with positive probability has no window.
+
     """
 
     def __init__(
@@ -84,6 +86,7 @@ class Sampler:
             )
         if cluster_N is None:
             cluster_N, probability_K = np.zeros(windows, np.int32), np.ones(1)
+        assert probability_K is not None, "probability_K belongs to cluster_N"
         if len(cluster_N) != windows:
             raise UserError(
                 f"{len(cluster_N)} clusters were given for {windows} windows: the "
@@ -105,7 +108,8 @@ class Sampler:
 
     def _slots_of_epoch(self, epoch: int) -> np.ndarray:
         """int64 [K + 1]: first slot of each cluster. Systematic resampling: a shared uniform
-        shift makes every count right in expectation and never off by more than one."""
+        shift makes every count right in expectation and never off by more than one.
+        """
         shift = np.random.default_rng([self.seed, epoch, 1]).random()
         slots = np.floor(self._edges + shift).astype(np.int64)
         slots[0], slots[-1] = 0, self.epoch

@@ -3,9 +3,9 @@
 A store is a folder of shards and an `index.json`. Each shard holds its windows' tokens end to end
 with offsets, so nothing is padded on disk and any window is read without reading another; NumPy's
 memory maps give that with no dependency at training time. Sidecars (a cluster for each window)
-lie beside it.
+are next to it.
 
-Letters: N windows, B batch, L context.
+Letters: see specialm/__init__.py.
 """
 
 import collections
@@ -27,10 +27,16 @@ COLUMNS = ("tokens", "offsets", "bytes", "document")
 
 
 class StoreWriter:
-    """Writes a store shard by shard; after a kill it goes on behind the last finished shard.
+    """Writes a store shard by shard; after a kill it resumes after the last finished shard.
 
-    `settings` is all that determines the content; writing into a folder begun with other
-    settings is an error, and so is writing over a finished store.
+    Args:
+      path: the store's folder.
+      settings: all that determines the content.
+      shard_tokens: a shard is written when it has as many.
+
+    Raises:
+      UserError: the folder has a finished store, or one begun with other settings.
+
     """
 
     def __init__(self, path: Path, settings: dict, shard_tokens: int):
@@ -39,7 +45,9 @@ class StoreWriter:
         self.shard_tokens = shard_tokens
         self.path.mkdir(parents=True, exist_ok=True)
         if (self.path / "index.json").exists():
-            raise UserError(f"{path}: a finished window store is there already.")
+            raise UserError(
+                f"{path}: holds a finished window store; remove the folder or choose another."
+            )
         progress = self.path / "progress.json"
         state = json.loads(progress.read_text()) if progress.exists() else None
         if state and state["settings"] != self.settings:
@@ -61,7 +69,14 @@ class StoreWriter:
         counts: collections.Counter,
         on_document=lambda document: None,
     ) -> None:
-        """Adds all documents and closes the store."""
+        """Add all documents and finish the store.
+
+        Args:
+          documents: in order, without those that `self.documents` counts.
+          counts: of what was read and skipped, for the index.
+          on_document: called with each document, for a progress bar.
+
+        """
         for document in documents:
             self._pending.append(document)
             self._tokens += len(document.tokens)
@@ -73,7 +88,8 @@ class StoreWriter:
         finish(self.path, self.settings, self.shards, counts)
 
     def _clear(self) -> None:
-        self._pending, self._tokens = [], 0
+        self._pending: list[DocumentWindows] = []
+        self._tokens = 0
 
     def _flush(self) -> None:
         self.shards.append(
@@ -84,10 +100,14 @@ class StoreWriter:
 
 
 def write_shard(path: Path, number: int, documents: list[DocumentWindows], first: int) -> dict:
-    """Writes the files of one shard into a store's folder; returns its record for `finish`.
+    """Write the files of one shard into a store's folder; return its record for `finish`.
 
     Args:
-      first: documents in the shards in front of it.
+      path: the store's folder.
+      number: of the shard.
+      documents: of the shard.
+      first: documents in the shards before it.
+
     """
     columns, names = _columns(documents, first)
     prefix = path / f"{number:05d}"
@@ -106,7 +126,7 @@ def write_shard(path: Path, number: int, documents: list[DocumentWindows], first
 
 
 def finish(path: Path, settings: dict, shards: list[dict], counts: collections.Counter) -> None:
-    """Closes a store whose shards are all written, these being their records."""
+    """Write the index of a store whose shards are written; `shards` are their records."""
     settings = {"version": VERSION, **settings}
     total = {
         key: sum(shard[key] for shard in shards)
@@ -139,6 +159,10 @@ def _columns(documents: list[DocumentWindows], first: int) -> tuple[dict, list]:
     return columns, [[d.id, d.key] for d in documents]
 
 
+def _concatenate(arrays: list[np.ndarray], dtype: type) -> np.ndarray:
+    return np.concatenate(arrays).astype(dtype) if arrays else np.zeros(0, dtype)
+
+
 @dataclass(frozen=True)
 class _Shard:
     tokens: np.ndarray
@@ -156,17 +180,20 @@ class WindowStore:
 
     Raises:
       UserError: no finished store at `path`, or it was written with another vocabulary.
+
     """
 
     def __init__(self, path: str | Path, vocabulary_sha256: str | None = None):
         self.path = Path(path)
         if not (self.path / "index.json").exists():
-            raise UserError(f"{path}: no finished window store is there; run `specialm prepare`.")
-        self.index = json.loads((self.path / "index.json").read_text())
-        made_with = self.index["vocabulary_sha256"]
-        if vocabulary_sha256 not in (None, made_with):
             raise UserError(
-                f"{path}: this store was written with vocabulary {made_with[:12]}, not "
+                f"{path}: no finished window store in this folder; run `specialm prepare`."
+            )
+        self.index = json.loads((self.path / "index.json").read_text())
+        store_sha256 = self.index["vocabulary_sha256"]
+        if vocabulary_sha256 not in (None, store_sha256):
+            raise UserError(
+                f"{path}: this store was written with vocabulary {store_sha256[:12]}, not "
                 f"with {vocabulary_sha256[:12]}; run `specialm prepare` again."
             )
         ends = np.cumsum([shard["windows"] for shard in self.index["shards"]], dtype=np.int64)
@@ -180,10 +207,12 @@ class WindowStore:
 
     @property
     def context(self) -> int:
+        """L, tokens of a window at most."""
         return self.index["context"]
 
     @property
     def fingerprint(self) -> str:
+        """A hash of the settings and of the content."""
         return self.index["fingerprint"]
 
     @cached_property
@@ -201,41 +230,44 @@ class WindowStore:
     @cached_property
     def documents(self) -> list[tuple[str, int]]:
         """(id, hash of the text) of every document, in store order."""
-        names = []
-        for i in range(len(self.index["shards"])):
-            names += map(tuple, json.loads((self.path / f"{i:05d}.documents.json").read_text()))
-        return names
+        return [
+            (name, key)
+            for i in range(len(self.index["shards"]))
+            for name, key in json.loads((self.path / f"{i:05d}.documents.json").read_text())
+        ]
 
     @cached_property
     def sizes_N(self) -> np.ndarray:
         """int32: tokens of each window."""
-        return np.concatenate([np.diff(s.offsets) for s in self._shards] or [[]]).astype(np.int32)
+        return _concatenate([np.diff(s.offsets) for s in self._shards], np.int32)
 
     @cached_property
     def bytes_N(self) -> np.ndarray:
         """int64: UTF-8 bytes of text of each window."""
-        return np.concatenate([s.bytes for s in self._shards] or [[]]).astype(np.int64)
+        return _concatenate([s.bytes for s in self._shards], np.int64)
 
     @cached_property
     def document_N(self) -> np.ndarray:
         """int64: index into `documents` of each window."""
-        return np.concatenate([s.document for s in self._shards] or [[]]).astype(np.int64)
+        return _concatenate([s.document for s in self._shards], np.int64)
 
     def cut(self, start: int, stop: int) -> Iterator[DocumentWindows]:
-        """The documents start ... stop - 1 as they were written."""
+        """Yield the documents start ... stop - 1 as they were written."""
         first = 0
-        for number, (shard, made) in enumerate(
+        for number, (shard, record) in enumerate(
             zip(self._shards, self.index["shards"], strict=True)
         ):
-            last = first + made["documents"]
+            last = first + record["documents"]
             if max(start, first) < min(stop, last):
                 names = json.loads((self.path / f"{number:05d}.documents.json").read_text())
                 wanted = np.arange(max(start, first), min(stop, last) + 1, dtype=np.uint32)
                 edges = np.searchsorted(shard.document, wanted)
                 for document, low, high in zip(wanted, edges, edges[1:], strict=False):
                     offsets = shard.offsets[low : high + 1]
+                    name, key = names[document - first]
                     yield DocumentWindows(
-                        *names[document - first],
+                        name,
+                        key,
                         shard.tokens[offsets[0] : offsets[-1]],
                         offsets[1:] - offsets[0],
                         shard.bytes[low:high].astype(np.int64),
@@ -243,10 +275,11 @@ class WindowStore:
             first = last
 
     def read(self, indices_B: np.ndarray) -> np.ndarray:
-        """int32 [B, L]: the windows of these indices, 0 (pad) behind their ends.
+        """Return int32 [B, L]: the windows of these indices, 0 (pad) after their ends.
 
         Raises:
           IndexError: an index outside [0, N).
+
         """
         indices_B = np.asarray(indices_B, np.int64)
         if indices_B.size and not 0 <= indices_B.min() <= indices_B.max() < len(self):
@@ -264,9 +297,9 @@ class WindowStore:
         return tokens_BxL
 
     def batch(self, indices_B: np.ndarray) -> dict[str, np.ndarray]:
-        """inputs (shifted right, 0 in front), targets and float32 mask of windows, each [B, L].
+        """Return inputs (targets shifted right, 0 first), targets and float32 mask, each [B, L].
 
-        Every token of a window is predicted, its first one from the 0 alone.
+        Every token of a window is predicted, its first one from the 0 only.
         """
         tokens_BxL = self.read(indices_B)
         inputs_BxL = np.zeros_like(tokens_BxL)
@@ -275,8 +308,9 @@ class WindowStore:
         return {"inputs": inputs_BxL, "targets": tokens_BxL, "mask": mask_BxL.astype(np.float32)}
 
     def subset(self, tokens: int) -> np.ndarray:
-        """Indices of the windows of whole documents, in an order that depends on their text
-        alone, until `tokens` tokens are reached; 0 for all. Larger subsets contain smaller ones.
+        """Return indices of the windows of whole documents, until `tokens` are reached; 0 for all.
+
+        Their order depends only on their text; larger subsets contain smaller ones.
         """
         order = np.argsort(np.array([key for _, key in self.documents], np.uint64), kind="stable")
         rank = np.empty(len(order), np.int64)

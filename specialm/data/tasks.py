@@ -7,9 +7,11 @@
         sequence_length={"targets": 128}, split="train", shuffle=False)
 
 Windows end where their document does, with eos; `sequence_length` must be at least the store's
-`context`, as seqio trims what is longer without a word.
+`context`, as seqio trims longer ones silently.
 
-TensorFlow and seqio are imported here only when a Task is registered.
+TensorFlow and seqio are imported only when a Task is registered.
+
+Letters: see specialm/__init__.py.
 """
 
 from pathlib import Path
@@ -25,12 +27,13 @@ CHUNK = 1024  # windows read at once
 
 
 def register(name: str, store: WindowStore, vocabulary_path: str | Path) -> str:
-    """Registers the Task `specialm_NAME`, each window once in store order; returns its name.
+    """Register the Task `specialm_NAME`, each window once in store order; return its name.
 
     Features: `targets`, the tokens of a window (unpadded), with eos at a document's end.
 
     Raises:
       UserError: the name is taken, or the vocabulary is not the store's.
+
     """
     return _register(
         name, store, vocabulary_path, lambda: _blocks(np.arange(len(store))), len(store)
@@ -46,15 +49,20 @@ def register_weighted(
     seed: int,
     windows: int | None = None,
 ) -> str:
-    """Registers `specialm_NAME`: windows drawn with the importance weights, as our trainer does.
+    """Register `specialm_NAME`: windows drawn with the importance weights, as our trainer does.
 
     The stream is the trainer's own (`Sampler`): the same windows in the same order as training
-    with this seed. It is deterministic, so shuffling is left off.
+    with this seed. It is deterministic, so shuffling is off.
 
     Args:
+      name: of the Task, without its prefix.
+      store: of the generic windows.
+      vocabulary_path: that of the store.
       cluster_N: the cluster of each window (the store's sidecar).
       probability_K: the sampling distribution over clusters (`WeightReport.sampling_K`).
+      seed: of the draws.
       windows: length of the stream; None for as many as the store has.
+
     """
     sampler = Sampler(len(store), CHUNK, seed, cluster_N, probability_K)
     total = len(store) if windows is None else windows
@@ -64,38 +72,6 @@ def register_weighted(
             yield sampler.draws(start, min(start + CHUNK, total))[0]
 
     return _register(name, store, vocabulary_path, blocks, total)
-
-
-def register_cluster_mixture(
-    name: str,
-    store: WindowStore,
-    vocabulary_path: str | Path,
-    cluster_N: np.ndarray,
-    probability_K: np.ndarray,
-) -> str:
-    """Registers a Task for each cluster and the Mixture `specialm_NAME` of them at these rates.
-
-    For few clusters, and for users who want to change rates in seqio itself; the weighted Task
-    above is faster and exact. Clusters without probability are left out.
-    """
-    import seqio
-
-    tasks = []
-    for cluster in np.flatnonzero(np.asarray(probability_K) > 0):
-        members = np.flatnonzero(cluster_N == cluster)
-        if not len(members):
-            raise UserError(f"cluster {cluster} has probability but no window.")
-        task = _register(
-            f"{name}_{cluster}",
-            store,
-            vocabulary_path,
-            lambda members=members: _blocks(members),
-            len(members),
-        )
-        tasks.append((task, float(probability_K[cluster])))
-    _free(seqio.MixtureRegistry, PREFIX + name)
-    seqio.MixtureRegistry.add(PREFIX + name, tasks)
-    return PREFIX + name
 
 
 def _blocks(indices: np.ndarray):
@@ -109,7 +85,7 @@ def _register(name: str, store: WindowStore, vocabulary_path, blocks, total: int
 
     from specialm.data.vocabularies import Vocabulary
 
-    WindowStore(store.path, Vocabulary(vocabulary_path).sha256)  # raises if it does not fit
+    WindowStore(store.path, Vocabulary(vocabulary_path).sha256)  # raises if it is another one
 
     def examples():
         for indices in blocks():

@@ -1,8 +1,8 @@
 """SentencePiece vocabularies: trained on generic text or given, with their hash and byte counts.
 
 Ids as seqio and T5 expect: pad 0, eos 1, unk 2. A vocabulary trained here loses no byte: no
-normalisation, white space kept, newlines are pieces and unknown characters fall back to bytes. The
-one exception is U+2581, SentencePiece's own mark of a space, which comes back as a space.
+normalisation, white space preserved, newlines are pieces and unknown characters fall back to bytes.
+The one exception is U+2581, SentencePiece's own mark of a space, which comes back as a space.
 """
 
 import hashlib
@@ -29,46 +29,52 @@ class Vocabulary:
 
         self.path = Path(path)
         if not self.path.is_file():
-            raise UserError(f"data.vocabulary={str(path)!r}: no such SentencePiece model.")
+            raise UserError(
+                f"data.vocabulary={str(path)!r}: no such SentencePiece model; give the path of one."
+            )
         content = self.path.read_bytes()
         self.sha256 = hashlib.sha256(content).hexdigest()
         self._model = sentencepiece.SentencePieceProcessor()
         try:
             self._model.LoadFromSerializedProto(content)
         except RuntimeError as error:
-            raise UserError(f"data.vocabulary={str(path)!r}: not a SentencePiece model.") from error
+            raise UserError(
+                f"data.vocabulary={str(path)!r}: not a SentencePiece model; give the path of one."
+            ) from error
         if self._model.eos_id() < 0:
-            raise UserError(f"data.vocabulary={str(path)!r}: has no end-of-sequence piece.")
+            raise UserError(
+                f"data.vocabulary={str(path)!r}: has no end-of-sequence piece; train it with one."
+            )
 
     def __reduce__(self):
         return Vocabulary, (self.path,)  # other processes read it themselves
 
     @property
     def size(self) -> int:
+        """V, the number of pieces."""
         return self._model.vocab_size()
 
     @property
     def eos(self) -> int:
+        """The id of the end of a document."""
         return self._model.eos_id()
 
     def encode(self, texts: list[str], threads: int | None = None) -> list[list[int]]:
-        """Token ids of each text, without eos."""
+        """Return the token ids of each text, without eos."""
         return self._model.encode(texts, num_threads=threads or os.cpu_count())
 
     def decode(self, tokens: Iterable[int]) -> str:
-        """Text of token ids; pad and eos are left out."""
-        left_out = (PAD, self.eos)
+        """Return the text of token ids, without pad and eos."""
         tokens = tokens.tolist() if isinstance(tokens, np.ndarray) else map(int, tokens)
-        kept = [token for token in tokens if token not in left_out]
-        return self._model.decode(kept)
+        return self._model.decode([token for token in tokens if token not in (PAD, self.eos)])
 
     def decode_all(self, tokens_BxL: np.ndarray) -> list[str]:
-        """Text of each row; pad and eos are left out."""
-        kept_BxL = (tokens_BxL != PAD) & (tokens_BxL != self.eos)
+        """Return the text of each row, without pad and eos."""
+        text_BxL = (tokens_BxL != PAD) & (tokens_BxL != self.eos)
         return self._model.decode(
             [
-                tokens_L[kept_L].tolist()
-                for tokens_L, kept_L in zip(tokens_BxL, kept_BxL, strict=True)
+                tokens_L[text_L].tolist()
+                for tokens_L, text_L in zip(tokens_BxL, text_BxL, strict=True)
             ]
         )
 
@@ -84,34 +90,37 @@ class Vocabulary:
         return sizes
 
     def window_bytes(self, text: str, tokens: list[int], ends: np.ndarray) -> np.ndarray:
-        """UTF-8 bytes of `text` in each window of its tokens.
+        """Return the UTF-8 bytes of `text` in each window of its tokens.
 
         Args:
+          text: of one document.
           tokens: the encoding of `text`.
-          ends: int [n], token index at which each window ends; the last is len(tokens) or more.
+          ends: int [N], token index at which each window ends; the last is len(tokens) or more.
 
         Returns:
-          int64 [n], which sums to the bytes of the whole text, whatever the vocabulary.
+          int64 [N], which sums to the bytes of the whole text, whatever the vocabulary.
+
         """
         total = len(text.encode())
         ends = np.minimum(ends, len(tokens))
         running = np.concatenate([[0], np.cumsum(self.piece_bytes[tokens])])
-        if running[-1] != total:  # a given vocabulary that normalises: ask where its pieces lie
+        if running[-1] != total:  # a given vocabulary that normalises the text: use its offsets
             running = self._offsets(text, len(tokens))
         running[-1] = total
         return np.diff(running[ends], prepend=0)
 
     def _offsets(self, text: str, count: int) -> np.ndarray:
-        """int64 [count + 1]: bytes of `text` in front of each token, by SentencePiece's account."""
+        """Return int64 [count + 1]: bytes of `text` before each token, from SentencePiece."""
         pieces = self._model.encode(text, return_type="proto").pieces
         return np.array([0] + [piece.end for piece in pieces][:count])
 
 
 def train(texts: Iterable[str], path: Path, size: int) -> Vocabulary:
-    """Trains a unigram model on `texts` and writes it to `path`.
+    """Train a unigram model on `texts` and write it to `path`.
 
     Raises:
       UserError: there is too little text for `size` pieces, or `size` is too small.
+
     """
     import sentencepiece
 

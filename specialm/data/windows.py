@@ -1,6 +1,6 @@
 """Documents -> windows, and the split of documents into training, validation and held-out sets.
 
-Letters: N windows.
+Letters: see specialm/__init__.py.
 """
 
 import collections
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from specialm.data.sources import Document, Source, stable_hash
+from specialm.data.documents import Document, Source, stable_hash
 from specialm.data.vocabularies import Vocabulary
 
 SPLITS = ("train", "valid", "heldout")
@@ -27,8 +27,8 @@ class Split:
     heldout: float
     valid: float = 0.0
 
-    def of(self, document: Document) -> str:
-        """train | valid | heldout"""
+    def assign(self, document: Document) -> str:
+        """Return the split of a document: train | valid | heldout."""
         if document.group_key < self.heldout * 2**64:
             return "heldout"
         if stable_hash("valid" + document.text) < self.valid * 2**64:
@@ -38,7 +38,7 @@ class Split:
 
 @dataclass(frozen=True)
 class DocumentWindows:
-    """One document cut into windows: tokens (with eos at the end), where each ends, its bytes."""
+    """One document cut into windows: tokens (with eos last), the end of each window, its bytes."""
 
     id: str
     key: int
@@ -47,8 +47,18 @@ class DocumentWindows:
     bytes_N: np.ndarray  # int64, UTF-8 bytes of text
 
 
-def cut(document: Document, tokens: list[int], vocabulary: Vocabulary, context: int):
-    """Non-overlapping windows of at most `context` tokens; every token is in exactly one."""
+def cut(
+    document: Document, tokens: list[int], vocabulary: Vocabulary, context: int
+) -> DocumentWindows:
+    """Cut a document into non-overlapping windows of at most `context` tokens.
+
+    Args:
+      document: its text.
+      tokens: of the text, without eos.
+      vocabulary: that encoded it.
+      context: tokens of a window, at most.
+
+    """
     count = len(tokens) + 1  # eos
     ends_N = np.minimum(np.arange(context, count + context, context), count)
     bytes_N = vocabulary.window_bytes(document.text, tokens, ends_N)
@@ -66,12 +76,17 @@ def windows(
     counts: collections.Counter,
     skip: int = 0,
 ) -> Iterator[DocumentWindows]:
-    """The windows of all documents of one split, in source order.
+    """Yield the windows of all documents of one split, in source order.
 
     Args:
+      source: of the documents.
+      vocabulary: to encode them with.
+      context: tokens of a window, at most.
+      split: assigns documents to splits.
       name: train | valid | heldout.
-      counts: gets what was read, left to other splits and skipped.
-      skip: documents of this split to pass over unencoded (they are in the store already).
+      counts: the documents read, those of each split and those skipped are added to it.
+      skip: documents of this split to pass over unencoded (they are already in the store).
+
     """
     for batch in _batches(source, split, name, counts, skip):
         encoded = vocabulary.encode([document.text for document in batch])
@@ -79,10 +94,14 @@ def windows(
             yield cut(document, tokens, vocabulary, context)
 
 
-def _batches(source, split, name, counts, skip) -> Iterator[list[Document]]:
-    batch, size = [], 0
+def _batches(
+    source: Source, split: Split, name: str, counts: collections.Counter, skip: int
+) -> Iterator[list[Document]]:
+    """Yield the split's documents in batches of about BATCH_BYTES."""
+    batch: list[Document] = []
+    size = 0
     for document in source.documents(counts):
-        side = split.of(document)
+        side = split.assign(document)
         counts[f"split: {side}"] += 1
         if side != name:
             continue

@@ -35,7 +35,7 @@ class Runner:
     """Has pieces made by a Beam runner: `each` is one pipeline.
 
     Attributes:
-      counters: title -> what its pipelines counted, pieces made and reused among it. An estimate
+      counters: title -> what its pipelines counted, pieces written and reused among it. An estimate
         on runners that repeat work; the stores' own counts are exact.
 
     Raises:
@@ -53,12 +53,12 @@ class Runner:
         self._options = PipelineOptions(list(arguments))
         self.counters: dict[str, collections.Counter] = {}
 
-    def each(self, title: str, folder: Path, items: Sequence, make: pieces.Make) -> None:
+    def each(self, title: str, folder: Path, items: Sequence, make: pieces.WritePiece) -> None:
         """Makes folder/00000, folder/00001, ... from the items, those that are not there yet."""
         missing = [
             (number, item)
             for number, item in enumerate(items)
-            if not pieces.path_of(folder, number).exists()
+            if not pieces.piece_path(folder, number).exists()
         ]
         counted = self.counters.setdefault(title, collections.Counter())
         if len(missing) < len(items):
@@ -71,7 +71,9 @@ class Runner:
             flush=True,
         )
 
-    def _run(self, title: str, folder: Path, items: list, make: pieces.Make) -> dict[str, int]:
+    def _run(
+        self, title: str, folder: Path, items: list, make: pieces.WritePiece
+    ) -> dict[str, int]:
         """The counters of one pipeline."""
         import apache_beam as beam
 
@@ -97,12 +99,12 @@ class Runner:
         }
 
 
-def _make(folder: Path, make: pieces.Make, item: tuple) -> None:
+def _make(folder: Path, make: pieces.WritePiece, item: tuple) -> None:
     """Runs on a worker."""
     from apache_beam.metrics import Metrics
 
     number, value = item
-    counts = pieces.make_once(pieces.path_of(folder, number), make, value)
+    counts = pieces.write_once(pieces.piece_path(folder, number), make, value)
     for name, count in counts.items():
         Metrics.counter(NAMESPACE, name).inc(int(count))
 
@@ -125,7 +127,7 @@ def run(
     Raises:
       UserError: see `prepare` and `cluster`.
     """
-    from specialm.clustering import stages as clustering
+    from specialm.clustering import clusters as clustering
 
     engine = pieces.InPieces(runner.each, part_bytes)
     stages = Stages(workdir.resolve())

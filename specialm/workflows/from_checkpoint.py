@@ -11,7 +11,7 @@ from specialm import config as config_lib
 from specialm.common.errors import UserError
 from specialm.common.stages import Stages
 from specialm.data.prepare import prepare_specialist
-from specialm.data.sources import named
+from specialm.data.sources import resolve_source
 from specialm.data.vocabularies import Vocabulary
 from specialm.training import origin, runs, sharding
 from specialm.workflows.pipeline import Run
@@ -77,7 +77,7 @@ def with_source(config: ConfigDict, source: str) -> ConfigDict:
     Raises:
       UserError: neither a source nor a path that is there.
     """
-    name, spec = named(source)
+    name, spec = resolve_source(source)
     changed = copy.deepcopy(config).unlock()
     changed.data.domains = ConfigDict({name: spec})
     changed.domain, changed.domains = name, ()
@@ -93,10 +93,13 @@ def open_run(config: ConfigDict, workdir: Path, domains: list[str], base: Path) 
       UserError: see `data.prepare.prepare`.
     """
     stages, vocabulary = Stages(workdir), Vocabulary(base / "vocabulary.model")
+    stores = {
+        split: origin.generic_store(base, split, vocabulary.sha256)
+        for split in ("train", "heldout")
+    }
     prepared = dataclasses.replace(
         prepare_specialist(config, stages, domains, vocabulary),
-        generic=origin.generic_store(base, "train", vocabulary.sha256),
-        generic_heldout=origin.generic_store(base, "heldout", vocabulary.sha256),
+        generic_splits={split: store for split, store in stores.items() if store is not None},
     )
     mesh = sharding.make_mesh(
         config.train.batch_size, config.finetune.batch_size, layout=config.mesh

@@ -115,9 +115,9 @@ def check(run: Run, sets: list[str]) -> dict[str, dict]:
 
 def _against_generic(run: Run, used: dict[str, Windows]) -> dict | None:
     """{set: counts and places} of all sets in one pass over the generic training windows."""
-    store = run.prepared.generic
-    if store is None:
+    if "train" not in run.prepared.generic_splits:
         return None
+    store = run.prepared.generic
     inputs = {
         "train": store.fingerprint,
         "threshold": THRESHOLD,

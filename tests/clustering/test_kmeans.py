@@ -203,18 +203,6 @@ def test_bad_input_is_named():
         kmeans.fit(x_NxD, 12)
 
 
-def test_save_and_load(tmp_path):
-    path = tmp_path / "centroids.npz"
-    centroids_KxD = blobs(0, count=7)
-    kmeans.save(path, centroids_KxD, "f" * 64)
-    np.testing.assert_array_equal(kmeans.load(path), centroids_KxD)
-    np.testing.assert_array_equal(kmeans.load(path, "f" * 64), centroids_KxD)
-    with pytest.raises(UserError, match="ffffffffffff, not with eeeeeeeeeeee"):
-        kmeans.load(path, "e" * 64)
-    with pytest.raises(UserError, match="nothing.npz"):
-        kmeans.load(tmp_path / "nothing.npz")
-
-
 def test_a_growing_sample_and_near_centroids_against_all(monkeypatch):
     """The inertia is that of iterations over all rows and all centroids."""
     x_NxD = np.random.default_rng(12).normal(size=(6000, 6)).astype(np.float32)
@@ -224,9 +212,9 @@ def test_a_growing_sample_and_near_centroids_against_all(monkeypatch):
     seen, step = [], passes.step
 
     def spy(mesh):
-        def work(x_SxBxD, count, centroids_KxD, near_SxC):
-            seen.append((int(count), near_SxC is not None))
-            return step(mesh)(x_SxBxD, count, centroids_KxD, near_SxC)
+        def work(x_sxBxD, count, centroids_KxD, near_sxa):
+            seen.append((int(count), near_sxa is not None))
+            return step(mesh)(x_sxBxD, count, centroids_KxD, near_sxa)
 
         return work
 

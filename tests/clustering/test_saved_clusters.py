@@ -27,9 +27,7 @@ def base(tmp_path, encoder):
 def assign(base, store, vocabulary, tmp_path):
     config = config_lib.default()
     config.data.specialist_tokens = 2000
-    prepared = Prepared(
-        vocabulary, None, None, {"mine": dict.fromkeys(("train", "valid", "heldout"), store)}
-    )
+    prepared = Prepared(vocabulary, {"mine": dict.fromkeys(("train", "valid", "heldout"), store)})
     return saved_clusters.assign(
         base, config, Stages(tmp_path / "work", quiet=True), prepared, "mine"
     )
@@ -48,10 +46,10 @@ def test_the_nearest_centroid_of_each_specialist_window(base, store, vocabulary,
 
 def test_a_changed_encoder_is_refused(base, store, vocabulary, tmp_path, real_documents):
     encoders.TfidfSvd.fit(real_documents[200:400], 8, 0).save(base / "clusters" / "encoder.npz")
-    with pytest.raises(UserError, match="made with another version of tfidf_svd"):
+    with pytest.raises(UserError, match="computed with another version of tfidf_svd"):
         assign(base, store, vocabulary, tmp_path)
 
 
 def test_a_base_without_clusters_is_named(store, vocabulary, tmp_path):
-    with pytest.raises(UserError, match="none carries no clusters.* give the --config"):
+    with pytest.raises(UserError, match="none has no clusters.* give the --config"):
         assign(tmp_path / "none", store, vocabulary, tmp_path)

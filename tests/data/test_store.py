@@ -108,7 +108,7 @@ def test_a_killed_writer_goes_on_and_gives_the_same_store(store, cuts, vocabular
 
 
 def test_nothing_is_overwritten(store, vocabulary, cuts, tmp_path):
-    with pytest.raises(UserError, match="finished window store is there already"):
+    with pytest.raises(UserError, match="holds a finished window store"):
         StoreWriter(store.path, settings(vocabulary), 2000)
     begun = tmp_path / "begun"
     StoreWriter(begun, settings(vocabulary), 10).write(cuts[:5], collections.Counter())

@@ -65,12 +65,6 @@ def assert_follows(seen, store, cluster_N, probability_K):
     assert stats.chisquare(counts[kept], probability_K[kept] * len(seen)).pvalue > 1e-3, counts
 
 
-def test_the_cluster_mixture_follows_the_weights(store, vocabulary, clusters):
-    cluster_N, probability_K = clusters
-    name = tasks.register_cluster_mixture("mixed", store, vocabulary.path, cluster_N, probability_K)
-    assert_follows(read(name, 3000), store, cluster_N, probability_K)
-
-
 def test_errors(store, vocabulary, clusters, tmp_path, real_documents):
     from specialm.data import vocabularies
 

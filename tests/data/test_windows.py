@@ -30,19 +30,19 @@ def test_windows_hold_every_token_once(vocabulary, text, context):
 def test_split_shares_and_stability(seed, heldout, valid):
     split = Split(heldout, valid)
     documents = [Document(f"{seed}-{i}", f"text {seed} {i}", f"{seed}-{i}") for i in range(2000)]
-    sides = collections.Counter(split.of(d) for d in documents)
+    sides = collections.Counter(split.assign(d) for d in documents)
     assert abs(sides["heldout"] / 2000 - heldout) < 0.06
     assert abs(sides["valid"] / 2000 - (1 - heldout) * valid) < 0.06
-    assert [split.of(d) for d in documents[::7]] == [split.of(d) for d in documents][::7]
+    assert [split.assign(d) for d in documents[::7]] == [split.assign(d) for d in documents][::7]
 
 
 def test_a_group_is_held_out_whole_and_equal_texts_stay_together():
     split = Split(0.3, 0.3)
     for book in range(50):
         chapters = [Document(f"{book}/{i}", f"{book} {i}", f"book {book}") for i in range(10)]
-        heldout = {split.of(d) == "heldout" for d in chapters}
+        heldout = {split.assign(d) == "heldout" for d in chapters}
         assert len(heldout) == 1
-    same = {split.of(Document(f"id{i}", "the same text", "g")) for i in range(20)}
+    same = {split.assign(Document(f"id{i}", "the same text", "g")) for i in range(20)}
     assert len(same) == 1
 
 

@@ -7,77 +7,13 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from numpy_bert import HEADS, LAYERS, VOCABULARY, numpy_bert, random_tensors
 
 from specialm.clustering.encoders import MiniLM, find_minilm
 from specialm.common.errors import UserError
 from specialm.models import minilm
 
 REFERENCE = Path(__file__).parent / "minilm_reference.json"
-D_MODEL, HEADS, D_FF, LAYERS, VOCABULARY, POSITIONS = 24, 3, 40, 2, 50, 16
-
-
-def random_tensors(seed: int = 0) -> dict[str, np.ndarray]:
-    """A small BERT's tensors under their Hugging Face names."""
-    rng = np.random.default_rng(seed)
-    shapes = {
-        "embeddings.word_embeddings.weight": (VOCABULARY, D_MODEL),
-        "embeddings.position_embeddings.weight": (POSITIONS, D_MODEL),
-        "embeddings.token_type_embeddings.weight": (2, D_MODEL),
-    }
-    norms, linears = ["embeddings.LayerNorm"], {}
-    for i in range(LAYERS):
-        prefix = f"encoder.layer.{i}."
-        linears |= {
-            f"{prefix}attention.self.{n}": (D_MODEL, D_MODEL) for n in ("query", "key", "value")
-        }
-        linears |= {
-            f"{prefix}attention.output.dense": (D_MODEL, D_MODEL),
-            f"{prefix}intermediate.dense": (D_FF, D_MODEL),
-            f"{prefix}output.dense": (D_MODEL, D_FF),
-        }
-        norms += [f"{prefix}attention.output.LayerNorm", f"{prefix}output.LayerNorm"]
-    for name, shape in linears.items():
-        shapes |= {f"{name}.weight": shape, f"{name}.bias": shape[:1]}
-    for name in norms:
-        shapes |= {f"{name}.weight": (D_MODEL,), f"{name}.bias": (D_MODEL,)}
-    return {name: rng.normal(0, 0.5, shape).astype(np.float32) for name, shape in shapes.items()}
-
-
-def numpy_bert(tensors: dict[str, np.ndarray], ids: list[int]) -> np.ndarray:
-    """The unit sentence vector of one unpadded text, float64, straight from the definition."""
-    from scipy.special import erf
-
-    t = {name: value.astype(np.float64) for name, value in tensors.items()}
-
-    def linear(x, name):
-        return x @ t[f"{name}.weight"].T + t[f"{name}.bias"]
-
-    def norm(x, name):
-        x = x - x.mean(-1, keepdims=True)
-        x = x / np.sqrt((x**2).mean(-1, keepdims=True) + 1e-12)
-        return x * t[f"{name}.weight"] + t[f"{name}.bias"]
-
-    x = (
-        t["embeddings.word_embeddings.weight"][ids]
-        + t["embeddings.position_embeddings.weight"][: len(ids)]
-        + t["embeddings.token_type_embeddings.weight"][0]
-    )
-    x = norm(x, "embeddings.LayerNorm")
-    for i in range(LAYERS):
-        p = f"encoder.layer.{i}."
-        q, k, v = (linear(x, f"{p}attention.self.{n}") for n in ("query", "key", "value"))
-        parts = []
-        for head in np.split(np.arange(D_MODEL), HEADS):
-            scores = q[:, head] @ k[:, head].T / np.sqrt(D_MODEL // HEADS)
-            weights = np.exp(scores - scores.max(1, keepdims=True))
-            parts.append(weights / weights.sum(1, keepdims=True) @ v[:, head])
-        mixed = linear(np.concatenate(parts, 1), f"{p}attention.output.dense")
-        x = norm(x + mixed, f"{p}attention.output.LayerNorm")
-        hidden = linear(x, f"{p}intermediate.dense")
-        hidden = hidden * 0.5 * (1 + erf(hidden / np.sqrt(2)))
-        x = norm(x + linear(hidden, f"{p}output.dense"), f"{p}output.LayerNorm")
-    mean = x.mean(0)
-    return mean / np.linalg.norm(mean)
 
 
 def padded(texts: list[list[int]], length: int, fill: int) -> tuple[np.ndarray, np.ndarray]:

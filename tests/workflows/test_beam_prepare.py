@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from made_in_pieces import PART_BYTES, content, make_config, write_text
+from pieces_helpers import PART_BYTES, content, make_config, write_text
 
 from specialm.clustering.clusters import cluster
 from specialm.common.errors import UserError
@@ -85,7 +85,7 @@ def test_the_bytes_are_those_of_one_process(text, vocabulary, local, tmp_path):
         **index["counts"],
         "windows": index["windows"],
         "tokens": index["tokens"],
-        "pieces made": 3,
+        "pieces written": 3,
     }
     assert counters["shards generic train"]["shards"] == len(index["shards"]) > 5
     assert counters["scan generic"]["skipped: not JSON"] == 5
@@ -100,7 +100,7 @@ def test_workers_of_their_own(text, tmp_path):
     )
     scanned = pieces.InPieces(runner.each, PART_BYTES).scan(tmp_path, "text", source)
     assert scanned == LOCAL_READER.scan(tmp_path, "text", source)
-    assert runner.counters["scan text"] == {**scanned.counts, "pieces made": 3}
+    assert runner.counters["scan text"] == {**scanned.counts, "pieces written": 3}
     assert list(tmp_path.iterdir()) == []
 
 
@@ -120,7 +120,7 @@ def test_a_run_that_failed_goes_on(text, vocabulary, local, tmp_path, monkeypatc
     counters = run(tmp_path, text, vocabulary)
     assert "scan generic" not in counters  # a finished stage
     parts = counters["windows generic train"]
-    assert parts["pieces made"] >= 1 and parts["pieces made"] + parts["pieces reused"] == 3
+    assert parts["pieces written"] >= 1 and parts["pieces made"] + parts["pieces reused"] == 3
     assert content(tmp_path) == local
 
 
@@ -133,7 +133,7 @@ def test_the_command(text, vocabulary, tmp_path, local, capsys):
     ]
     assert beam_prepare.main(arguments) == 0
     told = json.loads(capsys.readouterr().out)
-    assert told["counters"]["scan generic"]["pieces made"] == 3
+    assert told["counters"]["scan generic"]["pieces written"] == 3
     assert content(tmp_path / "work") == local
     assert beam_prepare.main(arguments) == 0  # every stage is found
     assert json.loads(capsys.readouterr().out) == {"counters": {}, "generic": told["generic"]}

@@ -197,8 +197,8 @@ def test_clusters_of_another_bank(bank, moved, notes, command, tmp_path):
     """A bank whose clusters were exchanged, or left out, is refused."""
     for change, message in (
         ("exchanged", "was trained on other clusters"),
-        ("encoder", "made with another version of tfidf_svd"),
-        ("left out", "carries no clusters"),
+        ("encoder", "computed with another version of tfidf_svd"),
+        ("left out", "has no clusters"),
     ):
         broken = tmp_path / change
         shutil.copytree(moved, broken)

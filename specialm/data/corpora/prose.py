@@ -3,24 +3,24 @@
 import re
 from collections.abc import Iterable, Iterator
 
-SIZE = 3000  # characters of a document made of short entries, or of a part of a long text
+SIZE = 3000  # characters of a document of short entries, or of a part of a long text
 INVISIBLE = str.maketrans("", "", "\u00ad\u200b\u200c\u200d\u2060\ufeff")  # no width
 
 
 def tidy(text: str) -> str:
-    """Single blanks, no blanks at the ends of lines, at most one empty line, none at the ends."""
+    """Normalise white space: single blanks, none at the ends of lines, at most one empty line."""
     text = text.translate(INVISIBLE)
     lines = [" ".join(line.split()) for line in text.splitlines()]
     return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip()
 
 
 def paragraphs(text: str) -> list[str]:
-    """The parts of a text that are separated by empty lines (with their line breaks)."""
+    """Split a text at its empty lines; the parts have their line breaks."""
     return [part for part in re.split(r"\n\s*\n", text) if part.strip()]
 
 
 def unwrap(paragraph: str) -> str:
-    """One line out of a paragraph wrapped by hand; indented lines (verse, lists) stay lines."""
+    """Join the lines of a paragraph wrapped by hand, unless some are indented (verse, lists)."""
     lines = paragraph.strip("\n").splitlines()
     if any(line[:1].isspace() for line in lines[1:]):
         return "\n".join(lines)
@@ -31,8 +31,9 @@ ITEM = re.compile(r"\s*([*•-]|\(?([0-9]+|[a-zA-Z]|[ivx]+)(\.[0-9]+)*[.)]) ")
 
 
 def unwrap_list(paragraph: str, shortest: int = 45) -> str:
-    """As `unwrap` for text with lists: a line is continued if it is long and no item follows."""
-    joined, last = [], 0
+    """Join lines as `unwrap`, in text with lists: only after long lines, and not before items."""
+    joined: list[str] = []
+    last = 0
     for line in paragraph.strip("\n").splitlines():
         if joined and last >= shortest and not ITEM.match(line):
             joined[-1] += f" {line.strip()}"
@@ -43,26 +44,28 @@ def unwrap_list(paragraph: str, shortest: int = 45) -> str:
 
 
 def pack(blocks: Iterable[str], size: int = SIZE, joiner: str = "\n\n") -> list[str]:
-    """Joins consecutive blocks into texts of about `size` characters; loses and repeats nothing.
+    """Join consecutive blocks into texts of about `size` characters; none is lost or repeated.
 
     A block longer than twice `size` is broken at its paragraphs, lines, sentences or words, the
     first of these that there is. A short rest is added to the text before it.
     """
-    texts, held, length = [], [], 0
-    for block in (piece for whole in blocks for piece in _pieces(whole, size)):
-        if held and length + len(joiner) + len(block) > size:
-            texts.append(joiner.join(held))
-            held, length = [], 0
-        length += len(block) + (len(joiner) if held else 0)
-        held.append(block)
-    if held and texts and length < size // 3:
-        held.insert(0, texts.pop())
-    if held:
-        texts.append(joiner.join(held))
+    texts: list[str] = []
+    pending: list[str] = []
+    length = 0
+    for block in (part for whole in blocks for part in _divide(whole, size)):
+        if pending and length + len(joiner) + len(block) > size:
+            texts.append(joiner.join(pending))
+            pending, length = [], 0
+        length += len(block) + (len(joiner) if pending else 0)
+        pending.append(block)
+    if pending and texts and length < size // 3:
+        pending.insert(0, texts.pop())
+    if pending:
+        texts.append(joiner.join(pending))
     return texts
 
 
-def _pieces(block: str, size: int) -> list[str]:
+def _divide(block: str, size: int) -> list[str]:
     if len(block) <= 2 * size:
         return [block]
     for pattern, joiner in ((r"\n\n", "\n\n"), (r"\n", "\n"), (r"(?<=[.;:!?]) ", " "), (" ", " ")):
@@ -75,10 +78,10 @@ def _pieces(block: str, size: int) -> list[str]:
 def without_near_duplicates(
     texts: Iterable[str], width: int = 5, seen: set[int] | None = None
 ) -> Iterator[str]:
-    """The texts without near-duplicates of those kept before.
+    """Yield the texts that are no near-duplicates of those yielded before.
 
     A text is dropped if more than half of its shingles of `width` words (the whole text if it has
-    fewer words; case folded) occur in the texts kept so far, whose shingles are added to `seen`.
+    fewer words; case folded) occur in the texts yielded so far, whose shingles are added to `seen`.
     """
     seen = set() if seen is None else seen
     for text in texts:
@@ -89,7 +92,7 @@ def without_near_duplicates(
 
 
 def word_shingles(text: str, width: int) -> set[int]:
-    """Hashes (of this process) of all runs of `width` words; of the whole text if it is shorter."""
+    """Return hashes (of this process) of all runs of `width` words; a shorter text is one run."""
     words = re.findall(r"\w+", text.casefold())
     columns = [words[start:] for start in range(min(width, len(words)))]
     return {hash(shingle) for shingle in zip(*columns, strict=False)}

@@ -10,8 +10,8 @@ import zstandard
 from pyarrow import parquet
 
 from specialm.common.errors import UserError
-from specialm.data import tables
-from specialm.data.sources import Document, named, open_source
+from specialm.data import parquet_files, repositories
+from specialm.data.sources import Document, open_source, resolve_source
 
 
 def read(spec, **settings):
@@ -74,7 +74,8 @@ def test_one_row_group_is_in_memory_at_a_time(tmp_path):
     del rows
     before = pyarrow.total_allocated_bytes()
     most = max(
-        pyarrow.total_allocated_bytes() - before for _ in tables.parquet_rows(path, ("text",))
+        pyarrow.total_allocated_bytes() - before
+        for _ in parquet_files.parquet_rows(path, ("text",))
     )
     assert 0 < most < 5e6
 
@@ -106,7 +107,7 @@ def test_damaged_parquet_and_missing_columns(tmp_path):
     ],
 )
 def test_the_split_that_a_path_says(tmp_path, path, split):
-    assert tables.split_of(tmp_path.__class__(path)) == split
+    assert repositories.split_of(tmp_path.__class__(path)) == split
 
 
 def test_a_repository_on_disk(tmp_path):
@@ -171,9 +172,9 @@ def test_a_filter_on_a_field_of_a_field(tmp_path, kind):
 
 def test_a_path_to_parquet_names_a_source(tmp_path):
     path = write_parquet(tmp_path / "Our Web.parquet", [{"text": "t"}])
-    assert named(str(path)) == ("our-web", f"parquet:{path}")
-    assert named("hf:/data/c4/en:train") == ("en-train", "hf:/data/c4/en:train")
-    assert named("jsonl:/d/pile?meta.pile_set_name=ArXiv") == (
+    assert resolve_source(str(path)) == ("our-web", f"parquet:{path}")
+    assert resolve_source("hf:/data/c4/en:train") == ("en-train", "hf:/data/c4/en:train")
+    assert resolve_source("jsonl:/d/pile?meta.pile_set_name=ArXiv") == (
         "pile-meta",
         "jsonl:/d/pile?meta.pile_set_name=ArXiv",
     )
