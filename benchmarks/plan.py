@@ -3,8 +3,6 @@
 Measures the cost of one token, window and row on one core, in CPU seconds, on the default corpus
 (or the docstrings of the installed packages), and multiplies. Prints both tables of
 docs/scaling.md in Markdown. MiniLM is not run: its rate is an argument, see `benchmarks.encoders`.
-
-Letters: N rows, D dimensions.
 """
 
 import argparse

@@ -10,8 +10,8 @@ full key.
     V vocabulary     W windows of a group       Y layers         Z batch * heads
     a candidates     b children of a node       c chunks         d documents    g device's groups
     h bank's rank    j shingles                 k experts        m code         n devices
-    p nodes trained  r rows of a buffer         s blocks         t chunk's tokens
-    v stored pieces  w slice of weights         z keys of a block
+    p nodes trained  q queries of a KV head     r buffer's rows  s blocks       t chunk's tokens
+    v stored pieces  w slice of weights         z keys of a block, or of a cache
 """
 
 __version__ = "0.1.0"

@@ -2,8 +2,6 @@
 
 A dense method differs from another in the probability of each cluster. A bank or a mixture holds
 one expert for each of `model.num_experts` clusters, and its draws say whose turn it is.
-
-Letters: N windows, k experts (clusters), C features.
 """
 
 import copy
@@ -227,7 +225,8 @@ def centroid_size(config: ConfigDict) -> int:
 
 def experts(clusters: Clusters, method: str) -> Experts:
     """Cluster shares, and the features of each cluster: for a hypernetwork the centroids, centred
-    on the corpus and of unit length, else the identity."""
+    on the corpus and of unit length, else the identity.
+    """
     centroids_kxC = np.asarray(clusters.centroids_KxD, np.float64)
     k = len(centroids_kxC)
     probability_k = np.bincount(clusters.generic_N, minlength=k) / len(clusters.generic_N)

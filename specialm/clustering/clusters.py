@@ -1,7 +1,4 @@
-"""Embedding and clustering of the window stores, as stages; clusters are sidecars of the stores.
-
-Letters: see specialm/__init__.py.
-"""
+"""Embedding and clustering of the window stores, as stages; clusters are sidecars of the stores."""
 
 import shutil
 from collections.abc import Callable

@@ -3,8 +3,6 @@
 Rows are sorted by node and cut into blocks that have one node each, so that a block is one matrix
 product with its node's children. Each level is one program, split over the devices by rows, which
 are independent of each other.
-
-Letters: see specialm/__init__.py.
 """
 
 from functools import cache

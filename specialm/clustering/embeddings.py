@@ -1,7 +1,4 @@
-"""Embeddings of all windows on disk: computed once, chunk by chunk, and then reused.
-
-Letters: see specialm/__init__.py.
-"""
+"""Embeddings of all windows on disk: computed once, chunk by chunk, and then reused."""
 
 from collections.abc import Callable
 from pathlib import Path

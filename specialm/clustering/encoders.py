@@ -1,7 +1,4 @@
-"""Sentence encoders: text in, unit vectors out. MiniLM, and a fast one without weights.
-
-Letters: see specialm/__init__.py.
-"""
+"""Sentence encoders: text in, unit vectors out. MiniLM, and a fast one without weights."""
 
 import difflib
 import hashlib

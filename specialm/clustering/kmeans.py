@@ -8,8 +8,6 @@ compares with all centroids again.
 
 The result depends only on the data, the seed, the settings and the kind of device; another number
 of devices changes only the rounding.
-
-Letters: see specialm/__init__.py.
 """
 
 import math

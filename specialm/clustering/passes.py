@@ -2,8 +2,6 @@
 
 Rows are taken in blocks, so the distances of all rows to all centroids are never in memory at once;
 each block is split over the devices.
-
-Letters: see specialm/__init__.py.
 """
 
 from dataclasses import dataclass

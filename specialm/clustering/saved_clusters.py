@@ -7,8 +7,6 @@ With them new text is assigned to its experts without the generic corpus.
     RUN/clusters/encoder.npz     of tfidf_svd; minilm is found where its weights are
     RUN/clusters/clusters.json   the encoder's name, settings and fingerprint, and that of the
                                  clusters; written last
-
-Letters: see specialm/__init__.py.
 """
 
 import json

@@ -1,7 +1,4 @@
-"""A fast encoder without weights: TF-IDF of words and a singular value decomposition.
-
-Letters: see specialm/__init__.py.
-"""
+"""A fast encoder without weights: TF-IDF of words and a singular value decomposition."""
 
 import hashlib
 import os

@@ -9,8 +9,6 @@ A row goes to the nearest child at every level (beam width 1): sum(branching) di
 prod(branching). Its leaf is the path read as a number in the mixed radix `branching`, so that
 leaf // branching[-1] is the leaf's parent; the numbers of missing children stay unused. Greedy
 descent does not always reach the nearest leaf; docs/clustering.md measures what that costs.
-
-Letters: see specialm/__init__.py.
 """
 
 import hashlib

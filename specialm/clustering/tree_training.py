@@ -1,8 +1,6 @@
 """Training one level of a tree of clusters: the k-means of every node's rows.
 
 Nodes are many small problems; each is solved on one device, by one program for nodes of all sizes.
-
-Letters: see specialm/__init__.py.
 """
 
 from functools import cache

@@ -3,8 +3,6 @@
 Plain NumPy in float64. Sampling draws a cluster from the specialist's histogram, then a window
 uniformly inside that cluster of the generic corpus: SLM-is of arXiv 2402.01093, section 2. A window
 x then has the weight w(x) = P(c(x) | specialist) / P(c(x) | generic).
-
-Letters: see specialm/__init__.py.
 """
 
 from dataclasses import dataclass

@@ -1,8 +1,6 @@
 """Samplers of models that hold many models: every draw says which one it is for.
 
 Like `Sampler` they are pure functions of (seed, step).
-
-Letters: N windows, B batch, K clusters, G groups of a batch, C features, W windows of a group.
 """
 
 import numpy as np

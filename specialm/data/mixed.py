@@ -3,8 +3,6 @@
 The strongest known competitor of the methods here (arXiv 2603.16177): about 1% for small sets, or
 only late in the training, else the model overfits. It is one more distribution: the specialist set
 is one more cluster, drawn with probability `fraction`.
-
-Letters: N generic windows, S specialist windows, B batch, L context, K clusters.
 """
 
 from dataclasses import dataclass

@@ -5,8 +5,6 @@ killed workers leave is ignored, and of two workers at the same piece one wins. 
 for byte that of one process: the parts of a source (groups of its files) are cut into windows
 independently, then the shards are planned from the documents' sizes, then each shard is assembled
 from the parts that it overlaps.
-
-Letters: see specialm/__init__.py.
 """
 
 import collections

@@ -11,8 +11,6 @@ window's distribution, and so the expected gradient, is that of single windows.
 
 Nothing is stored but the cluster lists: resuming needs only the step, and the order does not
 depend on the number of processes: each takes its rows of the batch.
-
-Letters: N windows, B batch, K clusters, G groups of a batch, W windows of a group.
 """
 
 from functools import lru_cache

@@ -4,8 +4,6 @@ A store is a folder of shards and an `index.json`. Each shard holds its windows'
 with offsets, so nothing is padded on disk and any window is read without reading another; NumPy's
 memory maps give that with no dependency at training time. Sidecars (a cluster for each window)
 are next to it.
-
-Letters: see specialm/__init__.py.
 """
 
 import collections

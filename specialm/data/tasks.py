@@ -10,8 +10,6 @@ Windows end where their document does, with eos; `sequence_length` must be at le
 `context`, as seqio trims longer ones silently.
 
 TensorFlow and seqio are imported only when a Task is registered.
-
-Letters: see specialm/__init__.py.
 """
 
 from pathlib import Path

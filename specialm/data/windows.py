@@ -1,7 +1,4 @@
-"""Documents -> windows, and the split of documents into training, validation and held-out sets.
-
-Letters: see specialm/__init__.py.
-"""
+"""Documents -> windows, and the split of documents into training, validation and held-out sets."""
 
 import collections
 from collections.abc import Iterator

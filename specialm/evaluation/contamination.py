@@ -14,8 +14,6 @@ and needs no MinHash; most are passed over this way.
 Measured on one core of an AMD EPYC on the default corpora in windows of about 60 words: 1,600
 evaluation windows to build the index, then 25,000 training windows (decoding included), for each
 second of CPU time.
-
-Letters: N windows, S distinct shingles of a text.
 """
 
 import hashlib

@@ -1,0 +1,1 @@
+"""The transformer of parts, families of banks, the mixture, LoRA, the vocabulary loss, MiniLM."""

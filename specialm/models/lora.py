@@ -4,8 +4,6 @@ Hu et al. 2021 (arXiv 2106.09685), section 4.1: an adapted matrix is W + alpha /
 random and B zero at first, so that training starts at the base model. Any linear map of the layers
 can be adapted, as its declaration says; embeddings, norms and biases stay. What comes out of
 `merge` is an ordinary `Params`, so training, scoring and checkpoints need not know of LoRA.
-
-Letters: Y layers, R rank.
 """
 
 import math

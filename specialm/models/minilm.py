@@ -3,9 +3,6 @@
 The model is all-MiniLM-L6-v2 (BERT, 6 layers, d 384, exact GELU, post-LayerNorm); its weights are
 read from a folder in the Hugging Face layout. The sentence vector is the mean of the last layer
 over the real tokens, scaled to unit length.
-
-Letters: B batch, L length, T tokens (B L), D d_model, H heads, K d_head, F d_ff, N layers,
-V vocabulary, I inputs of a linear.
 """
 
 import json
@@ -22,6 +19,8 @@ PRECISION = "highest"  # a float32 product is one on every device; bfloat16 is a
 
 @dataclass(frozen=True)
 class Config:
+    """What the weights do not say."""
+
     num_heads: int
     norm_epsilon: float
 
@@ -29,6 +28,8 @@ class Config:
 @register_dataclass
 @dataclass(frozen=True)
 class Norm:
+    """A LayerNorm."""
+
     scale: jax.Array  # [.., D]
     bias: jax.Array
 
@@ -36,6 +37,8 @@ class Norm:
 @register_dataclass
 @dataclass(frozen=True)
 class Linear:
+    """A linear map."""
+
     weight: jax.Array  # [.., in, out]
     bias: jax.Array
 
@@ -56,6 +59,8 @@ class Layer:
 @register_dataclass
 @dataclass(frozen=True)
 class Params:
+    """All weights of the encoder."""
+
     tokens_VxD: jax.Array
     positions_LxD: jax.Array  # with the vector of token type 0 added
     norm: Norm
@@ -92,8 +97,8 @@ def _layer(x_BxLxD: jax.Array, mask_BxL: jax.Array, layer: Layer, config: Config
     scores_BxHxLxL = jnp.einsum("blhk,bmhk->bhlm", query, key, precision=PRECISION)
     scores_BxHxLxL = scores_BxHxLxL + jnp.where(mask_BxL > 0, 0.0, -1e9)[:, None, None, :]
     attention_BxHxLxL = jax.nn.softmax(scores_BxHxLxL)
-    mixed_BxLxHxK = jnp.einsum("bhlm,bmhk->blhk", attention_BxHxLxL, value, precision=PRECISION)
-    mixed_TxD = mixed_BxLxHxK.reshape(batch * length, d_model)
+    mixed_BxLxHxA = jnp.einsum("bhlm,bmhk->blhk", attention_BxHxLxL, value, precision=PRECISION)
+    mixed_TxD = mixed_BxLxHxA.reshape(batch * length, d_model)
     epsilon = config.norm_epsilon
     x_TxD = _norm(x_TxD + _linear(mixed_TxD, layer.attention_output), layer.attention_norm, epsilon)
     hidden_TxF = jax.nn.gelu(_linear(x_TxD, layer.mlp_in), approximate=False)

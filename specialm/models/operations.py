@@ -2,10 +2,6 @@
 
 They compute the plain formulas, exactly; what is gained is time on a CPU: less is saved for the
 backward pass, and the matrix products come in the order that XLA's CPU libraries multiply fastest.
-
-Letters: N tokens, B batch, H heads, P batch * heads, L tokens of a window, Q queries of a block,
-S keys that a block sees, K size of a head, J heads of keys and values, G queries of such a head,
-C tokens that a cache holds.
 """
 
 from functools import partial
@@ -30,12 +26,13 @@ def _dot(a, b, axes_a: tuple, axes_b: tuple, batch: tuple = (), dtype=None) -> j
 
 def _in_this_order(product: jax.Array) -> jax.Array:
     """Keeps XLA from moving a transposition of `product` into its operands, which undoes the
-    order that was chosen for speed."""
+    order that was chosen for speed.
+    """
     return jax.lax.optimization_barrier(product)
 
 
 def outer(a: jax.Array, b: jax.Array) -> jax.Array:
-    """float32 sum over tokens of a_n b_n^T: [N, A...], [N, B...] -> [A..., B...].
+    """float32 sum over tokens of a_n b_n^T: [T, ins...], [T, outs...] -> [ins..., outs...].
 
     The narrower operand goes first: the other order takes the CPU twice as long.
     """
@@ -47,7 +44,8 @@ def outer(a: jax.Array, b: jax.Array) -> jax.Array:
 
 @jax.custom_vjp
 def linear(x: jax.Array, weight: jax.Array, bias: jax.Array | None) -> jax.Array:
-    """x weight + bias in the dtype of x: [N, A...], [A..., B...], [B...] -> [N, B...].
+    """x weight + bias in the dtype of x: [T, ins...], [ins..., outs...], [outs...] ->
+    [T, outs...].
 
     The parameters' gradients are float32 sums. A bias of None is none.
     """
@@ -74,51 +72,51 @@ linear.defvjp(_linear_forward, _linear_backward)
 
 
 def attention(
-    q_BxLxHxK: jax.Array,
-    k_BxLxJxK: jax.Array,
-    v_BxLxJxK: jax.Array,
+    q_BxLxHxA: jax.Array,
+    k_BxLxJxA: jax.Array,
+    v_BxLxJxA: jax.Array,
     implementation: str,
     causal: bool = True,
     mask_BxL: jax.Array | None = None,
 ) -> jax.Array:
-    """Softmax attention with scores q k / sqrt(K) -> [B, L, H, K].
+    """Softmax attention with scores q k / sqrt(K) -> [B, L, H, A].
 
     Args:
-      k_BxLxJxK, v_BxLxJxK: of J heads, each for H / J neighbouring heads of queries.
+      k_BxLxJxA, v_BxLxJxA: of J heads, each for H / J neighbouring heads of queries.
       implementation: "fused" is `jax.nn.dot_product_attention`, "blocked" is
         `blocked_attention`, the fastest on a CPU, "splash" a kernel for TPUs (see `splash.py`);
         "auto" chooses by platform and sizes.
       causal: whether a token sees only those up to itself.
       mask_BxL: without causal: 1 for the keys that are there; None for all.
     """
-    batch, length, heads, size = q_BxLxHxK.shape
+    batch, length, heads, size = q_BxLxHxA.shape
     if implementation == "auto":
         implementation = _best_attention(length, size, causal)
     if implementation == "fused":
         mask = None if causal or mask_BxL is None else (mask_BxL > 0)[:, None, None]
         return jax.nn.dot_product_attention(
-            q_BxLxHxK, k_BxLxJxK, v_BxLxJxK, mask=mask, is_causal=causal
+            q_BxLxHxA, k_BxLxJxA, v_BxLxJxA, mask=mask, is_causal=causal
         )
-    k_BxLxHxK, v_BxLxHxK = (_repeated(x, heads) for x in (k_BxLxJxK, v_BxLxJxK))
+    k_BxLxHxA, v_BxLxHxA = (_repeated(x, heads) for x in (k_BxLxJxA, v_BxLxJxA))
     if implementation == "splash":
         from specialm.models import splash
 
-        return splash.attention(q_BxLxHxK, k_BxLxHxK, v_BxLxHxK)
+        return splash.attention(q_BxLxHxA, k_BxLxHxA, v_BxLxHxA)
 
-    def by_head(x_BxLxHxK):
-        return x_BxLxHxK.swapaxes(1, 2).reshape(batch * heads, length, size)
+    def by_head(x_BxLxHxA):
+        return x_BxLxHxA.swapaxes(1, 2).reshape(batch * heads, length, size)
 
-    seen_PxL = None if causal or mask_BxL is None else jnp.repeat(mask_BxL > 0, heads, axis=0)
-    mixed_PxLxK = blocked_attention(
-        by_head(q_BxLxHxK), by_head(k_BxLxHxK), by_head(v_BxLxHxK), seen_PxL, causal
+    seen_ZxL = None if causal or mask_BxL is None else jnp.repeat(mask_BxL > 0, heads, axis=0)
+    mixed_ZxLxA = blocked_attention(
+        by_head(q_BxLxHxA), by_head(k_BxLxHxA), by_head(v_BxLxHxA), seen_ZxL, causal
     )
-    return mixed_PxLxK.reshape(batch, heads, length, size).swapaxes(1, 2)
+    return mixed_ZxLxA.reshape(batch, heads, length, size).swapaxes(1, 2)
 
 
-def _repeated(x_BxLxJxK: jax.Array, heads: int) -> jax.Array:
-    """Each head as often as it is used: [B, L, H, K]."""
-    copies = heads // x_BxLxJxK.shape[2]
-    return x_BxLxJxK if copies == 1 else jnp.repeat(x_BxLxJxK, copies, axis=2)
+def _repeated(x_BxLxJxA: jax.Array, heads: int) -> jax.Array:
+    """Each head as often as it is used: [B, L, H, A]."""
+    copies = heads // x_BxLxJxA.shape[2]
+    return x_BxLxJxA if copies == 1 else jnp.repeat(x_BxLxJxA, copies, axis=2)
 
 
 def _best_attention(length: int, size: int, causal: bool) -> str:
@@ -133,40 +131,40 @@ def _best_attention(length: int, size: int, causal: bool) -> str:
 
 
 def cached_attention(
-    q_BxLxHxK: jax.Array, k_BxCxJxK: jax.Array, v_BxCxJxK: jax.Array, seen_LxC: jax.Array
+    q_BxLxHxA: jax.Array, k_BxzxJxA: jax.Array, v_BxzxJxA: jax.Array, seen_Lxz: jax.Array
 ) -> jax.Array:
-    """As `attention`, of L new tokens over a cache of C: [B, L, H, K].
+    """As `attention`, of L new tokens over a cache of z: [B, L, H, A].
 
     Args:
-      seen_LxC: bool, the places of the cache that each token sees.
+      seen_Lxz: bool, the places of the cache that each token sees.
     """
-    batch, length, heads, size = q_BxLxHxK.shape
-    q_BxLxJxGxK = q_BxLxHxK.reshape(batch, length, k_BxCxJxK.shape[2], -1, size)
-    scores_BxJxGxLxC = jnp.einsum(
-        "BLJGK,BCJK->BJGLC", q_BxLxJxGxK, k_BxCxJxK, preferred_element_type=jnp.float32
+    batch, length, heads, size = q_BxLxHxA.shape
+    q_BxLxJxqxA = q_BxLxHxA.reshape(batch, length, k_BxzxJxA.shape[2], -1, size)
+    scores_BxJxqxLxz = jnp.einsum(
+        "BLJqA,BzJA->BJqLz", q_BxLxJxqxA, k_BxzxJxA, preferred_element_type=jnp.float32
     )
-    scores_BxJxGxLxC = jnp.where(seen_LxC, scores_BxJxGxLxC * size**-0.5, MASKED)
-    weights_BxJxGxLxC = jax.nn.softmax(scores_BxJxGxLxC).astype(v_BxCxJxK.dtype)
-    mixed_BxLxJxGxK = jnp.einsum("BJGLC,BCJK->BLJGK", weights_BxJxGxLxC, v_BxCxJxK)
-    return mixed_BxLxJxGxK.reshape(batch, length, heads, size)
+    scores_BxJxqxLxz = jnp.where(seen_Lxz, scores_BxJxqxLxz * size**-0.5, MASKED)
+    weights_BxJxqxLxz = jax.nn.softmax(scores_BxJxqxLxz).astype(v_BxzxJxA.dtype)
+    mixed_BxLxJxqxA = jnp.einsum("BJqLz,BzJA->BLJqA", weights_BxJxqxLxz, v_BxzxJxA)
+    return mixed_BxLxJxqxA.reshape(batch, length, heads, size)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(4,))
 def blocked_attention(
-    q_PxLxK: jax.Array,
-    k_PxLxK: jax.Array,
-    v_PxLxK: jax.Array,
-    seen_PxL: jax.Array | None = None,
+    q_ZxLxA: jax.Array,
+    k_ZxLxA: jax.Array,
+    v_ZxLxA: jax.Array,
+    seen_ZxL: jax.Array | None = None,
     causal: bool = True,
 ) -> jax.Array:
     """Attention over blocks of queries: a causal block meets only the keys up to its end, so that
     most of the masked half is never computed. The weights are divided by their sum after they
-    have met the values, [Q, K] numbers instead of [Q, S].
+    have met the values, [Q, A] numbers instead of [Q, z].
 
     Args:
-      seen_PxL: bool, the keys that are there, without causal; None for all.
+      seen_ZxL: bool, the keys that are there, without causal; None for all.
     """
-    return _attention_forward(q_PxLxK, k_PxLxK, v_PxLxK, seen_PxL, causal)[0]
+    return _attention_forward(q_ZxLxA, k_ZxLxA, v_ZxLxA, seen_ZxL, causal)[0]
 
 
 def _blocks(length: int) -> list[tuple[int, int]]:
@@ -181,63 +179,63 @@ def _keys_of(end: int, length: int, causal: bool) -> int:
     return end if causal else length
 
 
-def _masked(scores_PxQxS: jax.Array, first: int, seen_PxL: jax.Array | None, causal: bool):
-    queries, keys = scores_PxQxS.shape[1:]
+def _masked(scores_ZxQxz: jax.Array, first: int, seen_ZxL: jax.Array | None, causal: bool):
+    queries, keys = scores_ZxQxz.shape[1:]
     if causal:
-        seen_QxS = jnp.arange(first, first + queries)[:, None] >= jnp.arange(keys)
-        return jnp.where(seen_QxS, scores_PxQxS, MASKED)
-    if seen_PxL is None:
-        return scores_PxQxS
-    return jnp.where(seen_PxL[:, None], scores_PxQxS, MASKED)
+        seen_Qxz = jnp.arange(first, first + queries)[:, None] >= jnp.arange(keys)
+        return jnp.where(seen_Qxz, scores_ZxQxz, MASKED)
+    if seen_ZxL is None:
+        return scores_ZxQxz
+    return jnp.where(seen_ZxL[:, None], scores_ZxQxz, MASKED)
 
 
-def _attention_forward(q_PxLxK, k_PxLxK, v_PxLxK, seen_PxL, causal):
-    length, size = q_PxLxK.shape[1:]
-    q_PxLxK = q_PxLxK * size**-0.5
+def _attention_forward(q_ZxLxA, k_ZxLxA, v_ZxLxA, seen_ZxL, causal):
+    length, size = q_ZxLxA.shape[1:]
+    q_ZxLxA = q_ZxLxA * size**-0.5
     mixed, weights, scales = [], [], []
     for first, end in _blocks(length):
         keys = _keys_of(end, length, causal)
-        scores_PxQxS = _dot(q_PxLxK[:, first:end], k_PxLxK[:, :keys], (2,), (2,), (0,), jnp.float32)
-        scores_PxQxS = _masked(scores_PxQxS, first, seen_PxL, causal)
-        weights_PxQxS = jnp.exp(scores_PxQxS - jnp.max(scores_PxQxS, axis=-1, keepdims=True))
-        scale_PxQx1 = 1 / jnp.sum(weights_PxQxS, axis=-1, keepdims=True)
-        weights_PxQxS = weights_PxQxS.astype(v_PxLxK.dtype)
-        mixed_PxQxK = _dot(weights_PxQxS, v_PxLxK[:, :keys], (2,), (1,), (0,), jnp.float32)
-        mixed.append((mixed_PxQxK * scale_PxQx1).astype(v_PxLxK.dtype))
-        weights.append(weights_PxQxS)
-        scales.append(scale_PxQx1)
-    mixed_PxLxK = jnp.concatenate(mixed, axis=1)
-    return mixed_PxLxK, (q_PxLxK, k_PxLxK, v_PxLxK, mixed_PxLxK, weights, scales)
+        scores_ZxQxz = _dot(q_ZxLxA[:, first:end], k_ZxLxA[:, :keys], (2,), (2,), (0,), jnp.float32)
+        scores_ZxQxz = _masked(scores_ZxQxz, first, seen_ZxL, causal)
+        weights_ZxQxz = jnp.exp(scores_ZxQxz - jnp.max(scores_ZxQxz, axis=-1, keepdims=True))
+        scale_ZxQx1 = 1 / jnp.sum(weights_ZxQxz, axis=-1, keepdims=True)
+        weights_ZxQxz = weights_ZxQxz.astype(v_ZxLxA.dtype)
+        mixed_ZxQxA = _dot(weights_ZxQxz, v_ZxLxA[:, :keys], (2,), (1,), (0,), jnp.float32)
+        mixed.append((mixed_ZxQxA * scale_ZxQx1).astype(v_ZxLxA.dtype))
+        weights.append(weights_ZxQxz)
+        scales.append(scale_ZxQx1)
+    mixed_ZxLxA = jnp.concatenate(mixed, axis=1)
+    return mixed_ZxLxA, (q_ZxLxA, k_ZxLxA, v_ZxLxA, mixed_ZxLxA, weights, scales)
 
 
-def _attention_backward(causal, saved, grad_PxLxK):
-    q_PxLxK, k_PxLxK, v_PxLxK, mixed_PxLxK, weights, scales = saved
-    length, size = q_PxLxK.shape[1:]
-    grad_q, grad_k_PxKxL, grad_v_PxKxL = [], 0, 0
-    for (first, end), weights_PxQxS, scale_PxQx1 in zip(
+def _attention_backward(causal, saved, grad_ZxLxA):
+    q_ZxLxA, k_ZxLxA, v_ZxLxA, mixed_ZxLxA, weights, scales = saved
+    length, size = q_ZxLxA.shape[1:]
+    grad_q, grad_k_ZxAxL, grad_v_ZxAxL = [], 0, 0
+    for (first, end), weights_ZxQxz, scale_ZxQx1 in zip(
         _blocks(length), weights, scales, strict=True
     ):
-        q_PxQxK, mixed_PxQxK = q_PxLxK[:, first:end], mixed_PxLxK[:, first:end]
-        grad_PxQxK = (grad_PxLxK[:, first:end] * scale_PxQx1).astype(v_PxLxK.dtype)
+        q_ZxQxA, mixed_ZxQxA = q_ZxLxA[:, first:end], mixed_ZxLxA[:, first:end]
+        grad_ZxQxA = (grad_ZxLxA[:, first:end] * scale_ZxQx1).astype(v_ZxLxA.dtype)
         keys = _keys_of(end, length, causal)
-        slope_PxQxS = _dot(grad_PxQxK, v_PxLxK[:, :keys], (2,), (2,), (0,), jnp.float32)
-        slope_PxQxS -= jnp.sum(grad_PxQxK * mixed_PxQxK, axis=-1, keepdims=True, dtype=jnp.float32)
-        slope_PxQxS = (weights_PxQxS * slope_PxQxS).astype(v_PxLxK.dtype)
-        grad_q.append(_dot(slope_PxQxS, k_PxLxK[:, :keys], (2,), (1,), (0,)) * size**-0.5)
+        slope_ZxQxz = _dot(grad_ZxQxA, v_ZxLxA[:, :keys], (2,), (2,), (0,), jnp.float32)
+        slope_ZxQxz -= jnp.sum(grad_ZxQxA * mixed_ZxQxA, axis=-1, keepdims=True, dtype=jnp.float32)
+        slope_ZxQxz = (weights_ZxQxz * slope_ZxQxz).astype(v_ZxLxA.dtype)
+        grad_q.append(_dot(slope_ZxQxz, k_ZxLxA[:, :keys], (2,), (1,), (0,)) * size**-0.5)
         # The narrow operand first, as in `outer`; keys after this block get nothing from it. For a
         # few tokens the order does not matter, and jaxlib 0.10 aborts on it (dot_op_emitter).
         keep = _in_this_order if length >= QUERY_BLOCK else lambda product: product
         after = ((0, 0), (0, 0), (0, length - keys))
-        grad_k_PxKxS, grad_v_PxKxS = (
-            keep(_dot(narrow_PxQxK, wide_PxQxS, (1,), (1,), (0,)))
-            for narrow_PxQxK, wide_PxQxS in ((q_PxQxK, slope_PxQxS), (grad_PxQxK, weights_PxQxS))
+        grad_k_ZxAxz, grad_v_ZxAxz = (
+            keep(_dot(narrow_ZxQxA, wide_ZxQxz, (1,), (1,), (0,)))
+            for narrow_ZxQxA, wide_ZxQxz in ((q_ZxQxA, slope_ZxQxz), (grad_ZxQxA, weights_ZxQxz))
         )
-        grad_k_PxKxL += jnp.pad(grad_k_PxKxS, after)
-        grad_v_PxKxL += jnp.pad(grad_v_PxKxS, after)
+        grad_k_ZxAxL += jnp.pad(grad_k_ZxAxz, after)
+        grad_v_ZxAxL += jnp.pad(grad_v_ZxAxz, after)
     return (
         jnp.concatenate(grad_q, axis=1),
-        grad_k_PxKxL.swapaxes(1, 2),
-        grad_v_PxKxL.swapaxes(1, 2),
+        grad_k_ZxAxL.swapaxes(1, 2),
+        grad_v_ZxAxL.swapaxes(1, 2),
         None,
     )
 

@@ -9,8 +9,6 @@ Two ways of splitting parameters, both exact:
   these alone; activations are summed after each block. The tokens' losses are divided as well.
 
 With one device along an axis nothing is exchanged and the program is that of a single device.
-
-Letters: N tokens.
 """
 
 from dataclasses import dataclass
@@ -52,19 +50,20 @@ class Placement:
 
     def to_model_parallel(self, x: jax.Array) -> jax.Array:
         """A whole array that each device is about to use for its own part of the work: the
-        gradients of the parts are summed."""
+        gradients of the parts are summed.
+        """
         return x if self.model == 1 else _to_parallel(x)
 
     def from_model_parallel(self, x: jax.Array) -> jax.Array:
         """The sum of what the devices computed with their parts."""
         return x if self.model == 1 else _from_parallel(x)
 
-    def token_share(self, x_N: jax.Array) -> jax.Array:
-        """This device's part of the tokens, [N / model, ...]; N must divide."""
+    def token_share(self, x_T: jax.Array) -> jax.Array:
+        """This device's part of the tokens, [T / model, ...]; T must divide."""
         if self.model == 1:
-            return x_N
-        size = len(x_N) // self.model
-        return jax.lax.dynamic_slice_in_dim(x_N, jax.lax.axis_index(MODEL) * size, size)
+            return x_T
+        size = len(x_T) // self.model
+        return jax.lax.dynamic_slice_in_dim(x_T, jax.lax.axis_index(MODEL) * size, size)
 
 
 WHOLE = Placement()
@@ -110,7 +109,8 @@ _from_parallel.defvjp(lambda x: (jax.lax.psum(x, MODEL), None), lambda _, grad: 
 
 def remat_policy(remat: str):
     """The policy of `jax.checkpoint` of a layer: "none" keeps all but gathered weights, "dots" the
-    results of linear maps and of an attention kernel, "full" nothing."""
+    results of linear maps and of an attention kernel, "full" nothing.
+    """
     policies = jax.checkpoint_policies
     if remat == "full":
         return policies.nothing_saveable

@@ -1,7 +1,5 @@
 """Causal attention on a TPU: JAX's own kernel ("splash attention"), which keeps the scores on the
 chip; in plain XLA they go to memory and back, most of a step's traffic at 1,024 tokens.
-
-Letters: B batch, L length, H heads, K size of a head.
 """
 
 import jax
@@ -19,14 +17,14 @@ def fits(length: int, size: int) -> bool:
 
 
 def attention(
-    q_BxLxHxK: jax.Array, k_BxLxHxK: jax.Array, v_BxLxHxK: jax.Array, interpret: bool = False
+    q_BxLxHxA: jax.Array, k_BxLxHxA: jax.Array, v_BxLxHxA: jax.Array, interpret: bool = False
 ) -> jax.Array:
-    """Softmax attention with scores q k / sqrt(K) over the keys up to each query, [B, L, H, K].
+    """Softmax attention with scores q k / sqrt(K) over the keys up to each query, [B, L, H, A].
 
     Args:
       interpret: run the kernel's steps one by one where there is no TPU, for tests.
     """
-    length, heads, size = q_BxLxHxK.shape[1:]
+    length, heads, size = q_BxLxHxA.shape[1:]
     block = next(b for b in BLOCKS if length % b == 0)
     sizes = kernels.BlockSizes(
         block_q=block,
@@ -45,7 +43,7 @@ def attention(
         residual_checkpoint_name=ATTENDED,
         interpret=interpret,
     )
-    q_BxHxLxK, k_BxHxLxK, v_BxHxLxK = (
-        x.swapaxes(1, 2) for x in (q_BxLxHxK * size**-0.5, k_BxLxHxK, v_BxLxHxK)
+    q_BxHxLxA, k_BxHxLxA, v_BxHxLxA = (
+        x.swapaxes(1, 2) for x in (q_BxLxHxA * size**-0.5, k_BxLxHxA, v_BxLxHxA)
     )
-    return jax.vmap(kernel)(q_BxHxLxK, k_BxHxLxK, v_BxHxLxK).swapaxes(1, 2)
+    return jax.vmap(kernel)(q_BxHxLxA, k_BxHxLxA, v_BxHxLxA).swapaxes(1, 2)

@@ -1,5 +1,6 @@
 """For which platform programs are made: that of this process's devices, or another that is being
-compiled for ahead of time."""
+compiled for ahead of time.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -4,9 +4,6 @@ Parameters are `{embed, position, layers: {norm1, attention, norm2, mlp}, heads}
 stacked on a leading axis and run by `lax.scan`, one scan for each segment between heads.
 Parameters are float32; matrix products run in `Config.dtype`; softmax, norms and the loss are
 float32.
-
-Letters: Y layers, B batch, L tokens of a window, N tokens of a batch (B L), D d_model,
-V vocabulary, C tokens that a cache holds.
 """
 
 import dataclasses
@@ -70,7 +67,8 @@ def abstract(config: Config) -> Params:
 
 def logical_axes(config: Config) -> Params:
     """For each parameter the tuple of its axes' names: "layers", "vocab", "embed", "mlp",
-    "heads", "kv_heads", "position" or None."""
+    "heads", "kv_heads", "position" or None.
+    """
     return tensors.logical_axes(declare(config))
 
 
@@ -121,15 +119,15 @@ def _layer_axes(config: Config, place: Placement) -> tensors.Tree:
 
 
 def _embedded(params: Params, inputs_BxL: jax.Array, first, config: Config) -> jax.Array:
-    """[N, D] in `config.dtype`: what enters the first layer."""
+    """[T, D] in `config.dtype`: what enters the first layer."""
     x_BxLxD = EMBEDDERS[config.embedder].apply(params["embed"], inputs_BxL)
     x_BxLxD = POSITIONS[config.positions].add(params.get("position"), x_BxLxD, first)
     return x_BxLxD.astype(config.dtype).reshape(-1, config.d_model)
 
 
-def _normed(params: Params, head: str, x_NxD: jax.Array, config: Config) -> jax.Array:
+def _normed(params: Params, head: str, x_TxD: jax.Array, config: Config) -> jax.Array:
     norm = params["heads"][head]["norm"]
-    return NORMS[config.norm].apply(norm, x_NxD, config.norm_epsilon)
+    return NORMS[config.norm].apply(norm, x_TxD, config.norm_epsilon)
 
 
 def head_matrix(params: Params, config: Config, head: str = LAST) -> jax.Array:
@@ -138,16 +136,16 @@ def head_matrix(params: Params, config: Config, head: str = LAST) -> jax.Array:
 
 
 def _layer(config: Config, length: int, place: Placement, mask_BxL: jax.Array | None):
-    """(x [N, D], one layer's weights) -> x; as the body of a scan."""
+    """(x [T, D], one layer's weights) -> x; as the body of a scan."""
     axes = _layer_axes(config, place)
     norm, mlp, epsilon = NORMS[config.norm].apply, MLPS[config.mlp].apply, config.norm_epsilon
 
-    def layer(x_NxD, w):
+    def layer(x_TxD, w):
         w = place.gather(w, axes, config.dtype)
-        normed = place.to_model_parallel(norm(w["norm1"], x_NxD, epsilon))
-        x_NxD += attention.apply(w["attention"], normed, length, config, place, mask_BxL)
-        normed = place.to_model_parallel(norm(w["norm2"], x_NxD, epsilon))
-        return x_NxD + mlp(w["mlp"], normed, place), None
+        normed = place.to_model_parallel(norm(w["norm1"], x_TxD, epsilon))
+        x_TxD += attention.apply(w["attention"], normed, length, config, place, mask_BxL)
+        normed = place.to_model_parallel(norm(w["norm2"], x_TxD, epsilon))
+        return x_TxD + mlp(w["mlp"], normed, place), None
 
     if config.remat != "none" or place.fsdp > 1:
         return jax.checkpoint(layer, prevent_cse=False, policy=remat_policy(config.remat))
@@ -162,29 +160,29 @@ def hidden(
     mask_BxL: jax.Array | None = None,
     heads: tuple[str, ...] = (LAST,),
 ) -> dict[str, jax.Array]:
-    """The final, normed states that the named heads read, {head: [N, D]} in `config.dtype`.
+    """The final, normed states that the named heads read, {head: [T, D]} in `config.dtype`.
 
     Args:
       place: how the layers lie, inside of a `jax.shard_map`; all else is whole (`gather_ends`).
       mask_BxL: of attention that is not causal: 1 for the tokens that are there.
     """
-    x_NxD = _embedded(params, inputs_BxL, 0, config)
+    x_TxD = _embedded(params, inputs_BxL, 0, config)
     layer = _layer(config, inputs_BxL.shape[1], place, mask_BxL)
     few = platform() == "cpu" and config.num_layers <= UNROLLED_LAYERS
     states, first = {}, 0
     for head in sorted(heads, key=head_layers(config).__getitem__):
         end = head_layers(config)[head]
-        x_NxD = _scan(layer, x_NxD, params["layers"], first, end, few)
-        states[head], first = _normed(params, head, x_NxD, config), end
+        x_TxD = _scan(layer, x_TxD, params["layers"], first, end, few)
+        states[head], first = _normed(params, head, x_TxD, config), end
     return states
 
 
-def _scan(layer, x_NxD, layers: Params, first: int, end: int, unrolled: bool) -> jax.Array:
+def _scan(layer, x_TxD, layers: Params, first: int, end: int, unrolled: bool) -> jax.Array:
     """Runs the layers from `first` up to `end`."""
     count = len(jax.tree.leaves(layers)[0])
     if (first, end) != (0, count):
         layers = jax.tree.map(lambda leaf: leaf[first:end], layers)
-    return jax.lax.scan(layer, x_NxD, layers, unroll=end - first if unrolled else 1)[0]
+    return jax.lax.scan(layer, x_TxD, layers, unroll=end - first if unrolled else 1)[0]
 
 
 def states(
@@ -195,15 +193,16 @@ def states(
     mask_BxL: jax.Array | None = None,
     heads: tuple[str, ...] = (LAST,),
 ) -> dict[str, tuple[jax.Array, jax.Array]]:
-    """{head: ([N, D], [V, D])}: the final states of this device's share of the tokens, and the
-    matrix that they meet; inside of a `jax.shard_map`."""
+    """{head: ([T, D], [V, D])}: the final states of this device's share of the tokens, and the
+    matrix that they meet; inside of a `jax.shard_map`.
+    """
     params = gather_ends(params, config, place)
     return {
         head: (
-            place.token_share(place.to_model_parallel(x_NxD)),
+            place.token_share(place.to_model_parallel(x_TxD)),
             place.to_model_parallel(head_matrix(params, config, head)),
         )
-        for head, x_NxD in hidden(params, inputs_BxL, config, place, mask_BxL, heads).items()
+        for head, x_TxD in hidden(params, inputs_BxL, config, place, mask_BxL, heads).items()
     }
 
 
@@ -211,8 +210,8 @@ def logits(
     params: Params, inputs_BxL: jax.Array, config: Config, mask_BxL: jax.Array | None = None
 ) -> jax.Array:
     """float32 [B, L, V]: the last head's scores, if causal of the token after each position."""
-    x_NxD = hidden(params, inputs_BxL, config, mask_BxL=mask_BxL)[LAST]
-    x_BxLxD = x_NxD.reshape(*inputs_BxL.shape, config.d_model)
+    x_TxD = hidden(params, inputs_BxL, config, mask_BxL=mask_BxL)[LAST]
+    x_BxLxD = x_TxD.reshape(*inputs_BxL.shape, config.d_model)
     return _scores(x_BxLxD, head_matrix(params, config))
 
 
@@ -223,7 +222,7 @@ def _scores(x: jax.Array, head_VxD: jax.Array) -> jax.Array:
 
 
 def init_cache(config: Config, batch: int, length: int = 0) -> Cache:
-    """An empty cache of all layers, [Y, B, C, J, K].
+    """An empty cache of all layers, [Y, B, z, J, A].
 
     Args:
       length: tokens that it holds; 0 for `config.context`.
@@ -241,18 +240,18 @@ def decode(
     Args:
       first: int or int32 []; that much of the cache is filled. `first` + L must not pass its end.
     """
-    x_NxD, length = _embedded(params, tokens_BxL, first, config), tokens_BxL.shape[1]
+    x_TxD, length = _embedded(params, tokens_BxL, first, config), tokens_BxL.shape[1]
     norm, mlp, epsilon = NORMS[config.norm].apply, MLPS[config.mlp].apply, config.norm_epsilon
 
-    def layer(x_NxD, part):
+    def layer(x_TxD, part):
         w, cache = part
-        normed = norm(w["norm1"], x_NxD, epsilon)
+        normed = norm(w["norm1"], x_TxD, epsilon)
         mixed, cache = attention.decode(w["attention"], normed, length, cache, first, config)
-        x_NxD += mixed
-        return x_NxD + mlp(w["mlp"], norm(w["norm2"], x_NxD, epsilon), WHOLE), cache
+        x_TxD += mixed
+        return x_TxD + mlp(w["mlp"], norm(w["norm2"], x_TxD, epsilon), WHOLE), cache
 
-    x_NxD, cache = jax.lax.scan(layer, x_NxD, (params["layers"], cache))
-    x_BxLxD = _normed(params, LAST, x_NxD, config).reshape(*tokens_BxL.shape, config.d_model)
+    x_TxD, cache = jax.lax.scan(layer, x_TxD, (params["layers"], cache))
+    x_BxLxD = _normed(params, LAST, x_TxD, config).reshape(*tokens_BxL.shape, config.d_model)
     return _scores(x_BxLxD, head_matrix(params, config)), cache
 
 
@@ -266,9 +265,9 @@ def token_nll(
 ) -> jax.Array:
     """float32 [B, L]: -log p(target) of each token under the last head, in nats."""
     params = gather_ends(params, config, place)
-    x_NxD = hidden(params, inputs_BxL, config, place, mask_BxL)[LAST]
-    nll_N = loss_lib.token_nll(x_NxD, head_matrix(params, config), targets_BxL.reshape(-1))
-    return nll_N.reshape(targets_BxL.shape)
+    x_TxD = hidden(params, inputs_BxL, config, place, mask_BxL)[LAST]
+    nll_T = loss_lib.token_nll(x_TxD, head_matrix(params, config), targets_BxL.reshape(-1))
+    return nll_T.reshape(targets_BxL.shape)
 
 
 def sum_nll(
@@ -289,11 +288,11 @@ def sum_nll(
         this device's part of the tokens.
     """
     weights = head_weights(config)
-    targets_N, mask_N = (place.token_share(a.reshape(-1)) for a in (targets_BxL, mask_BxL))
+    targets_T, mask_T = (place.token_share(a.reshape(-1)) for a in (targets_BxL, mask_BxL))
     found = states(params, inputs_BxL, config, place, mask_BxL, tuple(weights))
     sums = {
-        head: loss_lib.sum_nll(x_NxD, head_VxD, targets_N, mask_N)
-        for head, (x_NxD, head_VxD) in found.items()
+        head: loss_lib.sum_nll(x_TxD, head_VxD, targets_T, mask_T)
+        for head, (x_TxD, head_VxD) in found.items()
     }
     if weights == {LAST: 1.0}:
         return sums[LAST]
@@ -326,7 +325,8 @@ def loss(
 
 def first_layers(params: Params, config: Config, count: int) -> tuple[Params, Config]:
     """The shallower model of the first `count` layers, with the head after them if there is one,
-    else the last head."""
+    else the last head.
+    """
     head = f"layer{count}" if count in config.exits else LAST
     layers = jax.tree.map(lambda leaf: leaf[:count], params["layers"])
     shallow = {**params, "layers": layers, "heads": {LAST: params["heads"][head]}}

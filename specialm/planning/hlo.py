@@ -61,6 +61,8 @@ _LINE = re.compile(r"^  (ROOT )?%?([\w.\-]+) = ")
 
 @dataclass(frozen=True)
 class Instruction:
+    """One line of an HLO computation."""
+
     name: str
     opcode: str
     type: str  # of the result
@@ -88,6 +90,7 @@ class Moved:
     exchanged: Counter = field(default_factory=Counter)  # {Exchange: bytes}
 
     def add(self, other: "Moved", times: float = 1, loop: bool = False) -> None:
+        """Adds another sum, so many times."""
         self.hbm_bytes += times * other.hbm_bytes
         for kind, count in other.exchanged.items():
             self.exchanged[replace(kind, in_loop=kind.in_loop or loop)] += times * count

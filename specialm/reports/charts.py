@@ -3,8 +3,6 @@
 Every chart is one panel, WIDTH units wide, so that it can stand three abreast on a wide screen
 and alone on a telephone with its letters at a readable size. Colours come from the page's style
 sheet: class `m0`, `m1`, ... for methods, `generic` and `specialist` for the two sets.
-
-Letters: N points of a curve, K clusters, P points after averaging.
 """
 
 import math

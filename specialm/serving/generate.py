@@ -1,8 +1,6 @@
 """Plain text generation: sampling with temperature and top-k.
 
 The window is recomputed for each token at one fixed length, so that it compiles once.
-
-Letters: L context, V vocabulary.
 """
 
 from functools import partial

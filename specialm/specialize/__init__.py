@@ -1,0 +1,1 @@
+"""From a pretrained model to a domain's: choice of an expert, fine-tuning, distillation."""

@@ -5,8 +5,6 @@ the specialist set; the lowest loss on the specialist training set before fine-t
 every expert and keeping the best. Ours: mixing the experts by the specialist's cluster histogram
 (for a projected network E = sum_i p_i E_i, which is linear, hence exactly the mean of the projected
 weights, and free), and successive halving between the second and the third.
-
-Letters: k experts.
 """
 
 from collections.abc import Callable

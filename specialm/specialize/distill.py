@@ -7,9 +7,6 @@ SLM-d of arXiv 2402.01093, after Hinton et al. 2015 (arXiv 1503.02531): each tok
 The teacher is fine-tuned on the domain beforehand. Its logits are computed in the same step, a
 chunk of tokens at a time; or its k largest probabilities are stored once (`teacher.py`), and all
 the other pieces count as one more class.
-
-Letters: N tokens, T tokens of a chunk, D student's d_model, E teacher's d_model, V vocabulary,
-K stored pieces.
 """
 
 from collections.abc import Callable
@@ -143,12 +140,12 @@ def from_teacher(
     """The mixture with a teacher that reads each batch along with the student."""
 
     def sum_loss(params, batch, teacher_params, place):
-        x_NxD, head_VxD = transformer.states(params, batch["inputs"], student, place)[LAST]
-        taught_NxE, head_VxE = transformer.states(teacher_params, batch["inputs"], teacher, place)[
+        x_TxD, head_VxD = transformer.states(params, batch["inputs"], student, place)[LAST]
+        taught_TxE, head_VxE = transformer.states(teacher_params, batch["inputs"], teacher, place)[
             LAST
         ]
         return sum_mixture(
-            x_NxD, head_VxD, *_wanted(batch, place), taught_NxE, head_VxE, weight, temperature
+            x_TxD, head_VxD, *_wanted(batch, place), taught_TxE, head_VxE, weight, temperature
         )
 
     return Objective(sum_loss, fixed=teacher_params, fixed_axes=transformer.logical_axes(teacher))
@@ -160,31 +157,31 @@ def from_stored(
     """The mixture with the stored probabilities of a teacher."""
 
     def sum_loss(params, batch, _, place):
-        x_NxD, head_VxD = transformer.states(params, batch["inputs"], student, place)[LAST]
-        ids_NxK, p_NxK = (
+        x_TxD, head_VxD = transformer.states(params, batch["inputs"], student, place)[LAST]
+        ids_Txv, p_Txv = (
             place.token_share(batch[name].reshape(-1, batch[name].shape[-1]))
             for name in ("teacher_ids", "teacher_p")
         )
         return sum_mixture_top_k(
-            x_NxD, head_VxD, *_wanted(batch, place), ids_NxK, p_NxK, weight, temperature
+            x_TxD, head_VxD, *_wanted(batch, place), ids_Txv, p_Txv, weight, temperature
         )
 
     return Objective(sum_loss, columns=stored.columns)
 
 
 def _wanted(batch: dict, place: Placement) -> tuple[jax.Array, jax.Array]:
-    """Targets and mask [N] of this device's share of the tokens."""
+    """Targets and mask [T] of this device's share of the tokens."""
     return place.token_share(batch["targets"].reshape(-1)), place.token_share(
         batch["mask"].reshape(-1)
     )
 
 
 def sum_mixture(
-    x_NxD: jax.Array,
+    x_TxD: jax.Array,
     head_VxD: jax.Array,
-    targets_N: jax.Array,
-    mask_N: jax.Array,
-    teacher_x_NxE: jax.Array,
+    targets_T: jax.Array,
+    mask_T: jax.Array,
+    teacher_x_TxE: jax.Array,
     teacher_head_VxE: jax.Array,
     weight: float,
     temperature: float,
@@ -198,22 +195,22 @@ def sum_mixture(
         _whole,
         weight,
         temperature,
-        x_NxD,
+        x_TxD,
         head_VxD,
-        targets_N,
-        mask_N,
-        teacher_x_NxE,
+        targets_T,
+        mask_T,
+        teacher_x_TxE,
         teacher_head_VxE,
     )
 
 
 def sum_mixture_top_k(
-    x_NxD: jax.Array,
+    x_TxD: jax.Array,
     head_VxD: jax.Array,
-    targets_N: jax.Array,
-    mask_N: jax.Array,
-    ids_NxK: jax.Array,
-    p_NxK: jax.Array,
+    targets_T: jax.Array,
+    mask_T: jax.Array,
+    ids_Txv: jax.Array,
+    p_Txv: jax.Array,
     weight: float,
     temperature: float,
 ) -> jax.Array:
@@ -223,38 +220,38 @@ def sum_mixture_top_k(
     together. It is at most the whole one, and equal to it where K = V - 1.
     """
     return _sum_mixture(
-        _top_k, weight, temperature, x_NxD, head_VxD, targets_N, mask_N, (ids_NxK, p_NxK), None
+        _top_k, weight, temperature, x_TxD, head_VxD, targets_T, mask_T, (ids_Txv, p_Txv), None
     )
 
 
-def _whole(log_q_TxV, teacher_x_TxE, teacher_head_VxE, temperature):
-    """KL(teacher || q) [T], and minus its gradient for log q [T, V]: the teacher itself."""
-    logits_TxV = jnp.einsum(
-        "TE,VE->TV",
-        teacher_x_TxE,
-        teacher_head_VxE.astype(teacher_x_TxE.dtype),
+def _whole(log_q_txV, teacher_x_txE, teacher_head_VxE, temperature):
+    """KL(teacher || q) [t], and minus its gradient for log q [t, V]: the teacher itself."""
+    logits_txV = jnp.einsum(
+        "tE,VE->tV",
+        teacher_x_txE,
+        teacher_head_VxE.astype(teacher_x_txE.dtype),
         preferred_element_type=jnp.float32,
     )
-    log_p_TxV = jax.nn.log_softmax(logits_TxV / temperature)
-    p_TxV = jnp.exp(log_p_TxV)
-    return jnp.sum(p_TxV * (log_p_TxV - log_q_TxV), axis=-1), p_TxV
+    log_p_txV = jax.nn.log_softmax(logits_txV / temperature)
+    p_txV = jnp.exp(log_p_txV)
+    return jnp.sum(p_txV * (log_p_txV - log_q_txV), axis=-1), p_txV
 
 
-def _top_k(log_q_TxV, kept, _, __):
+def _top_k(log_q_txV, kept, _, __):
     """The same over K + 1 classes; the remainder's gradient goes to its pieces by their q."""
-    ids_TxK, p_TxK = kept
-    rows_Tx1 = jnp.arange(len(ids_TxK))[:, None]
-    rest_T = jnp.maximum(1 - jnp.sum(p_TxK, axis=-1), 0)
-    others_TxV = log_q_TxV.at[rows_Tx1, ids_TxK].set(MASKED)
-    log_rest_T = logsumexp(others_TxV, axis=-1)
-    log_q_TxK = jnp.take_along_axis(log_q_TxV, ids_TxK, axis=-1)
-    divergence_T = (
-        jnp.sum(xlogy(p_TxK, p_TxK) - p_TxK * log_q_TxK, axis=-1)
-        + xlogy(rest_T, rest_T)
-        - rest_T * log_rest_T
+    ids_txv, p_txv = kept
+    rows_tx1 = jnp.arange(len(ids_txv))[:, None]
+    rest_t = jnp.maximum(1 - jnp.sum(p_txv, axis=-1), 0)
+    others_txV = log_q_txV.at[rows_tx1, ids_txv].set(MASKED)
+    log_rest_t = logsumexp(others_txV, axis=-1)
+    log_q_txv = jnp.take_along_axis(log_q_txV, ids_txv, axis=-1)
+    divergence_t = (
+        jnp.sum(xlogy(p_txv, p_txv) - p_txv * log_q_txv, axis=-1)
+        + xlogy(rest_t, rest_t)
+        - rest_t * log_rest_t
     )
-    spread_TxV = rest_T[:, None] * jnp.exp(others_TxV - log_rest_T[:, None])
-    return divergence_T, spread_TxV.at[rows_Tx1, ids_TxK].set(p_TxK)
+    spread_txV = rest_t[:, None] * jnp.exp(others_txV - log_rest_t[:, None])
+    return divergence_t, spread_txV.at[rows_tx1, ids_txv].set(p_txv)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
@@ -262,60 +259,60 @@ def _sum_mixture(
     compare: Callable,
     weight: float,
     temperature: float,
-    x_NxD,
+    x_TxD,
     head_VxD,
-    targets_N,
-    mask_N,
-    teacher_N: Any,
+    targets_T,
+    mask_T,
+    teacher_T: Any,
     teacher: Any,
 ) -> jax.Array:
     """As in models/loss.py the gradient is formed in the forward pass, chunk by chunk.
 
     Args:
-      compare: (student's log q [T, V], `teacher_N` of the chunk, `teacher`, temperature) ->
-        divergence [T], and the distribution [T, V] that q is drawn to.
-      teacher_N: a tree of [N, ...] arrays.
+      compare: (student's log q [t, V], `teacher_T` of the chunk, `teacher`, temperature) ->
+        divergence [t], and the distribution [t, V] that q is drawn to.
+      teacher_T: a tree of [T, ...] arrays.
     """
     return _forward(
-        compare, weight, temperature, x_NxD, head_VxD, targets_N, mask_N, teacher_N, teacher
+        compare, weight, temperature, x_TxD, head_VxD, targets_T, mask_T, teacher_T, teacher
     )[0]
 
 
-def _forward(compare, weight, temperature, x_NxD, head_VxD, targets_N, mask_N, teacher_N, teacher):
-    narrow_VxD = head_VxD.astype(x_NxD.dtype)
+def _forward(compare, weight, temperature, x_TxD, head_VxD, targets_T, mask_T, teacher_T, teacher):
+    narrow_VxD = head_VxD.astype(x_TxD.dtype)
     classes_V = jnp.arange(len(head_VxD))
 
     def add_chunk(grad_head_DxV, part):
-        x_TxD, targets_T, mask_T, teacher_T = part
-        logits_TxV = jnp.einsum("TD,VD->TV", x_TxD, narrow_VxD, preferred_element_type=jnp.float32)
-        log_p_TxV = jax.nn.log_softmax(logits_TxV)
-        nll_T = -jnp.take_along_axis(log_p_TxV, targets_T[:, None], axis=-1)[:, 0]
-        log_q_TxV = jax.nn.log_softmax(logits_TxV / temperature)
-        divergence_T, aim_TxV = compare(log_q_TxV, teacher_T, teacher, temperature)
-        loss_T = (1 - weight) * nll_T + weight * temperature**2 * divergence_T
+        x_txD, targets_t, mask_t, teacher_t = part
+        logits_txV = jnp.einsum("tD,VD->tV", x_txD, narrow_VxD, preferred_element_type=jnp.float32)
+        log_p_txV = jax.nn.log_softmax(logits_txV)
+        nll_t = -jnp.take_along_axis(log_p_txV, targets_t[:, None], axis=-1)[:, 0]
+        log_q_txV = jax.nn.log_softmax(logits_txV / temperature)
+        divergence_t, aim_txV = compare(log_q_txV, teacher_t, teacher, temperature)
+        loss_t = (1 - weight) * nll_t + weight * temperature**2 * divergence_t
         # For the logits: T^2 from the loss, 1 / T from the softening.
-        grad_TxV = (1 - weight) * (
-            jnp.exp(log_p_TxV) - (classes_V == targets_T[:, None])
-        ) + weight * temperature * (jnp.exp(log_q_TxV) - aim_TxV)
-        grad_TxV = (grad_TxV * mask_T[:, None]).astype(x_TxD.dtype)
-        return grad_head_DxV + outer(x_TxD, grad_TxV), (loss_T, grad_TxV @ narrow_VxD)
+        grad_txV = (1 - weight) * (
+            jnp.exp(log_p_txV) - (classes_V == targets_t[:, None])
+        ) + weight * temperature * (jnp.exp(log_q_txV) - aim_txV)
+        grad_txV = (grad_txV * mask_t[:, None]).astype(x_txD.dtype)
+        return grad_head_DxV + outer(x_txD, grad_txV), (loss_t, grad_txV @ narrow_VxD)
 
-    parts = jax.tree.map(loss_lib.chunks, (x_NxD, targets_N, mask_N, teacher_N))
-    grad_head_DxV, (loss_CxT, grad_x_CxTxD) = jax.lax.scan(
+    parts = jax.tree.map(loss_lib.chunks, (x_TxD, targets_T, mask_T, teacher_T))
+    grad_head_DxV, (loss_cxt, grad_x_cxtxD) = jax.lax.scan(
         add_chunk, jnp.zeros(head_VxD.shape[::-1], jnp.float32), parts
     )
-    loss_N = loss_CxT.reshape(-1)[: len(x_NxD)]
-    grad_x_NxD = grad_x_CxTxD.reshape(-1, x_NxD.shape[1])[: len(x_NxD)]
-    return jnp.sum(loss_N * mask_N), (grad_x_NxD, grad_head_DxV.T, loss_N)
+    loss_T = loss_cxt.reshape(-1)[: len(x_TxD)]
+    grad_x_TxD = grad_x_cxtxD.reshape(-1, x_TxD.shape[1])[: len(x_TxD)]
+    return jnp.sum(loss_T * mask_T), (grad_x_TxD, grad_head_DxV.T, loss_T)
 
 
 def _backward(_, __, ___, saved, grad):
-    grad_x_NxD, grad_head_VxD, loss_N = saved
+    grad_x_TxD, grad_head_VxD, loss_T = saved
     return (
-        grad_x_NxD * grad.astype(grad_x_NxD.dtype),
+        grad_x_TxD * grad.astype(grad_x_TxD.dtype),
         grad_head_VxD * grad,
         None,
-        loss_N * grad,
+        loss_T * grad,
         None,
         None,
     )

@@ -1,12 +1,9 @@
 """A teacher's largest probabilities of every token, on disk: plain .npy files, a row a window.
 
-    FOLDER/ids.npy            int32 [N, L, K], the pieces of largest probability, largest first
-    FOLDER/probabilities.npy  float32 [N, L, K], at the stored temperature; what is missing to 1
-                              belongs to all other pieces together
-    FOLDER/teacher.json       what they were made with; written last
-
-Letters: N windows, B batch, L tokens of a window, T tokens of a chunk, E d_model, V vocabulary,
-K pieces kept.
+FOLDER/ids.npy            int32 [N, L, v], the pieces of largest probability, largest first
+FOLDER/probabilities.npy  float32 [N, L, v], at the stored temperature; what is missing to 1
+belongs to all other pieces together
+FOLDER/teacher.json       what they were made with; written last
 """
 
 import json
@@ -35,18 +32,18 @@ ARRAYS = {"ids": np.int32, "probabilities": np.float32}
 class Stored:
     """What a teacher said of a set of windows, read through memory maps."""
 
-    ids_NxLxK: np.ndarray
-    p_NxLxK: np.ndarray
+    ids_NxLxv: np.ndarray
+    p_NxLxv: np.ndarray
     seconds: float  # that it took to make
 
     @property
     def tokens(self) -> int:
         """Tokens that the teacher read, counted as windows * context."""
-        return self.ids_NxLxK.shape[0] * self.ids_NxLxK.shape[1]
+        return self.ids_NxLxv.shape[0] * self.ids_NxLxv.shape[1]
 
     def columns(self, rows_B: np.ndarray) -> dict[str, np.ndarray]:
-        """`teacher_ids` and `teacher_p` [B, L, K] of these windows."""
-        return {"teacher_ids": self.ids_NxLxK[rows_B], "teacher_p": self.p_NxLxK[rows_B]}
+        """`teacher_ids` and `teacher_p` [B, L, v] of these windows."""
+        return {"teacher_ids": self.ids_NxLxv[rows_B], "teacher_p": self.p_NxLxv[rows_B]}
 
 
 def store(
@@ -67,8 +64,8 @@ def store(
         _write(path, config, params, windows, indices_N, k, temperature, mesh)
         processes.run_on_all("storing a teacher", lambda: None)
     record = json.loads((path / "teacher.json").read_text())
-    ids_NxLxK, p_NxLxK = (np.load(path / f"{name}.npy", mmap_mode="r") for name in ARRAYS)
-    return Stored(ids_NxLxK, p_NxLxK, record["seconds"])
+    ids_NxLxv, p_NxLxv = (np.load(path / f"{name}.npy", mmap_mode="r") for name in ARRAYS)
+    return Stored(ids_NxLxv, p_NxLxv, record["seconds"])
 
 
 def _write(path, config, params, windows, indices_N, k, temperature, mesh) -> None:
@@ -109,7 +106,7 @@ def _create(path: Path, shape: tuple[int, ...]) -> list[np.memmap]:
 def make_top_k_step(
     config: transformer.Config, mesh: jax.sharding.Mesh, k: int, temperature: float
 ) -> Callable:
-    """(params, batch) -> int32 and float32 [B, L, K], whole everywhere: pieces and probabilities,
+    """(params, batch) -> int32 and float32 [B, L, v], whole everywhere: pieces and probabilities,
     largest first.
 
     The probabilities are those of softmax(logits / temperature) over the whole vocabulary.
@@ -120,18 +117,18 @@ def make_top_k_step(
         params = transformer.gather_ends(params, config, place)
 
         def part_top_k(part):
-            x_NxE = transformer.hidden(params, part["inputs"], config, place)[transformer.LAST]
-            head_VxE = transformer.head_matrix(params, config).astype(x_NxE.dtype)
+            x_TxE = transformer.hidden(params, part["inputs"], config, place)[transformer.LAST]
+            head_VxE = transformer.head_matrix(params, config).astype(x_TxE.dtype)
 
-            def chunk_top_k(x_TxE):
-                logits_TxV = jnp.einsum(
-                    "TE,VE->TV", x_TxE, head_VxE, preferred_element_type=jnp.float32
+            def chunk_top_k(x_txE):
+                logits_txV = jnp.einsum(
+                    "tE,VE->tV", x_txE, head_VxE, preferred_element_type=jnp.float32
                 )
-                return jax.lax.top_k(jax.nn.softmax(logits_TxV / temperature), k)
+                return jax.lax.top_k(jax.nn.softmax(logits_txV / temperature), k)
 
-            chunks = jax.lax.map(chunk_top_k, loss_lib.chunks(x_NxE))
+            chunks = jax.lax.map(chunk_top_k, loss_lib.chunks(x_TxE))
             shape = (*part["inputs"].shape, k)
-            p, ids = (a.reshape(-1, k)[: len(x_NxE)].reshape(shape) for a in chunks)
+            p, ids = (a.reshape(-1, k)[: len(x_TxE)].reshape(shape) for a in chunks)
             return ids, p
 
         made = jax.lax.map(part_top_k, step.split_windows(batch, size))

@@ -71,7 +71,8 @@ def init_state(
     trained: ParameterMap, optimizer: optax.GradientTransformation, mesh: jax.sharding.Mesh
 ) -> step.TrainState:
     """The state at step 0, a copy of the initial values laid out on the mesh; its `params` are
-    what is trained."""
+    what is trained.
+    """
     return jax.jit(_build(optimizer), out_shardings=state_sharding(trained, optimizer, mesh))(
         trained.start
     )

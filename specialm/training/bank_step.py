@@ -5,8 +5,6 @@ along d_ff. Each device computes its slice of every group's weights, the slices 
 that a device holds the whole weights of its own groups only, and trains these groups one after the
 other as plain dense models. The gradients go back the same way: the bank, h times larger than what
 is projected, is neither gathered nor exchanged, and each device updates its part of it.
-
-Letters: G groups, B batch, L context, C features.
 """
 
 import dataclasses
@@ -138,7 +136,8 @@ def _gather_outside(
 @partial(jax.custom_vjp, nondiff_argnums=(1,))
 def _whole_bias(part_GxSxD: jax.Array, devices: int) -> jax.Array:
     """A bias that is added to what the devices along `model` have summed: whole on each of them,
-    and its gradient is too."""
+    and its gradient is too.
+    """
     if devices == 1:
         return part_GxSxD
     return jax.lax.all_gather(part_GxSxD, sharding.MODEL, axis=2, tiled=True)

@@ -46,6 +46,7 @@ class Checkpoints:
         self._manager.close()
 
     def steps(self) -> list[int]:
+        """The steps that have a checkpoint, the oldest first."""
         return sorted(self._manager.all_steps())
 
     def restore(self, params: Any, rest: Any = None) -> tuple[int, Any, Any, dict] | None:

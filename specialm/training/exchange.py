@@ -3,9 +3,6 @@ groups, in one message, and the gradients back in another.
 
 Inside of a `jax.shard_map`. Each device has projected its part of d_ff of all groups' MLPs; what is
 sent is as large as one group's weights (times the groups of a device), never the bank.
-
-Letters: G groups, g groups of one device, n devices, S layers of the bank, M numbers in a device's
-slice of one group's weights.
 """
 
 import math
@@ -30,14 +27,14 @@ def exchange(slices: list[jax.Array], places: tuple[int, ...], dtype: str) -> li
       places: of each array, the divided axis, not counting G.
     """
     n, shapes = jax.lax.axis_size(WINDOWS), [leaf.shape[1:] for leaf in slices]
-    packed_GxM = jnp.concatenate([narrow(leaf, dtype).reshape(len(leaf), -1) for leaf in slices], 1)
-    if len(packed_GxM) == 1:
-        packed_nxgxM = jax.lax.all_gather(packed_GxM, WINDOWS)
+    packed_Gxw = jnp.concatenate([narrow(leaf, dtype).reshape(len(leaf), -1) for leaf in slices], 1)
+    if len(packed_Gxw) == 1:
+        packed_nxgxw = jax.lax.all_gather(packed_Gxw, WINDOWS)
     else:
-        packed_nxgxM = _swap(packed_GxM.reshape(n, -1, packed_GxM.shape[1]))
+        packed_nxgxw = _swap(packed_Gxw.reshape(n, -1, packed_Gxw.shape[1]))
     made, first = [], 0
     for leaf, shape, at in zip(slices, shapes, places, strict=True):
-        part = packed_nxgxM[:, :, first : first + math.prod(shape)].reshape(n, -1, *shape)
+        part = packed_nxgxw[:, :, first : first + math.prod(shape)].reshape(n, -1, *shape)
         first += math.prod(shape)
         whole = [part.shape[1], *shape]
         whole[at + 1] *= n
@@ -45,9 +42,9 @@ def exchange(slices: list[jax.Array], places: tuple[int, ...], dtype: str) -> li
     return made
 
 
-def _swap(packed_nxgxM: jax.Array) -> jax.Array:
+def _swap(packed_nxgxw: jax.Array) -> jax.Array:
     """What is for device i at place i -> what came from device i at place i."""
-    return jax.lax.all_to_all(packed_nxgxM, WINDOWS, split_axis=0, concat_axis=0, tiled=True)
+    return jax.lax.all_to_all(packed_nxgxw, WINDOWS, split_axis=0, concat_axis=0, tiled=True)
 
 
 def _forward(slices, places, dtype):
@@ -64,14 +61,14 @@ def _backward(places, dtype, one_group, grads):
         split = grad.reshape(g, *shape[:at], n, *shape[at:])
         parts.append(jnp.moveaxis(split, at + 1, 0).reshape(n, g, -1))
         shapes.append(shape)
-    packed_nxgxM = jnp.concatenate(parts, 2)
+    packed_nxgxw = jnp.concatenate(parts, 2)
     if one_group is not None:
-        packed_GxM = jax.lax.psum_scatter(packed_nxgxM, WINDOWS)
+        packed_Gxw = jax.lax.psum_scatter(packed_nxgxw, WINDOWS)
     else:
-        packed_GxM = _swap(narrow(packed_nxgxM, dtype)).reshape(n * g, -1)
+        packed_Gxw = _swap(narrow(packed_nxgxw, dtype)).reshape(n * g, -1)
     made, first = [], 0
     for grad, shape in zip(grads, shapes, strict=True):
-        part = packed_GxM[:, first : first + math.prod(shape)]
+        part = packed_Gxw[:, first : first + math.prod(shape)]
         made.append(part.reshape(-1, *shape).astype(grad.dtype))
         first += math.prod(shape)
     return (made,)

@@ -1,5 +1,6 @@
 """What devices can do, from their vendors' public data sheets: to state MFU against, and to plan
-with."""
+with.
+"""
 
 import time
 from dataclasses import dataclass

@@ -25,6 +25,7 @@ class MetricsWriter:
         self._board = _board(path, resumed_step) if tensorboard else None
 
     def write(self, step: int, values: dict) -> None:
+        """Appends a record."""
         if self._stream is None:
             return
         self._stream.write(json.dumps({"step": step, **values}) + "\n")
@@ -35,6 +36,7 @@ class MetricsWriter:
                     self._board.add_scalar(name, value, step)
 
     def close(self) -> None:
+        """Closes the files."""
         if self._stream:
             self._stream.close()
         if self._board:

@@ -2,8 +2,6 @@
 
 The experts are spread over the axis `expert` and do not communicate; the copies of one expert along
 `data` and `fsdp` exchange its gradients as those of a dense model do.
-
-Letters: B batch, k experts.
 """
 
 from collections.abc import Callable

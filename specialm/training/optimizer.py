@@ -14,7 +14,8 @@ from specialm.models import tensors
 
 def schedule(train: ConfigDict, steps: int) -> optax.Schedule:
     """Step -> learning rate: linear warm-up, then constant, or constant up to the last
-    `decay_fraction` of the steps and there a cosine down to `final_fraction` of the peak."""
+    `decay_fraction` of the steps and there a cosine down to `final_fraction` of the peak.
+    """
     warmup = min(train.warmup_steps, max(steps // 2, 1))
     rate = optax.constant_schedule(train.learning_rate)
     # The first step already moves: rate / warmup rather than 0.

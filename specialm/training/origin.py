@@ -50,7 +50,8 @@ def _relative(path: Path, start: Path) -> str:
 
 def generic_store(base: Path, split: str, vocabulary_sha256: str) -> WindowStore | None:
     """The generic windows that `base` was trained on (or that were held out), if they still lie
-    where they did and are the same."""
+    where they did and are the same.
+    """
     place = runs.read_record(base).get("generic", {}).get(split)
     there = place is not None and processes.run_on_first(
         "finding the generic windows", lambda: (Path(base) / place["path"] / "index.json").exists()

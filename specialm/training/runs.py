@@ -45,7 +45,7 @@ class Model:
 
 @dataclass(frozen=True)
 class Experts:
-    """What a bank or a mixture knows of its k clusters. Letters: C features."""
+    """What a bank or a mixture knows of its k clusters."""
 
     features_kxC: np.ndarray  # float32, what a bank knows of each cluster
     probability_k: np.ndarray  # float64, of each cluster in the generic corpus
@@ -106,7 +106,8 @@ def describe(
 
 def abstract_params(config: families.Config, mesh: jax.sharding.Mesh):
     """Shapes of the parameters with the sharding that each is restored to: what does not divide
-    over these devices (it was trained on others) is whole on each."""
+    over these devices (it was trained on others) is whole on each.
+    """
 
     def layout(tensor: tensors.Tensor):
         odd = any(

@@ -1,7 +1,4 @@
-"""Negative log-likelihood of windows: exact sums, whatever the batch size and padding.
-
-Letters: N windows, B batch.
-"""
+"""Negative log-likelihood of windows: exact sums, whatever the batch size and padding."""
 
 from dataclasses import dataclass
 
@@ -25,10 +22,12 @@ class Score:
 
     @property
     def nll_per_token(self) -> float:
+        """Mean negative log-likelihood, nats."""
         return self.nll / self.tokens
 
     @property
     def perplexity(self) -> float:
+        """Of the tokens of this vocabulary."""
         return float(np.exp(self.nll_per_token))
 
     @property

@@ -124,7 +124,8 @@ def shardings(mesh: Mesh, logical_axes):
 
 def sum_parts(grads, logical_axes, copies: tuple[str, ...] = WINDOWS):
     """Inside of a `jax.shard_map`: sums each gradient over the copies of its tensor that saw other
-    windows. What is divided over an axis has been summed over it already."""
+    windows. What is divided over an axis has been summed over it already.
+    """
 
     def over(grad, axes):
         divided = {name for axis in axes for name in _names(RULES.get(axis))}

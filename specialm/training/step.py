@@ -1,7 +1,4 @@
-"""The training state of any model; the training step and the scoring step of the dense one.
-
-Letters: B batch, L context.
-"""
+"""The training state of any model; the training step and the scoring step of the dense one."""
 
 from collections.abc import Callable
 from typing import Any
@@ -171,13 +168,15 @@ def update(
 
 def default_microbatch(context: int) -> int:
     """Windows at a time: as many as keep the activations in a core's cache on a CPU (about 512
-    tokens, by `benchmarks.step`); on accelerators all of them (0)."""
+    tokens, by `benchmarks.step`); on accelerators all of them (0).
+    """
     return max(1, 512 // context) if platform() == "cpu" else 0
 
 
 def split_windows(batch: dict, size: int) -> dict:
     """[B, L] -> [B / size, size, L]: parts of a batch that run one after the other. The
-    largest divisor of B that is at most `size` is taken."""
+    largest divisor of B that is at most `size` is taken.
+    """
     count = len(batch["inputs"])
     size = max(d for d in range(1, count + 1) if count % d == 0 and d <= (size or count))
     return {name: value.reshape(-1, size, *value.shape[1:]) for name, value in batch.items()}

@@ -1,0 +1,1 @@
+"""Whole jobs, in stages: from text to results."""

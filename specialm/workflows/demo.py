@@ -66,7 +66,8 @@ def fetch(config: ConfigDict) -> dict | None:
 
 def _train(run: pipeline.Run, method: str, seed: int) -> list[dict[str, Stage]]:
     """What was pretrained, the domain's model before and after fine-tuning, by domain. The first
-    two differ for a bank or a mixture, out of which the domain's expert is taken."""
+    two differ for a bank or a mixture, out of which the domain's expert is taken.
+    """
     trained = {domain: pipeline.pretrain(run, method, domain, seed) for domain in run.domains}
     tuned = {
         domain: experts.specialize(run, stage.path, domain, seed, stage.fingerprint)

@@ -1,8 +1,6 @@
 """From a pretrained bank or mixture to one domain's fine-tuned small model, as stages.
 
 An expert is projected once into a plain dense checkpoint; from there on it is like any other SLM.
-
-Letters: k experts.
 """
 
 import shutil
@@ -199,7 +197,8 @@ def _losses(run: Run, base: Path, domain: str, key: str) -> Stage:
 
 def score_generic(run: Run, base: Path, key: str, label: str) -> scoring.Score:
     """The held-out generic text under a pretrained model: each window by the expert of its own
-    cluster, as in training."""
+    cluster, as in training.
+    """
     record = runs.read_record(base)
     if record["kind"] == "dense":
         return pipeline.score_heldout(run, base, ["generic"], key, label)["generic"]

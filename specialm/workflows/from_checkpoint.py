@@ -56,7 +56,8 @@ def load(base: Path, overrides: list[str] = (), source: str = "") -> ConfigDict:
 
 def _fill(config: ConfigDict, saved: dict) -> None:
     """Sets what is saved; a field that is no longer there is left out, and so is the mesh: this
-    may be another machine."""
+    may be another machine.
+    """
     for name, value in saved.items():
         if name not in config or name == "mesh":
             continue

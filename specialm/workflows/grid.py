@@ -31,6 +31,7 @@ class Arm:
 
     @property
     def name(self) -> str:
+        """How configs and rows name it."""
         return "/".join(filter(None, [self.method, self.variant]))
 
 
@@ -132,7 +133,8 @@ def _arm(config: ConfigDict, name: str, variant: str, changes: tuple[str, ...]) 
 
 def arm_config(config: ConfigDict, arm: Arm, budget: int, specialist_tokens: int) -> ConfigDict:
     """The config of a cell: the arm's changes, and as many tokens of pretraining as cost what
-    `budget` tokens of the arm `slm` do."""
+    `budget` tokens of the arm `slm` do.
+    """
     made = _changed(config, arm.pretrained, arm.changes)
     base = _changed(config, BASE, tuple(config.study.arms.get(BASE, ())))
     made.train.tokens = round(budget * _rate(base) / _rate(made))
@@ -175,7 +177,8 @@ def cells(config: ConfigDict) -> list[Cell]:
 
 def expected_flops(config: ConfigDict, planned: list[Cell], domains: int) -> list[dict[str, float]]:
     """FLOPs of each cell, for the time left: of pretraining, if it is the first to need it, and
-    of the rest, where half of the fine-tuning steps allowed are expected."""
+    of the rest, where half of the fine-tuning steps allowed are expected.
+    """
     seen, expected = set(), []
     for cell in planned:
         made = arm_config(config, cell.arm, cell.budget, cell.specialist_tokens)

@@ -1,7 +1,5 @@
 """The way from text to results, as stages: prepare, embed, cluster, weigh, pretrain, specialise,
 evaluate. Commands and the demo are short sequences of these functions.
-
-Letters: N windows, K clusters.
 """
 
 import copy
@@ -51,7 +49,8 @@ class Run:
 
     def clusters(self, method: str = "slm_is") -> Clusters | None:
         """The clusters that a method needs (those of the importance weights by default), computed
-        when first asked for; None if it needs none."""
+        when first asked for; None if it needs none.
+        """
         k = methods.num_clusters(self.config, method)
         if k and k not in self._clusters:
             setting = methods.setting_of_clusters(self.config, method)

@@ -141,7 +141,8 @@ class StudyRun:
 
     def pretrained(self, cell: grid.Cell, domain: str) -> Stage:
         """The pretrained model; with importance sampling the histogram is that of the smallest
-        specialist set, which is part of all others, so that one pretraining serves all sizes."""
+        specialist set, which is part of all others, so that one pretraining serves all sizes.
+        """
         if (
             cell.arm.pretrained in config_lib.SAMPLED
             and not self.run(cell).config.train.specialist_fraction

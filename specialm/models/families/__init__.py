@@ -1,8 +1,6 @@
 """What is the same for every kind of model: dense, bank or mixture, by its config.
 
 Importing this fills the table of the families of banks.
-
-Letters: k experts (clusters), C features.
 """
 
 from typing import Any
@@ -11,14 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from specialm.models import tensors, transformer
-from specialm.models.families import (  # noqa: F401
-    bank,
-    hypernetwork,
-    mixture,
-    one,
-    projected,
-    soup,
-)
+from specialm.models.families import bank, hypernetwork, mixture, one, projected, soup  # noqa: F401
 from specialm.models.families.record import (  # noqa: F401
     CENTROID,
     CLUSTER,

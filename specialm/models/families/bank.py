@@ -7,9 +7,6 @@ family turns what is known of a group of windows (its *features*) into coefficie
 
 gives an ordinary dense transformer. All other tensors are shared. The families differ in their
 coefficients alone (`record.py`). A hard mixture, every tensor its own, is in `mixture.py`.
-
-Letters: G groups of windows, C features, S layers in the bank, h sets of weights in the bank
-(rank), k experts (clusters), m size of an expert's code, U hidden units.
 """
 
 from dataclasses import dataclass, replace

@@ -2,8 +2,6 @@
 
 Every tensor has a leading axis over the k experts. It is a bank with h = k and one-hot coefficients
 on every tensor; nothing is shared, so any expert can be trained by itself.
-
-Letters: k experts.
 """
 
 from dataclasses import dataclass, replace
@@ -25,7 +23,8 @@ class Config:
 
 def declare(config: Config) -> tensors.Tree:
     """A tree of `Tensor`, with the axis "expert" in front. All experts start from the same values,
-    those of a dense model of the same key."""
+    those of a dense model of the same key.
+    """
 
     def repeated(tensor: Tensor) -> Tensor:
         def init(key, shape):

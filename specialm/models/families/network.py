@@ -1,8 +1,4 @@
-"""Coefficients by a small network with one hidden layer: of hyper-networks and soups.
-
-Letters: G groups of windows, C features, S layers in the bank, h sets of weights in the bank,
-U hidden units.
-"""
+"""Coefficients by a small network with one hidden layer: of hyper-networks and soups."""
 
 import math
 

@@ -2,9 +2,6 @@
 
 Features p over the k clusters (one-hot for a cluster), c = p E M_l: the paper's
 "W[a,b] = sum_q sum_r E[i,q] M_l[q,r] T_l[a,b,r]".
-
-Letters: G groups of windows, S layers in the bank, h sets of weights in the bank, k experts
-(clusters), m size of an expert's code.
 """
 
 import jax

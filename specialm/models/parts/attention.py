@@ -3,9 +3,6 @@
 J groups of G query heads share one head of keys and values each, H = J G; J = H is plain multi-head
 attention (Ainslie et al., arXiv 2305.13245). Queries, keys and values are one tensor, so that they
 are one matrix product; along `model` its J groups are divided.
-
-Letters: N tokens of a batch (B L), B batch, L tokens of a window, D d_model, H heads, J heads of
-keys and values, G queries of a group, K size of a head, C tokens that a cache holds.
 """
 
 import math
@@ -28,7 +25,7 @@ HEAD_NORM = NORMS["rmsnorm"]
 
 
 class Cache(NamedTuple):
-    """Keys and values of one layer, or of all on a leading axis: [B, C, J, K]."""
+    """Keys and values of one layer, or of all on a leading axis: [B, z, J, A]."""
 
     keys: jax.Array
     values: jax.Array
@@ -57,10 +54,10 @@ def flops(config: Config) -> int:
 
 
 def _project(
-    weights: Weights, x_NxD: jax.Array, length: int, first, config: Config
+    weights: Weights, x_TxD: jax.Array, length: int, first, config: Config
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Queries [B, L, H, K], keys and values [B, L, J, K] of tokens from position `first` on."""
-    qkv = checkpoint_name(linear(x_NxD, weights["qkv"], weights.get("qkv_bias")), PRODUCT)
+    """Queries [B, L, H, A], keys and values [B, L, J, A] of tokens from position `first` on."""
+    qkv = checkpoint_name(linear(x_TxD, weights["qkv"], weights.get("qkv_bias")), PRODUCT)
     groups = qkv.shape[1] - 2
 
     def windows(part: jax.Array) -> jax.Array:
@@ -75,41 +72,41 @@ def _project(
     return rotate(q, first, config), rotate(k, first, config), v
 
 
-def _output(weights: Weights, mixed_BxLxHxK: jax.Array, place: Placement) -> jax.Array:
-    mixed_NxHxK = mixed_BxLxHxK.reshape(-1, *mixed_BxLxHxK.shape[2:])
-    out = block_output(mixed_NxHxK, weights["out"], weights.get("out_bias"), place)
+def _output(weights: Weights, mixed_BxLxHxA: jax.Array, place: Placement) -> jax.Array:
+    mixed_TxHxA = mixed_BxLxHxA.reshape(-1, *mixed_BxLxHxA.shape[2:])
+    out = block_output(mixed_TxHxA, weights["out"], weights.get("out_bias"), place)
     return checkpoint_name(out, PRODUCT)
 
 
 def apply(
     weights: Weights,
-    x_NxD: jax.Array,
+    x_TxD: jax.Array,
     length: int,
     config: Config,
     place: Placement,
     mask_BxL: jax.Array | None = None,
 ) -> jax.Array:
-    """[N, D]: what each token takes from its window.
+    """[T, D]: what each token takes from its window.
 
     Args:
       length: tokens of a window, of which N / length lie one after the other.
       mask_BxL: of attention that is not causal: 1 for the tokens that are there; None for all.
     """
-    q, k, v = _project(weights, x_NxD, length, 0, config)
+    q, k, v = _project(weights, x_TxD, length, 0, config)
     mixed = operations.attention(q, k, v, config.attention, config.causal, mask_BxL)
     return _output(weights, mixed, place)
 
 
 def decode(
-    weights: Weights, x_NxD: jax.Array, length: int, cache: Cache, first, config: Config
+    weights: Weights, x_TxD: jax.Array, length: int, cache: Cache, first, config: Config
 ) -> tuple[jax.Array, Cache]:
     """As `apply`, for `length` tokens a window that follow the `first` tokens of a cache."""
-    q, k, v = _project(weights, x_NxD, length, first, config)
+    q, k, v = _project(weights, x_TxD, length, first, config)
     cache = Cache(
         *(
             jax.lax.dynamic_update_slice_in_dim(old, new.astype(old.dtype), first, axis=1)
             for old, new in zip(cache, (k, v), strict=True)
         )
     )
-    seen_LxC = jnp.arange(cache.keys.shape[1]) <= first + jnp.arange(length)[:, None]
-    return _output(weights, operations.cached_attention(q, *cache, seen_LxC), WHOLE), cache
+    seen_Lxz = jnp.arange(cache.keys.shape[1]) <= first + jnp.arange(length)[:, None]
+    return _output(weights, operations.cached_attention(q, *cache, seen_Lxz), WHOLE), cache

@@ -1,7 +1,4 @@
-"""From what a batch holds to the vectors that enter the first layer.
-
-Letters: B batch, L tokens of a window, D d_model, V vocabulary.
-"""
+"""From what a batch holds to the vectors that enter the first layer."""
 
 import jax
 

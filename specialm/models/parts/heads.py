@@ -1,7 +1,4 @@
-"""From a state to a distribution over what comes next: a norm, then a map to the vocabulary.
-
-Letters: D d_model, V vocabulary.
-"""
+"""From a state to a distribution over what comes next: a norm, then a map to the vocabulary."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

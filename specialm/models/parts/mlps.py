@@ -25,31 +25,31 @@ def _declare(config: Config, up_shape: tuple, up_axes: tuple) -> dict[str, Tenso
     }
 
 
-def _up(weights: Weights, x_NxD: jax.Array) -> jax.Array:
-    return checkpoint_name(linear(x_NxD, weights["up"], weights.get("up_bias")), PRODUCT)
+def _up(weights: Weights, x_TxD: jax.Array) -> jax.Array:
+    return checkpoint_name(linear(x_TxD, weights["up"], weights.get("up_bias")), PRODUCT)
 
 
-def _down(weights: Weights, x_NxF: jax.Array, place: Placement) -> jax.Array:
-    return block_output(x_NxF, weights["down"], weights.get("down_bias"), place)
+def _down(weights: Weights, x_TxF: jax.Array, place: Placement) -> jax.Array:
+    return block_output(x_TxF, weights["down"], weights.get("down_bias"), place)
 
 
 def _declare_gelu(config: Config) -> dict[str, Tensor]:
     return _declare(config, (config.d_ff,), ("mlp",))
 
 
-def gelu(weights: Weights, x_NxD: jax.Array, place: Placement) -> jax.Array:
-    """gelu(x up) down, with the tanh form of GELU (GPT-2)."""
-    return _down(weights, jax.nn.gelu(_up(weights, x_NxD), approximate=True), place)
+def gelu(weights: Weights, x_TxD: jax.Array, place: Placement) -> jax.Array:
+    """The product gelu(x up) down, with the tanh form of GELU (GPT-2)."""
+    return _down(weights, jax.nn.gelu(_up(weights, x_TxD), approximate=True), place)
 
 
 def _declare_swiglu(config: Config) -> dict[str, Tensor]:
     return _declare(config, (2, config.d_ff), (None, "mlp"))
 
 
-def swiglu(weights: Weights, x_NxD: jax.Array, place: Placement) -> jax.Array:
-    """(silu(x gate) * (x up)) down (Shazeer, arXiv 2002.05202); gate and up are one tensor."""
-    both_Nx2xF = _up(weights, x_NxD)
-    return _down(weights, jax.nn.silu(both_Nx2xF[:, 0]) * both_Nx2xF[:, 1], place)
+def swiglu(weights: Weights, x_TxD: jax.Array, place: Placement) -> jax.Array:
+    """The product (silu(x gate) * (x up)) down (Shazeer, arXiv 2002.05202); gate and up are one tensor."""
+    both_Tx2xF = _up(weights, x_TxD)
+    return _down(weights, jax.nn.silu(both_Tx2xF[:, 0]) * both_Tx2xF[:, 1], place)
 
 
 # declare(config), apply(weights, x, place), flops(config)

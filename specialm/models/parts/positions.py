@@ -1,7 +1,5 @@
 """How a token's place in the window enters: added to its embedding, or turned into its queries and
 keys.
-
-Letters: B batch, L tokens of a window, D d_model, H heads, K size of a head.
 """
 
 from collections.abc import Callable
@@ -21,12 +19,12 @@ class Position:
 
     declare: Callable[[Config], dict[str, Tensor]]
     add: Callable[..., jax.Array]  # (weights, x_BxLxD, first) -> x, before the first layer
-    rotate: Callable[..., jax.Array]  # (x_BxLxHxK, first, config) -> x, of queries and keys
+    rotate: Callable[..., jax.Array]  # (x_BxLxHxA, first, config) -> x, of queries and keys
     limited: bool  # whether there is no position beyond the context
 
 
-def _unchanged(x_BxLxHxK: jax.Array, first, config: Config) -> jax.Array:
-    return x_BxLxHxK
+def _unchanged(x_BxLxHxA: jax.Array, first, config: Config) -> jax.Array:
+    return x_BxLxHxA
 
 
 def _declare_learned(config: Config) -> dict[str, Tensor]:
@@ -35,27 +33,27 @@ def _declare_learned(config: Config) -> dict[str, Tensor]:
 
 
 def _add_learned(weights: Weights, x_BxLxD: jax.Array, first) -> jax.Array:
-    table_CxD, length = weights["table"], x_BxLxD.shape[1]
+    table_LxD, length = weights["table"], x_BxLxD.shape[1]
     if isinstance(first, int):
-        return x_BxLxD + table_CxD[first : first + length]
-    return x_BxLxD + jax.lax.dynamic_slice_in_dim(table_CxD, first, length)
+        return x_BxLxD + table_LxD[first : first + length]
+    return x_BxLxD + jax.lax.dynamic_slice_in_dim(table_LxD, first, length)
 
 
-def rope(x_BxLxHxK: jax.Array, first, config: Config) -> jax.Array:
+def rope(x_BxLxHxA: jax.Array, first, config: Config) -> jax.Array:
     """Rotary positions (Su et al., arXiv 2104.09864): the pair (x[i], x[i + K/2]) is turned by the
     angle position / rope_factor * rope_base^(-2 i / K), in float32.
 
     The halves are those of Llama's checkpoints in the Hugging Face layout; the paper pairs
     neighbours, which is the same up to the order of a head's numbers.
     """
-    size = x_BxLxHxK.shape[-1]
+    size = x_BxLxHxA.shape[-1]
     frequency = config.rope_base ** (-jnp.arange(0, size, 2, dtype=jnp.float32) / size)
-    position_L = (first + jnp.arange(x_BxLxHxK.shape[1])) / config.rope_factor
+    position_L = (first + jnp.arange(x_BxLxHxA.shape[1])) / config.rope_factor
     angle_Lx1xk = position_L[:, None, None] * frequency
     cos, sin = jnp.cos(angle_Lx1xk), jnp.sin(angle_Lx1xk)
-    low, high = jnp.split(x_BxLxHxK.astype(jnp.float32), 2, axis=-1)
+    low, high = jnp.split(x_BxLxHxA.astype(jnp.float32), 2, axis=-1)
     turned = jnp.concatenate([low * cos - high * sin, high * cos + low * sin], axis=-1)
-    return turned.astype(x_BxLxHxK.dtype)
+    return turned.astype(x_BxLxHxA.dtype)
 
 
 POSITIONS = {
