@@ -303,7 +303,7 @@ def test_stored_probabilities_are_the_teachers(models, specialist, tmp_path):
     )
     assert stored.tokens == 5 * 16
     again = teacher.store(tmp_path / "t", wide, None, None, None, 4, 2.0, mesh)  # found, not made
-    np.testing.assert_array_equal(again.ids_NxLxK, stored.ids_NxLxK)
+    np.testing.assert_array_equal(again.ids_NxLxv, stored.ids_NxLxv)
 
 
 def test_a_stored_teacher_teaches_the_same(distilled, models, specialist, settings, tmp_path):
