@@ -16,6 +16,7 @@ Letters: N windows, B batch, K clusters, G groups of a batch, W windows of a gro
 """
 
 from functools import lru_cache
+from typing import Protocol
 
 import numpy as np
 
@@ -23,6 +24,25 @@ from specialm.common.errors import UserError
 
 _ROUNDS = 4
 _MIX_1, _MIX_2 = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
+
+
+class BatchSampler(Protocol):
+    """What the training loop asks for: the windows of every step, in groups that a bank is told
+    something of."""
+
+    @property
+    def batch_size(self) -> int:
+        """B, windows a step over all processes."""
+
+    @property
+    def num_groups(self) -> int:
+        """G, groups of windows that share features; 1 if there are no features."""
+
+    def indices(self, step: int) -> np.ndarray:
+        """int64 [B]: the windows of this step, group after group."""
+
+    def features(self, step: int) -> np.ndarray | None:
+        """float32 [G, C]: of each group of this step; None if there are none."""
 
 
 def _mix(value: np.ndarray) -> np.ndarray:
@@ -138,3 +158,12 @@ class Sampler:
         """int64 [B]: the windows of this step."""
         groups = self.batch_size // self.group
         return self.draws(step * groups, (step + 1) * groups)[0]
+
+    @property
+    def num_groups(self) -> int:
+        """1: windows share no features."""
+        return 1
+
+    def features(self, step: int) -> np.ndarray | None:
+        """None: there are none."""
+        return None
