@@ -1,13 +1,58 @@
 """What is the same for every kind of model: dense, bank or mixture, told apart by its config."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from specialm.models import bank, mixture, tensors, transformer
 
 Config = transformer.Config | bank.Config | mixture.Config
+
+
+@dataclass(frozen=True)
+class Family:
+    """A family of banks: what the coefficients of a group are computed from."""
+
+    name: str
+    features: str  # "cluster" | "centroid" | "histogram"
+
+
+_FAMILIES = {
+    "projected": Family("projected", "cluster"),
+    "hypernetwork": Family("hypernetwork", "centroid"),
+    "soup": Family("soup", "histogram"),
+}
+
+
+def get(name: str) -> Family:
+    """The family of banks of that name."""
+    return _FAMILIES[name]
+
+
+def kind(config: Config) -> str:
+    """ "dense", "bank" or "mixture"."""
+    if isinstance(config, bank.Config):
+        return "bank"
+    return "mixture" if isinstance(config, mixture.Config) else "dense"
+
+
+def expert(
+    config: Config, params: Any, features_kxC: np.ndarray, histogram_k: jax.Array
+) -> transformer.Params:
+    """The small model for a histogram over the clusters (one-hot: one expert)."""
+    weights_k = jnp.asarray(histogram_k, jnp.float32)
+    if isinstance(config, mixture.Config):
+        return mixture.mix(params, weights_k)
+    assert isinstance(config, bank.Config)
+    if get(config.family).features == "histogram":
+        coefficients_Sxh = bank.coefficients(params.mixer, weights_k[None], config)[0]
+    else:
+        each_kxSxh = bank.coefficients(params.mixer, jnp.asarray(features_kxC), config)
+        coefficients_Sxh = jnp.tensordot(weights_k, each_kxSxh, 1)
+    return bank.project(params, coefficients_Sxh, config)
 
 
 def declare(config: Config) -> Any:
@@ -24,10 +69,11 @@ def dense(config: Config) -> transformer.Config:
     return config if isinstance(config, transformer.Config) else config.model
 
 
-def from_dense(config: mixture.Config | transformer.Config, params: transformer.Params) -> Any:
+def from_dense(config: Config, params: transformer.Params) -> Any:
     """Initial parameters whose every expert is the given dense model."""
     if isinstance(config, transformer.Config):
         return params
+    assert isinstance(config, mixture.Config)
     return jax.tree.map(
         lambda leaf: jnp.broadcast_to(leaf, (config.num_experts, *leaf.shape)), params
     )

@@ -6,8 +6,8 @@ import sys
 
 from ml_collections import ConfigDict
 
+from specialm import methods
 from specialm.common.errors import UserError
-from specialm.config import BANKS
 from specialm.planning import aot, roofline
 from specialm.training import hardware, sharding
 
@@ -113,7 +113,7 @@ def _torus(topology: str) -> tuple[int, ...]:
 def _sized(config: ConfigDict, batch_size: int, groups: int) -> ConfigDict:
     sized = copy.deepcopy(config).unlock()
     sized.train.batch_size = batch_size
-    if config.method in BANKS and config.train.groups > 1:
+    if methods.get(config.method).is_bank and config.train.groups > 1:
         sized.train.groups = groups
     return sized.lock()
 

@@ -13,6 +13,14 @@ from collections.abc import Callable
 
 import numpy as np
 
+# How an expert is chosen: `expert.choice`.
+FREQUENT = "frequent"
+LOSS = "loss"
+HISTOGRAM = "histogram"
+HALVING = "halving"
+FINETUNE_ALL = "finetune_all"
+CHOICES = (FREQUENT, LOSS, HISTOGRAM, HALVING, FINETUNE_ALL)
+
 
 def one_hot(expert: int, k: int) -> np.ndarray:
     """float64 [k]: the histogram of one cluster."""

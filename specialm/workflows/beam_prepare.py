@@ -22,6 +22,7 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from specialm import config as config_lib
+from specialm import methods
 from specialm.common.errors import UserError
 from specialm.common.stages import Stages
 from specialm.data import pieces
@@ -125,21 +126,15 @@ def run(
     Raises:
       UserError: see `prepare` and `cluster`.
     """
-    from specialm.clustering import stages as clustering
+    from specialm.clustering import clusters as clustering
 
     engine = pieces.InPieces(runner.each, part_bytes)
     stages = Stages(workdir.resolve())
     domains = [config.domain] if config.domain else list(config.domains or config.data.domains)
     prepared = prepare(config, stages, domains, engine)
-    many = config.method in config_lib.MULTI
-    clustering.cluster(
-        config,
-        stages,
-        prepared,
-        config.model.num_experts if many else config.clustering.k,
-        "model.num_experts" if many else "clustering.k",
-        engine.rows,
-    )
+    method = methods.with_clusters(config)
+    k, setting = methods.get(method).draws.clusters(config)
+    clustering.cluster(config, stages, prepared, k, setting, engine.rows)
     return prepared
 
 
@@ -156,7 +151,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         json.dumps(
             {
                 "counters": runner.counters,
-                "generic": {
+                "generic": prepared.generic
+                and {
                     key: prepared.generic.index[key]
                     for key in ("windows", "documents", "tokens", "bytes")
                 },

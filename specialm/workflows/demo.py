@@ -7,18 +7,17 @@ from pathlib import Path
 import numpy as np
 from ml_collections import ConfigDict
 
-from specialm import config as config_lib
+from specialm import methods
 from specialm.clustering.clusters import read_texts
 from specialm.common import processes, provenance
 from specialm.common.files import write_json, write_text
 from specialm.common.stages import Stage
 from specialm.data.corpora import download
 from specialm.evaluation import perplexity
-from specialm.methods import tokens_per_group
 from specialm.models import families, transformer
 from specialm.reports import demo_page, summary
-from specialm.training import metrics, runs
-from specialm.workflows import experts, pipeline
+from specialm.training import metrics, runs, scoring
+from specialm.workflows import experts, pipeline, pretraining
 
 TOP_CLUSTERS, SAMPLES = 4, 2  # shown for each domain in the report
 
@@ -35,7 +34,7 @@ def demo(config: ConfigDict, workdir: Path) -> tuple[dict, str]:
     started = time.time()
     manifest = fetch(config)
     run = pipeline.open_run(
-        config, workdir, pipeline.domains_of(config), used=(*config.methods, "slm_is")
+        config, workdir, pipeline.domains_of(config), used=(*config.methods, methods.IMPORTANCE)
     )
     rows, curves = [], []
     for seed in config.seeds:
@@ -67,7 +66,7 @@ def fetch(config: ConfigDict) -> dict | None:
 def _train(run: pipeline.Run, method: str, seed: int) -> list[dict[str, Stage]]:
     """What was pretrained, the domain's model before and after fine-tuning, by domain. The first
     two differ for a bank or a mixture, out of which the domain's expert is taken."""
-    trained = {domain: pipeline.pretrain(run, method, domain, seed) for domain in run.domains}
+    trained = {domain: pretraining.pretrain(run, method, domain, seed) for domain in run.domains}
     tuned = {
         domain: experts.specialize(run, stage.path, domain, seed, stage.fingerprint)
         for domain, stage in trained.items()
@@ -84,7 +83,7 @@ def _train(run: pipeline.Run, method: str, seed: int) -> list[dict[str, Stage]]:
 def _score(run, method: str, seed: int, pretrained: dict, tuned: dict) -> list[dict]:
     rows = []
     for phase, models in (("pretrained", pretrained), ("finetuned", tuned)):
-        scores = {}
+        scores: dict[str, scoring.Score] = {}
         for domain, stage in models.items():
             label = f"{method}-{domain}-{phase}-seed{seed}"
             scores |= pipeline.score_heldout(run, stage.path, [domain], stage.fingerprint, label)
@@ -104,7 +103,7 @@ def _curves(method: str, seed: int, trained: dict, tuned: dict) -> list[dict]:
             if stage.path in seen:
                 continue
             seen.add(stage.path)
-            shared = method not in config_lib.SAMPLED and phase == "pretrained"
+            shared = phase == "pretrained" and not methods.get(method).draws.aims
             points = []
             for line in metrics.read(stage.path / "metrics.jsonl"):
                 for key, split in (("loss", "train"), ("valid_nll", "valid")):
@@ -149,11 +148,11 @@ def _facts(run: pipeline.Run, method: str, tokens: int) -> dict:
     """Sizes of the model that is served, of what is pretrained, and what training it costs."""
     model = run.model_config(method)
     params = transformer.num_params(families.dense(model))
-    groups = tokens_per_group(run.config, method)
+    per_group = methods.tokens_per_group(run.config, method)
     return {
         "params": params,
         "pretrain_params": families.num_params(model),
-        "flops_per_token": families.flops_per_token(model, True, groups),
+        "flops_per_token": families.flops_per_token(model, True, per_group),
         "tokens": tokens,
         "tokens_per_parameter": round(tokens / params, 1),
     }
@@ -194,7 +193,7 @@ def _data(run: pipeline.Run) -> dict:
             "bytes": int(store.bytes_N[indices].sum()),
         }
 
-    generic = run.prepared.generic
+    generic = run.generic
     domains = {}
     for domain, stores in run.prepared.domains.items():
         used = run.prepared.specialist_indices(domain, run.config.data)
@@ -221,9 +220,8 @@ def _weights(run: pipeline.Run, domain: str) -> dict:
 
 
 def _samples(run: pipeline.Run, cluster: int) -> list[str]:
-    return read_texts(
-        run.prepared.generic, run.prepared.vocabulary, run.clusters().typical(cluster, SAMPLES)
-    )
+    typical = run.clusters().typical(cluster, SAMPLES)
+    return read_texts(run.generic, run.prepared.vocabulary, typical)
 
 
 def _publish(workdir: Path, rows: list[dict], record: dict) -> None:

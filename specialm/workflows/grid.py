@@ -16,8 +16,6 @@ from specialm.common.errors import UserError
 from specialm.common.stages import Stage
 from specialm.planning.inspection import inspect_config
 
-BASE = "slm"  # whose FLOPs a budget is counted in
-
 
 @dataclass(frozen=True)
 class Arm:
@@ -121,10 +119,10 @@ def _arm(config: ConfigDict, name: str, variant: str, changes: tuple[str, ...]) 
         words.pop("teacher", ""),
         tuple(f"{key}={value}" for key, value in words.items()),
     )
-    if made.pretrained not in config_lib.METHODS:
+    if made.pretrained not in methods.models():
         raise UserError(
             f"study.arms.{name}: {made.pretrained!r} is no method; name one with "
-            f"method=..., of {', '.join(config_lib.METHODS)}."
+            f"method=..., of {', '.join(methods.models())}."
         )
     arm_config(config, made, config.study.budgets[0], config.study.specialist_tokens[0])
     return made
@@ -132,9 +130,9 @@ def _arm(config: ConfigDict, name: str, variant: str, changes: tuple[str, ...]) 
 
 def arm_config(config: ConfigDict, arm: Arm, budget: int, specialist_tokens: int) -> ConfigDict:
     """The config of a cell: the arm's changes, and as many tokens of pretraining as cost what
-    `budget` tokens of the arm `slm` do."""
+    `budget` tokens of the base method's arm do."""
     made = _changed(config, arm.pretrained, arm.changes)
-    base = _changed(config, BASE, tuple(config.study.arms.get(BASE, ())))
+    base = _changed(config, methods.BASE, tuple(config.study.arms.get(methods.BASE, ())))
     made.train.tokens = round(budget * _rate(base) / _rate(made))
     made.data.specialist_tokens = specialist_tokens
     config_lib.check(made)
@@ -162,7 +160,8 @@ def cells(config: ConfigDict) -> list[Cell]:
     for seed in config.seeds:
         for budget in budgets:
             for arm in main:
-                once = arm.pretrained == config_lib.UNTRAINED or arm.name in study.largest_only
+                pretrained = methods.get(arm.pretrained).pretrained
+                once = not pretrained or arm.name in study.largest_only
                 if once and budget != budgets[0]:
                     continue
                 if arm.name in study.first_seed_only and seed != config.seeds[0]:
@@ -187,7 +186,7 @@ def expected_flops(config: ConfigDict, planned: list[Cell], domains: int) -> lis
             cell.seed,
             cell.specialist_tokens if train.specialist_fraction else 0,
         )
-        first = key not in seen and cell.arm.pretrained != config_lib.UNTRAINED
+        first = key not in seen and methods.get(cell.arm.pretrained).pretrained
         seen.add(key)
         models = domains if methods.aims_at_domain(made, cell.arm.pretrained) else 1
         epoch = cell.specialist_tokens / (tune.batch_size * made.data.context)  # in steps

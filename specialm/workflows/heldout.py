@@ -24,7 +24,7 @@ def evaluate(run: Run, base: Path, sets: list[str], key: str, label: str) -> dic
     Args:
       sets: domains, or `generic`.
       key: identifies the model's content.
-      label: told in the stages' names.
+      label: a part of the stages' names.
 
     Returns:
       JSON-able: `scores` {set: nll_per_token (nats), perplexity, bits_per_byte, tokens, bytes,
@@ -47,7 +47,8 @@ def evaluate(run: Run, base: Path, sets: list[str], key: str, label: str) -> dic
     record = runs.read_record(base)
     table = {name: _figures(score) for name, score in scores.items()}
     for name, score in wrong.items():
-        table[name]["clean"] = _figures(_without(scores[name], score))
+        clean = _without(scores[name], score)
+        table[name]["clean"] = _figures(clean) if clean else None
     domains = {name: score for name, score in scores.items() if name != "generic"}
     macro = (
         perplexity.rows(record["method"], "heldout", record["seed"], 0, domains)[-1]
@@ -63,8 +64,8 @@ def evaluate(run: Run, base: Path, sets: list[str], key: str, label: str) -> dic
     }
 
 
-def _figures(score: scoring.Score | None) -> dict | None:
-    return score and {
+def _figures(score: scoring.Score) -> dict:
+    return {
         **dataclasses.asdict(score),
         "nll_per_token": score.nll_per_token,
         "perplexity": score.perplexity,
@@ -188,11 +189,11 @@ def _part(found: contamination.LeakReport, texts: list[str], start: int) -> dict
 
 def _joined(generic: dict | None, specialist: dict | None, indices: np.ndarray) -> dict:
     against = {"generic": generic, "specialist": specialist}
-    made = [found for found in against.values() if found]
-    places = sorted({place for found in made for place in found["places"]})
+    checks = [found for found in against.values() if found]
+    places = sorted({place for found in checks for place in found["places"]})
     return {
         "checked": len(indices),
-        "too_short": made[0]["too_short"] if made else 0,
+        "too_short": checks[0]["too_short"] if checks else 0,
         "against": {
             name: found and {key: found[key] for key in ("trained", "leaked", "covered")}
             for name, found in against.items()
@@ -238,14 +239,14 @@ def _leak_lines(found: dict | None) -> list[str]:
         return ["leak check: off (evaluate.contamination_check)"]
     lines = ["leak check: held-out windows that are near-duplicates of a training window"]
     for name, of in found.items():
-        told = [
+        counts = [
             f"{against['leaked']} of {of['checked']:,} ({against['covered']} covered) against "
             f"{against['trained']:,} {what} windows"
             for what, against in of["against"].items()
             if against
         ]
         lines.append(
-            f"  {name}: {'; '.join(told) or 'nothing to check against'}"
+            f"  {name}: {'; '.join(counts) or 'nothing to check against'}"
             + (f"; {of['too_short']} too short" if of["too_short"] else "")
         )
     if any(of["against"]["generic"] is None for of in found.values()):

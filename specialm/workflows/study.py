@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 from ml_collections import ConfigDict
 
-from specialm import config as config_lib
 from specialm import methods
 from specialm.clustering.clusters import cluster
 from specialm.common import processes, provenance
@@ -23,7 +22,7 @@ from specialm.common.stages import Stage, Stages
 from specialm.evaluation import cost, perplexity
 from specialm.planning.inspection import inspect_config
 from specialm.training import runs
-from specialm.workflows import experts, grid, heldout, pipeline
+from specialm.workflows import experts, grid, heldout, pipeline, pretraining
 
 
 def study(config: ConfigDict, workdir: Path) -> tuple[dict, str]:
@@ -143,11 +142,11 @@ class StudyRun:
         """The pretrained model; with importance sampling the histogram is that of the smallest
         specialist set, which is part of all others, so that one pretraining serves all sizes."""
         if (
-            cell.arm.pretrained in config_lib.SAMPLED
+            methods.get(cell.arm.pretrained).draws.aims
             and not self.run(cell).config.train.specialist_fraction
         ):
             cell = grid.Cell(cell.arm, cell.budget, self.smallest, cell.seed)
-        return pipeline.pretrain(self.run(cell), cell.arm.pretrained, domain, cell.seed)
+        return pretraining.pretrain(self.run(cell), cell.arm.pretrained, domain, cell.seed)
 
     def finetuned(self, cell: grid.Cell, domain: str) -> Stage:
         """The domain's model."""
@@ -172,15 +171,16 @@ class StudyRun:
 
     def _has_pretrained_rows(self, cell: grid.Cell) -> bool:
         """Not where they are those of another arm or, in a dense model, of another size."""
-        own = cell.arm.pretrained == cell.arm.method != config_lib.UNTRAINED
+        record = methods.get(cell.arm.pretrained)
+        own = record.pretrained and record.name == cell.arm.method
         own |= self.run(cell).config.train.specialist_fraction > 0
-        by_size = cell.arm.pretrained in config_lib.MULTI or cell.arm.method != cell.arm.pretrained
+        by_size = not record.is_dense or record.name != cell.arm.method
         return own and (by_size or cell.specialist_tokens == self.smallest)
 
     def _before(self, cell: grid.Cell, domain: str) -> Stage:
         """The domain's model before fine-tuning."""
         stage = self.pretrained(cell, domain)
-        if cell.arm.pretrained in config_lib.MULTI:
+        if not methods.get(cell.arm.pretrained).is_dense:
             return experts.take(self.run(cell), stage.path, domain, stage.fingerprint)
         return stage
 
@@ -216,7 +216,7 @@ class StudyRun:
     ) -> dict:
         generic, special = cost.split(runs.read_record(stage.path)["ledger"])
         tokens = 0
-        if cell.arm.pretrained != config_lib.UNTRAINED:
+        if methods.get(cell.arm.pretrained).pretrained:
             tokens = pipeline.planned_windows(self.run(cell).config) * self.config.data.context
         row = perplexity.row(
             cell.arm.method,
@@ -245,7 +245,7 @@ class StudyRun:
         return row
 
     def facts(self, cell: grid.Cell) -> dict:
-        """Sizes of an arm's model and its FLOPs per token, with the vocabulary that was made."""
+        """Sizes of an arm's model and its FLOPs per token, with the vocabulary's own size."""
         made = copy.deepcopy(self.run(cell).config).unlock()
         made.data.vocabulary_size = self.run(cell).prepared.vocabulary.size
         sizes = inspect_config(made)
@@ -258,7 +258,7 @@ class StudyRun:
 
     def _widest(self) -> pipeline.Run:
         """A run with the largest specialist sets, which hold all smaller ones."""
-        arm = self._arms.get(grid.BASE) or next(iter(self._arms.values()))
+        arm = self._arms.get(methods.BASE) or next(iter(self._arms.values()))
         return self.run(
             grid.Cell(
                 arm, max(self.config.study.budgets), max(self.config.study.specialist_tokens), 0
