@@ -290,7 +290,7 @@ def check(config: ConfigDict) -> None:
     _one_of("clustering.method", config.clustering.method, ("full", "minibatch", "tree"))
     levels.check(config.clustering.branching, config.clustering.level)
     for method in (config.method, *config.methods):
-        _one_of("method", method, methods.models())
+        _one_of("method", method, methods.choices())
     _one_of("train.optimizer", config.train.optimizer, ("adam", "adamw"))
     _one_of("train.schedule", config.train.schedule, ("constant", "cosine"))
     _one_of("model.dtype", config.model.dtype, ("float32", "bfloat16"))

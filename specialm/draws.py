@@ -34,7 +34,7 @@ class Source:
     Attributes:
       windows: N, of the generic text.
       clusters: as many as the draws need; None if they need none.
-      features_KxC: float32, what a bank is told of each cluster; None without a bank.
+      features_KxC: float32, the features of each cluster that a bank reads; None without a bank.
       weights: importance weights of the domain that is aimed at; None if none is.
     """
 
@@ -149,7 +149,7 @@ class _ForExperts(Draws):
 
 @dataclass(frozen=True)
 class ByCluster(_ForExperts):
-    """Groups of windows of one cluster each; the model is told the cluster's features."""
+    """Groups of windows of one cluster each; the model reads the cluster's features."""
 
     settings: ClassVar[tuple[str, ...]] = ("train.groups",)
 
@@ -176,7 +176,7 @@ class ByCluster(_ForExperts):
 
 @dataclass(frozen=True)
 class ByHistogram(ByCluster):
-    """Groups of windows from a random histogram each; the model is told the histogram."""
+    """Groups of windows from a random histogram each; the model reads the histogram."""
 
     settings: ClassVar[tuple[str, ...]] = ("train.groups", "train.histogram_support")
 

@@ -224,7 +224,7 @@ def find(name: str) -> Method | None:
     return METHODS.get(name)
 
 
-def models() -> tuple[str, ...]:
+def choices() -> tuple[str, ...]:
     """The methods that a config may name: those with a model, not only a name in result rows."""
     return tuple(name for name, method in METHODS.items() if method.family)
 

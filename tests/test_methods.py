@@ -1,4 +1,5 @@
 import copy
+import dataclasses
 
 import numpy as np
 import pytest
@@ -7,6 +8,7 @@ from hypothesis import strategies as st
 
 from specialm import budgets, methods
 from specialm import config as config_lib
+from specialm.clustering import weights
 from specialm.clustering.clusters import Clusters
 from specialm.common.errors import UserError
 from specialm.data.groups import ExpertSampler, GroupSampler, HistogramSampler, MixtureSampler
@@ -74,7 +76,7 @@ def test_check_names_the_setting_and_its_value(method, settings, message):
         methods.check(changed(**settings), method)
 
 
-@pytest.mark.parametrize("method", methods.models())
+@pytest.mark.parametrize("method", methods.choices())
 def test_the_defaults_pass(method):
     methods.check(config_lib.default(), method)
 
@@ -131,7 +133,7 @@ def test_num_experts_changes_the_bank_and_the_codes_unless_they_are_set():
 
 def test_clusters_that_a_method_needs():
     config = changed(clustering__k=7)
-    needed = {method: methods.num_clusters(config, method) for method in methods.models()}
+    needed = {method: methods.num_clusters(config, method) for method in methods.choices()}
     assert needed == {
         "slm": 0,
         "llm": 0,
@@ -294,5 +296,17 @@ def test_tokens_that_share_a_projection():
 
 def test_every_expert_is_as_large_as_the_dense_model():
     config = config_lib.default()
-    for method in methods.models():
+    for method in methods.choices():
         assert families.dense(methods.model_config(config, method, 500, 48)) == DENSE
+
+
+@pytest.mark.parametrize("method", methods.choices())
+def test_every_sampler_says_how_many_groups_share_features(method):
+    clusters, config = made_clusters(), settings_for()
+    report = weights.report("d", np.full(4, 20), np.array([4, 3, 2, 1]), 0.0, 100)
+    source = dataclasses.replace(methods.source(method, 80, clusters), weights=report)
+    sampler = methods.sampler(config, method, source, 0)
+    features = sampler.features(2)
+    assert sampler.batch_size == len(sampler.indices(2)) == 8
+    assert sampler.num_groups == (1 if features is None else len(features))
+    assert (features is not None) == methods.get(method).is_bank

@@ -22,7 +22,7 @@ class GroupSampler(Sampler):
 
     Args:
       groups: G.
-      features_KxC: what a bank is told of a cluster.
+      features_KxC: of each cluster, read by a bank.
       Others: see `Sampler`.
     """
 

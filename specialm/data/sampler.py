@@ -27,8 +27,8 @@ _MIX_1, _MIX_2 = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 
 
 class BatchSampler(Protocol):
-    """What the training loop asks for: the windows of every step, in groups that a bank is told
-    something of."""
+    """What the training loop asks for: the windows of every step, in groups that a bank has
+    features of."""
 
     @property
     def batch_size(self) -> int:

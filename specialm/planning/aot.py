@@ -53,14 +53,14 @@ def slice_devices(topology: str) -> list:
     from jax.experimental import topologies
 
     try:
-        made = topologies.get_topology_desc(topology_name=topology, platform="tpu")
+        description = topologies.get_topology_desc(topology_name=topology, platform="tpu")
     except Exception as error:  # the plugin raises many kinds
         text = str(error).split("\n")[0][:300]
         raise UserError(
             f"--topology={topology}: {text}. Write NAME:AxB as in v5e:16x16 or "
             "v5p:4x4x4; the compiler comes with pip install 'specialm[tpu]'."
         ) from error
-    return list(made.devices)
+    return list(description.devices)
 
 
 def mesh_of(config: ConfigDict, devices: list) -> Mesh:

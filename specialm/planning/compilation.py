@@ -53,9 +53,9 @@ def largest_batch(config: ConfigDict, topology: str, first: dict) -> dict:
     def fits(windows: int) -> bool:
         if windows not in peaks:
             print(f"  {windows} windows per device ...", file=sys.stderr, flush=True)
-            made = compiled(windows)
-            peaks[windows] = made["peak_memory_bytes"]
-            fitting.extend([windows] if made["fits"] else [])
+            result = compiled(windows)
+            peaks[windows] = result["peak_memory_bytes"]
+            fitting.extend([windows] if result["fits"] else [])
         return windows in fitting
 
     other = 2 * start if fits(start) else max(1, start // 2)
@@ -88,14 +88,14 @@ def _compiler(config: ConfigDict, topology: str):
 
     def compiled(windows: int) -> dict:
         sized = _sized(config, windows * copies, copies) if windows else config
-        made = aot.compile_step(sized, devices)
+        compiled_step = aot.compile_step(sized, devices)
         return {
             "topology": topology,
             "method": config.method,
             "remat": config.model.remat,
             "batch_size": sized.train.batch_size,
-            "groups": made.groups,
-            **roofline.report(made, chip, torus),
+            "groups": compiled_step.groups,
+            **roofline.report(compiled_step, chip, torus),
         }
 
     return compiled, copies

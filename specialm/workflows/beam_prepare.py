@@ -87,9 +87,9 @@ class Runner:
             result = pipeline.run()
             result.wait_until_finish()
         except Exception as error:
-            told = _told(error)
-            if told:
-                raise UserError(told) from error
+            message = _message(error)
+            if message:
+                raise UserError(message) from error
             raise
         return {
             counter.key.metric.name: counter.committed or counter.attempted
@@ -108,7 +108,7 @@ def _make(folder: Path, make: pieces.Make, item: tuple) -> None:
         Metrics.counter(NAMESPACE, name).inc(int(count))
 
 
-def _told(error: Exception) -> str:
+def _message(error: Exception) -> str:
     """The message of a worker's UserError; "" for any other error."""
     text = (
         str(error)

@@ -159,7 +159,7 @@ def _facts(run: pipeline.Run, method: str, tokens: int) -> dict:
 
 
 def _stages(run: pipeline.Run) -> list[dict]:
-    """Each stage once; how long it took when it was made, and whether this run reused it."""
+    """Each stage once; how long it took at first, and whether this run reused it."""
     unique = {stage.path: stage for stage in reversed(run.stages.done)}
     return [
         {
@@ -202,16 +202,16 @@ def _data(run: pipeline.Run) -> dict:
 
 
 def _weights(run: pipeline.Run, domain: str) -> dict:
-    made = pipeline.weigh(run, domain)
-    top = np.argsort(-made.specialist_K, kind="stable")[:TOP_CLUSTERS]
+    report = pipeline.weigh(run, domain)
+    top = np.argsort(-report.specialist_K, kind="stable")[:TOP_CLUSTERS]
     return {
-        **made.to_json(),
+        **report.to_json(),
         "top_clusters": [
             {
                 "cluster": int(c),
-                "generic_probability": float(made.generic_K[c]),
-                "specialist_probability": float(made.specialist_K[c]),
-                "weight": float(made.weights_K[c]),
+                "generic_probability": float(report.generic_K[c]),
+                "specialist_probability": float(report.specialist_K[c]),
+                "weight": float(report.weights_K[c]),
                 "samples": _samples(run, c),
             }
             for c in top

@@ -112,31 +112,31 @@ def arms(config: ConfigDict) -> tuple[list[Arm], list[Arm]]:
 
 def _arm(config: ConfigDict, name: str, variant: str, changes: tuple[str, ...]) -> Arm:
     words = dict(change.partition("=")[::2] for change in changes)
-    made = Arm(
+    arm = Arm(
         name,
         variant,
         words.pop("method", name),
         words.pop("teacher", ""),
         tuple(f"{key}={value}" for key, value in words.items()),
     )
-    if made.pretrained not in methods.models():
+    if arm.pretrained not in methods.choices():
         raise UserError(
-            f"study.arms.{name}: {made.pretrained!r} is no method; name one with "
-            f"method=..., of {', '.join(methods.models())}."
+            f"study.arms.{name}: {arm.pretrained!r} is no method; name one with "
+            f"method=..., of {', '.join(methods.choices())}."
         )
-    arm_config(config, made, config.study.budgets[0], config.study.specialist_tokens[0])
-    return made
+    arm_config(config, arm, config.study.budgets[0], config.study.specialist_tokens[0])
+    return arm
 
 
 def arm_config(config: ConfigDict, arm: Arm, budget: int, specialist_tokens: int) -> ConfigDict:
     """The config of a cell: the arm's changes, and as many tokens of pretraining as cost what
     `budget` tokens of the base method's arm do."""
-    made = _changed(config, arm.pretrained, arm.changes)
+    changed = _changed(config, arm.pretrained, arm.changes)
     base = _changed(config, methods.BASE, tuple(config.study.arms.get(methods.BASE, ())))
-    made.train.tokens = round(budget * _rate(base) / _rate(made))
-    made.data.specialist_tokens = specialist_tokens
-    config_lib.check(made)
-    return made.lock()
+    changed.train.tokens = round(budget * _rate(base) / _rate(changed))
+    changed.data.specialist_tokens = specialist_tokens
+    config_lib.check(changed)
+    return changed.lock()
 
 
 def _rate(config: ConfigDict) -> float:
@@ -145,11 +145,11 @@ def _rate(config: ConfigDict) -> float:
 
 
 def _changed(config: ConfigDict, method: str, changes: tuple[str, ...]) -> ConfigDict:
-    made = copy.deepcopy(config).unlock()
-    made.method = method
+    changed = copy.deepcopy(config).unlock()
+    changed.method = method
     for change in changes:
-        config_lib.override(made, change)
-    return made
+        config_lib.override(changed, change)
+    return changed
 
 
 def cells(config: ConfigDict) -> list[Cell]:
@@ -177,8 +177,8 @@ def expected_flops(config: ConfigDict, planned: list[Cell], domains: int) -> lis
     of the rest, where half of the fine-tuning steps allowed are expected."""
     seen, expected = set(), []
     for cell in planned:
-        made = arm_config(config, cell.arm, cell.budget, cell.specialist_tokens)
-        train, tune, rate = made.train, made.finetune, _rate(made)
+        of_cell = arm_config(config, cell.arm, cell.budget, cell.specialist_tokens)
+        train, tune, rate = of_cell.train, of_cell.finetune, _rate(of_cell)
         key = (
             cell.arm.pretrained,
             tuple(_pretraining(cell.arm)),
@@ -188,13 +188,13 @@ def expected_flops(config: ConfigDict, planned: list[Cell], domains: int) -> lis
         )
         first = key not in seen and methods.get(cell.arm.pretrained).pretrained
         seen.add(key)
-        models = domains if methods.aims_at_domain(made, cell.arm.pretrained) else 1
-        epoch = cell.specialist_tokens / (tune.batch_size * made.data.context)  # in steps
+        models = domains if methods.aims_at_domain(of_cell, cell.arm.pretrained) else 1
+        epoch = cell.specialist_tokens / (tune.batch_size * of_cell.data.context)  # in steps
         steps = min(tune.max_steps, tune.max_epochs * epoch)
         expected.append(
             {
                 "pretrained": first * models * rate * train.tokens,
-                "rest": domains * rate * steps / 2 * tune.batch_size * made.data.context,
+                "rest": domains * rate * steps / 2 * tune.batch_size * of_cell.data.context,
             }
         )
     return expected

@@ -35,7 +35,7 @@ NOT_IN_RESULT = ("log_every", "checkpoint_every", "tensorboard", "microbatch")
 
 @dataclass(frozen=True)
 class Run:
-    """A config with what `prepare` made of it."""
+    """A config with the data that `prepare` returned for it."""
 
     config: ConfigDict
     stages: Stages

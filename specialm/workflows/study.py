@@ -123,9 +123,9 @@ class StudyRun:
         """The prepared run of a cell; cells that differ in the seed alone share it."""
         key = (cell.arm, cell.budget, cell.specialist_tokens)
         if key not in self._runs:
-            made = grid.arm_config(self.config, *key)
+            changed = grid.arm_config(self.config, *key)
             self._runs[key] = pipeline.open_run(
-                made, self.workdir, self.domains, (cell.arm.pretrained,), self._stages
+                changed, self.workdir, self.domains, (cell.arm.pretrained,), self._stages
             )
         return self._runs[key]
 
@@ -161,13 +161,13 @@ class StudyRun:
 
     def rows(self, cell: grid.Cell) -> list[dict]:
         """The result rows of a cell, with macro averages."""
-        made = []
+        rows = []
         if self._has_pretrained_rows(cell):
             before = {domain: self._before(cell, domain) for domain in self.domains}
-            made += self._generic_rows(cell)
-            made += self._scored(cell, "pretrained", before)
+            rows += self._generic_rows(cell)
+            rows += self._scored(cell, "pretrained", before)
         after = {domain: self.finetuned(cell, domain) for domain in self.domains}
-        return made + self._scored(cell, "finetuned", after)
+        return rows + self._scored(cell, "finetuned", after)
 
     def _has_pretrained_rows(self, cell: grid.Cell) -> bool:
         """Not where they are those of another arm or, in a dense model, of another size."""
@@ -188,23 +188,23 @@ class StudyRun:
         """Held-out generic text; one row, or one for each domain that a model aims at."""
         run = self.run(cell)
         aimed = methods.aims_at_domain(run.config, cell.arm.pretrained)
-        made = []
+        rows = []
         for target in self.domains if aimed else [""]:
             stage = self.pretrained(cell, target)
             score = experts.score_generic(
                 run, stage.path, stage.fingerprint, self._label(cell, "generic", target)
             )
-            made.append(self._row(cell, "generic", target, "pretrained", score, stage))
-        return made
+            rows.append(self._row(cell, "generic", target, "pretrained", score, stage))
+        return rows
 
     def _scored(self, cell: grid.Cell, phase: str, models: dict[str, Stage]) -> list[dict]:
-        run, made = self.run(cell), []
+        run, rows = self.run(cell), []
         for domain, stage in models.items():
             score = pipeline.score_heldout(
                 run, stage.path, [domain], stage.fingerprint, self._label(cell, phase, domain)
             )[domain]
-            made.append(self._row(cell, domain, domain, phase, score, stage))
-        return [*made, macro(made)]
+            rows.append(self._row(cell, domain, domain, phase, score, stage))
+        return [*rows, macro(rows)]
 
     def _label(self, cell: grid.Cell, what: str, domain: str) -> str:
         return "-".join(
@@ -246,9 +246,9 @@ class StudyRun:
 
     def facts(self, cell: grid.Cell) -> dict:
         """Sizes of an arm's model and its FLOPs per token, with the vocabulary's own size."""
-        made = copy.deepcopy(self.run(cell).config).unlock()
-        made.data.vocabulary_size = self.run(cell).prepared.vocabulary.size
-        sizes = inspect_config(made)
+        changed = copy.deepcopy(self.run(cell).config).unlock()
+        changed.data.vocabulary_size = self.run(cell).prepared.vocabulary.size
+        sizes = inspect_config(changed)
         return {
             "params": sizes["inference_params"],
             "pretrain_params": sizes["pretrain_params"],
@@ -277,8 +277,8 @@ class StudyRun:
         """{k: {set: entropy in nats, share of the most frequent of k clusters}}."""
         run, found = self._widest(), {}
         for k in self.config.study.histogram_k:
-            made = cluster(self.config, run.stages, run.prepared, k, "study.histogram_k")
-            sets = {**made.domains, "generic": made.generic_N}
+            clusters = cluster(self.config, run.stages, run.prepared, k, "study.histogram_k")
+            sets = {**clusters.domains, "generic": clusters.generic_N}
             found[str(k)] = {name: _concentration(cluster_N, k) for name, cluster_N in sets.items()}
         return found
 
