@@ -31,7 +31,7 @@ from specialm.draws import Draws, Source
 if TYPE_CHECKING:
     from specialm.clustering.clusters import Clusters
     from specialm.clustering.weights import WeightReport
-    from specialm.models import bank, families, mixture, transformer
+    from specialm.models import families, transformer
     from specialm.training.runs import Experts
 
 BASE = "slm"  # what others are compared with, and whose FLOPs a budget is counted in
@@ -294,11 +294,11 @@ def model_config(
 
 def _bank_config(
     config: ConfigDict, record: Method, dense: "transformer.Config", centroid_size: int
-) -> "bank.Config":
-    from specialm.models import bank
+) -> "families.bank.Config":
+    from specialm.models import families
 
     model, k = config.model, config.model.num_experts
-    return bank.Config(
+    return families.bank.Config(
         model=dense,
         family=record.family,
         num_experts=k,
@@ -313,11 +313,11 @@ def _bank_config(
 
 def _mixture_config(
     config: ConfigDict, dense: "transformer.Config"
-) -> "transformer.Config | mixture.Config":
-    from specialm.models import mixture
+) -> "transformer.Config | families.mixture.Config":
+    from specialm.models import families
 
     only_one = config.model.only_expert >= 0
-    return dense if only_one else mixture.Config(dense, config.model.num_experts)
+    return dense if only_one else families.mixture.Config(dense, config.model.num_experts)
 
 
 def centroid_size(config: ConfigDict) -> int:
@@ -336,7 +336,7 @@ def experts(clusters: "Clusters", method: str) -> "Experts":
 
     share_k, features_kxC = clusters.share_K, np.eye(len(clusters.centroids_KxD))
     record = get(method)
-    if record.is_bank and families.get(record.family).features == "centroid":
+    if record.is_bank and families.get(record.family).features == families.CENTROID:
         centroids_kxC = np.asarray(clusters.centroids_KxD, np.float64)
         centred_kxC = centroids_kxC - share_k @ centroids_kxC
         length_kx1 = np.linalg.norm(centred_kxC, axis=1, keepdims=True)

@@ -10,11 +10,11 @@ import jax.numpy as jnp
 from specialm.common.errors import UserError
 from specialm.draws import ByHistogram
 from specialm.methods import Method, register
-from specialm.models import bank, families
+from specialm.models import families
 from specialm.models.tensors import Tensor
 
 
-def mixer(config: bank.Config) -> dict[str, Tensor]:
+def mixer(config: families.bank.Config) -> dict[str, Tensor]:
     """The coefficients have no parameters."""
     if config.rank != config.num_experts + 1:
         raise UserError(
@@ -24,7 +24,7 @@ def mixer(config: bank.Config) -> dict[str, Tensor]:
     return {}
 
 
-def coefficients(mixer: dict, features_GxC: jax.Array, config: bank.Config) -> jax.Array:
+def coefficients(mixer: dict, features_GxC: jax.Array, config: families.bank.Config) -> jax.Array:
     """[G, S, h]: 1 for the shared weights, then a share of `spread` for each cluster's."""
     shared_Gx1 = jnp.ones_like(features_GxC[:, :1])
     root_Gxh = jnp.concatenate([shared_Gx1, config.spread * jnp.sqrt(features_GxC)], axis=1)
@@ -33,7 +33,9 @@ def coefficients(mixer: dict, features_GxC: jax.Array, config: bank.Config) -> j
 
 
 families.register(
-    families.Family(name="root_soup", mixer=mixer, coefficients=coefficients, features="histogram")
+    families.Family(
+        name="root_soup", mixer=mixer, coefficients=coefficients, features=families.HISTOGRAM
+    )
 )
 register(
     Method(

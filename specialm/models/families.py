@@ -10,6 +10,8 @@ import numpy as np
 from specialm.models import bank, mixture, tensors, transformer
 
 Config = transformer.Config | bank.Config | mixture.Config
+DENSE, BANK, MIXTURE = "dense", "bank", "mixture"  # kinds
+CLUSTER, CENTROID, HISTOGRAM = "cluster", "centroid", "histogram"  # features
 
 
 @dataclass(frozen=True)
@@ -17,13 +19,13 @@ class Family:
     """A family of banks: what the coefficients of a group are computed from."""
 
     name: str
-    features: str  # "cluster" | "centroid" | "histogram"
+    features: str  # CLUSTER | CENTROID | HISTOGRAM
 
 
 _FAMILIES = {
-    "projected": Family("projected", "cluster"),
-    "hypernetwork": Family("hypernetwork", "centroid"),
-    "soup": Family("soup", "histogram"),
+    "projected": Family("projected", CLUSTER),
+    "hypernetwork": Family("hypernetwork", CENTROID),
+    "soup": Family("soup", HISTOGRAM),
 }
 
 
@@ -33,10 +35,10 @@ def get(name: str) -> Family:
 
 
 def kind(config: Config) -> str:
-    """ "dense", "bank" or "mixture"."""
+    """DENSE, BANK or MIXTURE."""
     if isinstance(config, bank.Config):
-        return "bank"
-    return "mixture" if isinstance(config, mixture.Config) else "dense"
+        return BANK
+    return MIXTURE if isinstance(config, mixture.Config) else DENSE
 
 
 def expert(
@@ -47,7 +49,7 @@ def expert(
     if isinstance(config, mixture.Config):
         return mixture.mix(params, weights_k)
     assert isinstance(config, bank.Config)
-    if get(config.family).features == "histogram":
+    if get(config.family).features == HISTOGRAM:
         coefficients_Sxh = bank.coefficients(params.mixer, weights_k[None], config)[0]
     else:
         each_kxSxh = bank.coefficients(params.mixer, jnp.asarray(features_kxC), config)

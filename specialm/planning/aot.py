@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 
 from specialm import methods
 from specialm.common.errors import UserError
-from specialm.models import bank, families, target
+from specialm.models import families, target
 from specialm.training import loop, optimizer, program, sharding, step
 from specialm.training.checkpoints import with_sharding
 
@@ -128,7 +128,7 @@ def _abstract_batch(config: ConfigDict, model: families.Config, mesh: Mesh) -> d
         name: jax.ShapeDtypeStruct((windows, context), dtype, sharding=split)
         for name, dtype in shapes.items()
     }
-    if isinstance(model, bank.Config):
+    if isinstance(model, families.bank.Config):
         batch["features"] = jax.ShapeDtypeStruct(
             (groups, model.num_features), jnp.float32, sharding=NamedSharding(mesh, PartitionSpec())
         )

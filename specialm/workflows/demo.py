@@ -72,7 +72,7 @@ def _train(run: pipeline.Run, method: str, seed: int) -> list[dict[str, Stage]]:
         for domain, stage in trained.items()
     }
     pretrained = trained
-    if any(runs.read_record(stage.path)["kind"] != "dense" for stage in trained.values()):
+    if any(runs.read_record(stage.path)["kind"] != families.DENSE for stage in trained.values()):
         pretrained = {
             domain: experts.take(run, stage.path, domain, stage.fingerprint)
             for domain, stage in trained.items()

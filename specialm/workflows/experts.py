@@ -25,7 +25,7 @@ from specialm.training import origin, runs, scoring, step
 from specialm.workflows import pipeline
 from specialm.workflows.pipeline import Run
 
-KINDS = ("bank", "mixture")
+KINDS = (families.BANK, families.MIXTURE)
 
 
 def specialize(
@@ -60,7 +60,7 @@ def specialize(
 
 
 def _is_dense(base: Path) -> bool:
-    return runs.read_record(base).get("kind", "dense") == "dense"
+    return runs.read_record(base).get("kind", families.DENSE) == families.DENSE
 
 
 def _check_experts(base: Path) -> None:
@@ -101,9 +101,9 @@ def take(run: Run, base: Path, domain: str, key: str) -> Stage:
 def _reads_histograms(base: Path) -> bool:
     """Whether a bank computes one model for a histogram, not an expert for each cluster."""
     record = runs.read_record(base)
-    if record["kind"] != "bank":
+    if record["kind"] != families.BANK:
         return False
-    return families.get(record["model"]["family"]).features == "histogram"
+    return families.get(record["model"]["family"]).features == families.HISTOGRAM
 
 
 def _label(run: Run) -> str:
@@ -222,7 +222,7 @@ def score_generic(run: Run, base: Path, key: str, label: str) -> scoring.Score:
     """The held-out generic text under a pretrained model: each window by the expert of its own
     cluster, as in training."""
     record = runs.read_record(base)
-    if record["kind"] == "dense":
+    if record["kind"] == families.DENSE:
         return pipeline.score_heldout(run, base, ["generic"], key, label)["generic"]
     clusters, store = run.clusters(record["method"]), run.generic_heldout
     cluster_N = assign_heldout(run.stages, run.prepared, clusters)

@@ -176,7 +176,7 @@ def _train(
         )
         entry |= {"domain": domain, "devices": run.mesh.size}
         _describe(run, path, method, domain, seed, [*ledger, entry])
-        if families.kind(config) != "dense":
+        if families.kind(config) != families.DENSE:
             clusters = run.clusters(method)
             runs.save_experts(path, methods.experts(clusters, method))
             saved_clusters.save(path, run.config.clustering, clusters)
