@@ -12,7 +12,7 @@ from specialm.clustering import weights
 from specialm.clustering.clusters import Clusters
 from specialm.common.errors import UserError
 from specialm.data.groups import ExpertSampler, GroupSampler, HistogramSampler, MixtureSampler
-from specialm.models import bank, families, mixture, transformer
+from specialm.models import families, transformer
 from specialm.training import loop
 
 DENSE = transformer.Config(
@@ -110,10 +110,10 @@ def test_model_config_of_every_method():
     every = (0, 1, 2, 3)
     for method in ("slm_pn", "slm_hn", "soup"):
         family = methods.get(method).family
-        assert methods.model_config(config, method, 500, 48) == bank.Config(
+        assert methods.model_config(config, method, 500, 48) == families.bank.Config(
             DENSE, family, 16, 16, 16, every, features=48, hidden=64, spread=config.model.spread
         )
-    assert methods.model_config(config, "slm_mix", 500, 48) == mixture.Config(DENSE, 16)
+    assert methods.model_config(config, "slm_mix", 500, 48) == families.mixture.Config(DENSE, 16)
     assert methods.model_config(changed(model__only_expert=0), "slm_mix", 500, 48) == DENSE
 
 
