@@ -139,21 +139,8 @@ def _train(
     start: Stage | None = None,
 ) -> Stage:
     """The stage that pretrains a model, or goes on from the dense one in `start`."""
-    config = run.model_config(method)
-    inputs = {
-        "store": run.generic.fingerprint,
-        "model": pipeline.sizes_of(config),
-        "seed": seed,
-        "train": pipeline.settings_in_result(train, methods.get(method).settings),
-        "method": method,
-        **drawn.key,
-    }
-    if start:
-        inputs["trunk"] = start.fingerprint
-    only = ""
-    if methods.trains_one_expert(run.config, method):
-        inputs["only_expert"] = run.config.model.only_expert
-        only = f"expert{run.config.model.only_expert}"
+    config, inputs = run.model_config(method), _inputs(run, method, seed, train, drawn, start)
+    only = f"expert{inputs['only_expert']}" if "only_expert" in inputs else ""
     name = "pretrained/" + "-".join(filter(None, [method, only, domain, f"seed{seed}"]))
     if must_exist and run.stages.find(name, inputs) is None:
         raise UserError(
@@ -183,6 +170,25 @@ def _train(
         return entry
 
     return run.stages.run(name, inputs, work, on_all=True)
+
+
+def _inputs(
+    run: Run, method: str, seed: int, train: ConfigDict, drawn: _Drawn, start: Stage | None
+) -> dict:
+    """What a pretrained model depends on."""
+    inputs = {
+        "store": run.generic.fingerprint,
+        "model": pipeline.sizes_of(run.model_config(method)),
+        "seed": seed,
+        "train": pipeline.settings_in_result(train, methods.get(method).settings),
+        "method": method,
+        **drawn.key,
+    }
+    if start:
+        inputs["trunk"] = start.fingerprint
+    if methods.trains_one_expert(run.config, method):
+        inputs["only_expert"] = run.config.model.only_expert
+    return inputs
 
 
 def _start(run: Run, config: families.Config, start: Stage | None):
