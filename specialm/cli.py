@@ -32,7 +32,7 @@ Options of every command (more: specialm COMMAND --help):
 """
 
 # Command -> (function in specialm.commands, its own options with their defaults, what it does).
-COMMANDS = {
+COMMANDS: dict[str, tuple[str, dict, str]] = {
     "fetch": ("fetch", {"root": "data/corpora"}, "Downloads the default corpora into --root."),
     "prepare": (
         "prepare",
@@ -157,7 +157,7 @@ def _usage(name: str, own: dict, text: str) -> str:
 
 def _parse(name: str, argv: list[str], own: dict) -> tuple[dict, str, list[str]]:
     """(options, config path, config overrides). Flags are --name=value or --name value; those that
-    are true or false take no value behind a space.
+    are true or false take no value after a space.
     """
     options = {"workdir": "", "json": False, **own}
     config_path, overrides = "", []
@@ -171,9 +171,10 @@ def _parse(name: str, argv: list[str], own: dict) -> tuple[dict, str, list[str]]
         if not (key == "config" or key.startswith("config.") or key in options):
             raise UserError(f"{name}: unknown option {word!r}; see specialm {name} --help.")
         if not given:
-            value = next(words, None)
-            if value is None:
+            following = next(words, None)
+            if following is None:
                 raise UserError(f"{name}: {flag} needs a value.")
+            value = following
         if key == "config":
             config_path = value
         elif key.startswith("config."):

@@ -36,20 +36,22 @@ def fetch(config_path: str, overrides: list[str], options: dict):
 
 def prepare(config_path: str, overrides: list[str], options: dict):
     """Vocabulary, windows, embeddings and clusters."""
+    from specialm import methods
     from specialm.workflows import pipeline
 
     config, workdir = _load(config_path, overrides, options)
-    method = config.method if config.method in config_lib.MULTI else "slm_is"
+    method = methods.with_clusters(config)
     run = pipeline.open_run(config, workdir, pipeline.domains_of(config), used=(method,))
+    sets = store_counts(run)
     result = {
         "vocabulary_sha256": run.prepared.vocabulary.sha256,
         "clusters": len(run.clusters(method).centroids_KxD),
-        "sets": store_counts(run),
+        "sets": sets,
     }
     lines = [f"{'set':20} {'windows':>10} {'documents':>10} {'tokens':>12} {'bytes':>12}"]
     lines += [
         f"{name:20} {c['windows']:10,} {c['documents']:10,} {c['tokens']:12,} {c['bytes']:12,}"
-        for name, c in result["sets"].items()
+        for name, c in sets.items()
     ]
     return result, "\n".join(lines)
 
@@ -86,18 +88,18 @@ def weights(config_path: str, overrides: list[str], options: dict):
 def train(config_path: str, overrides: list[str], options: dict):
     """Pretrains one model."""
     from specialm import methods
-    from specialm.workflows import pipeline
+    from specialm.workflows import pipeline, pretraining
 
     config, workdir = _load(config_path, overrides, options)
-    if config.method == config_lib.UNTRAINED:
+    if not methods.get(config.method).pretrained:
         raise UserError(
-            "method='slm_nopt' has no pretraining; `specialm specialize` trains it on "
+            f"method={config.method!r} has no pretraining; `specialm specialize` trains it on "
             "the specialist text at once."
         )
     aimed = methods.aims_at_domain(config, config.method)
     domains = [_one_domain(config)] if aimed else []
     run = pipeline.open_run(config, workdir, domains, used=(config.method,))
-    stage = pipeline.pretrain(run, config.method, config.domain, config.seed)
+    stage = pretraining.pretrain(run, config.method, config.domain, config.seed)
     result = {"checkpoint": str(stage.path), "reused": stage.reused, **stage.result}
     return result, (
         f"{stage.path}: {stage.result['tokens']:,} tokens in "
@@ -114,21 +116,19 @@ def _open(config_path: str, overrides: list[str], options: dict, every_domain: b
     """
     from specialm.workflows import from_checkpoint, pipeline
 
+    def domains_of(config: ConfigDict) -> list[str]:
+        return pipeline.domains_of(config) if every_domain else [_one_domain(config)]
+
     base = Path(options["checkpoint"]) if options["checkpoint"] else None
-    alone = base is not None and not config_path
-    if alone:
-        config, workdir = (
-            from_checkpoint.load(base, overrides, options["source"]),
-            options["workdir"],
-        )
-    else:
-        config, workdir = _load(config_path, overrides, options)
-        if options["source"]:
-            config = from_checkpoint.with_source(config, options["source"])
-    domains = pipeline.domains_of(config) if every_domain else [_one_domain(config)]
-    if alone:
-        workdir = Path(workdir or f"runs/{config.domain or 'specialm'}")
+    if base is not None and not config_path:
+        config = from_checkpoint.load(base, overrides, options["source"])
+        domains = domains_of(config)
+        workdir = Path(options["workdir"] or f"runs/{config.domain or 'specialm'}")
         return from_checkpoint.open_run(config, workdir, domains, base), base
+    config, workdir = _load(config_path, overrides, options)
+    if options["source"]:
+        config = from_checkpoint.with_source(config, options["source"])
+    domains = domains_of(config)
     used = () if base else (config.method,)
     return pipeline.open_run(config, workdir, domains, used=used), base
 
@@ -137,24 +137,25 @@ def specialize(config_path: str, overrides: list[str], options: dict):
     """Fine-tunes a model on a domain and scores it; out of a bank or a mixture it takes one expert
     first.
     """
-    from specialm.workflows import experts, heldout, pipeline
+    from specialm.workflows import experts, heldout, pipeline, pretraining
 
     run, base = _open(config_path, overrides, options, every_domain=False)
     config = run.config
     if base is None:
-        base = pipeline.pretrain(
+        base = pretraining.pretrain(
             run, config.method, config.domain, config.seed, must_exist=True
         ).path
     key = pipeline.checkpoint_key(base)
     if config.finetune.max_steps:
         teacher = _teacher(options["teacher"])
         stage = experts.specialize(run, base, config.domain, config.seed, key, teacher)
-        told = (
+        summary = (
             f"best after {stage.result['best_step']} of {stage.result['steps']} steps, "
             f"validation {stage.result['valid_nll']:.3f} nats per token"
         )
     else:
-        stage, told = experts.take(run, base, config.domain, key), "a dense model, not fine-tuned"
+        stage = experts.take(run, base, config.domain, key)
+        summary = "a dense model, not fine-tuned"
     report = heldout.evaluate(run, stage.path, [config.domain], stage.fingerprint, stage.path.name)
     sets = _sets(run)
     result = {
@@ -166,7 +167,7 @@ def specialize(config_path: str, overrides: list[str], options: dict):
         "sets": sets,
     }
     return result, "\n".join(
-        [f"{stage.path}: {told}", *_set_lines(sets), "", heldout.table(report)]
+        [f"{stage.path}: {summary}", *_set_lines(sets), "", heldout.table(report)]
     )
 
 
@@ -228,6 +229,7 @@ def evaluate(config_path: str, overrides: list[str], options: dict):
 def generate(config_path: str, overrides: list[str], options: dict):
     """Continues a prompt."""
     from specialm.common import processes
+    from specialm.models import families
     from specialm.serving import generate as generate_lib
     from specialm.training import runs, sharding
 
@@ -242,7 +244,7 @@ def generate(config_path: str, overrides: list[str], options: dict):
     model = runs.load(options["checkpoint"], sharding.make_mesh())
     text = generate_lib.generate(
         model.params,
-        model.config,
+        families.dense(model.config),
         model.vocabulary,
         options["prompt"],
         settings.tokens,

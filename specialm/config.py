@@ -14,23 +14,20 @@ It is locked when it is read, so that a misspelt field is an error with the near
 
 import ast
 import difflib
+from collections.abc import Sequence
 from pathlib import Path
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
+from specialm import methods
 from specialm.clustering import levels
 from specialm.common.errors import UserError
+from specialm.specialize import choice
 
 ENCODERS = ("minilm", "tfidf_svd")
-UNTRAINED = "slm_nopt"  # no pretraining: the specialist text alone
-UNIFORM = ("slm", "llm", UNTRAINED)  # methods that draw windows uniformly, aiming at no domain
-SAMPLED = ("slm_is", "slm_is_shuffled")  # dense models aiming at one domain
-BANKS = {"slm_pn": "projected", "slm_hn": "hypernetwork", "soup": "soup"}  # -> family
-MIXTURE = "slm_mix"
-MULTI = (*BANKS, MIXTURE)  # methods that pretrain an expert for each cluster
-METHODS = (*UNIFORM, *SAMPLED, *MULTI)
-CHOICES = ("frequent", "loss", "soup", "halving", "finetune_all")
+# The histogram's other name is the method whose every model is taken out by it.
+CHOICES = (*choice.CHOICES, methods.SOUP)
 
 
 def default() -> ConfigDict:
@@ -42,12 +39,13 @@ def default() -> ConfigDict:
     # slm_is: importance sampling for `domain` |
     # slm_is_shuffled: the control, with the probabilities of slm_is shuffled between clusters |
     # slm_pn, slm_hn, soup: a bank (projected network, hyper-network, soup of experts) |
-    # slm_mix: a hard mixture.
-    config.method = "slm"
+    # slm_mix: a hard mixture. All are in specialm/methods.py; your own come from method_modules.
+    config.method = methods.BASE
+    config.method_modules = ()  # modules imported first, which register the user's methods
     config.domain = ""  # the specialist domain that importance sampling aims at
     config.seed = 0  # initial parameters, window order, fine-tuning
     # What `demo` compares.
-    config.methods = ("slm", "slm_is")
+    config.methods = (methods.BASE, methods.IMPORTANCE)
     config.domains = ()  # () for all of data.domains
     config.seeds = (0,)
     config.data = _data()
@@ -163,7 +161,7 @@ def _train() -> ConfigDict:
     train.trunk_fraction = 0.0
     train.expert_multiplier = 1.0
     # Dense models: this fraction of the drawn windows is of `domain`'s specialist training set, in
-    # the steps behind this part of the training.
+    # the steps after this part of the training.
     train.specialist_fraction = 0.0
     train.specialist_start = 0.0
     train.objective = "next_token"  # one of training/objectives.py
@@ -220,10 +218,10 @@ def _finetune() -> ConfigDict:
 def _expert() -> ConfigDict:
     expert = ConfigDict()
     # How `specialize` takes one model out of a bank or a mixture: frequent (the specialist set's
-    # most frequent cluster) | loss (lowest on the specialist training set) | soup (mixed by the
-    # specialist's cluster histogram) | halving (successive halving from `loss` towards
-    # `finetune_all`) | finetune_all (fine-tune every expert, keep the best).
-    expert.choice = "frequent"
+    # most frequent cluster) | loss (lowest on the specialist training set) | histogram (mixed by
+    # the specialist's cluster histogram; soup is the same) | halving (successive halving from
+    # `loss` towards `finetune_all`) | finetune_all (fine-tune every expert, keep the best).
+    expert.choice = choice.FREQUENT
     expert.index = -1  # a given expert instead
     expert.halving_steps = 40  # halving: fine-tuning steps of each round
     return expert
@@ -233,7 +231,7 @@ def _study() -> ConfigDict:
     study = ConfigDict()
     # What `study` compares: arm -> changes of this config, "FIELD=VALUE" each. An arm is named like
     # the method it pretrains, or says so by "method=NAME"; "teacher=ARM" distils from that arm.
-    study.arms = ConfigDict({"slm": (), "slm_is": ()})
+    study.arms = ConfigDict({methods.BASE: (), methods.IMPORTANCE: ()})
     # More arms, "ARM/FIELD=VALUE": with the smallest specialist set at `variant_budget` (0: the
     # largest), for the first seed.
     study.variants = ()
@@ -270,7 +268,7 @@ def override(config: ConfigDict, change: str) -> None:
         raise UserError(f"{change!r}: {name} takes values like {part[field]!r}.") from error
 
 
-def load(path: str, overrides: list[str] = ()) -> ConfigDict:
+def load(path: str, overrides: Sequence[str] = ()) -> ConfigDict:
     """Reads a config file, applies `--config.a.b=value` overrides, checks it, locks it.
 
     Raises:
@@ -303,12 +301,15 @@ def _explain(path: str, error: Exception) -> str:
 
 
 def check(config: ConfigDict) -> None:
-    """Raises UserError for a value that no command could work with."""
+    """Imports the modules that register methods; raises UserError for a value that no command
+    could work with.
+    """
+    methods.import_modules(config.method_modules)
     _one_of("clustering.encoder", config.clustering.encoder, ENCODERS)
     _one_of("clustering.method", config.clustering.method, ("full", "minibatch", "tree"))
     levels.check(config.clustering.branching, config.clustering.level)
     for method in (config.method, *config.methods):
-        _one_of("method", method, METHODS)
+        _one_of("method", method, methods.choices())
     _one_of("train.optimizer", config.train.optimizer, ("adam", "adamw"))
     _one_of("train.schedule", config.train.schedule, ("constant", "cosine"))
     _one_of("model.dtype", config.model.dtype, ("float32", "bfloat16"))
@@ -353,7 +354,7 @@ def check(config: ConfigDict) -> None:
         raise UserError(
             "train.trunk_fraction=1.0: nothing is left for the experts; must be below 1."
         )
-    if config.train.specialist_fraction and config.method in MULTI:
+    if config.train.specialist_fraction and not methods.get(config.method).is_dense:
         raise UserError(
             f"train.specialist_fraction={config.train.specialist_fraction}: only dense "
             f"models can have specialist text mixed in, not method={config.method!r}."

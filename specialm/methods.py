@@ -1,24 +1,36 @@
-"""Methods: which model is pretrained on which draws of windows.
+"""Methods: the table of what is pretrained, on which draws of windows. One record a method.
 
-A dense method differs from another in the probability of each cluster. A bank or a mixture holds
-one expert for each of `model.num_experts` clusters, and its draws say whose turn it is.
+A method is a distribution over windows (`draws.py`) and a family of models (`models/families.py`).
+Of the family "dense" is one small transformer; "mixture" one for each of `model.num_experts`
+clusters; all others are banks, which hold an expert for each cluster in shared parameters. A
+method of your own is one more record, in a module that `config.method_modules` names: see
+docs/extending.md.
+
+JAX is imported where a model is described: a config is read without it.
 """
 
-import copy
+import dataclasses
+import importlib
+import os
+import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from ml_collections import ConfigDict
 
-from specialm.clustering import levels
-from specialm.clustering.clusters import Clusters
-from specialm.clustering.minilm_files import MINILM_DIM
+from specialm import draws as draws_lib
+from specialm import sizes
 from specialm.common.errors import UserError
-from specialm.config import BANKS, MULTI, SAMPLED, UNIFORM
-from specialm.data.groups import ExpertSampler, GroupSampler, HistogramSampler, MixtureSampler
-from specialm.models import families, transformer
-from specialm.models.families import bank, mixture
-from specialm.training.runs import Experts
+from specialm.data.sampler import BatchSampler
+from specialm.draws import Draws, Source
+
+if TYPE_CHECKING:
+    from specialm.clustering.clusters import Clusters
+    from specialm.clustering.weights import WeightReport
+    from specialm.models import families, transformer
+    from specialm.training.runs import Experts
 
 BASE = "slm"  # what others are compared with, and whose FLOPs a budget is counted in
 IMPORTANCE = "slm_is"
@@ -41,24 +53,61 @@ class Method:
     name: str  # in configs and result rows
     label: str  # for people
     description: str  # one line, for the report's key
-    colour: (
-        str  # of its lines; Okabe and Ito's colours, then Tol's: the colour-blind see them apart
-    )
+    colour: str  # of its lines; Okabe and Ito's, then Tol's: the colour-blind see them apart
     marker: str  # of its points, in matplotlib's letters
     large: bool = False  # it costs more to serve than a small model
+    family: str = ""  # of the model; "": only a name in result rows, never pretrained
+    draws: Draws = draws_lib.Uniform()  # the windows that it is pretrained on
+    pretrained: bool = True  # False: it starts from the specialist text alone
+    trunk: bool = False  # may start from the dense model that `train.trunk_fraction` pays for
+
+    @property
+    def is_dense(self) -> bool:
+        """Whether one small model is pretrained, not an expert for each cluster."""
+        return self.family == "dense"
+
+    @property
+    def is_mixture(self) -> bool:
+        """Whether it pretrains an independent model for each cluster."""
+        return self.family == "mixture"
+
+    @property
+    def is_bank(self) -> bool:
+        """Whether it pretrains a bank."""
+        return bool(self.family) and not (self.is_dense or self.is_mixture)
+
+    @property
+    def settings(self) -> tuple[str, ...]:
+        """Dotted names of the settings that this method has a use for and others have not."""
+        bank_settings = ("train.mixer_multiplier",) if self.is_bank else ()
+        of_trunk = ("train.trunk_fraction", "train.expert_multiplier") if self.trunk else ()
+        return (*self.draws.settings, *bank_settings, *of_trunk)
 
 
 METHODS: dict[str, Method] = {}
 
 
 def register(method: Method) -> Method:
-    """Adds a method to the table."""
+    """Adds a method to the table.
+
+    Raises:
+      UserError: another method has its name.
+    """
+    if METHODS.get(method.name, method) != method:
+        raise UserError(f"two methods are named {method.name!r}; rename one of them.")
     METHODS[method.name] = method
     return method
 
 
 for _method in (
-    Method(BASE, "SLM", "small model pretrained on generic text drawn uniformly", "#000000", "o"),
+    Method(
+        BASE,
+        "SLM",
+        "small model pretrained on generic text drawn uniformly",
+        "#000000",
+        "o",
+        family="dense",
+    ),
     Method(
         IMPORTANCE,
         "SLM-is",
@@ -66,6 +115,8 @@ for _method in (
         "domain's own text",
         "#0072B2",
         "D",
+        family="dense",
+        draws=draws_lib.Weighted(draws_lib.importance),
     ),
     Method(
         CONTROL,
@@ -73,6 +124,8 @@ for _method in (
         "control: the same importance weights, shuffled between clusters",
         "#44AA99",
         "d",
+        family="dense",
+        draws=draws_lib.Weighted(draws_lib.shuffled),
     ),
     Method(
         PROJECTED,
@@ -80,6 +133,8 @@ for _method in (
         "projected network: an expert per cluster, made from shared weights",
         "#D55E00",
         "^",
+        family="projected",
+        draws=draws_lib.ByCluster(),
     ),
     Method(
         HYPERNETWORK,
@@ -87,9 +142,18 @@ for _method in (
         "hyper-network: expert weights made from the cluster's embedding",
         "#E69F00",
         ">",
+        family="hypernetwork",
+        draws=draws_lib.ByCluster(),
     ),
     Method(
-        MIXTURE, "SLM-mix", "hard mixture: one independent small model per cluster", "#009E73", "s"
+        MIXTURE,
+        "SLM-mix",
+        "hard mixture: one independent small model per cluster",
+        "#009E73",
+        "s",
+        family="mixture",
+        draws=draws_lib.ByExpert(),
+        trunk=True,
     ),
     Method(
         SOUP,
@@ -97,6 +161,8 @@ for _method in (
         "small model instantiated from a histogram of clusters",
         "#56B4E9",
         "P",
+        family="soup",
+        draws=draws_lib.ByHistogram(),
     ),
     Method(
         MIXED,
@@ -118,9 +184,17 @@ for _method in (
         "small model without pretraining: the domain's text alone",
         "#882255",
         "h",
+        family="dense",
+        pretrained=False,
     ),
     Method(
-        LARGE, "LLM", "large model, for reference: it costs more to serve", "#777777", "*", True
+        LARGE,
+        "LLM",
+        "large model, for reference: it costs more to serve",
+        "#777777",
+        "*",
+        large=True,
+        family="dense",
     ),
     Method(
         LARGE_LORA,
@@ -128,7 +202,7 @@ for _method in (
         "large model fine-tuned through low-rank matrices",
         "#AAAAAA",
         "X",
-        True,
+        large=True,
     ),
 ):
     register(_method)
@@ -150,206 +224,173 @@ def find(name: str) -> Method | None:
     return METHODS.get(name)
 
 
-BANK_FIELDS = (
-    "num_experts",
-    "bank_size",
-    "code_size",
-    "bank_layers",
-    "mixer_hidden",
-    "spread",
-    "only_expert",
-)
+def choices() -> tuple[str, ...]:
+    """The methods that a config may name: those with a model, not only a name in result rows."""
+    return tuple(name for name, method in METHODS.items() if method.family)
+
+
+def import_modules(modules: Iterable[str]) -> None:
+    """Imports the modules that register methods from outside; those of the current directory too.
+
+    Raises:
+      UserError: one cannot be imported.
+    """
+    for module in modules:
+        if os.getcwd() not in sys.path:
+            sys.path.append(os.getcwd())
+        try:
+            importlib.import_module(module)
+        except ImportError as error:
+            raise UserError(
+                f"method_modules: {module!r} cannot be imported ({error}); it must be a module in "
+                "the current directory or on PYTHONPATH."
+            ) from error
 
 
 def num_clusters(config: ConfigDict, method: str) -> int:
     """Clusters that a method needs; 0 if none."""
-    if method in UNIFORM:
-        return 0
-    if method in MULTI:
-        return config.model.num_experts
-    clustering = config.clustering
-    if clustering.method == "tree":
-        return levels.nodes(clustering.branching, clustering.level)
-    return clustering.k
+    return get(method).draws.clusters(config)[0]
 
 
 def setting_of_clusters(config: ConfigDict, method: str) -> str:
     """The setting that `num_clusters` comes from, for errors."""
-    if method in MULTI:
-        return "model.num_experts"
-    return "clustering.branching" if config.clustering.method == "tree" else "clustering.k"
+    return get(method).draws.clusters(config)[1]
+
+
+def with_clusters(config: ConfigDict) -> str:
+    """The method whose clusters a config is about: its own, else importance sampling."""
+    return config.method if num_clusters(config, config.method) else IMPORTANCE
+
+
+def mixes(config: ConfigDict, method: str) -> bool:
+    """Whether specialist text is mixed into the pretraining of a method."""
+    record = get(method)
+    return bool(config.train.specialist_fraction) and record.is_dense and record.pretrained
 
 
 def aims_at_domain(config: ConfigDict, method: str) -> bool:
     """Whether what is pretrained is for one domain alone."""
-    mixed = config.train.specialist_fraction > 0 and method in ("slm", "llm")
-    return mixed or method in SAMPLED
+    return mixes(config, method) or get(method).draws.aims
 
 
-def dense_config(config: ConfigDict, vocabulary_size: int) -> transformer.Config:
-    """The small transformer's sizes."""
-    sizes = {name: value for name, value in config.model.items() if name not in BANK_FIELDS}
-    return transformer.Config(vocab_size=vocabulary_size, context=config.data.context, **sizes)
+def dense_config(config: ConfigDict, vocabulary_size: int) -> "transformer.Config":
+    """The small transformer's sizes: every setting of `model` that is a size of it."""
+    from specialm.models import transformer
+
+    names = {field.name for field in dataclasses.fields(transformer.Config)}
+    known = {name: value for name, value in config.model.items() if name in names}
+    return transformer.Config(vocab_size=vocabulary_size, context=config.data.context, **known)
 
 
 def model_config(
     config: ConfigDict, method: str, vocabulary_size: int, centroid_size: int
-) -> families.Config:
+) -> "families.Config":
     """What a method pretrains: a dense model, a bank or a mixture."""
-    dense, sizes = dense_config(config, vocabulary_size), config.model
-    if method == MIXTURE:
-        only_one = sizes.only_expert >= 0
-        return dense if only_one else mixture.Config(dense, sizes.num_experts)
-    if method not in BANKS:
-        return dense
-    layers = tuple(sorted(sizes.bank_layers)) or tuple(range(dense.num_layers))
-    rank = sizes.bank_size or sizes.num_experts
-    return bank.Config(
-        dense,
-        BANKS[method],
-        sizes.num_experts,
-        rank,
-        sizes.code_size or sizes.num_experts,
-        layers,
-        centroid_size,
-        sizes.mixer_hidden,
-        sizes.spread,
+    record, dense = get(method), dense_config(config, vocabulary_size)
+    if record.is_bank:
+        return _bank_config(config, record, dense, centroid_size)
+    return _mixture_config(config, dense) if record.is_mixture else dense
+
+
+def _bank_config(
+    config: ConfigDict, record: Method, dense: "transformer.Config", centroid_size: int
+) -> "families.bank.Config":
+    from specialm.models import families
+
+    model, k = config.model, config.model.num_experts
+    return families.bank.Config(
+        model=dense,
+        family=record.family,
+        num_experts=k,
+        rank=model.bank_size or k,
+        code=model.code_size or k,
+        layers=tuple(sorted(model.bank_layers)) or tuple(range(dense.num_layers)),
+        features=centroid_size,
+        hidden=model.mixer_hidden,
+        spread=model.spread,
     )
+
+
+def _mixture_config(
+    config: ConfigDict, dense: "transformer.Config"
+) -> "transformer.Config | families.mixture.Config":
+    from specialm.models import families
+
+    only_one = config.model.only_expert >= 0
+    return dense if only_one else families.mixture.Config(dense, config.model.num_experts)
 
 
 def centroid_size(config: ConfigDict) -> int:
     """Numbers of a centroid, before there are clusters."""
+    from specialm.clustering.minilm_files import MINILM_DIM
+
     clustering = config.clustering
     return MINILM_DIM if clustering.encoder == "minilm" else clustering.dim
 
 
-def experts(clusters: Clusters, method: str) -> Experts:
-    """Cluster shares, and the features of each cluster: for a hypernetwork the centroids, centred
-    on the corpus and of unit length, else the identity.
+def experts(clusters: "Clusters", method: str) -> "Experts":
+    """Cluster shares, and the features of each cluster: for a family that reads centroids those,
+    centred on the corpus and of unit length, else the identity.
     """
-    centroids_kxC = np.asarray(clusters.centroids_KxD, np.float64)
-    k = len(centroids_kxC)
-    probability_k = np.bincount(clusters.generic_N, minlength=k) / len(clusters.generic_N)
-    features_kxC = np.eye(k)
-    if method == "slm_hn":
-        centred_kxC = centroids_kxC - probability_k @ centroids_kxC
+    from specialm.models import families
+    from specialm.training.runs import Experts
+
+    share_k, features_kxC = clusters.share_K, np.eye(len(clusters.centroids_KxD))
+    record = get(method)
+    if record.is_bank and families.get(record.family).features == families.CENTROID:
+        centroids_kxC = np.asarray(clusters.centroids_KxD, np.float64)
+        centred_kxC = centroids_kxC - share_k @ centroids_kxC
         length_kx1 = np.linalg.norm(centred_kxC, axis=1, keepdims=True)
         features_kxC = centred_kxC / np.maximum(length_kx1, 1e-12)
-    return Experts(features_kxC.astype(np.float32), probability_k, clusters.fingerprint)
+    return Experts(features_kxC.astype(np.float32), share_k, clusters.fingerprint)
 
 
-def multi_sampler(config: ConfigDict, method: str, clusters: Clusters, seed: int):
-    """The sampler of a bank or a mixture."""
-    train, known = config.train, experts(clusters, method)
-    cluster_N, k = clusters.generic_N, len(known.probability_k)
-    if method == MIXTURE:
-        if config.model.only_expert < 0:
-            return MixtureSampler(train.batch_size, seed, cluster_N, k)
-        return ExpertSampler(train.batch_size // k, seed, cluster_N, config.model.only_expert)
-    if method == "soup":
-        return HistogramSampler(
-            train.batch_size,
-            seed,
-            cluster_N,
-            known.probability_k,
-            train.histogram_support,
-            train.groups,
-        )
-    return GroupSampler(
-        len(cluster_N),
-        train.batch_size,
-        seed,
-        cluster_N,
-        known.probability_k,
-        train.groups,
-        known.features_kxC,
-    )
+def source(
+    method: str,
+    windows: int,
+    clusters: "Clusters | None" = None,
+    weights: "WeightReport | None" = None,
+) -> Source:
+    """What a method draws its windows from.
+
+    Args:
+      windows: N, of the generic text.
+      clusters: those that it needs, if any.
+      weights: of the domain that it aims at, if it does.
+    """
+    features = experts(clusters, method).features_kxC if get(method).is_bank and clusters else None
+    return Source(windows, clusters, features, weights)
+
+
+def sampler(config: ConfigDict, method: str, source: Source, seed: int) -> BatchSampler:
+    """The sampler that a method is pretrained with."""
+    return get(method).draws.sampler(config, source, seed)
 
 
 def check(config: ConfigDict, method: str) -> None:
-    """Raises UserError for settings of a bank or a mixture that cannot be trained."""
+    """Raises UserError for settings that a method cannot be pretrained with."""
     check_sizes(config, method)
-    k, train = config.model.num_experts, config.train
-    if method in MULTI and config.clustering.method == "tree":
-        levels.of_size(config.clustering.branching, k, "model.num_experts")
-    if method == MIXTURE and train.batch_size % k:
-        raise UserError(
-            f"train.batch_size={train.batch_size} is not a multiple of "
-            f"model.num_experts={k}; every expert takes the same number of windows."
-        )
-    if method in BANKS and train.batch_size % train.groups:
-        raise UserError(
-            f"train.groups={train.groups} does not divide train.batch_size={train.batch_size}."
-        )
-    if method == "soup" and train.histogram_support > k:
-        raise UserError(
-            f"train.histogram_support={train.histogram_support}: there are only "
-            f"model.num_experts={k} clusters."
-        )
+    get(method).draws.check(config)
 
 
 def check_sizes(config: ConfigDict, method: str) -> None:
     """Raises UserError for sizes of a bank or a mixture that make no model."""
-    model = config.model
-    if method not in MULTI:
-        return
-    k = model.num_experts
-    if not -1 <= model.only_expert < k:
-        raise UserError(
-            f"model.only_expert={model.only_expert}: must be one of 0 to {k - 1} "
-            f"(model.num_experts={k}), or -1 for all."
-        )
-    if model.only_expert >= 0 and method != MIXTURE:
-        raise UserError(
-            f"model.only_expert={model.only_expert}: the experts of {method} share "
-            f"parameters; only those of {MIXTURE} can be trained alone."
-        )
-    for name in ("bank_size", "code_size", "mixer_hidden"):
-        least = 1 if name == "mixer_hidden" else 0
-        if model[name] < least:
-            raise UserError(f"model.{name}={model[name]}: must be at least {least}.")
-    if len(set(model.bank_layers)) < len(model.bank_layers):
-        raise UserError(f"model.bank_layers={tuple(model.bank_layers)}: a layer is named twice.")
-    outside = [y for y in model.bank_layers if not 0 <= y < model.num_layers]
-    if outside:
-        raise UserError(
-            f"model.bank_layers={tuple(model.bank_layers)}: layer {outside[0]} does "
-            f"not exist, there are model.num_layers={model.num_layers}."
-        )
+    record = get(method)
+    if not record.is_dense:
+        sizes.check(config.model, method, record.is_mixture)
+
+
+def num_groups(config: ConfigDict, method: str) -> int:
+    """Groups of a step that a bank is projected for; 0 without a bank."""
+    return config.train.groups if get(method).is_bank else 0
 
 
 def tokens_per_group(config: ConfigDict, method: str) -> int:
     """Over how many tokens the projection of a bank is shared in training; 0 without a bank."""
-    if method not in BANKS:
-        return 0
-    return config.train.batch_size * config.data.context // config.train.groups
+    groups = num_groups(config, method)
+    return config.train.batch_size * config.data.context // groups if groups else 0
 
 
-def alone(train: ConfigDict, experts: int) -> ConfigDict:
-    """The training settings of one expert of a mixture: its share of the budget and the batch."""
-    return _changed(
-        train, batch_size=train.batch_size // experts, tokens=-(-train.tokens // experts)
-    )
-
-
-def trunk(train: ConfigDict) -> tuple[ConfigDict | None, ConfigDict]:
-    """The training settings of the dense model that the experts of a mixture start from (None:
-    they start untrained), and those of the experts.
-
-    The learning rate is decayed once, in the end, over `train.decay_fraction` of all steps.
-    """
-    tokens = round(train.trunk_fraction * train.tokens)
-    rest = train.tokens - tokens
-    experts = _changed(
-        train,
-        tokens=rest,
-        learning_rate=train.learning_rate * train.expert_multiplier,
-        decay_fraction=min(1.0, train.decay_fraction * train.tokens / rest),
-    )
-    return (_changed(train, tokens=tokens, schedule="constant") if tokens else None), experts
-
-
-def _changed(train: ConfigDict, **values) -> ConfigDict:
-    changed = copy.deepcopy(train).unlock()
-    changed.update(values)
-    return changed.lock()
+def trains_one_expert(config: ConfigDict, method: str) -> bool:
+    """Whether one expert of a mixture is trained alone."""
+    return get(method).is_mixture and config.model.only_expert >= 0

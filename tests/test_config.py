@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -81,3 +83,12 @@ def test_flat(path):
     assert flat["data.context"] == 128
     assert flat["data.domains.med"] == "corpora:med"
     assert flat["seeds"] == [0]
+
+
+def test_a_config_is_read_without_jax():
+    """Beam's workers and the launchers read configs too."""
+    code = (
+        "import sys; from specialm import config; config.load('configs/local/slm_pn.py'); "
+        "sys.exit(bool({'jax', 'flax', 'tensorflow'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0

@@ -1,17 +1,18 @@
 import copy
+import dataclasses
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from specialm import budgets, methods
 from specialm import config as config_lib
-from specialm import methods
+from specialm.clustering import weights
 from specialm.clustering.clusters import Clusters
 from specialm.common.errors import UserError
 from specialm.data.groups import ExpertSampler, GroupSampler, HistogramSampler, MixtureSampler
 from specialm.models import families, transformer
-from specialm.models.families import bank, mixture
 from specialm.training import loop
 
 DENSE = transformer.Config(
@@ -75,7 +76,7 @@ def test_check_names_the_setting_and_its_value(method, settings, message):
         methods.check(changed(**settings), method)
 
 
-@pytest.mark.parametrize("method", config_lib.METHODS)
+@pytest.mark.parametrize("method", methods.choices())
 def test_the_defaults_pass(method):
     methods.check(config_lib.default(), method)
 
@@ -107,11 +108,12 @@ def test_model_config_of_every_method():
     for method in ("slm", "llm", "slm_is", "slm_is_shuffled"):
         assert methods.model_config(config, method, 500, 0) == DENSE
     every = (0, 1, 2, 3)
-    for method, family in config_lib.BANKS.items():
-        assert methods.model_config(config, method, 500, 48) == bank.Config(
+    for method in ("slm_pn", "slm_hn", "soup"):
+        family = methods.get(method).family
+        assert methods.model_config(config, method, 500, 48) == families.bank.Config(
             DENSE, family, 16, 16, 16, every, features=48, hidden=64, spread=config.model.spread
         )
-    assert methods.model_config(config, "slm_mix", 500, 48) == mixture.Config(DENSE, 16)
+    assert methods.model_config(config, "slm_mix", 500, 48) == families.mixture.Config(DENSE, 16)
     assert methods.model_config(changed(model__only_expert=0), "slm_mix", 500, 48) == DENSE
 
 
@@ -131,7 +133,7 @@ def test_num_experts_changes_the_bank_and_the_codes_unless_they_are_set():
 
 def test_clusters_that_a_method_needs():
     config = changed(clustering__k=7)
-    needed = {method: methods.num_clusters(config, method) for method in config_lib.METHODS}
+    needed = {method: methods.num_clusters(config, method) for method in methods.choices()}
     assert needed == {
         "slm": 0,
         "llm": 0,
@@ -190,25 +192,30 @@ def settings_for(**more):
     )
 
 
+def sampler_of(config, method, clusters, seed):
+    source = methods.source(method, len(clusters.generic_N), clusters)
+    return methods.sampler(config, method, source, seed)
+
+
 def test_samplers_of_the_methods():
     clusters, config = made_clusters(), settings_for()
     share_K = np.bincount(clusters.generic_N) / 80
-    grouped = methods.multi_sampler(config, "slm_hn", clusters, 3)
+    grouped = sampler_of(config, "slm_hn", clusters, 3)
     known = methods.experts(clusters, "slm_hn")
     wanted = GroupSampler(80, 8, 3, clusters.generic_N, share_K, 2, known.features_kxC)
     np.testing.assert_array_equal(grouped.indices(5), wanted.indices(5))
     np.testing.assert_array_equal(grouped.features(5), wanted.features(5))
-    one_hot = methods.multi_sampler(config, "slm_pn", clusters, 3)
+    one_hot = sampler_of(config, "slm_pn", clusters, 3)
     np.testing.assert_array_equal(one_hot.indices(5), wanted.indices(5))
     cluster_G = clusters.generic_N[one_hot.indices(5)][::4]
     np.testing.assert_array_equal(one_hot.features(5), np.eye(4)[cluster_G])
-    soup = methods.multi_sampler(config, "soup", clusters, 3)
+    soup = sampler_of(config, "soup", clusters, 3)
     drawn = HistogramSampler(8, 3, clusters.generic_N, share_K, 2, 2)
     np.testing.assert_array_equal(soup.indices(5), drawn.indices(5))
     np.testing.assert_array_equal(soup.features(5), drawn.features(5))
-    joint = methods.multi_sampler(config, "slm_mix", clusters, 3)
+    joint = sampler_of(config, "slm_mix", clusters, 3)
     assert isinstance(joint, MixtureSampler)
-    alone = methods.multi_sampler(settings_for(model__only_expert=2), "slm_mix", clusters, 3)
+    alone = sampler_of(settings_for(model__only_expert=2), "slm_mix", clusters, 3)
     assert isinstance(alone, ExpertSampler)
     np.testing.assert_array_equal(joint.indices(5)[4:6], alone.indices(5))
 
@@ -217,17 +224,17 @@ def test_a_cluster_without_windows():
     """A mixture cannot train its expert; a bank can do without."""
     clusters = made_clusters(empty=(1,))
     with pytest.raises(UserError, match=r"cluster 1 has no windows.*model.num_experts"):
-        methods.multi_sampler(settings_for(), "slm_mix", clusters, 0)
+        sampler_of(settings_for(), "slm_mix", clusters, 0)
     with pytest.raises(UserError, match="cluster 1 has no windows"):
-        methods.multi_sampler(settings_for(model__only_expert=1), "slm_mix", clusters, 0)
-    methods.multi_sampler(settings_for(model__only_expert=2), "slm_mix", clusters, 0)
+        sampler_of(settings_for(model__only_expert=1), "slm_mix", clusters, 0)
+    sampler_of(settings_for(model__only_expert=2), "slm_mix", clusters, 0)
     known = methods.experts(clusters, "slm_pn")
     assert known.probability_k[1] == 0 and known.probability_k.sum() == pytest.approx(1)
     for method in ("slm_pn", "slm_hn", "soup"):
-        sampler = methods.multi_sampler(settings_for(), method, clusters, 0)
+        sampler = sampler_of(settings_for(), method, clusters, 0)
         drawn = np.concatenate([sampler.indices(step) for step in range(40)])
         assert set(clusters.generic_N[drawn]) == {0, 2, 3}
-    soup = methods.multi_sampler(settings_for(), "soup", clusters, 0)
+    soup = sampler_of(settings_for(), "soup", clusters, 0)
     assert not any(soup.features(step)[0, 1] for step in range(40))
 
 
@@ -242,7 +249,7 @@ def test_an_expert_alone_has_its_share_of_the_batch_and_as_many_steps(whole, mor
     tokens = max(1, whole * batch_size * 16 + more)
     train = changed(train__tokens=tokens, train__batch_size=batch_size).train.lock()
     before = copy.deepcopy(train.to_dict())
-    alone = methods.alone(train, k)
+    alone = budgets.one_expert_settings(train, k)
     assert alone.batch_size == batch_size // k
     assert loop.num_steps(alone, 16) == loop.num_steps(train, 16)
     assert train.to_dict() == before
@@ -254,10 +261,10 @@ def test_a_trunk_takes_its_fraction_of_the_budget(tokens, fraction):
         train__tokens=tokens,
         train__trunk_fraction=fraction,
         train__decay_fraction=0.25,
-        train__expert_rate=0.5,
+        train__expert_multiplier=0.5,
         train__schedule="cosine",
     ).train.lock()
-    first, rest = methods.trunk(train)
+    first, rest = budgets.trunk(train)
     assert rest.tokens + (first.tokens if first else 0) == tokens
     # The decay is as long as it would be in one training, as far as the experts' part reaches.
     assert rest.decay_fraction * rest.tokens == pytest.approx(min(0.25 * tokens, rest.tokens))
@@ -289,5 +296,17 @@ def test_tokens_that_share_a_projection():
 
 def test_every_expert_is_as_large_as_the_dense_model():
     config = config_lib.default()
-    for method in config_lib.METHODS:
+    for method in methods.choices():
         assert families.dense(methods.model_config(config, method, 500, 48)) == DENSE
+
+
+@pytest.mark.parametrize("method", methods.choices())
+def test_every_sampler_says_how_many_groups_share_features(method):
+    clusters, config = made_clusters(), settings_for()
+    report = weights.report("d", np.full(4, 20), np.array([4, 3, 2, 1]), 0.0, 100)
+    source = dataclasses.replace(methods.source(method, 80, clusters), weights=report)
+    sampler = methods.sampler(config, method, source, 0)
+    features = sampler.features(2)
+    assert sampler.batch_size == len(sampler.indices(2)) == 8
+    assert sampler.num_groups == (1 if features is None else len(features))
+    assert (features is not None) == methods.get(method).is_bank

@@ -35,6 +35,11 @@ class Clusters:
     encoder: encoders.Encoder | None = None  # None: no longer needed
     tree: "tree.Tree | None" = None  # its leaves are the clusters; None: the nearest centroid is
 
+    @property
+    def share_K(self) -> np.ndarray:
+        """float64 [K]: share of the generic windows in each cluster."""
+        return np.bincount(self.generic_N, minlength=len(self.centroids_KxD)) / len(self.generic_N)
+
     def typical(self, cluster: int, count: int) -> np.ndarray:
         """Return the generic windows of a cluster that lie nearest to its centroid."""
         members = np.flatnonzero(self.generic_N == cluster)

@@ -107,7 +107,8 @@ class MiniLM:
 
         self.folder, self.max_tokens, self.dtype = Path(folder), max_tokens, dtype
         params, config = minilm.load(self.folder, dtype)
-        positions, self.dim = params.positions_LxD.shape
+        positions, dim = params.positions_LxD.shape
+        self.dim = int(dim)
         if not 3 <= max_tokens <= positions:
             raise UserError(
                 f"clustering.max_tokens={max_tokens}: must be between 3 and "

@@ -20,7 +20,7 @@ class GroupSampler(Sampler):
 
     Args:
       groups: G.
-      features_KxC: what a bank is told of a cluster.
+      features_KxC: of each cluster, read by a bank.
       Others: see `Sampler`.
 
     """
@@ -45,10 +45,15 @@ class GroupSampler(Sampler):
         )
         self.features_KxC = np.asarray(features_KxC, np.float32)
 
+    @property
+    def num_groups(self) -> int:
+        """G."""
+        return self.batch_size // self.group
+
     def features(self, step: int) -> np.ndarray:
         """float32 [G, C]: of each group of this step."""
-        groups = self.batch_size // self.group
-        return self.features_KxC[self.draws(step * groups, (step + 1) * groups)[1]]
+        first = step * self.num_groups
+        return self.features_KxC[self.draws(first, first + self.num_groups)[1]]
 
 
 class HistogramSampler:
@@ -82,7 +87,7 @@ class HistogramSampler:
                 f"{len(clusters)} clusters that have windows."
             )
         self.batch_size, self.seed, self.support = batch_size, seed, support
-        self.groups, self.group = groups, _windows_of_group(batch_size, groups)
+        self.num_groups, self.group = groups, _windows_of_group(batch_size, groups)
         self.probability_K = np.asarray(probability_K, np.float64) / np.sum(probability_K)
         self.size_K = np.bincount(cluster_N, minlength=len(probability_K)).astype(np.int64)
         self._members = np.argsort(cluster_N, kind="stable")
@@ -104,16 +109,18 @@ class HistogramSampler:
 
     def indices(self, step: int) -> np.ndarray:
         """int64 [B]: the windows of this step."""
-        return np.concatenate([self._draw(step, group)[1] for group in range(self.groups)])
+        return np.concatenate([self._draw(step, group)[1] for group in range(self.num_groups)])
 
     def features(self, step: int) -> np.ndarray:
         """float32 [G, K]: the histograms of this step."""
-        histograms = [self._draw(step, group)[0] for group in range(self.groups)]
+        histograms = [self._draw(step, group)[0] for group in range(self.num_groups)]
         return np.stack(histograms).astype(np.float32)
 
 
 class MixtureSampler:
     """B/K windows a step of every cluster, in the order of the clusters."""
+
+    num_groups = 1  # windows share no features
 
     def __init__(self, batch_size: int, seed: int, cluster_N: np.ndarray, clusters: int):
         if batch_size % clusters:
@@ -130,6 +137,9 @@ class MixtureSampler:
     def indices(self, step: int) -> np.ndarray:
         """int64 [B]: the windows of this step."""
         return np.concatenate([expert.indices(step) for expert in self.experts])
+
+    def features(self, step: int) -> None:
+        """None: there are none."""
 
 
 class ExpertSampler(Sampler):

@@ -6,6 +6,7 @@ is one more cluster, drawn with probability `fraction`.
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -16,7 +17,7 @@ from specialm.data.store import WindowStore
 
 @dataclass(frozen=True)
 class Joined:
-    """The N windows of a store and, behind them, S windows of another; read like one store."""
+    """The N windows of a store, then S windows of another; read like one store."""
 
     generic: WindowStore
     specialist: WindowStore
@@ -41,18 +42,17 @@ class Joined:
     def batch(self, indices_B: np.ndarray) -> dict[str, np.ndarray]:
         """As `WindowStore.batch`; index N + i is the i-th specialist window."""
         indices_B = np.asarray(indices_B, np.int64)
-        behind_B = indices_B >= len(self.generic)
-        parts = [
-            self.generic.batch(indices_B[~behind_B]),
-            self.specialist.batch(self.specialist_indices[indices_B[behind_B] - len(self.generic)]),
-        ]
-        # Rows of the parts one behind the other, back into the order of the batch.
-        order_B = np.argsort(np.argsort(behind_B, kind="stable"), kind="stable")
+        special_B = indices_B >= len(self.generic)
+        chosen = self.specialist_indices[indices_B[special_B] - len(self.generic)]
+        parts = [self.generic.batch(indices_B[~special_B]), self.specialist.batch(chosen)]
+        # The rows of both parts, back into the order of the batch.
+        order_B = np.argsort(np.argsort(special_B, kind="stable"), kind="stable")
         return {name: np.concatenate([part[name] for part in parts])[order_B] for name in parts[0]}
 
 
 def sampler(generic: Sampler, specialist_windows: int, fraction: float) -> Sampler:
-    """Draws as `generic` does with probability 1 - fraction, else one of S windows behind those.
+    """Draws as `generic` does with probability 1 - fraction, else one of the S windows that come
+    after those.
 
     Raises:
       UserError: no specialist windows.
@@ -77,6 +77,8 @@ def sampler(generic: Sampler, specialist_windows: int, fraction: float) -> Sampl
 class Late:
     """One sampler up to a step, another from there on."""
 
+    num_groups: ClassVar[int] = 1  # windows share no features
+
     before: Sampler
     after: Sampler
     first: int  # step of `after`
@@ -89,3 +91,6 @@ class Late:
     def indices(self, step: int) -> np.ndarray:
         """int64 [B]: the windows of this step."""
         return (self.before if step < self.first else self.after).indices(step)
+
+    def features(self, step: int) -> None:
+        """None: there are none."""

@@ -14,7 +14,7 @@ depend on the number of processes: each takes its rows of the batch.
 """
 
 from functools import lru_cache
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -22,6 +22,26 @@ from specialm.common.errors import UserError
 
 _ROUNDS = 4
 _MIX_1, _MIX_2 = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
+
+
+class BatchSampler(Protocol):
+    """What the training loop asks for: the windows of every step, in groups that a bank has
+    features of.
+    """
+
+    @property
+    def batch_size(self) -> int:
+        """B, windows a step over all processes."""
+
+    @property
+    def num_groups(self) -> int:
+        """G, groups of windows that share features; 1 if there are no features."""
+
+    def indices(self, step: int) -> np.ndarray:
+        """int64 [B]: the windows of this step, group after group."""
+
+    def features(self, step: int) -> np.ndarray | None:
+        """float32 [G, C]: of each group of this step; None if there are none."""
 
 
 def _mix(value: Any) -> Any:
@@ -140,3 +160,12 @@ class Sampler:
         """int64 [B]: the windows of this step."""
         groups = self.batch_size // self.group
         return self.draws(step * groups, (step + 1) * groups)[0]
+
+    @property
+    def num_groups(self) -> int:
+        """1: windows share no features."""
+        return 1
+
+    def features(self, step: int) -> np.ndarray | None:
+        """None: there are none."""
+        return None

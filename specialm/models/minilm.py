@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import register_dataclass
 
+Array = jax.Array | np.ndarray  # as given and as read from a file
 PRECISION = "highest"  # a float32 product is one on every device; bfloat16 is asked for by dtype
 
 
@@ -30,8 +31,8 @@ class Config:
 class Norm:
     """A LayerNorm."""
 
-    scale: jax.Array  # [.., D]
-    bias: jax.Array
+    scale: Array  # [.., D]
+    bias: Array
 
 
 @register_dataclass
@@ -39,8 +40,8 @@ class Norm:
 class Linear:
     """A linear map."""
 
-    weight: jax.Array  # [.., in, out]
-    bias: jax.Array
+    weight: Array  # [.., in, out]
+    bias: Array
 
 
 @register_dataclass
@@ -61,8 +62,8 @@ class Layer:
 class Params:
     """All weights of the encoder."""
 
-    tokens_VxD: jax.Array
-    positions_LxD: jax.Array  # with the vector of token type 0 added
+    tokens_VxD: Array
+    positions_LxD: Array  # with the vector of token type 0 added
     norm: Norm
     layers: Layer
 

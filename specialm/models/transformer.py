@@ -109,13 +109,11 @@ def gather_ends(params: Params, config: Config, place: Placement) -> Params:
 def _layer_axes(config: Config, place: Placement) -> tensors.Tree:
     """Logical axes of one layer's tensors; none where every device holds them whole."""
 
-    def axes(part: str, tensor: tensors.Tensor) -> tuple:
-        return () if part in place.whole else tensor.axes[1:]
+    def axes(declared: tensors.Tree, whole: bool) -> tensors.Tree:
+        return tensors.map_tensors(lambda tensor: () if whole else tensor.axes[1:], declared)
 
-    return {
-        part: tensors.map_tensors(lambda tensor, part=part: axes(part, tensor), declared)
-        for part, declared in declare(config)["layers"].items()
-    }
+    layers = declare(config)["layers"]
+    return {part: axes(declared, part in place.whole) for part, declared in layers.items()}
 
 
 def _embedded(params: Params, inputs_BxL: jax.Array, first, config: Config) -> jax.Array:
@@ -296,7 +294,8 @@ def sum_nll(
     }
     if weights == {LAST: 1.0}:
         return sums[LAST]
-    return sum(weight * sums[head] for head, weight in weights.items())
+    weighted = [weight * sums[head] for head, weight in weights.items()]
+    return jnp.sum(jnp.stack(weighted))
 
 
 def head_weights(config: Config) -> dict[str, float]:

@@ -7,6 +7,7 @@ and nothing is run.
 import os
 import time
 from dataclasses import dataclass
+from typing import cast
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +17,6 @@ from ml_collections import ConfigDict
 
 from specialm import methods
 from specialm.common.errors import UserError
-from specialm.config import BANKS, MIXTURE
 from specialm.models import families, target
 from specialm.training import loop, optimizer, program, sharding, step
 from specialm.training.checkpoints import with_sharding
@@ -53,19 +53,19 @@ def slice_devices(topology: str) -> list:
     from jax.experimental import topologies
 
     try:
-        made = topologies.get_topology_desc(topology_name=topology, platform="tpu")
+        description = topologies.get_topology_desc(topology_name=topology, platform="tpu")
     except Exception as error:  # the plugin raises many kinds
         text = str(error).split("\n")[0][:300]
         raise UserError(
             f"--topology={topology}: {text}. Write NAME:AxB as in v5e:16x16 or "
             "v5p:4x4x4; the compiler comes with pip install 'specialm[tpu]'."
         ) from error
-    return list(made.devices)
+    return list(description.devices)
 
 
 def mesh_of(config: ConfigDict, devices: list) -> Mesh:
     """The mesh of `config.mesh` over described devices, neighbours along the last axes."""
-    experts = config.model.num_experts if config.method == MIXTURE else 1
+    experts = config.model.num_experts if methods.get(config.method).is_mixture else 1
     sizes = sharding.axis_sizes(len(devices), config.mesh, experts)
     return Mesh(
         np.array(devices).reshape(sizes),
@@ -98,6 +98,7 @@ def compile_step(config: ConfigDict, devices: list) -> Program:
         train_step = program.make_train_step(
             model, tx, mesh, config.train.microbatch, config.train.objective
         )
+        train_step = cast(jax.stages.Wrapped, train_step)
         state = with_sharding(step.abstract_state(model, tx), step.state_sharding(model, tx, mesh))
         traced, compiled, refused = train_step.trace(state, batch), None, ""
         try:
@@ -106,7 +107,7 @@ def compile_step(config: ConfigDict, devices: list) -> Program:
             refused = str(error)
             if "RESOURCE_EXHAUSTED" not in refused:
                 raise
-    groups = config.train.groups if config.method in BANKS else 0
+    groups = methods.num_groups(config, config.method)
     return Program(
         model,
         mesh,
@@ -121,15 +122,15 @@ def compile_step(config: ConfigDict, devices: list) -> Program:
 
 def _abstract_batch(config: ConfigDict, model: families.Config, mesh: Mesh) -> dict:
     windows, context = config.train.batch_size, config.data.context
-    groups = config.train.groups if config.method in BANKS else 1
-    program.check_batch(model, mesh, windows, groups)
+    groups = methods.num_groups(config, config.method)
+    program.check_batch(model, mesh, windows, groups or 1)
     split = NamedSharding(mesh, sharding.spec(("batch",)))
     shapes = {"inputs": jnp.int32, "targets": jnp.int32, "mask": jnp.float32}
     batch = {
         name: jax.ShapeDtypeStruct((windows, context), dtype, sharding=split)
         for name, dtype in shapes.items()
     }
-    if config.method in BANKS:
+    if isinstance(model, families.bank.Config):
         batch["features"] = jax.ShapeDtypeStruct(
             (groups, model.num_features), jnp.float32, sharding=NamedSharding(mesh, PartitionSpec())
         )

@@ -6,8 +6,8 @@ import sys
 
 from ml_collections import ConfigDict
 
+from specialm import methods
 from specialm.common.errors import UserError
-from specialm.config import BANKS
 from specialm.planning import aot, roofline
 from specialm.training import hardware, sharding
 
@@ -53,9 +53,9 @@ def largest_batch(config: ConfigDict, topology: str, first: dict) -> dict:
     def fits(windows: int) -> bool:
         if windows not in peaks:
             print(f"  {windows} windows per device ...", file=sys.stderr, flush=True)
-            made = compiled(windows)
-            peaks[windows] = made["peak_memory_bytes"]
-            fitting.extend([windows] if made["fits"] else [])
+            result = compiled(windows)
+            peaks[windows] = result["peak_memory_bytes"]
+            fitting.extend([windows] if result["fits"] else [])
         return windows in fitting
 
     other = 2 * start if fits(start) else max(1, start // 2)
@@ -88,14 +88,14 @@ def _compiler(config: ConfigDict, topology: str):
 
     def compiled(windows: int) -> dict:
         sized = _sized(config, windows * copies, copies) if windows else config
-        made = aot.compile_step(sized, devices)
+        compiled_step = aot.compile_step(sized, devices)
         return {
             "topology": topology,
             "method": config.method,
             "remat": config.model.remat,
             "batch_size": sized.train.batch_size,
-            "groups": made.groups,
-            **roofline.report(made, chip, torus),
+            "groups": compiled_step.groups,
+            **roofline.report(compiled_step, chip, torus),
         }
 
     return compiled, copies
@@ -113,7 +113,7 @@ def _torus(topology: str) -> tuple[int, ...]:
 def _sized(config: ConfigDict, batch_size: int, groups: int) -> ConfigDict:
     sized = copy.deepcopy(config).unlock()
     sized.train.batch_size = batch_size
-    if config.method in BANKS and config.train.groups > 1:
+    if methods.get(config.method).is_bank and config.train.groups > 1:
         sized.train.groups = groups
     return sized.lock()
 

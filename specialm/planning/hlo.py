@@ -10,7 +10,7 @@ on the chip (space 1, S(1) in a layout) is not counted. Sizes are padded to the 
 
 import math
 import re
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
@@ -87,7 +87,7 @@ class Moved:
     hbm_bytes: float = 0.0
     # Bytes that a device sends, as rings would: of the n devices of a group each sends (n - 1) / n
     # of the whole array, twice that for all-reduce.
-    exchanged: Counter = field(default_factory=Counter)  # {Exchange: bytes}
+    exchanged: dict[Exchange, float] = field(default_factory=lambda: defaultdict(float))
 
     def add(self, other: "Moved", times: float = 1, loop: bool = False) -> None:
         """Adds another sum, so many times."""
@@ -98,7 +98,7 @@ class Moved:
     @property
     def collective_bytes(self) -> dict[str, float]:
         """{kind: bytes}"""
-        total = Counter()
+        total: dict[str, float] = defaultdict(float)
         for exchange, count in self.exchanged.items():
             total[exchange.kind] += count
         return dict(total)
@@ -301,9 +301,11 @@ class _Program:
             test = condition[test.operands[0]]
         first = body[loop.operands[0]]
         values = [_value(condition.get(name), condition, first, body) for name in test.operands]
-        if test.opcode != "compare" or None in values or "direction=LT" not in test.rest:
+        start, stop = values if len(values) == 2 else (None, None)
+        is_less = test.opcode == "compare" and "direction=LT" in test.rest
+        if start is None or stop is None or not is_less:
             raise ValueError(f"{loop.name}: no trip count in {test.opcode}{values} {test.rest}")
-        return values[1] - values[0]
+        return stop - start
 
 
 def _value(one: Instruction | None, condition: dict, first: Instruction, body: dict) -> int | None:
@@ -313,10 +315,10 @@ def _value(one: Instruction | None, condition: dict, first: Instruction, body: d
         if one.opcode == "constant":
             return int(one.rest.partition(")")[0])
         if one.opcode == "get-tuple-element" and scope is condition:
-            index = int(re.search(r"index=(\d+)", one.rest)[1])
-            if first.opcode != "tuple":
+            index = re.search(r"index=(\d+)", one.rest)
+            if index is None or first.opcode != "tuple":
                 return None
-            scope, one = body, body.get(first.operands[index])
+            scope, one = body, body.get(first.operands[int(index[1])])
         elif one.opcode in ("copy", "bitcast", "copy-done", "copy-start"):
             one = scope.get(one.operands[0])
         else:

@@ -5,8 +5,7 @@ import math
 import jax
 from ml_collections import ConfigDict
 
-from specialm import methods
-from specialm.config import MIXTURE
+from specialm import budgets, methods
 from specialm.models import families, transformer
 from specialm.training import loop, optimizer, step
 
@@ -25,8 +24,8 @@ def inspect_config(config: ConfigDict) -> dict:
     )
     dense = families.dense(model)
     train = config.train
-    if config.method == MIXTURE and config.model.only_expert >= 0:
-        train = methods.alone(train, config.model.num_experts)
+    if methods.trains_one_expert(config, config.method):
+        train = budgets.one_expert_settings(train, config.model.num_experts)
     steps = loop.num_steps(train, config.data.context)
     state = step.abstract_state(model, optimizer.make(train, steps, families.declare(model)))
     params = transformer.num_params(dense)

@@ -52,7 +52,7 @@ def report(program: aot.Program, chip: Chip, torus: tuple[int, ...]) -> dict:
             "peak_memory_bytes": _asked_for(program.refused),
             "refused": program.refused.split("\n")[0],
         }
-    moved = hlo.moved(program.compiled.as_text(), devices)
+    moved = hlo.moved(program.compiled.as_text() or "", devices)
     peak = peak_memory(program.compiled.memory_analysis())
     outside, inside = (
         sum(

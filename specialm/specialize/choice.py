@@ -11,6 +11,14 @@ from collections.abc import Callable
 
 import numpy as np
 
+# How an expert is chosen: `expert.choice`.
+FREQUENT = "frequent"
+LOSS = "loss"
+HISTOGRAM = "histogram"
+HALVING = "halving"
+FINETUNE_ALL = "finetune_all"
+CHOICES = (FREQUENT, LOSS, HISTOGRAM, HALVING, FINETUNE_ALL)
+
 
 def one_hot(expert: int, k: int) -> np.ndarray:
     """float64 [k]: the histogram of one cluster."""
@@ -35,6 +43,6 @@ def halve(order: list[int], tune: Callable[[int, int], float]) -> list[list[int]
     rounds = [order[: max(1, -(-len(order) // 2))]]
     while len(rounds[-1]) > 1:
         nats = {expert: tune(expert, len(rounds)) for expert in rounds[-1]}
-        best = sorted(nats, key=nats.get)
+        best = sorted(nats, key=nats.__getitem__)
         rounds.append(best[: -(-len(best) // 2)] if len(best) > 2 else best[:1])
     return rounds

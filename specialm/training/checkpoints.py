@@ -7,6 +7,7 @@ save and restore together, each its part of the arrays.
 """
 
 import logging
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -64,21 +65,22 @@ class Checkpoints:
             parts["rest"] = ocp.args.StandardRestore(rest)
         steps = processes.run_on_first("steps of a checkpoint", self.steps)
         for step in reversed(steps):
-            found, failed = None, ""
+            found: Any = None
+            failed = ""
             try:
                 found = self._manager.restore(step, args=ocp.args.Composite(**parts))
             except Exception as error:  # orbax raises many kinds for a damaged step
                 failed = str(error).split("\n")[0][:200] or type(error).__name__
             # A part may be damaged that only some processes read.
-            told = processes.run_on_all("restoring", lambda failed=failed: failed)
-            if not any(told):
+            failures = processes.run_on_all("restoring", partial(str, failed))
+            if not any(failures):
                 return step, found["params"], found.get("rest"), found["record"]
             if processes.is_first():
                 log.warning(
                     "%s: step %d cannot be read (%s); trying the one before it.",
                     self.path,
                     step,
-                    next(filter(None, told)),
+                    next(filter(None, failures)),
                 )
         if steps:
             raise UserError(

@@ -10,7 +10,8 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from specialm.common.progress import bar
-from specialm.data.sampler import Sampler
+from specialm.data.mixed import Joined
+from specialm.data.sampler import BatchSampler
 from specialm.data.store import WindowStore
 from specialm.models import families
 from specialm.training import hardware, optimizer, program, sharding, step
@@ -28,8 +29,8 @@ def pretrain(
     path: Path,
     config: families.Config,
     train: ConfigDict,
-    store: WindowStore,
-    sampler: Sampler,
+    store: WindowStore | Joined,
+    sampler: BatchSampler,
     seed: int,
     mesh: jax.sharding.Mesh,
     title: str = "pretraining",
@@ -48,8 +49,7 @@ def pretrain(
     Raises:
       UserError: the batch does not divide over the devices and processes.
     """
-    groups = len(sampler.features(0)) if hasattr(sampler, "features") else 1
-    program.check_batch(config, mesh, train.batch_size, groups)
+    program.check_batch(config, mesh, train.batch_size, sampler.num_groups)
     with Checkpoints(path / "checkpoints") as checkpoints:
         return _pretrain(path, config, train, store, sampler, seed, mesh, title, start, checkpoints)
 
@@ -65,7 +65,7 @@ def _pretrain(path, config, train, store, sampler, seed, mesh, title, start, che
         config,
         train,
         store.context,
-        _tokens_per_group(sampler, store.context),
+        train.batch_size * store.context // sampler.num_groups,
         mesh,
         metrics,
         seconds,
@@ -95,19 +95,15 @@ def _pretrain(path, config, train, store, sampler, seed, mesh, title, start, che
     return meter.entry(steps)
 
 
-def _batch(store: WindowStore, sampler, number: int, rows_b: np.ndarray) -> dict:
+def _batch(
+    store: WindowStore | Joined, sampler: BatchSampler, number: int, rows_b: np.ndarray
+) -> dict:
     """This process's windows of a step, with the features of all groups if there are any."""
     batch = store.batch(sampler.indices(number)[rows_b])
-    if hasattr(sampler, "features"):
-        batch["features"] = sampler.features(number)
+    features = sampler.features(number)
+    if features is not None:
+        batch["features"] = features
     return batch
-
-
-def _tokens_per_group(sampler, context: int) -> int:
-    """Tokens that share the projection of a bank; 0 without a bank."""
-    if not hasattr(sampler, "features"):
-        return 0
-    return sampler.batch_size * context // len(sampler.features(0))
 
 
 def _start(checkpoints: Checkpoints, config, tx, mesh, seed: int, params):
@@ -143,7 +139,8 @@ class _Meter:
         self.peak = sum(hardware.peak_flops(device) for device in mesh.devices.flat)
         self.seconds = before.get("seconds", 0.0)
         self.loss = before.get("loss")
-        self._losses, self._started = [], time.perf_counter()
+        self._losses: list[float] = []
+        self._started = time.perf_counter()
 
     def add(self, number: int, values: dict, progress, last: bool = False) -> None:
         """Takes the metrics of step `number` (counted from 1), records every `log_every`."""

@@ -9,7 +9,7 @@ from specialm.common.errors import UserError
 from specialm.models import families, tensors
 from specialm.training import bank_step, mixture_step, sharding, step
 
-STEPS = {
+STEPS: dict[str, Callable[..., Callable]] = {
     families.DENSE: step.make_train_step,
     families.BANK: bank_step.make_train_step,
     families.MIXTURE: mixture_step.make_train_step,
@@ -61,7 +61,7 @@ def check_batch(
             f"train.groups={groups} is not a multiple of the {copies} devices that "
             "windows are divided over (1 would do)."
         )
-    if families.kind(config) == families.MIXTURE:
+    if isinstance(config, families.mixture.Config):
         windows = batch_size // config.num_experts
         each = copies // mesh.shape[sharding.EXPERT]
         if windows % each:

@@ -61,7 +61,8 @@ def score(
         raise UserError(f"{store.path}: no windows to score; the set is empty.")
     devices = sharding.parts(mesh, "batch")
     batch_size = max(devices, batch_size // devices * devices)
-    pending, total, rows_b = None, 0.0, sharding.rows(mesh, batch_size)
+    pending: jax.Array | None = None
+    total, rows_b = 0.0, sharding.rows(mesh, batch_size)
     with bar(len(indices_N), title, "window") as progress:
         for start in range(0, len(indices_N), batch_size):
             indices_B = indices_N[start : start + batch_size]
@@ -72,7 +73,7 @@ def score(
                 total += _sum(pending)
             pending = scored
             progress.update(len(indices_B))
-    total += _sum(pending)
+    total += _sum(pending) if pending is not None else 0.0
     return Score(
         total,
         int(store.sizes_N[indices_N].sum()),

@@ -20,7 +20,7 @@ AXES = (EXPERT, DATA, FSDP, MODEL)
 WINDOWS = (EXPERT, DATA, FSDP)  # the axes that windows are divided over
 
 # Logical axis -> mesh axes. What is not named here is whole on every device.
-RULES = {
+RULES: dict[str | None, str | tuple[str, ...]] = {
     "batch": WINDOWS,
     "embed": FSDP,
     "heads": MODEL,
@@ -95,7 +95,7 @@ def placement(mesh: Mesh) -> Placement:
     return Placement(mesh.shape[FSDP], mesh.shape[MODEL])
 
 
-def parts(mesh: Mesh, axis: str) -> int:
+def parts(mesh: Mesh, axis: str | None) -> int:
     """Into how many parts a logical axis is divided."""
     return math.prod(mesh.shape[name] for name in _names(RULES.get(axis)))
 
@@ -137,7 +137,7 @@ def sum_parts(grads, logical_axes, copies: tuple[str, ...] = WINDOWS):
     return jax.tree.unflatten(tree, [over(*each) for each in zip(leaves, names, strict=True)])
 
 
-def _names(where) -> tuple[str, ...]:
+def _names(where: str | tuple[str, ...] | None) -> tuple[str, ...]:
     return (where,) if isinstance(where, str) else tuple(where or ())
 
 

@@ -19,7 +19,7 @@ from specialm.training.objectives import OBJECTIVES
 class TrainState:
     """All that a training run changes: saved and restored whole."""
 
-    step: jax.Array  # int32 []
+    step: Any  # int32 []; like the other fields a shape or a sharding where a state is described
     params: Any
     optimizer: optax.OptState  # of a mixture with a leading axis over the experts
 

@@ -22,6 +22,7 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from specialm import config as config_lib
+from specialm import methods
 from specialm.common.errors import UserError
 from specialm.common.stages import Stages
 from specialm.data import pieces
@@ -88,9 +89,9 @@ class Runner:
             result = pipeline.run()
             result.wait_until_finish()
         except Exception as error:
-            told = _told(error)
-            if told:
-                raise UserError(told) from error
+            message = _message(error)
+            if message:
+                raise UserError(message) from error
             raise
         return {
             counter.key.metric.name: counter.committed or counter.attempted
@@ -109,7 +110,7 @@ def _make(folder: Path, make: pieces.WritePiece, item: tuple) -> None:
         Metrics.counter(NAMESPACE, name).inc(int(count))
 
 
-def _told(error: Exception) -> str:
+def _message(error: Exception) -> str:
     """The message of a worker's UserError; "" for any other error."""
     text = (
         str(error)
@@ -133,15 +134,9 @@ def run(
     stages = Stages(workdir.resolve())
     domains = [config.domain] if config.domain else list(config.domains or config.data.domains)
     prepared = prepare(config, stages, domains, engine)
-    many = config.method in config_lib.MULTI
-    clustering.cluster(
-        config,
-        stages,
-        prepared,
-        config.model.num_experts if many else config.clustering.k,
-        "model.num_experts" if many else "clustering.k",
-        engine.rows,
-    )
+    method = methods.with_clusters(config)
+    k, setting = methods.get(method).draws.clusters(config)
+    clustering.cluster(config, stages, prepared, k, setting, engine.rows)
     return prepared
 
 
@@ -158,7 +153,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         json.dumps(
             {
                 "counters": runner.counters,
-                "generic": {
+                "generic": prepared.generic
+                and {
                     key: prepared.generic.index[key]
                     for key in ("windows", "documents", "tokens", "bytes")
                 },

@@ -7,18 +7,17 @@ from pathlib import Path
 import numpy as np
 from ml_collections import ConfigDict
 
-from specialm import config as config_lib
+from specialm import methods
 from specialm.clustering.clusters import read_texts
 from specialm.common import processes, provenance
 from specialm.common.files import write_json, write_text
 from specialm.common.stages import Stage
 from specialm.data.corpora import download
 from specialm.evaluation import perplexity
-from specialm.methods import tokens_per_group
 from specialm.models import families, transformer
 from specialm.reports import demo_page, summary
-from specialm.training import metrics, runs
-from specialm.workflows import experts, pipeline
+from specialm.training import metrics, runs, scoring
+from specialm.workflows import experts, pipeline, pretraining
 
 TOP_CLUSTERS, SAMPLES = 4, 2  # shown for each domain in the report
 
@@ -35,7 +34,7 @@ def demo(config: ConfigDict, workdir: Path) -> tuple[dict, str]:
     started = time.time()
     manifest = fetch(config)
     run = pipeline.open_run(
-        config, workdir, pipeline.domains_of(config), used=(*config.methods, "slm_is")
+        config, workdir, pipeline.domains_of(config), used=(*config.methods, methods.IMPORTANCE)
     )
     rows, curves = [], []
     for seed in config.seeds:
@@ -68,13 +67,13 @@ def _train(run: pipeline.Run, method: str, seed: int) -> list[dict[str, Stage]]:
     """What was pretrained, the domain's model before and after fine-tuning, by domain. The first
     two differ for a bank or a mixture, out of which the domain's expert is taken.
     """
-    trained = {domain: pipeline.pretrain(run, method, domain, seed) for domain in run.domains}
+    trained = {domain: pretraining.pretrain(run, method, domain, seed) for domain in run.domains}
     tuned = {
         domain: experts.specialize(run, stage.path, domain, seed, stage.fingerprint)
         for domain, stage in trained.items()
     }
     pretrained = trained
-    if any(runs.read_record(stage.path)["kind"] != "dense" for stage in trained.values()):
+    if any(runs.read_record(stage.path)["kind"] != families.DENSE for stage in trained.values()):
         pretrained = {
             domain: experts.take(run, stage.path, domain, stage.fingerprint)
             for domain, stage in trained.items()
@@ -85,7 +84,7 @@ def _train(run: pipeline.Run, method: str, seed: int) -> list[dict[str, Stage]]:
 def _score(run, method: str, seed: int, pretrained: dict, tuned: dict) -> list[dict]:
     rows = []
     for phase, models in (("pretrained", pretrained), ("finetuned", tuned)):
-        scores = {}
+        scores: dict[str, scoring.Score] = {}
         for domain, stage in models.items():
             label = f"{method}-{domain}-{phase}-seed{seed}"
             scores |= pipeline.score_heldout(run, stage.path, [domain], stage.fingerprint, label)
@@ -105,7 +104,7 @@ def _curves(method: str, seed: int, trained: dict, tuned: dict) -> list[dict]:
             if stage.path in seen:
                 continue
             seen.add(stage.path)
-            shared = method not in config_lib.SAMPLED and phase == "pretrained"
+            shared = phase == "pretrained" and not methods.get(method).draws.aims
             points = []
             for line in metrics.read(stage.path / "metrics.jsonl"):
                 for key, split in (("loss", "train"), ("valid_nll", "valid")):
@@ -150,18 +149,18 @@ def _facts(run: pipeline.Run, method: str, tokens: int) -> dict:
     """Sizes of the model that is served, of what is pretrained, and what training it costs."""
     model = run.model_config(method)
     params = transformer.num_params(families.dense(model))
-    groups = tokens_per_group(run.config, method)
+    per_group = methods.tokens_per_group(run.config, method)
     return {
         "params": params,
         "pretrain_params": families.num_params(model),
-        "flops_per_token": families.flops_per_token(model, True, groups),
+        "flops_per_token": families.flops_per_token(model, True, per_group),
         "tokens": tokens,
         "tokens_per_parameter": round(tokens / params, 1),
     }
 
 
 def _stages(run: pipeline.Run) -> list[dict]:
-    """Each stage once; how long it took when it was made, and whether this run reused it."""
+    """Each stage once; how long it took at first, and whether this run reused it."""
     unique = {stage.path: stage for stage in reversed(run.stages.done)}
     return [
         {
@@ -195,7 +194,7 @@ def _data(run: pipeline.Run) -> dict:
             "bytes": int(store.bytes_N[indices].sum()),
         }
 
-    generic = run.prepared.generic
+    generic = run.generic
     domains = {}
     for domain, stores in run.prepared.domains.items():
         used = run.prepared.specialist_indices(domain, run.config.data)
@@ -204,16 +203,16 @@ def _data(run: pipeline.Run) -> dict:
 
 
 def _weights(run: pipeline.Run, domain: str) -> dict:
-    made = pipeline.weigh(run, domain)
-    top = np.argsort(-made.specialist_K, kind="stable")[:TOP_CLUSTERS]
+    report = pipeline.weigh(run, domain)
+    top = np.argsort(-report.specialist_K, kind="stable")[:TOP_CLUSTERS]
     return {
-        **made.to_json(),
+        **report.to_json(),
         "top_clusters": [
             {
                 "cluster": int(c),
-                "generic_probability": float(made.generic_K[c]),
-                "specialist_probability": float(made.specialist_K[c]),
-                "weight": float(made.weights_K[c]),
+                "generic_probability": float(report.generic_K[c]),
+                "specialist_probability": float(report.specialist_K[c]),
+                "weight": float(report.weights_K[c]),
                 "samples": _samples(run, c),
             }
             for c in top
@@ -222,9 +221,8 @@ def _weights(run: pipeline.Run, domain: str) -> dict:
 
 
 def _samples(run: pipeline.Run, cluster: int) -> list[str]:
-    return read_texts(
-        run.prepared.generic, run.prepared.vocabulary, run.clusters().typical(cluster, SAMPLES)
-    )
+    typical = run.clusters().typical(cluster, SAMPLES)
+    return read_texts(run.generic, run.prepared.vocabulary, typical)
 
 
 def _publish(workdir: Path, rows: list[dict], record: dict) -> None:

@@ -5,12 +5,13 @@ An expert is projected once into a plain dense checkpoint; from there on it is l
 
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import jax
 import numpy as np
 
+from specialm import methods
 from specialm.clustering import saved_clusters
 from specialm.clustering.clusters import assign_heldout
 from specialm.common import processes
@@ -22,7 +23,7 @@ from specialm.training import origin, runs, scoring, step
 from specialm.workflows import pipeline
 from specialm.workflows.pipeline import Run
 
-KINDS = ("bank", "mixture")
+KINDS = (families.BANK, families.MIXTURE)
 
 
 def specialize(
@@ -38,16 +39,16 @@ def specialize(
       UserError: a teacher while several experts are to be fine-tuned; see `take` and
         `pipeline.finetune`.
     """
-    if runs.read_record(base).get("kind", "dense") == "dense":
-        if run.config.expert.index >= 0:
-            runs.load(base, run.mesh, KINDS)  # says that there is nothing to choose from
+    if _is_dense(base) and run.config.expert.index < 0:
         return pipeline.finetune(run, base, domain, seed, key, teacher=teacher)
+    _check_experts(base)
     how = run.config.expert.choice
-    if run.config.expert.index < 0 and how in ("halving", "finetune_all"):
+    if run.config.expert.index < 0 and how in (choice.HALVING, choice.FINETUNE_ALL):
         if teacher:
+            others = f"{choice.FREQUENT}, {choice.LOSS} or {choice.HISTOGRAM}"
             raise UserError(
                 f"expert.choice={how!r} fine-tunes several experts, which works "
-                "without a teacher only; set expert.choice to frequent, loss or soup."
+                f"without a teacher only; set expert.choice to {others}."
             )
         return _search(run, base, domain, seed, key, how)
     one = take(run, base, domain, key)
@@ -56,31 +57,51 @@ def specialize(
     )
 
 
+def _is_dense(base: Path) -> bool:
+    return runs.read_record(base).get("kind", families.DENSE) == families.DENSE
+
+
+def _check_experts(base: Path) -> None:
+    """Raises UserError for a model that holds no experts."""
+    if _is_dense(base):
+        raise UserError(
+            f"--checkpoint={base}: {runs.read_record(base)['method']} is one dense model, with no "
+            "experts to choose from."
+        )
+
+
 def take(run: Run, base: Path, domain: str, key: str) -> Stage:
     """A plain dense checkpoint of the expert that `expert.choice` (or `expert.index`) names.
 
     Raises:
-      UserError: `expert.index` out of range; the clusters are not those of the checkpoint.
+      UserError: a dense model; `expert.index` out of range; the clusters are not those of the
+        checkpoint.
     """
-    if runs.read_record(base).get("kind", "dense") == "dense":
-        runs.load(base, run.mesh, KINDS)  # says that there is nothing to choose from
-    settings, histogram_k, known = run.config.expert, *_histogram(run, base, domain)
+    _check_experts(base)
+    settings, (histogram_k, known) = run.config.expert, _histogram(run, base, domain)
     k = len(histogram_k)
     if settings.index >= 0:
         if settings.index >= k:
             raise UserError(f"expert.index={settings.index}: {base} has the experts 0 to {k - 1}.")
         return _project(run, base, key, choice.one_hot(settings.index, k), _label(run), domain)
-    record = runs.read_record(base)
-    if settings.choice == "soup" or record["method"] == "soup":
+    by_histogram = settings.choice in (choice.HISTOGRAM, methods.SOUP)
+    if by_histogram or _reads_histograms(base):
         return _project(run, base, key, histogram_k, _label(run), domain)
-    if settings.choice == "frequent":
+    if settings.choice == choice.FREQUENT:
         expert = choice.most_frequent(histogram_k, known.probability_k)
         return _project(run, base, key, choice.one_hot(expert, k), _label(run), domain)
     judged = _losses(run, base, domain, key)
     expert = _ranked(judged, known)[0]
-    return _project(
-        run, base, key, choice.one_hot(expert, k), _label(run), domain, [_entry(judged, "loss")]
-    )
+    spent = [_entry(judged, choice.LOSS)]
+    return _project(run, base, key, choice.one_hot(expert, k), _label(run), domain, spent)
+
+
+def _reads_histograms(base: Path) -> bool:
+    """Whether a bank computes one model for a histogram, not an expert for each cluster."""
+    record = runs.read_record(base)
+    if record["kind"] != families.BANK:
+        return False
+    return families.get(record["model"]["family"]).features == families.HISTOGRAM
 
 
 def _label(run: Run) -> str:
@@ -109,12 +130,12 @@ def _histogram(run: Run, base: Path, domain: str) -> tuple[np.ndarray, runs.Expe
 
 
 def _projection(run: Run, model: runs.Model, known: runs.Experts) -> Callable:
-    """`families.expert` as a function of the histogram, on the devices of the run."""
+    """histogram_k -> the dense parameters of that histogram, on the devices of the run."""
     jitted = jax.jit(
         lambda params, histogram_k: families.expert(
             model.config, params, known.features_kxC, histogram_k
         ),
-        out_shardings=runs.layout(model.config.model, run.mesh),
+        out_shardings=runs.layout(families.dense(model.config), run.mesh),
     )
     return lambda histogram_k: jitted(model.params, histogram_k)
 
@@ -126,7 +147,7 @@ def _project(
     histogram_k: np.ndarray,
     label: str,
     domain: str,
-    spent: list[dict] = (),
+    spent: Sequence[dict] = (),
 ) -> Stage:
     """A run folder with the dense model of a histogram. spent: entries for the ledger."""
     record = runs.read_record(base)
@@ -144,7 +165,7 @@ def _project(
         runs.save(path, params)
         runs.describe(
             path,
-            model.config.model,
+            families.dense(model.config),
             model.vocabulary,
             record["method"],
             domain,
@@ -174,7 +195,7 @@ def _losses(run: Run, base: Path, domain: str, key: str) -> Stage:
     def work(path: Path) -> dict:
         started = time.perf_counter()
         model, known = runs.load(base, run.mesh, KINDS), runs.load_experts(base)
-        config, k = model.config.model, len(known.probability_k)
+        config, k = families.dense(model.config), len(known.probability_k)
         scored = _score_experts(
             run,
             model,
@@ -200,9 +221,9 @@ def score_generic(run: Run, base: Path, key: str, label: str) -> scoring.Score:
     cluster, as in training.
     """
     record = runs.read_record(base)
-    if record["kind"] == "dense":
+    if record["kind"] == families.DENSE:
         return pipeline.score_heldout(run, base, ["generic"], key, label)["generic"]
-    clusters, store = run.clusters(record["method"]), run.prepared.generic_heldout
+    clusters, store = run.clusters(record["method"]), run.generic_heldout
     cluster_N = assign_heldout(run.stages, run.prepared, clusters)
     used = store.subset(run.config.data.heldout_tokens)
     inputs = {
@@ -239,8 +260,8 @@ def _score_experts(
     title: str,
 ) -> dict[int, scoring.Score]:
     """Each expert that has any windows on its own windows of a store."""
-    config, k = model.config.model, len(indices_kxN)
-    score_step = step.make_score_step(config, run.mesh)
+    k = len(indices_kxN)
+    score_step = step.make_score_step(families.dense(model.config), run.mesh)
     projected = _projection(run, model, known)
     return {
         expert: scoring.score(
@@ -291,9 +312,9 @@ def _search(run: Run, base: Path, domain: str, seed: int, key: str, how: str) ->
         return tuned[expert]
 
     entries = []
-    if how == "halving":
+    if how == choice.HALVING:
         judged = _losses(run, base, domain, key)
-        entries.append(_entry(judged, "loss"))
+        entries.append(_entry(judged, choice.LOSS))
         steps = run.config.expert.halving_steps
         rounds = choice.halve(
             _ranked(judged, known), lambda expert, _: tune(expert, steps).result["valid_nll"]

@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 
 from absl import flags
@@ -17,7 +18,7 @@ from specialm.training import origin, runs, sharding
 from specialm.workflows.pipeline import Run
 
 
-def load(base: Path, overrides: list[str] = (), source: str = "") -> ConfigDict:
+def load(base: Path, overrides: Sequence[str] = (), source: str = "") -> ConfigDict:
     """The config that pretrained the model in the run folder `base`, with `--config.a.b=value`
     overrides; checked and locked.
 

@@ -16,8 +16,6 @@ from specialm.common.errors import UserError
 from specialm.common.stages import Stage
 from specialm.planning.inspection import inspect_config
 
-BASE = "slm"  # whose FLOPs a budget is counted in
-
 
 @dataclass(frozen=True)
 class Arm:
@@ -115,32 +113,32 @@ def arms(config: ConfigDict) -> tuple[list[Arm], list[Arm]]:
 
 def _arm(config: ConfigDict, name: str, variant: str, changes: tuple[str, ...]) -> Arm:
     words = dict(change.partition("=")[::2] for change in changes)
-    made = Arm(
+    arm = Arm(
         name,
         variant,
         words.pop("method", name),
         words.pop("teacher", ""),
         tuple(f"{key}={value}" for key, value in words.items()),
     )
-    if made.pretrained not in config_lib.METHODS:
+    if arm.pretrained not in methods.choices():
         raise UserError(
-            f"study.arms.{name}: {made.pretrained!r} is no method; name one with "
-            f"method=..., of {', '.join(config_lib.METHODS)}."
+            f"study.arms.{name}: {arm.pretrained!r} is no method; name one with "
+            f"method=..., of {', '.join(methods.choices())}."
         )
-    arm_config(config, made, config.study.budgets[0], config.study.specialist_tokens[0])
-    return made
+    arm_config(config, arm, config.study.budgets[0], config.study.specialist_tokens[0])
+    return arm
 
 
 def arm_config(config: ConfigDict, arm: Arm, budget: int, specialist_tokens: int) -> ConfigDict:
     """The config of a cell: the arm's changes, and as many tokens of pretraining as cost what
-    `budget` tokens of the arm `slm` do.
+    `budget` tokens of the base method's arm do.
     """
-    made = _changed(config, arm.pretrained, arm.changes)
-    base = _changed(config, BASE, tuple(config.study.arms.get(BASE, ())))
-    made.train.tokens = round(budget * _rate(base) / _rate(made))
-    made.data.specialist_tokens = specialist_tokens
-    config_lib.check(made)
-    return made.lock()
+    changed = _changed(config, arm.pretrained, arm.changes)
+    base = _changed(config, methods.BASE, tuple(config.study.arms.get(methods.BASE, ())))
+    changed.train.tokens = round(budget * _rate(base) / _rate(changed))
+    changed.data.specialist_tokens = specialist_tokens
+    config_lib.check(changed)
+    return changed.lock()
 
 
 def _rate(config: ConfigDict) -> float:
@@ -149,11 +147,11 @@ def _rate(config: ConfigDict) -> float:
 
 
 def _changed(config: ConfigDict, method: str, changes: tuple[str, ...]) -> ConfigDict:
-    made = copy.deepcopy(config).unlock()
-    made.method = method
+    changed = copy.deepcopy(config).unlock()
+    changed.method = method
     for change in changes:
-        config_lib.override(made, change)
-    return made
+        config_lib.override(changed, change)
+    return changed
 
 
 def cells(config: ConfigDict) -> list[Cell]:
@@ -164,7 +162,8 @@ def cells(config: ConfigDict) -> list[Cell]:
     for seed in config.seeds:
         for budget in budgets:
             for arm in main:
-                once = arm.pretrained == config_lib.UNTRAINED or arm.name in study.largest_only
+                pretrained = methods.get(arm.pretrained).pretrained
+                once = not pretrained or arm.name in study.largest_only
                 if once and budget != budgets[0]:
                     continue
                 if arm.name in study.first_seed_only and seed != config.seeds[0]:
@@ -181,8 +180,8 @@ def expected_flops(config: ConfigDict, planned: list[Cell], domains: int) -> lis
     """
     seen, expected = set(), []
     for cell in planned:
-        made = arm_config(config, cell.arm, cell.budget, cell.specialist_tokens)
-        train, tune, rate = made.train, made.finetune, _rate(made)
+        of_cell = arm_config(config, cell.arm, cell.budget, cell.specialist_tokens)
+        train, tune, rate = of_cell.train, of_cell.finetune, _rate(of_cell)
         key = (
             cell.arm.pretrained,
             tuple(_pretraining(cell.arm)),
@@ -190,15 +189,15 @@ def expected_flops(config: ConfigDict, planned: list[Cell], domains: int) -> lis
             cell.seed,
             cell.specialist_tokens if train.specialist_fraction else 0,
         )
-        first = key not in seen and cell.arm.pretrained != config_lib.UNTRAINED
+        first = key not in seen and methods.get(cell.arm.pretrained).pretrained
         seen.add(key)
-        models = domains if methods.aims_at_domain(made, cell.arm.pretrained) else 1
-        epoch = cell.specialist_tokens / (tune.batch_size * made.data.context)  # in steps
+        models = domains if methods.aims_at_domain(of_cell, cell.arm.pretrained) else 1
+        epoch = cell.specialist_tokens / (tune.batch_size * of_cell.data.context)  # in steps
         steps = min(tune.max_steps, tune.max_epochs * epoch)
         expected.append(
             {
                 "pretrained": first * models * rate * train.tokens,
-                "rest": domains * rate * steps / 2 * tune.batch_size * made.data.context,
+                "rest": domains * rate * steps / 2 * tune.batch_size * of_cell.data.context,
             }
         )
     return expected

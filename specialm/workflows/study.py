@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 from ml_collections import ConfigDict
 
-from specialm import config as config_lib
 from specialm import methods
 from specialm.clustering.clusters import cluster
 from specialm.common import processes, provenance
@@ -23,7 +22,7 @@ from specialm.common.stages import Stage, Stages
 from specialm.evaluation import cost, perplexity
 from specialm.planning.inspection import inspect_config
 from specialm.training import runs
-from specialm.workflows import experts, grid, heldout, pipeline
+from specialm.workflows import experts, grid, heldout, pipeline, pretraining
 
 
 def study(config: ConfigDict, workdir: Path) -> tuple[dict, str]:
@@ -124,9 +123,9 @@ class StudyRun:
         """The prepared run of a cell; cells that differ in the seed alone share it."""
         key = (cell.arm, cell.budget, cell.specialist_tokens)
         if key not in self._runs:
-            made = grid.arm_config(self.config, *key)
+            changed = grid.arm_config(self.config, *key)
             self._runs[key] = pipeline.open_run(
-                made, self.workdir, self.domains, (cell.arm.pretrained,), self._stages
+                changed, self.workdir, self.domains, (cell.arm.pretrained,), self._stages
             )
         return self._runs[key]
 
@@ -144,11 +143,11 @@ class StudyRun:
         specialist set, which is part of all others, so that one pretraining serves all sizes.
         """
         if (
-            cell.arm.pretrained in config_lib.SAMPLED
+            methods.get(cell.arm.pretrained).draws.aims
             and not self.run(cell).config.train.specialist_fraction
         ):
             cell = grid.Cell(cell.arm, cell.budget, self.smallest, cell.seed)
-        return pipeline.pretrain(self.run(cell), cell.arm.pretrained, domain, cell.seed)
+        return pretraining.pretrain(self.run(cell), cell.arm.pretrained, domain, cell.seed)
 
     def finetuned(self, cell: grid.Cell, domain: str) -> Stage:
         """The domain's model."""
@@ -163,25 +162,26 @@ class StudyRun:
 
     def rows(self, cell: grid.Cell) -> list[dict]:
         """The result rows of a cell, with macro averages."""
-        made = []
+        rows = []
         if self._has_pretrained_rows(cell):
             before = {domain: self._before(cell, domain) for domain in self.domains}
-            made += self._generic_rows(cell)
-            made += self._scored(cell, "pretrained", before)
+            rows += self._generic_rows(cell)
+            rows += self._scored(cell, "pretrained", before)
         after = {domain: self.finetuned(cell, domain) for domain in self.domains}
-        return made + self._scored(cell, "finetuned", after)
+        return rows + self._scored(cell, "finetuned", after)
 
     def _has_pretrained_rows(self, cell: grid.Cell) -> bool:
         """Not where they are those of another arm or, in a dense model, of another size."""
-        own = cell.arm.pretrained == cell.arm.method != config_lib.UNTRAINED
+        record = methods.get(cell.arm.pretrained)
+        own = record.pretrained and record.name == cell.arm.method
         own |= self.run(cell).config.train.specialist_fraction > 0
-        by_size = cell.arm.pretrained in config_lib.MULTI or cell.arm.method != cell.arm.pretrained
+        by_size = not record.is_dense or record.name != cell.arm.method
         return own and (by_size or cell.specialist_tokens == self.smallest)
 
     def _before(self, cell: grid.Cell, domain: str) -> Stage:
         """The domain's model before fine-tuning."""
         stage = self.pretrained(cell, domain)
-        if cell.arm.pretrained in config_lib.MULTI:
+        if not methods.get(cell.arm.pretrained).is_dense:
             return experts.take(self.run(cell), stage.path, domain, stage.fingerprint)
         return stage
 
@@ -189,23 +189,23 @@ class StudyRun:
         """Held-out generic text; one row, or one for each domain that a model aims at."""
         run = self.run(cell)
         aimed = methods.aims_at_domain(run.config, cell.arm.pretrained)
-        made = []
+        rows = []
         for target in self.domains if aimed else [""]:
             stage = self.pretrained(cell, target)
             score = experts.score_generic(
                 run, stage.path, stage.fingerprint, self._label(cell, "generic", target)
             )
-            made.append(self._row(cell, "generic", target, "pretrained", score, stage))
-        return made
+            rows.append(self._row(cell, "generic", target, "pretrained", score, stage))
+        return rows
 
     def _scored(self, cell: grid.Cell, phase: str, models: dict[str, Stage]) -> list[dict]:
-        run, made = self.run(cell), []
+        run, rows = self.run(cell), []
         for domain, stage in models.items():
             score = pipeline.score_heldout(
                 run, stage.path, [domain], stage.fingerprint, self._label(cell, phase, domain)
             )[domain]
-            made.append(self._row(cell, domain, domain, phase, score, stage))
-        return [*made, macro(made)]
+            rows.append(self._row(cell, domain, domain, phase, score, stage))
+        return [*rows, macro(rows)]
 
     def _label(self, cell: grid.Cell, what: str, domain: str) -> str:
         return "-".join(
@@ -217,7 +217,7 @@ class StudyRun:
     ) -> dict:
         generic, special = cost.split(runs.read_record(stage.path)["ledger"])
         tokens = 0
-        if cell.arm.pretrained != config_lib.UNTRAINED:
+        if methods.get(cell.arm.pretrained).pretrained:
             tokens = pipeline.planned_windows(self.run(cell).config) * self.config.data.context
         row = perplexity.row(cell.arm.method, domain, phase, cell.seed, tokens, score)
         row |= {
@@ -238,10 +238,10 @@ class StudyRun:
         return row
 
     def facts(self, cell: grid.Cell) -> dict:
-        """Sizes of an arm's model and its FLOPs per token, with the vocabulary that was made."""
-        made = copy.deepcopy(self.run(cell).config).unlock()
-        made.data.vocabulary_size = self.run(cell).prepared.vocabulary.size
-        sizes = inspect_config(made)
+        """Sizes of an arm's model and its FLOPs per token, with the vocabulary's own size."""
+        changed = copy.deepcopy(self.run(cell).config).unlock()
+        changed.data.vocabulary_size = self.run(cell).prepared.vocabulary.size
+        sizes = inspect_config(changed)
         return {
             "params": sizes["inference_params"],
             "pretrain_params": sizes["pretrain_params"],
@@ -251,7 +251,7 @@ class StudyRun:
 
     def _widest(self) -> pipeline.Run:
         """A run with the largest specialist sets, which hold all smaller ones."""
-        arm = self._arms.get(grid.BASE) or next(iter(self._arms.values()))
+        arm = self._arms.get(methods.BASE) or next(iter(self._arms.values()))
         return self.run(
             grid.Cell(
                 arm, max(self.config.study.budgets), max(self.config.study.specialist_tokens), 0
@@ -270,8 +270,8 @@ class StudyRun:
         """{k: {set: entropy in nats, share of the most frequent of k clusters}}."""
         run, found = self._widest(), {}
         for k in self.config.study.histogram_k:
-            made = cluster(self.config, run.stages, run.prepared, k, "study.histogram_k")
-            sets = {**made.domains, "generic": made.generic_N}
+            clusters = cluster(self.config, run.stages, run.prepared, k, "study.histogram_k")
+            sets = {**clusters.domains, "generic": clusters.generic_N}
             found[str(k)] = {name: _concentration(cluster_N, k) for name, cluster_N in sets.items()}
         return found
 

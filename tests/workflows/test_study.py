@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from specialm import config as config_lib
 from specialm.common.errors import UserError
-from specialm.workflows import experts, grid, pipeline
+from specialm.workflows import experts, grid, pipeline, pretraining
 from specialm.workflows import study as study_lib
 
 KEYS = {
@@ -279,7 +279,7 @@ def test_the_generic_text_of_a_bank_is_scored_expert_by_expert(study, config, wo
 
     arm = next(arm for arm in grid.arms(config)[0] if arm.name == "slm_pn")
     run = study_lib.StudyRun(config, workdir).run(grid.Cell(arm, 3000, 400, 0))
-    stage = pipeline.pretrain(run, "slm_pn", "", 0)
+    stage = pretraining.pretrain(run, "slm_pn", "", 0)
     store = run.prepared.generic_heldout
     clusters = run.clusters("slm_pn")
     cluster_N = assign_heldout(run.stages, run.prepared, clusters)
@@ -320,7 +320,7 @@ def test_a_report_of_nothing_is_an_error(tmp_path):
 def test_a_teacher_of_another_vocabulary_is_refused(study, config, workdir, tmp_path):
     arm = next(arm for arm in grid.arms(config)[0] if arm.name == "slm")
     run = study_lib.StudyRun(config, workdir).run(grid.Cell(arm, 3000, 400, 0))
-    base = pipeline.pretrain(run, "slm", "", 0)
+    base = pretraining.pretrain(run, "slm", "", 0)
     record = json.loads((base.path / "model.json").read_text())
     (tmp_path / "model.json").write_text(json.dumps({**record, "vocabulary_sha256": "0" * 64}))
     with pytest.raises(UserError, match=r"teacher .* vocabulary 000000000000, the student"):

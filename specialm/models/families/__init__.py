@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from specialm.models import tensors, transformer
 from specialm.models.families import bank, hypernetwork, mixture, one, projected, soup  # noqa: F401
@@ -34,7 +35,9 @@ def kind(config: Config) -> str:
 
 def from_record(kind: str, sizes: dict[str, Any]) -> Config:
     """The config whose fields `dataclasses.asdict` gave, as JSON holds them."""
-    fields = {name: tuple(v) if isinstance(v, list) else v for name, v in sizes.items()}
+    fields: dict[str, Any] = {
+        name: tuple(v) if isinstance(v, list) else v for name, v in sizes.items()
+    }
     if kind == DENSE:
         return transformer.Config(**fields)
     fields["model"] = from_record(DENSE, sizes["model"])
@@ -61,7 +64,7 @@ def from_dense(config: Config, params: transformer.Params) -> Any:
 
 
 def expert(
-    config: Config, params: Any, features_kxC: jax.Array, histogram_k: jax.Array
+    config: Config, params: Any, features_kxC: jax.Array | np.ndarray, histogram_k: jax.Array
 ) -> transformer.Params:
     """The small model for a histogram over the clusters (one-hot: one expert) of a bank or mixture.
 
@@ -78,7 +81,7 @@ def expert(
     if get(config.family).features == HISTOGRAM:
         coefficients_Sxh = bank.coefficients(mixer, histogram_k[None], config)[0]
     else:
-        each_kxSxh = bank.coefficients(mixer, features_kxC, config)
+        each_kxSxh = bank.coefficients(mixer, jnp.asarray(features_kxC), config)
         coefficients_Sxh = jnp.tensordot(histogram_k, each_kxSxh, 1)
     return bank.project(params, coefficients_Sxh, config)
 

@@ -38,7 +38,7 @@ def _declare_gelu(config: Config) -> dict[str, Tensor]:
 
 
 def gelu(weights: Weights, x_TxD: jax.Array, place: Placement) -> jax.Array:
-    """The product gelu(x up) down, with the tanh form of GELU (GPT-2)."""
+    """GPT-2's MLP, the tanh form of GELU between two linear maps."""
     return _down(weights, jax.nn.gelu(_up(weights, x_TxD), approximate=True), place)
 
 
@@ -47,7 +47,7 @@ def _declare_swiglu(config: Config) -> dict[str, Tensor]:
 
 
 def swiglu(weights: Weights, x_TxD: jax.Array, place: Placement) -> jax.Array:
-    """The product (silu(x gate) * (x up)) down (Shazeer, arXiv 2002.05202); gate and up are one tensor."""
+    """Shazeer's (arXiv 2002.05202): (silu(x gate) * (x up)) down; gate and up are one tensor."""
     both_Tx2xF = _up(weights, x_TxD)
     return _down(weights, jax.nn.silu(both_Tx2xF[:, 0]) * both_Tx2xF[:, 1], place)
 

@@ -1,0 +1,213 @@
+"""Pretraining as a stage: any method's draws, specialist text mixed in, a trunk to start from."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import jax
+from ml_collections import ConfigDict
+
+from specialm import budgets, methods
+from specialm.clustering import saved_clusters
+from specialm.common.errors import UserError
+from specialm.common.stages import Stage, digest
+from specialm.data import mixed
+from specialm.data.mixed import Joined
+from specialm.data.sampler import BatchSampler, Sampler
+from specialm.data.store import WindowStore
+from specialm.draws import Source
+from specialm.models import families, tensors
+from specialm.training import loop, origin, runs
+from specialm.workflows import pipeline
+from specialm.workflows.pipeline import Run
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """What a model is trained on."""
+
+    store: WindowStore | Joined
+    sampler: BatchSampler
+    key: dict  # what identifies it, for the stage
+
+
+def pretrain(run: Run, method: str, domain: str, seed: int, must_exist: bool = False) -> Stage:
+    """The pretrained model of a method (and domain, where it aims at one).
+
+    Args:
+      must_exist: it was pretrained before.
+
+    Raises:
+      UserError: it was not; no domain for a method that aims at one; a setting out of range.
+    """
+    record, config = methods.get(method), run.config
+    if not record.pretrained:
+        return _untrained(run, method, seed)
+    domain = _aimed_at(run, method, domain)
+    train, start = config.train, None
+    if record.trunk:
+        trunk, train = budgets.trunk(train)
+        start = trunk and _trunk(run, trunk, seed, must_exist)
+    if methods.trains_one_expert(config, method):
+        train = budgets.one_expert_settings(train, config.model.num_experts)
+    drawn = _drawn(run, method, domain, seed)
+    return _train(run, method, domain, seed, train, drawn, must_exist, start)
+
+
+def _aimed_at(run: Run, method: str, domain: str) -> str:
+    """The domain that a method's model is for; "" if it is for all."""
+    if not methods.aims_at_domain(run.config, method):
+        return ""
+    if domain:
+        return domain
+    choices = f"set --config.domain to one of {', '.join(run.config.data.domains)}."
+    if methods.mixes(run.config, method):
+        fraction = run.config.train.specialist_fraction
+        raise UserError(
+            f"train.specialist_fraction={fraction} mixes in the text of one domain; {choices}"
+        )
+    raise UserError(f"method={method!r} aims at one specialist domain; {choices}")
+
+
+def _drawn(run: Run, method: str, domain: str, seed: int) -> _Drawn:
+    record, source = methods.get(method), _source(run, method, domain)
+    sampler = methods.sampler(run.config, method, source, seed)
+    drawn = _Drawn(run.generic, sampler, {"sampling": record.draws.key(source, seed)})
+    return _with_specialist(run, drawn, domain) if methods.mixes(run.config, method) else drawn
+
+
+def _source(run: Run, method: str, domain: str) -> Source:
+    """What a method draws from: the clusters that it needs, the weights of its domain."""
+    clusters = run.clusters(method) if methods.num_clusters(run.config, method) else None
+    aims = methods.get(method).draws.aims
+    weights = pipeline.weigh(run, domain, method) if aims else None
+    return methods.source(method, len(run.generic), clusters, weights)
+
+
+def _with_specialist(run: Run, drawn: _Drawn, domain: str) -> _Drawn:
+    """The same with a domain's specialist text mixed in."""
+    train, part = run.config.train, pipeline.specialist(run, domain)
+    if not isinstance(drawn.sampler, Sampler):
+        raise UserError(
+            f"train.specialist_fraction={train.specialist_fraction}: the draws of this method "
+            "cannot have specialist text mixed in; set it to 0."
+        )
+    late = mixed.sampler(drawn.sampler, len(part.train_indices), train.specialist_fraction)
+    first = round(train.specialist_start * loop.num_steps(train, run.generic.context))
+    return _Drawn(
+        Joined(run.generic, part.train_store, part.train_indices),
+        mixed.Late(drawn.sampler, late, first),
+        drawn.key | {"specialist": [part.train_store.fingerprint, digest(part.train_indices)]},
+    )
+
+
+def _trunk(run: Run, train: ConfigDict, seed: int, must_exist: bool) -> Stage:
+    """The dense model that others start from: the base method's, with another budget."""
+    sampler = Sampler(len(run.generic), train.batch_size, seed)
+    drawn = _Drawn(run.generic, sampler, {"sampling": []})
+    return _train(run, methods.BASE, "", seed, train, drawn, must_exist)
+
+
+def _untrained(run: Run, method: str, seed: int) -> Stage:
+    """A run folder with initial parameters."""
+    config = run.model_config(method)
+
+    def work(path: Path) -> dict:
+        params = jax.jit(
+            lambda: tensors.init(families.declare(config), jax.random.key(seed)),
+            out_shardings=runs.layout(config, run.mesh),
+        )()
+        runs.save(path, params)
+        _describe(run, path, method, "", seed, [])
+        return {}
+
+    return run.stages.run(
+        f"pretrained/{method}-seed{seed}",
+        {"model": pipeline.sizes_of(config), "seed": seed, "method": method},
+        work,
+        on_all=True,
+    )
+
+
+def _train(
+    run: Run,
+    method: str,
+    domain: str,
+    seed: int,
+    train: ConfigDict,
+    drawn: _Drawn,
+    must_exist: bool,
+    start: Stage | None = None,
+) -> Stage:
+    """The stage that pretrains a model, or goes on from the dense one in `start`."""
+    config, inputs = run.model_config(method), _inputs(run, method, seed, train, drawn, start)
+    only = f"expert{inputs['only_expert']}" if "only_expert" in inputs else ""
+    name = "pretrained/" + "-".join(filter(None, [method, only, domain, f"seed{seed}"]))
+    if must_exist and run.stages.find(name, inputs) is None:
+        raise UserError(
+            f"{run.stages.path(name, inputs)}: not pretrained yet; run `specialm "
+            "train` with the same options first, or give --checkpoint."
+        )
+
+    def work(path: Path) -> dict:
+        params, ledger = _start(run, config, start)
+        entry = loop.pretrain(
+            path,
+            config,
+            train,
+            drawn.store,
+            drawn.sampler,
+            seed,
+            run.mesh,
+            " ".join(filter(None, [method, domain, f"seed {seed}"])),
+            params,
+        )
+        entry |= {"domain": domain, "devices": run.mesh.size}
+        _describe(run, path, method, domain, seed, [*ledger, entry])
+        if families.kind(config) != families.DENSE:
+            clusters = run.clusters(method)
+            runs.save_experts(path, methods.experts(clusters, method))
+            saved_clusters.save(path, run.config.clustering, clusters)
+        return entry
+
+    return run.stages.run(name, inputs, work, on_all=True)
+
+
+def _inputs(
+    run: Run, method: str, seed: int, train: ConfigDict, drawn: _Drawn, start: Stage | None
+) -> dict:
+    """What a pretrained model depends on."""
+    inputs = {
+        "store": run.generic.fingerprint,
+        "model": pipeline.sizes_of(run.model_config(method)),
+        "seed": seed,
+        "train": pipeline.settings_in_result(train, methods.get(method).settings),
+        "method": method,
+        **drawn.key,
+    }
+    if start:
+        inputs["trunk"] = start.fingerprint
+    if methods.trains_one_expert(run.config, method):
+        inputs["only_expert"] = run.config.model.only_expert
+    return inputs
+
+
+def _start(run: Run, config: families.Config, start: Stage | None):
+    """(initial parameters, None to draw them; the ledger so far)."""
+    if start is None:
+        return None, []
+    trunk = runs.load(start.path, run.mesh)
+    return families.from_dense(config, trunk.params), trunk.record["ledger"]
+
+
+def _describe(run: Run, path: Path, method: str, domain: str, seed: int, ledger: list) -> None:
+    stores = {"train": run.generic, "heldout": run.generic_heldout}
+    runs.describe(
+        path,
+        run.model_config(method),
+        run.prepared.vocabulary,
+        method,
+        domain,
+        seed,
+        ledger,
+        origin.describe(path, run.config, stores),
+    )
