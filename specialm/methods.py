@@ -274,12 +274,18 @@ def aims_at_domain(config: ConfigDict, method: str) -> bool:
 
 
 def dense_config(config: ConfigDict, vocabulary_size: int) -> "transformer.Config":
-    """The small transformer's sizes: every setting of `model` that is a size of it."""
-    from specialm.models import transformer
+    """The small transformer's architecture: every setting of `model` that is a field of it.
+
+    Raises:
+      UserError: a part that there is not, or sizes that make no transformer.
+    """
+    from specialm.models import check, transformer
 
     names = {field.name for field in dataclasses.fields(transformer.Config)}
     known = {name: value for name, value in config.model.items() if name in names}
-    return transformer.Config(vocab_size=vocabulary_size, context=config.data.context, **known)
+    dense = transformer.Config(vocab_size=vocabulary_size, context=config.data.context, **known)
+    check.check(dense)
+    return dense
 
 
 def model_config(

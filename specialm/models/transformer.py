@@ -225,9 +225,9 @@ def init_cache(config: Config, batch: int, length: int = 0) -> Cache:
     Args:
       length: tokens that it holds; 0 for `config.context`.
     """
-    shape = (config.num_layers, batch, length or config.context)
-    empty = jnp.zeros((*shape, config.kv_heads, config.size_of_head), config.dtype)
-    return Cache(empty, empty)
+    shape: tuple[int, ...] = (config.num_layers, batch, length or config.context)
+    shape = (*shape, config.kv_heads, config.size_of_head)
+    return Cache(jnp.zeros(shape, config.dtype), jnp.zeros(shape, config.dtype))
 
 
 def decode(
@@ -275,6 +275,7 @@ def sum_nll(
     mask_BxL: jax.Array,
     config: Config,
     place: Placement = WHOLE,
+    present_BxL: jax.Array | None = None,
 ) -> jax.Array:
     """Sum of mask * nats over all tokens; differentiable, the logits are never whole.
 
@@ -284,10 +285,13 @@ def sum_nll(
     Args:
       place: how the parameters lie, inside of a `jax.shard_map`. Along `model` the sum is over
         this device's part of the tokens.
+      present_BxL: of attention that is not causal: 1 for the tokens that are there; None for those
+        that the mask counts.
     """
+    present_BxL = mask_BxL if present_BxL is None else present_BxL
     weights = head_weights(config)
     targets_T, mask_T = (place.token_share(a.reshape(-1)) for a in (targets_BxL, mask_BxL))
-    found = states(params, inputs_BxL, config, place, mask_BxL, tuple(weights))
+    found = states(params, inputs_BxL, config, place, present_BxL, tuple(weights))
     sums = {
         head: loss_lib.sum_nll(x_TxD, head_VxD, targets_T, mask_T)
         for head, (x_TxD, head_VxD) in found.items()

@@ -23,10 +23,10 @@ from specialm.data.store import WindowStore
 from specialm.models import lora, transformer
 from specialm.specialize import tuning_step
 from specialm.specialize.tuning_step import ParameterMap
-from specialm.training import optimizer, scoring, sharding, step
+from specialm.training import objectives, optimizer, scoring, sharding, step
 from specialm.training.checkpoints import Checkpoints
 from specialm.training.metrics import MetricsWriter
-from specialm.training.objectives import OBJECTIVES, Objective
+from specialm.training.objectives import Objective
 
 VALID_BATCH = 64  # windows scored at once
 
@@ -117,7 +117,7 @@ def finetune(
         path,
         config,
         parameter_map(config, params, tune, seed),
-        OBJECTIVES[train.objective](config),
+        objectives.make(train.objective, config),
         specialist,
         train,
         tune,

@@ -19,9 +19,8 @@ from jax.sharding import PartitionSpec
 from specialm.models import tensors, transformer
 from specialm.models.families import bank
 from specialm.models.placement import Placement
-from specialm.training import sharding, step
+from specialm.training import objectives, sharding, step
 from specialm.training.exchange import exchange
-from specialm.training.objectives import OBJECTIVES
 from specialm.training.step import TrainState
 
 
@@ -45,7 +44,7 @@ def make_train_step(
     size = microbatch or step.default_microbatch(config.model.context)
     layout = step.state_sharding(config, optimizer, mesh)
     axes, place = tensors.logical_axes(bank.declare(config)), sharding.placement(mesh)
-    sum_loss = OBJECTIVES[objective](config.model).sum_loss
+    sum_loss = objectives.make(objective, config.model).sum_loss
     # The device's own groups have whole banked parts; only other weights are gathered by layer.
     in_layers = dataclasses.replace(place, whole=config.parts)
 

@@ -14,10 +14,9 @@ from specialm.data.mixed import Joined
 from specialm.data.sampler import BatchSampler
 from specialm.data.store import WindowStore
 from specialm.models import families
-from specialm.training import hardware, optimizer, program, sharding, step
+from specialm.training import hardware, objectives, optimizer, program, sharding, step
 from specialm.training.checkpoints import Checkpoints, with_sharding
 from specialm.training.metrics import MetricsWriter
-from specialm.training.objectives import OBJECTIVES
 
 
 def num_steps(train: ConfigDict, context: int) -> int:
@@ -57,7 +56,7 @@ def pretrain(
 def _pretrain(path, config, train, store, sampler, seed, mesh, title, start, checkpoints):
     steps = num_steps(train, store.context)
     tx = optimizer.make(train, steps, families.declare(config))
-    objective = OBJECTIVES[train.objective](families.dense(config))
+    objective = objectives.make(train.objective, families.dense(config))
     state, seconds = _start(checkpoints, config, tx, mesh, seed, start)
     first = int(state.step)
     metrics = MetricsWriter(path, train.tensorboard, first)

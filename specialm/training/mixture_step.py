@@ -13,8 +13,7 @@ from jax.sharding import PartitionSpec
 
 from specialm.models import tensors, transformer
 from specialm.models.families import mixture
-from specialm.training import sharding, step
-from specialm.training.objectives import OBJECTIVES
+from specialm.training import objectives, sharding, step
 from specialm.training.step import TrainState
 
 COPIES = (sharding.DATA, sharding.FSDP)  # of an expert, with windows of their own
@@ -34,7 +33,7 @@ def make_train_step(
     """
     layout = step.state_sharding(config, optimizer, mesh)
     size = microbatch or step.default_microbatch(config.model.context)
-    place, sum_loss = sharding.placement(mesh), OBJECTIVES[objective](config.model).sum_loss
+    place, sum_loss = sharding.placement(mesh), objectives.make(objective, config.model).sum_loss
     axes = transformer.logical_axes(config.model)
 
     def local_sums(params, windows: dict):

@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import NamedSharding
 
+from specialm.common.errors import UserError
 from specialm.models import families, tensors, transformer
 from specialm.models.target import platform
-from specialm.training import sharding
-from specialm.training.objectives import OBJECTIVES
+from specialm.training import objectives, sharding
 
 
 @flax.struct.dataclass
@@ -91,7 +91,7 @@ def make_train_step(
     """
     layout = state_sharding(config, optimizer, mesh)
     size = microbatch or default_microbatch(config.context)
-    sums = make_sums(config, mesh, OBJECTIVES[objective](config).sum_loss, size)
+    sums = make_sums(config, mesh, objectives.make(objective, config).sum_loss, size)
 
     def train_step(state: TrainState, batch: dict):
         return update(state, optimizer, *sums(state.params, batch, ()))
@@ -183,9 +183,17 @@ def split_windows(batch: dict, size: int) -> dict:
 
 
 def make_score_step(config: transformer.Config, mesh: jax.sharding.Mesh) -> Callable:
-    """(params, batch) -> float32 [B], whole everywhere: the sum of nats of each window's tokens."""
-    size = default_microbatch(config.context)
+    """(params, batch) -> float32 [B], whole everywhere: the sum of nats of each window's tokens.
 
+    Raises:
+      UserError: the model is not causal.
+    """
+    if not config.causal:
+        raise UserError(
+            "model.causal=False: a model that sees the whole window has no likelihood of a text; "
+            "only causal models are scored and fine-tuned with early stopping so far."
+        )
+    size = default_microbatch(config.context)
     place, axes = sharding.placement(mesh), transformer.logical_axes(config)
 
     def local_scores(params: transformer.Params, batch: dict) -> jax.Array:
