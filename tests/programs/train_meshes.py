@@ -4,6 +4,7 @@ of its own: python train_meshes.py SAVE.npz FAMILY...
 Saves "FAMILY MESH losses" and "FAMILY MESH/parameter"; the mesh "1" is one device.
 """
 
+import dataclasses
 import functools
 import os
 import sys
@@ -14,7 +15,7 @@ import jax
 import numpy as np
 import optax
 
-from specialm.models import transformer
+from specialm.models import families, transformer
 from specialm.models.families import bank, mixture
 from specialm.training import program, sharding, step
 
@@ -23,16 +24,39 @@ OPTIMIZER = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(1e-2))
 DENSE = transformer.Config(
     vocab_size=24, context=CONTEXT, num_layers=2, d_model=16, num_heads=4, d_ff=32
 )
-FAMILIES = {
+FAMILIES: dict[str, families.Config] = {
     "dense": DENSE,
     "projected": bank.Config(DENSE, "projected", 4, 3, 2, (1,)),
     "hypernetwork": bank.Config(DENSE, "hypernetwork", 4, 3, 2, (0,), features=4, hidden=5),
     "soup": bank.Config(DENSE, "soup", 4, 3, 2, (0, 1), hidden=5),
     "mixture": mixture.Config(DENSE, 4),
 }
+ORIGINAL = tuple(FAMILIES)
+# Every part that is not GPT-2's, with its four heads of keys and values divided along `model`.
+LLAMA = dataclasses.replace(
+    DENSE,
+    num_heads=8,
+    head_size=4,
+    num_kv_heads=4,
+    qk_norm=True,
+    norm="rmsnorm",
+    positions="rope",
+    mlp="swiglu",
+    biases=False,
+    head="untied",
+    exits=(1,),
+)
+FAMILIES |= {
+    "llama": LLAMA,
+    "llama_projected": bank.Config(LLAMA, "projected", 4, 3, 2, (1,)),
+    "llama_soup": bank.Config(LLAMA, "soup", 4, 3, 2, (0, 1), hidden=5),
+    "llama_mixture": mixture.Config(LLAMA, 4),
+    "bert": dataclasses.replace(DENSE, causal=False),
+}
 # Devices along (expert, data, fsdp, model).
 MESHES = ((1, 8, 1, 1), (1, 2, 4, 1), (1, 1, 8, 1), (1, 2, 1, 4), (1, 2, 2, 2))
 OF_MIXTURES = ((4, 2, 1, 1), (2, 1, 2, 2))  # besides those
+OF_LLAMA = ((1, 2, 4, 1), (1, 2, 1, 4), (1, 2, 2, 2))  # the last alone for its families
 
 
 def batch_of(family: str) -> dict:
@@ -43,8 +67,10 @@ def batch_of(family: str) -> dict:
         "targets": targets,
         "mask": (rng.random((BATCH, CONTEXT)) < 0.8).astype(np.float32),
     }
+    if not families.dense(FAMILIES[family]).causal:
+        batch["present"] = np.ones((BATCH, CONTEXT), np.float32)
     if isinstance(FAMILIES[family], bank.Config):
-        groups = 1 if family == "soup" else 8
+        groups = 1 if family.endswith("soup") else 8
         batch["features"] = rng.dirichlet(np.ones(4), groups).astype(np.float32)
     return batch
 
@@ -71,7 +97,8 @@ def train(family: str, sizes: tuple[int, ...]) -> tuple[list[float], object]:
         devices=jax.devices()[:devices],
     )
     config = FAMILIES[family]
-    train_step = program.make_train_step(config, OPTIMIZER, mesh, microbatch=2)
+    objective = "next_token" if families.dense(config).causal else "masked"
+    train_step = program.make_train_step(config, OPTIMIZER, mesh, 2, objective)
     layout = step.state_sharding(config, OPTIMIZER, mesh)
     state = jax.device_put(start(config), layout)
     losses = []
@@ -81,10 +108,11 @@ def train(family: str, sizes: tuple[int, ...]) -> tuple[list[float], object]:
     return losses, jax.device_get(state.params)
 
 
-def main(out: str, *families: str) -> None:
+def main(out: str, *names: str) -> None:
     saved = {}
-    for family in families:
-        for sizes in ((1, 1, 1, 1), *MESHES, *(OF_MIXTURES if family == "mixture" else ())):
+    for family in names:
+        shapes = MESHES if family in ORIGINAL else OF_LLAMA[0 if family == "llama" else 2 :]
+        for sizes in ((1, 1, 1, 1), *shapes, *(OF_MIXTURES if family == "mixture" else ())):
             name = f"{family} {'x'.join(map(str, sizes)) if sizes != (1, 1, 1, 1) else '1'}"
             losses, params = train(family, sizes)
             saved[f"{name} losses"] = losses

@@ -11,6 +11,7 @@ import pytest
 
 PROGRAM = Path(__file__).parents[1] / "programs" / "train_meshes.py"
 FAMILIES = ("dense", "projected", "hypernetwork", "soup", "mixture")
+ARCHITECTURES = ("llama", "llama_projected", "llama_soup", "llama_mixture", "bert")
 MESHES = ("1x8x1x1", "1x2x4x1", "1x1x8x1", "1x2x1x4", "1x2x2x2")  # expert, data, fsdp, model
 FLAGS = f"--xla_force_host_platform_device_count=8 {conftest.QUICK}"
 pytestmark = pytest.mark.timeout(900)
@@ -20,7 +21,7 @@ pytestmark = pytest.mark.timeout(900)
 def trained(tmp_path_factory):
     out = tmp_path_factory.mktemp("meshes") / "out.npz"
     done = subprocess.run(
-        [sys.executable, str(PROGRAM), str(out), *FAMILIES],
+        [sys.executable, str(PROGRAM), str(out), *FAMILIES, *ARCHITECTURES],
         timeout=800,
         capture_output=True,
         text=True,
@@ -35,6 +36,9 @@ def trained(tmp_path_factory):
     "family,mesh",
     [
         *((family, mesh) for family in FAMILIES for mesh in MESHES),
+        *((family, "1x2x2x2") for family in ARCHITECTURES),
+        ("llama", "1x2x4x1"),
+        ("llama", "1x2x1x4"),
         ("mixture", "4x2x1x1"),
         ("mixture", "2x1x2x2"),
     ],

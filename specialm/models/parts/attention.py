@@ -21,7 +21,7 @@ from specialm.models.parts.positions import POSITIONS
 from specialm.models.placement import PRODUCT, WHOLE, Placement
 from specialm.models.tensors import Tensor, matrix, normal, zeros
 
-HEAD_NORM = NORMS["rmsnorm"]
+HEAD_NORM, HEAD_NORMS = NORMS["rmsnorm"], ("q_norm", "k_norm")
 
 
 class Cache(NamedTuple):
@@ -36,7 +36,7 @@ def declare(config: Config) -> dict:
     d, h, j, k = config.d_model, config.num_heads, config.kv_heads, config.size_of_head
     parts, heads = h // j + 2, "heads" if h == j else "kv_heads"
     residual = normal(0.02 / math.sqrt(2 * config.num_layers))
-    norms = {name: HEAD_NORM.declare(k) for name in ("q_norm", "k_norm")}
+    norms = {name: HEAD_NORM.declare(k) for name in HEAD_NORMS}
     return {
         "qkv": matrix((d, parts, j, k), ("embed", None, heads, None), normal(0.02)),
         **biases(config, qkv_bias=Tensor((parts, j, k), (None, heads, None), zeros)),
@@ -54,7 +54,7 @@ def flops(config: Config) -> int:
 
 
 def _project(
-    weights: Weights, x_TxD: jax.Array, length: int, first, config: Config
+    weights: Weights, x_TxD: jax.Array, length: int, first, config: Config, place: Placement
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Queries [B, L, H, A], keys and values [B, L, J, A] of tokens from position `first` on."""
     qkv = checkpoint_name(linear(x_TxD, weights["qkv"], weights.get("qkv_bias")), PRODUCT)
@@ -66,8 +66,10 @@ def _project(
     q = windows(qkv[:, :groups].swapaxes(1, 2) if groups > 1 else qkv[:, 0])
     k, v = windows(qkv[:, groups]), windows(qkv[:, groups + 1])
     if config.qk_norm:
-        q = HEAD_NORM.apply(weights["q_norm"], q, config.norm_epsilon)
-        k = HEAD_NORM.apply(weights["k_norm"], k, config.norm_epsilon)
+        # All heads share these scales, also those on other devices: their gradients are summed.
+        norms = {name: place.to_model_parallel(weights[name]["scale"]) for name in HEAD_NORMS}
+        q = HEAD_NORM.apply({"scale": norms["q_norm"]}, q, config.norm_epsilon)
+        k = HEAD_NORM.apply({"scale": norms["k_norm"]}, k, config.norm_epsilon)
     rotate = POSITIONS[config.positions].rotate
     return rotate(q, first, config), rotate(k, first, config), v
 
@@ -92,7 +94,7 @@ def apply(
       length: tokens of a window, of which N / length lie one after the other.
       mask_BxL: of attention that is not causal: 1 for the tokens that are there; None for all.
     """
-    q, k, v = _project(weights, x_TxD, length, 0, config)
+    q, k, v = _project(weights, x_TxD, length, 0, config, place)
     mixed = operations.attention(q, k, v, config.attention, config.causal, mask_BxL)
     return _output(weights, mixed, place)
 
@@ -101,7 +103,7 @@ def decode(
     weights: Weights, x_TxD: jax.Array, length: int, cache: Cache, first, config: Config
 ) -> tuple[jax.Array, Cache]:
     """As `apply`, for `length` tokens a window that follow the `first` tokens of a cache."""
-    q, k, v = _project(weights, x_TxD, length, first, config)
+    q, k, v = _project(weights, x_TxD, length, first, config, WHOLE)
     cache = Cache(
         *(
             jax.lax.dynamic_update_slice_in_dim(old, new.astype(old.dtype), first, axis=1)
