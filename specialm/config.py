@@ -13,6 +13,7 @@ It is locked when it is read, so that a misspelt field is an error with the near
 """
 
 import ast
+import dataclasses
 import difflib
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,6 +24,7 @@ from ml_collections import ConfigDict, config_flags
 from specialm import methods
 from specialm.clustering import levels
 from specialm.common.errors import UserError
+from specialm.models.config import Config as Architecture
 from specialm.specialize import choice
 
 ENCODERS = ("minilm", "tfidf_svd")
@@ -119,26 +121,10 @@ def _model() -> ConfigDict:
     model.d_model = 64
     model.num_heads = 4
     model.d_ff = 256
-    # The architecture: parts by name, GPT-2's by default (models/config.py has more on each).
-    model.norm = "layernorm"  # layernorm | rmsnorm
-    model.norm_epsilon = 1e-5
-    model.positions = "learned"  # learned | rope
-    model.rope_base = 10_000.0
-    model.rope_factor = 1.0  # rope: positions are divided by it
-    model.mlp = "gelu"  # gelu | swiglu, whose d_ff is that of each of its two halves
-    model.num_kv_heads = 0  # grouped-query attention: heads of keys and values; 0 for num_heads
-    model.head_size = 0  # 0 for d_model / num_heads
-    model.qk_norm = False  # RMSNorm of each head's queries and keys
-    model.biases = True  # of linear maps
-    model.causal = True  # False: attention sees the whole window
-    model.embedder = "tokens"
-    model.head = "tied"  # tied | untied
-    model.exits = ()  # layers, from 1, after which one more head is trained
-    model.exit_weight = 0.5  # of the mean loss of these heads
-    model.dtype = "float32"  # of the arithmetic: float32 | bfloat16; parameters stay float32
-    # none | dots | full: what the backward pass computes again of a layer: nothing, all but matrix
-    # products, all.
-    model.remat = "none"
+    # The architecture: every field of models/config.py that has a default, described there.
+    for field in dataclasses.fields(Architecture):
+        if field.default is not dataclasses.MISSING:
+            model[field.name] = field.default
     # Banks and mixtures: how many small models are held at once.
     model.num_experts = 16  # k: as many clusters
     model.bank_size = 0  # h: sets of MLP weights in a bank; 0 for num_experts

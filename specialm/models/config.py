@@ -7,7 +7,8 @@ from dataclasses import dataclass
 class Config:
     """A transformer. Hashable, so that it can be a static argument of `jax.jit`.
 
-    The defaults are GPT-2's architecture, as published (arXiv 2402.01093).
+    The fields with a default are settings `model.*` of a config too. The defaults are GPT-2's
+    architecture, as published (arXiv 2402.01093).
     """
 
     vocab_size: int
@@ -16,25 +17,25 @@ class Config:
     d_model: int
     num_heads: int
     d_ff: int
-    dtype: str = "float32"  # of matrix products: float32 | bfloat16
+    dtype: str = "float32"  # of the arithmetic: float32 | bfloat16; parameters stay float32
     # none | dots | full: what the backward pass computes again of a layer: nothing, all but matrix
     # products, all.
     remat: str = "none"
     # auto | blocked (fastest on a CPU) | splash (a kernel for TPUs) | fused (any)
     attention: str = "auto"
-    norm: str = "layernorm"  # one of parts.norms.NORMS
+    norm: str = "layernorm"  # layernorm | rmsnorm (parts/norms.py)
     norm_epsilon: float = 1e-5
-    positions: str = "learned"  # one of parts.positions.POSITIONS
+    positions: str = "learned"  # learned | rope (parts/positions.py)
     rope_base: float = 10_000.0
     rope_factor: float = 1.0  # positions are divided by it: longer windows than in training
-    mlp: str = "gelu"  # one of parts.mlps.MLPS
+    mlp: str = "gelu"  # gelu | swiglu, whose d_ff is that of each half (parts/mlps.py)
     num_kv_heads: int = 0  # grouped-query attention: heads of keys and values; 0 for num_heads
     head_size: int = 0  # 0 for d_model / num_heads
     qk_norm: bool = False  # RMSNorm of each head's queries and keys
     biases: bool = True  # of linear maps
     causal: bool = True  # False: attention sees the whole window
-    embedder: str = "tokens"  # one of parts.embedders.EMBEDDERS
-    head: str = "tied"  # one of parts.heads.HEADS
+    embedder: str = "tokens"  # tokens (parts/embedders.py)
+    head: str = "tied"  # tied | untied (parts/heads.py)
     # Layers after which one more head reads the state (counted from 1), and the weight of their
     # mean loss: loss = (1 - exit_weight) * last head + exit_weight * mean of the exits.
     exits: tuple[int, ...] = ()
