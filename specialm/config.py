@@ -37,11 +37,8 @@ def default() -> ConfigDict:
     config = ConfigDict()
     config.title = "specialm"
     # What `train`, `specialize` and `evaluate` work on.
-    # slm, llm: windows drawn uniformly | slm_nopt: no pretraining, the specialist text alone |
-    # slm_is: importance sampling for `domain` |
-    # slm_is_shuffled: the control, with the probabilities of slm_is shuffled between clusters |
-    # slm_pn, slm_hn, soup: a bank (projected network, hyper-network, soup of experts) |
-    # slm_mix: a hard mixture. All are in specialm/methods.py; your own come from method_modules.
+    # slm draws windows uniformly, slm_is by importance for `domain`; all methods are described in
+    # the table of specialm/methods.py, and your own come from method_modules.
     config.method = methods.BASE
     config.method_modules = ()  # modules imported first, which register the user's methods
     config.domain = ""  # the specialist domain that importance sampling aims at

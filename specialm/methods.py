@@ -1,6 +1,6 @@
 """Methods: the table of what is pretrained, on which draws of windows. One record a method.
 
-A method is a distribution over windows (`draws.py`) and a family of models (`models/families.py`).
+A method is a distribution over windows (`draws.py`) and a family of models (`models/families/`).
 Of the family "dense" is one small transformer; "mixture" one for each of `model.num_experts`
 clusters; all others are banks, which hold an expert for each cluster in shared parameters. A
 method of your own is one more record, in a module that `config.method_modules` names: see

@@ -35,6 +35,17 @@ def test_named_files_exist(page):
         assert (ROOT / name).exists() or (ROOT / "specialm" / name).exists(), name
 
 
+def test_the_examples_of_changes_apply():
+    changes = re.findall(
+        r"^```diff\n(.*?)^```", (ROOT / "CONTRIBUTING.md").read_text(), re.M | re.S
+    )
+    assert len(changes) == 3
+    for change in changes:
+        checked = ["git", "apply", "--check", "-"]
+        done = subprocess.run(checked, cwd=ROOT, input=change, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+
+
 def test_make_help_lists_every_target():
     text = (ROOT / "Makefile").read_text()
     targets = re.findall(r"^([a-z-]+):(?!=)", text, re.MULTILINE)

@@ -1,6 +1,10 @@
-"""Whether an architecture can be built: every choice against its table, every size."""
+"""Whether an architecture can be built: every choice against its table, every size.
 
-from collections.abc import Collection
+A size that one part alone reads is checked by that part (`Part.check`).
+"""
+
+from collections.abc import Mapping
+from typing import Any
 
 from specialm.common.errors import UserError
 from specialm.models.config import Config
@@ -10,7 +14,7 @@ from specialm.models.parts.mlps import MLPS
 from specialm.models.parts.norms import NORMS
 from specialm.models.parts.positions import POSITIONS
 
-TABLES: dict[str, Collection[str]] = {
+TABLES: dict[str, Mapping[str, Any]] = {
     "norm": NORMS,
     "positions": POSITIONS,
     "mlp": MLPS,
@@ -35,14 +39,10 @@ def check(config: Config) -> None:
             f"model.head_size={config.head_size}: must be at least 1, or 0 for "
             "model.d_model / model.num_heads."
         )
-    if config.positions == "rope" and config.size_of_head % 2:
-        raise UserError(
-            f"model.positions='rope' turns pairs of numbers, but a head has "
-            f"{config.size_of_head}; set model.head_size to an even number."
-        )
-    for field in ("rope_base", "rope_factor", "norm_epsilon"):
-        if not 0 < getattr(config, field) < float("inf"):
-            raise UserError(f"model.{field}={getattr(config, field)}: must be above 0, finite.")
+    if not 0 < config.norm_epsilon < float("inf"):
+        raise UserError(f"model.norm_epsilon={config.norm_epsilon}: must be above 0, finite.")
+    for field, table in TABLES.items():
+        table[getattr(config, field)].check(config)
     _check_exits(config)
 
 

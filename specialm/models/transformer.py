@@ -16,7 +16,6 @@ from specialm.models import loss as loss_lib
 from specialm.models import tensors
 from specialm.models.config import Config
 from specialm.models.parts import attention
-from specialm.models.parts import heads as heads_lib
 from specialm.models.parts.attention import Cache
 from specialm.models.parts.embedders import EMBEDDERS
 from specialm.models.parts.heads import HEADS
@@ -91,8 +90,9 @@ def flops_per_token(config: Config, train: bool) -> int:
     heads after inner layers, which only training reads.
     """
     layer = attention.flops(config) + MLPS[config.mlp].flops(config)
-    forward = config.num_layers * layer + heads_lib.flops(config)
-    return 3 * (forward + len(config.exits) * heads_lib.flops(config)) if train else forward
+    head = HEADS[config.head].flops(config)
+    forward = EMBEDDERS[config.embedder].flops(config) + config.num_layers * layer + head
+    return 3 * (forward + len(config.exits) * head) if train else forward
 
 
 def gather_ends(params: Params, config: Config, place: Placement) -> Params:

@@ -7,7 +7,7 @@ RUN/vocabulary.model   the SentencePiece model
 RUN/checkpoints/       orbax steps
 RUN/metrics.jsonl      and RUN/tensorboard/
 RUN/experts.npz        of a bank or a mixture: what it knows of its clusters
-RUN/clusters/          the same: its encoder and centroids (`clustering/carried.py`)
+RUN/clusters/          the same: its encoder and centroids (`clustering/saved_clusters.py`)
 """
 
 import dataclasses

@@ -258,8 +258,8 @@ def test_lora_adapts_every_linear_map_of_any_architecture():
         ({"num_kv_heads": -1}, "model.num_kv_heads=-1"),
         ({"head_size": -4}, "model.head_size=-4"),
         ({"positions": "rope", "head_size": 5}, "model.positions='rope'"),
-        ({"rope_base": 0.0}, "model.rope_base=0.0"),
-        ({"rope_factor": float("nan")}, "model.rope_factor=nan"),
+        ({"positions": "rope", "rope_base": 0.0}, "model.rope_base=0.0"),
+        ({"positions": "rope", "rope_factor": float("nan")}, "model.rope_factor=nan"),
         ({"norm_epsilon": float("inf")}, "model.norm_epsilon=inf"),
         ({"exits": (3,)}, "model.exits="),
         ({"exits": (1, 1)}, "model.exits="),
@@ -269,3 +269,7 @@ def test_lora_adapts_every_linear_map_of_any_architecture():
 def test_what_cannot_be_built_is_named(change, named):
     with pytest.raises(UserError, match=named.replace("(", r"\(")):
         check.check(dataclasses.replace(GPT2, **change))
+
+
+def test_a_size_that_no_part_reads_is_not_checked():
+    check.check(dataclasses.replace(GPT2, head_size=5, rope_base=0.0))

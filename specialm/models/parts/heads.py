@@ -6,9 +6,14 @@ from dataclasses import dataclass
 import jax
 
 from specialm.models.config import Config
-from specialm.models.parts import Weights
+from specialm.models.parts import Weights, any_sizes
 from specialm.models.parts.norms import NORMS
 from specialm.models.tensors import Tensor, normal
+
+
+def product_flops(config: Config) -> int:
+    """Of the product of a state with [V, D], forward, per token."""
+    return 2 * config.d_model * config.vocab_size
 
 
 @dataclass(frozen=True)
@@ -18,11 +23,8 @@ class Head:
     declare: Callable[[Config], dict]
     # (the head's weights, the embedder's) -> [V, D]: logits are its products with the state
     matrix: Callable[[Weights, Weights], jax.Array]
-
-
-def flops(config: Config) -> int:
-    """Of a head's matrix product, forward, per token."""
-    return 2 * config.d_model * config.vocab_size
+    flops: Callable[[Config], int] = product_flops  # of matrix products, forward, per token
+    check: Callable[[Config], None] = any_sizes  # raises UserError for sizes that it cannot have
 
 
 def _declare_tied(config: Config) -> dict:

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
+from specialm.common.errors import UserError
 from specialm.models.config import Config
-from specialm.models.parts import Weights
+from specialm.models.parts import Weights, any_sizes
 from specialm.models.tensors import Tensor, normal
 
 
@@ -21,6 +22,7 @@ class Position:
     add: Callable[..., jax.Array]  # (weights, x_BxLxD, first) -> x, before the first layer
     rotate: Callable[..., jax.Array]  # (x_BxLxHxA, first, config) -> x, of queries and keys
     limited: bool  # whether there is no position beyond the context
+    check: Callable[[Config], None] = any_sizes  # raises UserError for sizes that it cannot have
 
 
 def _unchanged(x_BxLxHxA: jax.Array, first, config: Config) -> jax.Array:
@@ -56,7 +58,20 @@ def rope(x_BxLxHxA: jax.Array, first, config: Config) -> jax.Array:
     return turned.astype(x_BxLxHxA.dtype)
 
 
+def _check_rope(config: Config) -> None:
+    if config.size_of_head % 2:
+        raise UserError(
+            f"model.positions='rope' turns pairs of numbers, but a head has "
+            f"{config.size_of_head}; set model.head_size to an even number."
+        )
+    for field in ("rope_base", "rope_factor"):
+        if not 0 < getattr(config, field) < float("inf"):
+            raise UserError(f"model.{field}={getattr(config, field)}: must be above 0, finite.")
+
+
 POSITIONS = {
     "learned": Position(_declare_learned, _add_learned, _unchanged, limited=True),
-    "rope": Position(lambda config: {}, lambda weights, x, first: x, rope, limited=False),
+    "rope": Position(
+        lambda config: {}, lambda weights, x, first: x, rope, limited=False, check=_check_rope
+    ),
 }
