@@ -16,6 +16,7 @@ from ml_collections import ConfigDict
 from specialm import methods
 from specialm.clustering import weights as weights_lib
 from specialm.clustering.clusters import Clusters, cluster
+from specialm.clustering.repetition import Budget
 from specialm.common import processes
 from specialm.common import stages as stages_lib
 from specialm.common.errors import UserError
@@ -159,6 +160,18 @@ def weigh(run: Run, domain: str, method: str = methods.IMPORTANCE) -> weights_li
         np.bincount(clusters.domains[domain], minlength=k),
         run.config.clustering.smoothing,
         planned_windows(run.config),
+        run.config.clustering.power,
+        _budget(run.config, clusters),
+    )
+
+
+def _budget(config: ConfigDict, clusters: Clusters) -> Budget:
+    """What caps repetitions of these clusters' windows."""
+    return Budget(
+        config.clustering.max_repetitions,
+        config.train.importance_start,
+        clusters.centroids_KxD,
+        clusters.tree.branching if clusters.tree else (),
     )
 
 
@@ -377,6 +390,8 @@ def settings_in_result(part: ConfigDict, used: tuple[str, ...] = (), teacher: bo
         unused |= {"lora_rank", "lora_alpha", "lora_matrices"}
     if not settings.get("specialist_fraction", 0):
         unused |= {"specialist_fraction", "specialist_start"}
+    if not settings.get("importance_start", 0):
+        unused.add("importance_start")
     if not teacher:
         unused |= {"distill_weight", "distill_temperature", "distill_top_k"}
     return {name: value for name, value in settings.items() if name not in unused}

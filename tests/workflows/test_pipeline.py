@@ -115,6 +115,8 @@ def test_demo_rows(demo):
             "nll_per_token",
             "perplexity",
             "bits_per_byte",
+            "expected_repetitions",
+            "max_repetitions",
         }
         assert row["perplexity"] == pytest.approx(np.exp(row["nll_per_token"]))
         assert row["train_tokens"] == 6016  # 47 steps of 8 windows of 16
