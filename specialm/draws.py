@@ -23,7 +23,6 @@ from specialm.data.sampler import BatchSampler, Sampler
 if TYPE_CHECKING:  # it imports JAX, which a config is read without
     from specialm.clustering.clusters import Clusters
 
-SAMPLED_STEPS = 200  # of a soup's draws, to estimate how often it draws each cluster
 Shares = tuple[np.ndarray, np.ndarray]  # float64 [K], share of all draws; [K], windows
 T = TypeVar("T")
 Rule = Callable[[WeightReport, int], np.ndarray]  # (a domain's weights, seed) -> probability_K
@@ -257,10 +256,21 @@ class ByHistogram(ByCluster):
         )
 
     def _share_K(self, config: ConfigDict, source: Source, seed: int) -> np.ndarray:
-        """Near the share of the text; the mean of a sample of the histograms."""
-        sampler = self.sampler(config, source, seed)
-        features_NxGxK = [sampler.features(step) for step in range(SAMPLED_STEPS)]
-        return np.mean(np.asarray(features_NxGxK, np.float64), axis=(0, 1))
+        """Between the share of the text and the same for all."""
+        return _share_of_support(_needed(source.clusters).share_K, config.train.histogram_support)
+
+
+def _share_of_support(share_K: np.ndarray, support: int) -> np.ndarray:
+    """Of `support` clusters drawn in proportion to their share without replacement, the share that
+    each cluster has: (1 - exp(-t share)) / support, with t such that they sum to 1 (Rosén 1972;
+    off by some percent of it where there are few clusters).
+    """
+    low, high = 0.0, 1e12
+    for _ in range(200):
+        t = (low + high) / 2
+        low, high = (low, t) if -np.expm1(-t * share_K).sum() > support else (t, high)
+    included_K = -np.expm1(-high * share_K)
+    return included_K / included_K.sum()
 
 
 @dataclass(frozen=True)
