@@ -132,7 +132,6 @@ class Weighted(Draws):
 
     rule: Rule = importance
     aims: ClassVar[bool] = True
-    settings: ClassVar[tuple[str, ...]] = ("train.importance_start",)
 
     def capped(self, source: Source, seed: int) -> Capped:
         """The rule's probabilities within the budget of repetitions."""
@@ -166,12 +165,13 @@ class Weighted(Draws):
 
     def key(self, source: Source, seed: int) -> list[str]:
         """See `Draws`."""
-        key = [
+        weights, probability_K = _needed(source.weights), self.capped(source, seed).probability_K
+        more = {"epoch": weights.epoch, "uniform": weights.budget.uniform}
+        return [
             _needed(source.clusters).fingerprint,
-            digest(self.capped(source, seed).probability_K),
+            digest(probability_K),
+            *(f"{name} {value}" for name, value in more.items() if value),
         ]
-        epoch = _needed(source.weights).epoch
-        return [*key, f"epoch {epoch}"] if epoch else key
 
 
 @dataclass(frozen=True)

@@ -382,7 +382,7 @@ def settings_in_result(part: ConfigDict, used: tuple[str, ...] = (), teacher: bo
     """
     of_methods = {name for record in methods.METHODS.values() for name in record.settings}
     unused = {name.partition(".")[2] for name in of_methods.difference(used)}
-    unused |= set(NOT_IN_RESULT)
+    unused |= {*NOT_IN_RESULT, "importance_start"}  # the latter is in the key of the draws
     settings = copy.deepcopy(part.to_dict())
     if settings.get("moment_dtype") == "float32":
         unused.add("moment_dtype")
@@ -390,8 +390,6 @@ def settings_in_result(part: ConfigDict, used: tuple[str, ...] = (), teacher: bo
         unused |= {"lora_rank", "lora_alpha", "lora_matrices"}
     if not settings.get("specialist_fraction", 0):
         unused |= {"specialist_fraction", "specialist_start"}
-    if not settings.get("importance_start", 0):
-        unused.add("importance_start")
     if not teacher:
         unused |= {"distill_weight", "distill_temperature", "distill_top_k"}
     return {name: value for name, value in settings.items() if name not in unused}

@@ -83,8 +83,8 @@ def lines(found: Repeats | None, title: str) -> list[str]:
         return []
     now, said = found.now, []
     said.append(
-        f"{title}: {now.draws:,} windows to draw; that of a draw is drawn {now.mean:.1f} times on "
-        f"average, {now.most:.1f} times in the most drawn cluster; {now.above:.1%} of the draws "
+        f"{title}: {now.draws:,} windows to draw; that of a draw is drawn {now.mean:.3g} times on "
+        f"average, {now.most:.3g} times in the most drawn cluster; {now.above:.1%} of the draws "
         f"are of windows drawn more than {now.budget:g} times"
     )
     if found.capped and found.capped.moved:
@@ -100,13 +100,13 @@ def _cap_lines(found: Repeats, capped: Capped) -> list[str]:
     before, cap = found.uncapped, found.now.budget
     said = [
         f"{CAP}={cap:g} moved {sum(capped.moved.values()):.1%} of the draws: {where}; without it "
-        f"{before.mean:.1f} times on average, {before.most:.1f} at most. "
+        f"{before.mean:.3g} times on average, {before.most:.3g} at most. "
         f"{_help(found, before.most)}"
     ]
     if capped.short:
         said.append(
             f"warning: the generic text is too small for {CAP}={cap:g}: all windows are drawn "
-            f"alike, {found.now.most:.1f} times"
+            f"alike, {found.now.most:.3g} times"
         )
     return said
 
@@ -123,6 +123,6 @@ def _help(found: Repeats, repetitions: float) -> str:
     times = repetitions / found.now.budget
     tokens = round(found.now.draws * found.context / times)
     return (
-        f"To stay within {found.now.budget:g}: {times:.1f} times as much generic text, or "
+        f"To stay within {found.now.budget:g}: {times:.3g} times as much generic text, or "
         f"train.tokens={tokens}, or fewer clusters"
     )
