@@ -205,7 +205,8 @@ def tell(number: int, planned: list[Cell], line: dict, started: float) -> None:
 def summary(rows: list[dict], score: str) -> list[str]:
     """Mean bits per byte and repetitions over the domains and seeds of each method."""
     lines, groups = [], {}
-    for found in (found for found in rows if score in found):
+    cells_done = {tuple(found[f.name] for f in dataclasses.fields(Cell)): found for found in rows}
+    for found in (found for found in cells_done.values() if score in found):
         key = f"{found['size']:>5} {found['tokens']:>11,} {found['method']:<13}"
         values = [found[name] for name in (score, "expected_repetitions", "max_repetitions")]
         groups.setdefault(key, []).append(values)

@@ -1,10 +1,13 @@
 """The benchmarks find what they time."""
 
+import dataclasses
 import importlib
+import json
+import types
 
 import pytest
 
-from benchmarks import finetune
+from benchmarks import finetune, repetition
 
 
 @pytest.mark.parametrize("place", finetune.PARTS)
@@ -14,3 +17,33 @@ def test_every_timed_function_exists(place):
     for name in path.split("."):
         owner = getattr(owner, name)
     assert callable(owner)
+
+
+OPTIONS = types.SimpleNamespace(
+    sizes=list(repetition.SIZES),
+    tokens=[1000],
+    methods=list(repetition.METHODS),
+    domains=["med", "books"],
+    seeds=[0],
+    set=["data.specialist_tokens=70"],
+)
+
+
+def test_every_cell_of_the_repetition_benchmark_has_a_config():
+    planned = repetition.cells(OPTIONS)
+    assert len(planned) == len(set(planned)) == 2 * 10 * 2
+    settings = [repetition.config_of(cell, OPTIONS) for cell in planned]
+    assert {config.data.specialist_tokens for config in settings} == {70}
+    assert len({config.to_json() for config in settings}) == 2 * 10  # domains share one
+
+
+def test_the_repetition_benchmark_goes_on_after_whole_lines(tmp_path):
+    cell = repetition.cells(OPTIONS)[0]
+    line = dataclasses.asdict(cell) | {"valid_after": 1.0}
+    (tmp_path / "rows").write_text(json.dumps(line) + '\n{"size": "0.2')
+    rows = repetition.read(tmp_path / "rows")
+    assert rows == [line] and (tmp_path / "rows").read_text() == json.dumps(line) + "\n"
+    assert repetition.is_done(cell, rows, heldout=False)
+    assert not repetition.is_done(cell, rows, heldout=True)
+    assert not repetition.is_done(dataclasses.replace(cell, seed=1), rows, heldout=False)
+    assert repetition.read(tmp_path / "none") == []

@@ -166,7 +166,7 @@ def test_what_is_said_before_training():
         return repeats.lines(found, "t")
 
     (plain,) = said("slm")
-    assert "1,600 windows" in plain and "2 times on average, 2 times in the most" in plain
+    assert "1,600 windows" in plain and "2 times in all on average, 2 times in the most" in plain
     _, warning = said()
     assert "clustering.max_repetitions=4" in warning and "times as much generic text" in warning
     _, moved = said(clustering__max_repetitions=4.0)

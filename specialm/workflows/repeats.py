@@ -83,9 +83,9 @@ def lines(found: Repeats | None, title: str) -> list[str]:
         return []
     now, said = found.now, []
     said.append(
-        f"{title}: {now.draws:,} windows to draw; that of a draw is drawn {now.mean:.3g} times on "
-        f"average, {now.most:.3g} times in the most drawn cluster; {now.above:.1%} of the draws "
-        f"are of windows drawn more than {now.budget:g} times"
+        f"{title}: {now.draws:,} windows to draw; the window of a draw is drawn {now.mean:.3g} "
+        f"times in all on average, {now.most:.3g} times in the most drawn cluster; "
+        f"{now.above:.1%} of the draws are of windows drawn more than {now.budget:g} times"
     )
     if found.capped and found.capped.moved:
         said += _cap_lines(found, found.capped)
