@@ -7,8 +7,7 @@
 Each cell pretrains, fine-tunes on the domain's specialist text and scores the model before and
 after on validation windows, by which settings may be chosen; with --heldout on held-out windows as
 well, which nothing may be chosen by. All models are stages of the work folder and every cell is one
-JSON line of --out, so that a killed run goes on where it was. Other settings (--set) need another
---out.
+JSON line of --out, so that a killed run goes on where it was. With --set use another --out.
 """
 
 import argparse
@@ -205,8 +204,8 @@ def tell(number: int, planned: list[Cell], line: dict, started: float) -> None:
 def summary(rows: list[dict], score: str) -> list[str]:
     """Mean bits per byte and repetitions over the domains and seeds of each method."""
     lines, groups = [], {}
-    cells_done = {tuple(found[f.name] for f in dataclasses.fields(Cell)): found for found in rows}
-    for found in (found for found in cells_done.values() if score in found):
+    cells_done = {tuple(row[f.name] for f in dataclasses.fields(Cell)): row for row in rows}
+    for found in (row for row in cells_done.values() if score in row):
         key = f"{found['size']:>5} {found['tokens']:>11,} {found['method']:<13}"
         values = [found[name] for name in (score, "expected_repetitions", "max_repetitions")]
         groups.setdefault(key, []).append(values)

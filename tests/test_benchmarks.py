@@ -47,3 +47,11 @@ def test_the_repetition_benchmark_goes_on_after_whole_lines(tmp_path):
     assert not repetition.is_done(cell, rows, heldout=True)
     assert not repetition.is_done(dataclasses.replace(cell, seed=1), rows, heldout=False)
     assert repetition.read(tmp_path / "none") == []
+
+
+def test_the_summary_counts_a_cell_once():
+    cell = dataclasses.asdict(repetition.cells(OPTIONS)[0])
+    line = cell | {"valid_after": 1.5, "expected_repetitions": 2.0, "max_repetitions": 8.0}
+    other = line | {"domain": "books", "valid_after": 2.5}
+    (said,) = repetition.summary([line | {"valid_after": 9.0}, line, other], "valid_after")
+    assert "2.0000 (2), repetitions 2.0, most 8.0" in said
