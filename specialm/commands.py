@@ -74,21 +74,23 @@ def store_counts(run) -> dict[str, dict]:
 
 def weights(config_path: str, overrides: list[str], options: dict):
     """Importance weights of the domains."""
-    from specialm.workflows import pipeline
+    from specialm import methods
+    from specialm.workflows import pipeline, repeats
 
     config, workdir = _load(config_path, overrides, options)
     run = pipeline.open_run(config, workdir, pipeline.domains_of(config))
     reports = {domain: pipeline.weigh(run, domain) for domain in run.domains}
-    return (
-        {domain: report.to_json() for domain, report in reports.items()},
-        "\n\n".join(report.table() for report in reports.values()),
-    )
+    texts = []
+    for domain, report in reports.items():
+        found = repeats.of(run, methods.IMPORTANCE, domain, config.seed)
+        texts.append("\n".join([report.table(), *repeats.lines(found, domain)]))
+    return {domain: report.to_json() for domain, report in reports.items()}, "\n\n".join(texts)
 
 
 def train(config_path: str, overrides: list[str], options: dict):
     """Pretrains one model."""
     from specialm import methods
-    from specialm.workflows import pipeline, pretraining
+    from specialm.workflows import pipeline, pretraining, repeats
 
     config, workdir = _load(config_path, overrides, options)
     if not methods.get(config.method).pretrained:
@@ -100,7 +102,8 @@ def train(config_path: str, overrides: list[str], options: dict):
     domains = [_one_domain(config)] if aimed else []
     run = pipeline.open_run(config, workdir, domains, used=(config.method,))
     stage = pretraining.pretrain(run, config.method, config.domain, config.seed)
-    result = {"checkpoint": str(stage.path), "reused": stage.reused, **stage.result}
+    repetitions = repeats.row(run, config.method, config.domain, config.seed)
+    result = {"checkpoint": str(stage.path), "reused": stage.reused, **stage.result, **repetitions}
     return result, (
         f"{stage.path}: {stage.result['tokens']:,} tokens in "
         f"{stage.result['seconds']:.0f} s, last loss {stage.result['loss']:.3f}"

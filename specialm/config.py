@@ -15,6 +15,7 @@ It is locked when it is read, so that a misspelt field is an error with the near
 import ast
 import dataclasses
 import difflib
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -109,6 +110,8 @@ def _clustering() -> ConfigDict:
     clustering.sample = 2_000_000  # tree: windows it is trained on, at most
     clustering.seed = 0
     clustering.smoothing = 0.0  # of the specialist histogram towards the generic one, 0 to 1
+    clustering.power = 1.0  # importance weights are raised to it: 1 leaves them, 0 is generic
+    clustering.max_repetitions = 0.0  # expected draws of a window in all, at most; 0: no cap
     return clustering
 
 
@@ -147,6 +150,7 @@ def _train() -> ConfigDict:
     # the steps after this part of the training.
     train.specialist_fraction = 0.0
     train.specialist_start = 0.0
+    train.importance_start = 0.0  # importance sampling: this first part of the steps is uniform
     train.objective = "next_token"  # one of training/objectives.py
     train.microbatch = 0  # windows at a time on a device, gradients added up; 0 chooses
     train.optimizer = "adamw"  # adam | adamw
@@ -330,13 +334,16 @@ def check(config: ConfigDict) -> None:
         ("mesh.fsdp", 1),
         ("mesh.model", 1),
         ("mesh.expert", 0),
+        ("clustering.max_repetitions", 0),
     ):
-        if _get(config, name) < least:
-            raise UserError(f"{name}={_get(config, name)}: must be at least {least}.")
-    if config.train.trunk_fraction == 1:
-        raise UserError(
-            "train.trunk_fraction=1.0: nothing is left for the experts; must be below 1."
-        )
+        if not least <= _get(config, name) < math.inf:
+            raise UserError(f"{name}={_get(config, name)}: must be at least {least}, and finite.")
+    for name, rest in (
+        ("train.trunk_fraction", "for the experts"),
+        ("train.importance_start", "to be drawn by importance"),
+    ):
+        if _get(config, name) == 1:
+            raise UserError(f"{name}=1.0: nothing is left {rest}; must be below 1.")
     if config.train.specialist_fraction and not methods.get(config.method).is_dense:
         raise UserError(
             f"train.specialist_fraction={config.train.specialist_fraction}: only dense "
@@ -347,7 +354,9 @@ def check(config: ConfigDict) -> None:
         "train.trunk_fraction",
         "train.specialist_fraction",
         "train.specialist_start",
+        "train.importance_start",
         "clustering.smoothing",
+        "clustering.power",
         "data.generic_fraction",
         "data.generic_heldout_fraction",
         "data.specialist_heldout_fraction",

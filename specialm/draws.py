@@ -12,15 +12,18 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from specialm.clustering import levels
+from specialm.clustering.repetition import Capped
 from specialm.clustering.weights import WeightReport
 from specialm.common.errors import UserError
 from specialm.common.stages import digest
 from specialm.data.groups import ExpertSampler, GroupSampler, HistogramSampler, MixtureSampler
+from specialm.data.mixed import Late
 from specialm.data.sampler import BatchSampler, Sampler
 
 if TYPE_CHECKING:  # it imports JAX, which a config is read without
     from specialm.clustering.clusters import Clusters
 
+Shares = tuple[np.ndarray, np.ndarray]  # float64 [K], share of all draws; [K], windows
 T = TypeVar("T")
 Rule = Callable[[WeightReport, int], np.ndarray]  # (a domain's weights, seed) -> probability_K
 
@@ -81,6 +84,12 @@ class Draws:
         """
         raise NotImplementedError
 
+    def drawn(self, config: ConfigDict, source: Source, seed: int) -> Shares | None:
+        """How often each cluster is drawn, to say how often windows are repeated; None if that is
+        not known.
+        """
+        return None
+
     def key(self, source: Source, seed: int) -> list[str]:
         """What it depends on, besides text, settings and seed; a changed one trains anew."""
         clusters = [source.clusters.fingerprint] if source.clusters else []
@@ -94,6 +103,10 @@ class Uniform(Draws):
     def sampler(self, config: ConfigDict, source: Source, seed: int) -> Sampler:
         """See `Draws`."""
         return Sampler(source.windows, config.train.batch_size, seed)
+
+    def drawn(self, config: ConfigDict, source: Source, seed: int) -> Shares | None:
+        """See `Draws`."""
+        return np.ones(1), np.array([source.windows])
 
 
 def importance(weights: WeightReport, seed: int) -> np.ndarray:
@@ -110,12 +123,20 @@ def shuffled(weights: WeightReport, seed: int) -> np.ndarray:
 class Weighted(Draws):
     """A cluster by its probability for one domain, then a window uniformly inside it.
 
+    Whatever the rule, `clustering.max_repetitions` caps its probabilities, and
+    `train.importance_start` lets uniform draws come first.
+
     Attributes:
       rule: (the domain's importance weights, seed) -> float64 [K], the probabilities.
     """
 
     rule: Rule = importance
     aims: ClassVar[bool] = True
+
+    def capped(self, source: Source, seed: int) -> Capped:
+        """The rule's probabilities within the budget of repetitions."""
+        weights = _needed(source.weights)
+        return weights.cap(self.rule(weights, seed))
 
     def clusters(self, config: ConfigDict) -> tuple[int, str]:
         """See `Draws`."""
@@ -125,16 +146,32 @@ class Weighted(Draws):
             return nodes, "clustering.branching"
         return clustering.k, "clustering.k"
 
-    def sampler(self, config: ConfigDict, source: Source, seed: int) -> Sampler:
+    def sampler(self, config: ConfigDict, source: Source, seed: int) -> BatchSampler:
         """See `Draws`."""
-        cluster_N = _needed(source.clusters).generic_N
-        probability_K = self.rule(_needed(source.weights), seed)
-        return Sampler(source.windows, config.train.batch_size, seed, cluster_N, probability_K)
+        clusters, weights = _needed(source.clusters), _needed(source.weights)
+        batch_size, probability_K = config.train.batch_size, self.capped(source, seed).probability_K
+        weighted = Sampler(
+            source.windows, batch_size, seed, clusters.generic_N, probability_K, epoch=weights.epoch
+        )
+        first = round(config.train.importance_start * weights.planned_windows / batch_size)
+        uniform = Sampler(source.windows, batch_size, seed)
+        return Late(uniform, weighted, first) if first else weighted
+
+    def drawn(self, config: ConfigDict, source: Source, seed: int) -> Shares | None:
+        """See `Draws`."""
+        weights, probability_K = _needed(source.weights), self.capped(source, seed).probability_K
+        counts_K = weights.generic_counts_K
+        return weights.budget.mixed(probability_K, counts_K), counts_K
 
     def key(self, source: Source, seed: int) -> list[str]:
         """See `Draws`."""
-        probability_K = self.rule(_needed(source.weights), seed)
-        return [_needed(source.clusters).fingerprint, digest(probability_K)]
+        weights, probability_K = _needed(source.weights), self.capped(source, seed).probability_K
+        more = {"epoch": weights.epoch, "uniform": weights.budget.uniform}
+        return [
+            _needed(source.clusters).fingerprint,
+            digest(probability_K),
+            *(f"{name} {value}" for name, value in more.items() if value),
+        ]
 
 
 @dataclass(frozen=True)
@@ -149,6 +186,17 @@ class _ForExperts(Draws):
         """See `Draws`."""
         if config.clustering.method == "tree":
             levels.of_size(config.clustering.branching, *self.clusters(config))
+
+    def _share_K(self, config: ConfigDict, source: Source, seed: int) -> np.ndarray:
+        """Share of the draws of each cluster, float64 [K]: that of the text, so that all windows
+        are repeated alike.
+        """
+        return _needed(source.clusters).share_K
+
+    def drawn(self, config: ConfigDict, source: Source, seed: int) -> Shares | None:
+        """See `Draws`."""
+        counts_K = np.rint(_needed(source.clusters).share_K * source.windows)
+        return self._share_K(config, source, seed), counts_K
 
 
 @dataclass(frozen=True)
@@ -207,6 +255,23 @@ class ByHistogram(ByCluster):
             train.groups,
         )
 
+    def _share_K(self, config: ConfigDict, source: Source, seed: int) -> np.ndarray:
+        """Between the share of the text and the same for all."""
+        return _share_of_support(_needed(source.clusters).share_K, config.train.histogram_support)
+
+
+def _share_of_support(share_K: np.ndarray, support: int) -> np.ndarray:
+    """Of `support` clusters drawn in proportion to their share without replacement, the share that
+    each cluster has: (1 - exp(-t share)) / support, with t such that they sum to 1 (Rosén 1972;
+    off by some percent of it where there are few clusters).
+    """
+    low, high = 0.0, 1e12
+    for _ in range(200):
+        t = (low + high) / 2
+        low, high = (low, t) if -np.expm1(-t * share_K).sum() > support else (t, high)
+    included_K = -np.expm1(-high * share_K)
+    return included_K / included_K.sum()
+
 
 @dataclass(frozen=True)
 class ByExpert(_ForExperts):
@@ -231,3 +296,8 @@ class ByExpert(_ForExperts):
         if only < 0:
             return MixtureSampler(batch_size, seed, clusters.generic_N, k)
         return ExpertSampler(batch_size // k, seed, clusters.generic_N, only)
+
+    def _share_K(self, config: ConfigDict, source: Source, seed: int) -> np.ndarray:
+        """All clusters alike, so that the windows of small ones are repeated more."""
+        k = len(_needed(source.clusters).share_K)
+        return np.full(k, 1 / k)

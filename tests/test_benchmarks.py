@@ -1,10 +1,13 @@
 """The benchmarks find what they time."""
 
+import dataclasses
 import importlib
+import json
+import types
 
 import pytest
 
-from benchmarks import finetune
+from benchmarks import finetune, repetition
 
 
 @pytest.mark.parametrize("place", finetune.PARTS)
@@ -14,3 +17,41 @@ def test_every_timed_function_exists(place):
     for name in path.split("."):
         owner = getattr(owner, name)
     assert callable(owner)
+
+
+OPTIONS = types.SimpleNamespace(
+    sizes=list(repetition.SIZES),
+    tokens=[1000],
+    methods=list(repetition.METHODS),
+    domains=["med", "books"],
+    seeds=[0],
+    set=["data.specialist_tokens=70"],
+)
+
+
+def test_every_cell_of_the_repetition_benchmark_has_a_config():
+    planned = repetition.cells(OPTIONS)
+    assert len(planned) == len(set(planned)) == 2 * 10 * 2
+    settings = [repetition.config_of(cell, OPTIONS) for cell in planned]
+    assert {config.data.specialist_tokens for config in settings} == {70}
+    assert len({config.to_json() for config in settings}) == 2 * 10  # domains share one
+
+
+def test_the_repetition_benchmark_goes_on_after_whole_lines(tmp_path):
+    cell = repetition.cells(OPTIONS)[0]
+    line = dataclasses.asdict(cell) | {"valid_after": 1.0}
+    (tmp_path / "rows").write_text(json.dumps(line) + '\n{"size": "0.2')
+    rows = repetition.read(tmp_path / "rows")
+    assert rows == [line] and (tmp_path / "rows").read_text() == json.dumps(line) + "\n"
+    assert repetition.is_done(cell, rows, heldout=False)
+    assert not repetition.is_done(cell, rows, heldout=True)
+    assert not repetition.is_done(dataclasses.replace(cell, seed=1), rows, heldout=False)
+    assert repetition.read(tmp_path / "none") == []
+
+
+def test_the_summary_counts_a_cell_once():
+    cell = dataclasses.asdict(repetition.cells(OPTIONS)[0])
+    line = cell | {"valid_after": 1.5, "expected_repetitions": 2.0, "max_repetitions": 8.0}
+    other = line | {"domain": "books", "valid_after": 2.5}
+    (said,) = repetition.summary([line | {"valid_after": 9.0}, line, other], "valid_after")
+    assert "2.0000 (2), repetitions 2.0, most 8.0" in said

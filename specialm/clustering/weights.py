@@ -5,10 +5,12 @@ uniformly inside that cluster of the generic corpus: SLM-is of arXiv 2402.01093,
 x then has the weight w(x) = P(c(x) | specialist) / P(c(x) | generic).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
+from specialm.clustering.repetition import Budget, Capped, expected, rates
 from specialm.common.errors import UserError
 
 
@@ -59,6 +61,7 @@ def importance_weights(
     specialist_counts_K: np.ndarray,
     smoothing: float = 0.0,
     domain: str = "specialist",
+    power: float = 1.0,
 ) -> np.ndarray:
     """Return w(c) = P(c | specialist) / P(c | generic), float64 [K].
 
@@ -73,14 +76,17 @@ def importance_weights(
       smoothing: 0 to 1; the specialist's histogram is replaced by (1 - smoothing) of itself plus
         `smoothing` of the generic one. 1 is plain generic sampling.
       domain: named in errors.
+      power: the weights are raised to it: 1 leaves them, 0 is plain generic sampling.
 
     Raises:
       UserError: the specialist or generic set has no windows, they share no cluster, or
-        `clustering.smoothing` is not within 0 to 1.
+        `clustering.smoothing` or `clustering.power` is not within 0 to 1.
 
     """
     if not 0 <= smoothing <= 1:
         raise UserError(f"clustering.smoothing={smoothing}: must be in [0, 1].")
+    if not 0 <= power <= 1:
+        raise UserError(f"clustering.power={power}: must be in [0, 1].")
     generic_K = _shares(
         generic_counts_K,
         "the generic corpus has no windows; look at the counts of `specialm prepare`.",
@@ -97,7 +103,14 @@ def importance_weights(
             f"domain {domain!r}: no generic window lies in any cluster of the "
             "specialist set; take a smaller clustering.k or clustering.smoothing > 0."
         )
-    return target_K / target_K.sum() / np.where(covered_K, generic_K, 1.0)
+    weights_K = target_K / target_K.sum() / np.where(covered_K, generic_K, 1.0)
+    return weights_K if power == 1 else _tempered(weights_K, generic_K, power)
+
+
+def _tempered(weights_K: np.ndarray, generic_K: np.ndarray, power: float) -> np.ndarray:
+    """The weights to a power, with a mean of 1 over generic windows again."""
+    tempered_K = np.where(generic_K > 0, weights_K**power, 0.0)
+    return tempered_K / (tempered_K @ generic_K)
 
 
 def sampling_distribution(weights_K: np.ndarray, generic_counts_K: np.ndarray) -> np.ndarray:
@@ -132,15 +145,15 @@ class Repetitions:
 
 
 def expected_repetitions(
-    weights_K: np.ndarray, generic_counts_K: np.ndarray, planned_windows: int
+    weights_K: np.ndarray, generic_counts_K: np.ndarray, planned_windows: int, epoch: int = 0
 ) -> Repetitions:
     """Return the expected repetitions when `planned_windows` windows are drawn.
 
-    The draws are those of `specialm.data.sampler`: epochs of N slots, in each of which a window of
-    cluster c has w(c) slots, rounded down or up, in random order.
+    The draws are those of `specialm.data.sampler`: epochs of N slots (or `epoch`), in each of which
+    a window of cluster c has w(c) slots (times epoch / N), rounded down or up, in random order.
     """
     size_K = np.asarray(generic_counts_K, np.float64)
-    windows = size_K.sum()
+    windows = epoch or size_K.sum()
     rate_K = sampling_distribution(weights_K, size_K) * windows / np.where(size_K > 0, size_K, 1)
     epochs, rest = divmod(planned_windows / windows, 1.0)
     full, extra = np.floor(rate_K), rate_K % 1
@@ -172,8 +185,7 @@ class WeightReport:
       weights_K: see `importance_weights`.
       uncovered: see there.
       planned_windows: the budget of draws.
-      effective_sample_size: see there; in windows.
-      repetitions: at the budget.
+      budget: what caps repetitions, and the part of the draws that is uniform.
 
     """
 
@@ -183,8 +195,7 @@ class WeightReport:
     weights_K: np.ndarray
     uncovered: float
     planned_windows: int
-    effective_sample_size: float
-    repetitions: Repetitions
+    budget: Budget = field(default_factory=Budget)
 
     @property
     def generic_K(self) -> np.ndarray:
@@ -198,8 +209,54 @@ class WeightReport:
 
     @property
     def sampling_K(self) -> np.ndarray:
-        """The sampling distribution over clusters, see `sampling_distribution`."""
+        """The sampling distribution over clusters, see `sampling_distribution`; not capped."""
         return sampling_distribution(self.weights_K, self.generic_counts_K)
+
+    @property
+    def epoch(self) -> int:
+        """Slots of an epoch of the draws; 0 for as many as there are windows.
+
+        A cap makes it all planned draws: then no window comes more often than the cap, rounded up.
+        """
+        return self.planned_windows if self.budget.caps and not self.budget.uniform else 0
+
+    def cap(self, probability_K: np.ndarray) -> Capped:
+        """Return any distribution over these clusters under the budget of repetitions."""
+        return self.budget.capped(probability_K, self.generic_counts_K, self.planned_windows)
+
+    @cached_property
+    def capped(self) -> Capped:
+        """`sampling_K` under the budget of repetitions."""
+        return self.cap(self.sampling_K)
+
+    @property
+    def drawn_K(self) -> np.ndarray:
+        """The distribution of all planned draws: capped, and with the uniform ones."""
+        return self.budget.mixed(self.capped.probability_K, self.generic_counts_K)
+
+    @property
+    def _drawn_weights_K(self) -> np.ndarray:
+        """`weights_K`, as they are after the cap and with the uniform draws."""
+        if not self.capped.moved and not self.budget.uniform:
+            return self.weights_K
+        return self.drawn_K / np.where(self.generic_K > 0, self.generic_K, 1.0)
+
+    @property
+    def effective_sample_size(self) -> float:
+        """Of all planned draws, in windows; see `effective_sample_size`."""
+        return effective_sample_size(self._drawn_weights_K, self.generic_counts_K)
+
+    @property
+    def repetitions(self) -> Repetitions:
+        """Of all planned draws; see `expected_repetitions`."""
+        return expected_repetitions(
+            self._drawn_weights_K, self.generic_counts_K, self.planned_windows, self.epoch
+        )
+
+    @property
+    def _uncapped_K(self) -> np.ndarray:
+        """`drawn_K`, as it is without a cap."""
+        return self.budget.mixed(self.sampling_K, self.generic_counts_K)
 
     def shuffled(self, seed: int) -> np.ndarray:
         """Return the control's sampling distribution, see `shuffled`."""
@@ -226,6 +283,25 @@ class WeightReport:
             "specialist_histogram": self.specialist_K.tolist(),
             "weights": self.weights_K.tolist(),
             "sampling": self.sampling_K.tolist(),
+            **self._repetition(),
+        }
+
+    def _repetition(self) -> dict:
+        """What `to_json` says of repetitions, beside the means over windows."""
+        cap, counts_K = self.budget.max_repetitions, self.generic_counts_K
+        draws = self.planned_windows
+        now = expected(self.drawn_K, counts_K, draws, cap)
+        return {
+            "expected_repetitions": now.mean,
+            "share_above_budget": now.above,
+            "repetition_budget": now.budget,
+            "cap": cap,
+            "moved": self.capped.moved,
+            "moved_share": sum(self.capped.moved.values()),
+            "too_little_text": self.capped.short,
+            "capped_sampling": self.capped.probability_K.tolist(),
+            "repetitions": rates(self.drawn_K, counts_K, draws).tolist(),
+            "uncapped_repetitions": rates(self._uncapped_K, counts_K, draws).tolist(),
         }
 
     def table(self, top: int = 10) -> str:
@@ -245,6 +321,9 @@ class WeightReport:
             f"{facts['distinct_windows']:,.0f} different ones",
             f"  repetitions                {facts['mean_repetitions']:.1f} on average, "
             f"{facts['max_repetitions']:.1f} in the most drawn cluster",
+            f"  of the window of a draw    {facts['expected_repetitions']:.1f} on average; "
+            f"{facts['share_above_budget']:.1%} of the draws above "
+            f"{facts['repetition_budget']:g}",
             "  cluster  specialist  generic   weight",
         ]
         for c in np.argsort(-self.sampling_K, kind="stable")[:top]:
@@ -261,9 +340,17 @@ def report(
     specialist_counts_K: np.ndarray,
     smoothing: float,
     planned_windows: int,
+    power: float = 1.0,
+    budget: Budget | None = None,
 ) -> WeightReport:
-    """Return the weights of a domain; it raises what `importance_weights` raises."""
-    weights_K = importance_weights(generic_counts_K, specialist_counts_K, smoothing, domain)
+    """Return the weights of a domain; it raises what `importance_weights` raises.
+
+    Args:
+      budget: of repetitions; None for no cap.
+      Others: see `importance_weights` and `WeightReport`.
+
+    """
+    weights_K = importance_weights(generic_counts_K, specialist_counts_K, smoothing, domain, power)
     return WeightReport(
         domain,
         np.asarray(generic_counts_K),
@@ -271,8 +358,7 @@ def report(
         weights_K,
         uncovered(generic_counts_K, specialist_counts_K),
         planned_windows,
-        effective_sample_size(weights_K, generic_counts_K),
-        expected_repetitions(weights_K, generic_counts_K, planned_windows),
+        budget or Budget(),
     )
 
 

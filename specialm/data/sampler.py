@@ -83,6 +83,8 @@ class Sampler:
       cluster_N: int [N], the cluster of each window; None for one cluster of all.
       probability_K: float [K], probability of each cluster, summing to 1; needed with clusters.
       group: W, windows of one cluster that are drawn together.
+      epoch: slots of an epoch; 0 for as many as there are windows. With all planned draws in one
+        epoch no window comes more often than it is expected, rounded up.
 
     Raises:
       UserError: nothing to draw from, or a cluster with positive probability has no window.
@@ -97,6 +99,7 @@ class Sampler:
         cluster_N: np.ndarray | None = None,
         probability_K: np.ndarray | None = None,
         group: int = 1,
+        epoch: int = 0,
     ):
         if windows < 1:
             raise UserError(
@@ -120,7 +123,7 @@ class Sampler:
         self._members = np.argsort(cluster_N, kind="stable")
         self._first_K = np.concatenate([[0], np.cumsum(self.size_K)[:-1]])
         edges = np.cumsum(self.probability_K)
-        self.group, self.epoch = group, max(1, windows // group)
+        self.group, self.epoch = group, max(1, (epoch or windows) // group)
         self._edges = np.concatenate([[0.0], edges / edges[-1]]) * self.epoch
         self._slots = lru_cache(maxsize=4)(self._slots_of_epoch)
 

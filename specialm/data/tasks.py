@@ -2,7 +2,9 @@
 
     from specialm.data import tasks
     tasks.register("generic", "runs/demo/windows/generic-train-...")
-    tasks.register_weighted("generic_for_med", store, clusters_N, sampling_K, seed=0)
+    capped_K = report.capped.probability_K  # a WeightReport's
+    tasks.register_weighted("generic_for_med", store, vocabulary, clusters_N, capped_K, seed=0,
+                            epoch=report.epoch)
     dataset = seqio.get_mixture_or_task("specialm_generic_for_med").get_dataset(
         sequence_length={"targets": 128}, split="train", shuffle=False)
 
@@ -46,6 +48,7 @@ def register_weighted(
     probability_K: np.ndarray,
     seed: int,
     windows: int | None = None,
+    epoch: int = 0,
 ) -> str:
     """Register `specialm_NAME`: windows drawn with the importance weights, as our trainer does.
 
@@ -57,12 +60,14 @@ def register_weighted(
       store: of the generic windows.
       vocabulary_path: that of the store.
       cluster_N: the cluster of each window (the store's sidecar).
-      probability_K: the sampling distribution over clusters (`WeightReport.sampling_K`).
+      probability_K: the sampling distribution over clusters: `WeightReport.capped`, which is
+        `WeightReport.sampling_K` where no repetitions are capped.
       seed: of the draws.
       windows: length of the stream; None for as many as the store has.
+      epoch: `WeightReport.epoch`.
 
     """
-    sampler = Sampler(len(store), CHUNK, seed, cluster_N, probability_K)
+    sampler = Sampler(len(store), CHUNK, seed, cluster_N, probability_K, epoch=epoch)
     total = len(store) if windows is None else windows
 
     def blocks():

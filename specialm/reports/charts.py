@@ -228,6 +228,35 @@ def coverage(generic_K, specialist_K, weights_K, title: str) -> str:
     return _panel(title, HEIGHT, parts)
 
 
+def repetitions(before_K, after_K, title: str) -> str:
+    """How often a window of each cluster is drawn, without the cap (bars) and with it (line).
+
+    Clusters stand from the most to the least drawn; across and in height as in `histograms`.
+    """
+    bars_K, line_K = _by_weight(before_K, before_K, after_K)
+    left, right = 40, WIDTH - 4
+    unit = (BOTTOM - TOP) / (math.sqrt(max(bars_K.max(), line_K.max())) or 1.0)
+    edge_K = left + (right - left) * np.sqrt(np.arange(len(bars_K) + 1) / len(bars_K))
+    bars, line = (
+        "".join(
+            f"V{BOTTOM - unit * math.sqrt(times):.1f}H{edge:.1f}"
+            for times, edge in zip(times_K, edge_K[1:], strict=True)
+        )
+        for times_K in (bars_K, line_K)
+    )
+    start = BOTTOM - unit * math.sqrt(line_K[0])
+    rules = [t for t in (1, 4, 10, 30, 100, 300, 1000) if unit * math.sqrt(t) <= BOTTOM - TOP]
+    parts = [_y_rule(left, right, BOTTOM - unit * math.sqrt(t), str(t)) for t in rules]
+    parts += [
+        f'<path class="fill generic" d="M{left},{BOTTOM}{bars}V{BOTTOM}Z"/>',
+        f'<path class="curve specialist" d="M{left},{start:.1f}{line}"/>',
+        _text(right - 70, 15, "without cap", "name generic", "end"),
+        _text(right, 15, "planned", "name specialist", "end"),
+        _x_name(left, right, "cluster, by repetitions"),
+    ]
+    return _panel(title, HEIGHT, parts)
+
+
 def _by_weight(weights_K, *shares) -> list[np.ndarray]:
     """Each float [K], from the cluster of the highest weight to that of the lowest."""
     order_K = np.argsort(-np.asarray(weights_K, float), kind="stable")

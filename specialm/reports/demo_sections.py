@@ -21,7 +21,11 @@ COVERAGE_NOTE = (
     "diagonal."
 )
 
-
+REPETITION_NOTE = (
+    "How often the planned training draws a window of each cluster, from the most drawn cluster on "
+    "the left: with the settings as they are, and without a cap on repetitions. Text repeated more "
+    "than about four times is worth less than new text. Both axes are square roots."
+)
 WEIGHTS_NOTE = (
     "Every window of text belongs to a cluster. A cluster's weight is its share of the domain "
     "divided by its share of the generic corpus; importance sampling draws generic windows by "
@@ -34,6 +38,9 @@ WEIGHTS = (
     ("planned_windows", "Planned draws, windows", count),
     ("mean_repetitions", "Repetitions, mean", number),
     ("max_repetitions", "Repetitions, most", number),
+    ("expected_repetitions", "Repetitions, mean over draws", number),
+    ("share_above_budget", "Draws above the budget", percent),
+    ("moved_share", "Draws moved by the cap", percent),
     ("entropy", "Entropy of the domain, nats", number),
     ("top_fraction", "Domain in its top cluster", percent),
 )
@@ -49,7 +56,7 @@ def weights_section(weights: dict | None) -> str:
 
 
 def _weight_charts(rows: list[tuple[str, dict]]) -> str:
-    shares, coverages = [], []
+    shares, coverages, repeated = [], [], []
     for domain, facts in rows:
         generic_K, specialist_K, weights_K = (
             facts.get(name) for name in ("generic_histogram", "specialist_histogram", "weights")
@@ -57,12 +64,22 @@ def _weight_charts(rows: list[tuple[str, dict]]) -> str:
         if generic_K and specialist_K and weights_K:
             shares.append(charts.histograms(generic_K, specialist_K, weights_K, domain))
             coverages.append(charts.coverage(generic_K, specialist_K, weights_K, domain))
+        if facts.get("repetitions"):
+            times = facts["uncapped_repetitions"], facts["repetitions"]
+            repeated.append(charts.repetitions(*times, domain))
     if not shares:
         return ""
     return (
         f'<h3>Cluster shares</h3><p class="note">{CLUSTER_NOTE}</p>{grid(shares)}'
         f'<h3>Coverage</h3><p class="note">{COVERAGE_NOTE}</p>{grid(coverages)}'
+        f"{_repetition_charts(repeated)}"
     )
+
+
+def _repetition_charts(panels: list[str]) -> str:
+    if not panels:
+        return ""
+    return f'<h3>Repetition</h3><p class="note">{REPETITION_NOTE}</p>{grid(panels)}'
 
 
 def clusters_section(weights: dict | None) -> str:

@@ -17,7 +17,7 @@ from specialm.evaluation import perplexity
 from specialm.models import families, transformer
 from specialm.reports import demo_page, summary
 from specialm.training import metrics, runs, scoring
-from specialm.workflows import experts, pipeline, pretraining
+from specialm.workflows import experts, pipeline, pretraining, repeats
 
 TOP_CLUSTERS, SAMPLES = 4, 2  # shown for each domain in the report
 
@@ -89,7 +89,16 @@ def _score(run, method: str, seed: int, pretrained: dict, tuned: dict) -> list[d
             label = f"{method}-{domain}-{phase}-seed{seed}"
             scores |= pipeline.score_heldout(run, stage.path, [domain], stage.fingerprint, label)
         rows += perplexity.rows(method, phase, seed, _budget(run.config), scores)
-    return rows
+    repetitions = {domain: repeats.row(run, method, domain, seed) for domain in run.domains}
+    return [row | _repetitions(repetitions, row["domain"]) for row in rows]
+
+
+def _repetitions(by_domain: dict[str, dict], domain: str) -> dict:
+    """The fields of a domain's row; of the macro row the means over domains."""
+    if domain in by_domain:
+        return by_domain[domain]
+    found = list(by_domain.values())
+    return {name: float(np.mean([fields[name] for fields in found])) for name in found[0]}
 
 
 def _budget(config: ConfigDict) -> int:

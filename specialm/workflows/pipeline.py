@@ -16,6 +16,7 @@ from ml_collections import ConfigDict
 from specialm import methods
 from specialm.clustering import weights as weights_lib
 from specialm.clustering.clusters import Clusters, cluster
+from specialm.clustering.repetition import Budget
 from specialm.common import processes
 from specialm.common import stages as stages_lib
 from specialm.common.errors import UserError
@@ -159,6 +160,18 @@ def weigh(run: Run, domain: str, method: str = methods.IMPORTANCE) -> weights_li
         np.bincount(clusters.domains[domain], minlength=k),
         run.config.clustering.smoothing,
         planned_windows(run.config),
+        run.config.clustering.power,
+        _budget(run.config, clusters),
+    )
+
+
+def _budget(config: ConfigDict, clusters: Clusters) -> Budget:
+    """What caps repetitions of these clusters' windows."""
+    return Budget(
+        config.clustering.max_repetitions,
+        config.train.importance_start,
+        clusters.centroids_KxD,
+        clusters.tree.branching if clusters.tree else (),
     )
 
 
@@ -369,7 +382,7 @@ def settings_in_result(part: ConfigDict, used: tuple[str, ...] = (), teacher: bo
     """
     of_methods = {name for record in methods.METHODS.values() for name in record.settings}
     unused = {name.partition(".")[2] for name in of_methods.difference(used)}
-    unused |= set(NOT_IN_RESULT)
+    unused |= {*NOT_IN_RESULT, "importance_start"}  # the latter is in the key of the draws
     settings = copy.deepcopy(part.to_dict())
     if settings.get("moment_dtype") == "float32":
         unused.add("moment_dtype")

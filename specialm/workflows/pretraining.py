@@ -1,5 +1,7 @@
 """Pretraining as a stage: any method's draws, specialist text mixed in, a trunk to start from."""
 
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,16 +10,16 @@ from ml_collections import ConfigDict
 
 from specialm import budgets, methods
 from specialm.clustering import saved_clusters
+from specialm.common import processes
 from specialm.common.errors import UserError
 from specialm.common.stages import Stage, digest
 from specialm.data import mixed
 from specialm.data.mixed import Joined
 from specialm.data.sampler import BatchSampler, Sampler
 from specialm.data.store import WindowStore
-from specialm.draws import Source
 from specialm.models import families, tensors
 from specialm.training import loop, origin, runs
-from specialm.workflows import pipeline
+from specialm.workflows import pipeline, repeats
 from specialm.workflows.pipeline import Run
 
 
@@ -28,6 +30,7 @@ class _Drawn:
     store: WindowStore | Joined
     sampler: BatchSampler
     key: dict  # what identifies it, for the stage
+    notes: Sequence[str] = ()  # for people, before it is trained
 
 
 def pretrain(run: Run, method: str, domain: str, seed: int, must_exist: bool = False) -> Stage:
@@ -69,18 +72,11 @@ def _aimed_at(run: Run, method: str, domain: str) -> str:
 
 
 def _drawn(run: Run, method: str, domain: str, seed: int) -> _Drawn:
-    record, source = methods.get(method), _source(run, method, domain)
+    record, source = methods.get(method), repeats.source(run, method, domain)
     sampler = methods.sampler(run.config, method, source, seed)
-    drawn = _Drawn(run.generic, sampler, {"sampling": record.draws.key(source, seed)})
+    notes = repeats.lines(repeats.of(run, method, domain, seed), _title(method, domain, seed))
+    drawn = _Drawn(run.generic, sampler, {"sampling": record.draws.key(source, seed)}, notes)
     return _with_specialist(run, drawn, domain) if methods.mixes(run.config, method) else drawn
-
-
-def _source(run: Run, method: str, domain: str) -> Source:
-    """What a method draws from: the clusters that it needs, the weights of its domain."""
-    clusters = run.clusters(method) if methods.num_clusters(run.config, method) else None
-    aims = methods.get(method).draws.aims
-    weights = pipeline.weigh(run, domain, method) if aims else None
-    return methods.source(method, len(run.generic), clusters, weights)
 
 
 def _with_specialist(run: Run, drawn: _Drawn, domain: str) -> _Drawn:
@@ -97,7 +93,12 @@ def _with_specialist(run: Run, drawn: _Drawn, domain: str) -> _Drawn:
         Joined(run.generic, part.train_store, part.train_indices),
         mixed.Late(drawn.sampler, late, first),
         drawn.key | {"specialist": [part.train_store.fingerprint, digest(part.train_indices)]},
+        drawn.notes,
     )
+
+
+def _title(method: str, domain: str, seed: int) -> str:
+    return " ".join(filter(None, [method, domain, f"seed {seed}"]))
 
 
 def _trunk(run: Run, train: ConfigDict, seed: int, must_exist: bool) -> Stage:
@@ -149,6 +150,8 @@ def _train(
         )
 
     def work(path: Path) -> dict:
+        if processes.is_first():
+            print("".join(f"{note}\n" for note in drawn.notes), end="", file=sys.stderr, flush=True)
         params, ledger = _start(run, config, start)
         entry = loop.pretrain(
             path,
@@ -158,7 +161,7 @@ def _train(
             drawn.sampler,
             seed,
             run.mesh,
-            " ".join(filter(None, [method, domain, f"seed {seed}"])),
+            _title(method, domain, seed),
             params,
         )
         entry |= {"domain": domain, "devices": run.mesh.size}

@@ -22,7 +22,7 @@ from specialm.common.stages import Stage, Stages
 from specialm.evaluation import cost, perplexity
 from specialm.planning.inspection import inspect_config
 from specialm.training import runs
-from specialm.workflows import experts, grid, heldout, pipeline, pretraining
+from specialm.workflows import experts, grid, heldout, pipeline, pretraining, repeats
 
 
 def study(config: ConfigDict, workdir: Path) -> tuple[dict, str]:
@@ -142,12 +142,17 @@ class StudyRun:
         """The pretrained model; with importance sampling the histogram is that of the smallest
         specialist set, which is part of all others, so that one pretraining serves all sizes.
         """
+        run = self._pretraining_run(cell)
+        return pretraining.pretrain(run, cell.arm.pretrained, domain, cell.seed)
+
+    def _pretraining_run(self, cell: grid.Cell) -> pipeline.Run:
+        """The run whose specialist sets are those that pretraining sees."""
         if (
             methods.get(cell.arm.pretrained).draws.aims
             and not self.run(cell).config.train.specialist_fraction
         ):
             cell = grid.Cell(cell.arm, cell.budget, self.smallest, cell.seed)
-        return pretraining.pretrain(self.run(cell), cell.arm.pretrained, domain, cell.seed)
+        return self.run(cell)
 
     def finetuned(self, cell: grid.Cell, domain: str) -> Stage:
         """The domain's model."""
@@ -232,10 +237,14 @@ class StudyRun:
             "device_seconds": generic.device_seconds + special.device_seconds,
             "generic_device_seconds": generic.device_seconds,
             "specialise_device_seconds": special.device_seconds,
+            **self._repetitions(cell, target),
         }
         if phase == "finetuned":
             row |= {name: stage.result[name] for name in ("steps", "best_step")}
         return row
+
+    def _repetitions(self, cell: grid.Cell, domain: str) -> dict[str, float]:
+        return repeats.row(self._pretraining_run(cell), cell.arm.pretrained, domain, cell.seed)
 
     def facts(self, cell: grid.Cell) -> dict:
         """Sizes of an arm's model and its FLOPs per token, with the vocabulary's own size."""

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from specialm.clustering import repetition
 from specialm.common.errors import UserError
 from specialm.data import tasks
 from specialm.data.sampler import Sampler
@@ -54,6 +55,19 @@ def test_the_weighted_task_is_the_trainers_stream_and_follows_the_weights(
     every = windows_of(store)
     assert seen == [every[i] for i in drawn]
     assert_follows(seen, store, cluster_N, probability_K)
+
+
+def test_a_capped_task_draws_no_window_more_often(store, vocabulary, clusters):
+    cluster_N, probability_K = clusters
+    counts_K, count = np.bincount(cluster_N, minlength=K), len(store) // 2
+    capped_K = repetition.capped(probability_K, counts_K, count, 1.0).probability_K
+    name = tasks.register_weighted(
+        "capped", store, vocabulary.path, cluster_N, capped_K, 3, windows=count, epoch=count
+    )
+    sampler = Sampler(len(store), 8, 3, cluster_N, capped_K, epoch=count)
+    drawn, every = sampler.draws(0, count)[0], windows_of(store)
+    assert len(np.unique(drawn)) == count
+    assert read(name, count) == [every[i] for i in drawn]
 
 
 def assert_follows(seen, store, cluster_N, probability_K):

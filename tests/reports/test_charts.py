@@ -29,6 +29,18 @@ def test_histogram_draws_every_cluster_by_weight():
         )
 
 
+def test_repetitions_stand_from_the_most_to_the_least_drawn():
+    before, after = [1.0, 16.0, 0.0, 4.0], [2.0, 4.0, 0.0, 4.0]
+    svg = charts.repetitions(before, after, "d")
+    bars, line = (
+        [charts.BOTTOM - float(v) for v in re.findall(r"V([\d.]+)H", path)]
+        for path in re.findall(r'<path class="(?:fill|curve)[^"]*" d="([^"]+)"', svg)
+    )
+    unit = (charts.BOTTOM - charts.TOP) / 4
+    np.testing.assert_allclose(bars, unit * np.sqrt([16, 4, 1, 0]), atol=0.1)
+    np.testing.assert_allclose(line, unit * np.sqrt([4, 4, 2, 0]), atol=0.1)
+
+
 def test_coverage_says_how_little_of_the_generic_text_holds_half_the_domain():
     svg = charts.coverage([0.1, 0.4, 0.5], [0.5, 0.4, 0.1], [5.0, 1.0, 0.2], "d")
     assert "half of the domain in 10.0%" in svg

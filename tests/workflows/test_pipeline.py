@@ -115,6 +115,8 @@ def test_demo_rows(demo):
             "nll_per_token",
             "perplexity",
             "bits_per_byte",
+            "expected_repetitions",
+            "max_repetitions",
         }
         assert row["perplexity"] == pytest.approx(np.exp(row["nll_per_token"]))
         assert row["train_tokens"] == 6016  # 47 steps of 8 windows of 16
@@ -219,6 +221,29 @@ def test_weights(command):
     np.testing.assert_allclose(np.array(report["weights"]) * generic, specialist, atol=1e-12)
     sampled = np.array(report["sampling"])
     np.testing.assert_allclose(sampled, specialist, atol=1e-12)
+
+
+def test_a_cap_trains_anew_and_says_what_it_moved(demo, project, capsys):
+    """First what is expected, then the training; a second time the model is reused."""
+    uniform, plain = (
+        next(r for r in demo if (r["method"], r["domain"]) == (method, "linalg"))
+        for method in ("slm", "slm_is")
+    )
+    assert uniform["expected_repetitions"] == uniform["max_repetitions"]
+    assert plain["max_repetitions"] > plain["expected_repetitions"]
+    said, cap = [], (uniform["max_repetitions"] + plain["max_repetitions"]) / 2
+    for _ in range(2):
+        argv = ["train", f"--config={project / 'config.py'}", f"--workdir={project / 'run'}"]
+        argv += ["--json", "--config.method=slm_is", "--config.domain=linalg"]
+        assert cli.main([*argv, f"--config.clustering.max_repetitions={cap}"]) == 0
+        captured = capsys.readouterr()
+        said.append((json.loads(captured.out), captured.err))
+    (trained, error), (again, silent) = said
+    assert not trained["reused"] and again["reused"]
+    assert trained["max_repetitions"] == pytest.approx(cap)
+    (capped,) = (line for line in error.splitlines() if "clustering.max_repetitions=" in line)
+    assert "to neighbours" in capped and "max_repetitions" not in silent
+    assert trained["expected_repetitions"] < plain["expected_repetitions"]
 
 
 def test_train_specialize_evaluate_generate(command, project):

@@ -32,6 +32,8 @@ KEYS = {
     "device_seconds",
     "generic_device_seconds",
     "specialise_device_seconds",
+    "expected_repetitions",
+    "max_repetitions",
 }
 
 

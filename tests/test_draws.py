@@ -1,0 +1,192 @@
+"""What the draws of the methods do under a budget of repetitions."""
+
+import dataclasses
+import types
+
+import numpy as np
+import pytest
+
+from specialm import config as config_lib
+from specialm import draws, methods
+from specialm.clustering import weights
+from specialm.clustering.clusters import Clusters
+from specialm.clustering.repetition import Budget, expected
+from specialm.common.stages import digest
+from specialm.data.mixed import Late
+from specialm.data.sampler import Sampler
+from specialm.workflows import pipeline, repeats
+
+N, K, BATCH = 800, 8, 8
+
+
+def corpus(seed=0):
+    """Clusters of unequal sizes."""
+    rng = np.random.default_rng(seed)
+    cluster_N = rng.choice(K, N, p=rng.dirichlet(np.full(K, 3.0)))
+    return Clusters(
+        rng.normal(size=(K, 5)).astype(np.float32), np.zeros((N, 5)), cluster_N, {}, "c"
+    )
+
+
+def settings(tokens_windows=1600, **changed):
+    config = config_lib.default()
+    config.data.context, config.train.batch_size = 16, BATCH
+    config.train.tokens, config.train.groups = tokens_windows * 16, 2
+    config.model.num_experts, config.train.histogram_support = K, 2
+    for name, value in changed.items():
+        part, field = name.split("__")
+        config[part][field] = value
+    return config
+
+
+def source_of(config, clusters, method="slm_is"):
+    special_K = np.array([40, 9, 0, 0, 3, 0, 1, 0])
+    budget = Budget(
+        config.clustering.max_repetitions, config.train.importance_start, clusters.centroids_KxD
+    )
+    report = weights.report(
+        "d",
+        weights.counts(clusters.generic_N, K),
+        special_K,
+        config.clustering.smoothing,
+        pipeline.planned_windows(config),
+        config.clustering.power,
+        budget,
+    )
+    return dataclasses.replace(methods.source(method, N, clusters), weights=report)
+
+
+def first_cluster(report, seed):
+    """An outside rule: one cluster alone."""
+    return np.eye(K)[0]
+
+
+@pytest.mark.parametrize("rule", [draws.importance, draws.shuffled, first_cluster])
+def test_every_rule_is_capped(rule):
+    config, clusters = settings(clustering__max_repetitions=3.0), corpus()
+    source, weighted = source_of(config, clusters), draws.Weighted(rule)
+    sampler = weighted.sampler(config, source, 4)
+    steps = pipeline.planned_windows(config) // BATCH
+    times_N = np.bincount(
+        np.concatenate([sampler.indices(step) for step in range(steps)]), minlength=N
+    )
+    assert times_N.max() == 3
+    shares_K, counts_K = weighted.drawn(config, source, 4)
+    assert expected(shares_K, counts_K, BATCH * steps).most == pytest.approx(3)
+    assert weighted.key(source, 4) == [
+        "c",
+        digest(weighted.capped(source, 4).probability_K),
+        f"epoch {BATCH * steps}",
+    ]
+
+
+@pytest.mark.parametrize("rule", [draws.importance, draws.shuffled, first_cluster])
+def test_without_a_cap_draws_and_keys_are_as_they_were(rule):
+    config, clusters = settings(), corpus()
+    source, weighted = source_of(config, clusters), draws.Weighted(rule)
+    probability_K = rule(source.weights, 4)
+    wanted = Sampler(N, BATCH, 4, clusters.generic_N, probability_K)
+    sampler = weighted.sampler(config, source, 4)
+    for step in (0, 7, 190):
+        np.testing.assert_array_equal(sampler.indices(step), wanted.indices(step))
+    assert weighted.key(source, 4) == ["c", digest(probability_K)]
+
+
+def test_another_cap_or_start_is_another_key():
+    clusters, weighted = corpus(), draws.Weighted()
+    changes = [{"clustering__max_repetitions": cap} for cap in (0.0, 2.0, 4.0, 1000.0)]
+    changes += [{"train__importance_start": 0.5}, {"clustering__power": 0.5}]
+    keys = {tuple(weighted.key(source_of(settings(**c), clusters), 0)) for c in changes}
+    assert len(keys) == len(changes)
+    for method in ("slm", "slm_is"):  # it is in the key of the draws that use it
+        train = settings(train__importance_start=0.5).train
+        assert "importance_start" not in pipeline.settings_in_result(
+            train, methods.get(method).settings
+        )
+
+
+def test_importance_sampling_from_a_step_on():
+    config, clusters = settings(train__importance_start=0.5), corpus()
+    source = source_of(config, clusters)
+    sampler = draws.Weighted().sampler(config, source, 1)
+    assert isinstance(sampler, Late) and sampler.first == 100
+    np.testing.assert_array_equal(sampler.indices(99), Sampler(N, BATCH, 1).indices(99))
+    drawn_K = np.bincount(
+        clusters.generic_N[np.concatenate([sampler.indices(step) for step in range(200)])],
+        minlength=K,
+    )
+    shares_K, _ = draws.Weighted().drawn(config, source, 1)
+    assert np.abs(drawn_K / 1600 - shares_K).max() < 0.01
+
+
+def drawn_by(method, config, clusters, steps):
+    """(times of each window, what the draws say of it: share of each cluster, its windows)."""
+    source = source_of(config, clusters, method)
+    sampler = methods.sampler(config, method, source, 0)
+    windows = np.concatenate([sampler.indices(step) for step in range(steps)])
+    return np.bincount(windows, minlength=N), methods.get(method).draws.drawn(config, source, 0)
+
+
+@pytest.mark.parametrize("method", ["slm", "slm_is", "slm_pn", "slm_hn", "soup", "slm_mix"])
+def test_what_draws_say_of_their_clusters_is_what_is_drawn(method):
+    clusters, steps = corpus(), 1000
+    times_N, (shares_K, counts_K) = drawn_by(method, settings(), clusters, steps)
+    assert counts_K.sum() == N and shares_K.sum() == pytest.approx(1)
+    if len(shares_K) == K:
+        drawn_K = np.bincount(clusters.generic_N, times_N, minlength=K) / (steps * BATCH)
+        assert np.abs(drawn_K - shares_K).max() < 0.02
+
+
+def test_a_bank_repeats_all_windows_alike_and_a_mixture_those_of_small_clusters():
+    clusters = corpus()
+    times_N, (shares_K, counts_K) = drawn_by("slm_pn", settings(), clusters, 1000)
+    found = expected(shares_K, counts_K, 8000)
+    assert found.mean == pytest.approx(10) and found.most == pytest.approx(10)
+    assert times_N.mean() == 10 and times_N.max() < 20
+    _, (shares_K, counts_K) = drawn_by("slm_mix", settings(), clusters, 1)
+    assert expected(shares_K, counts_K, 8000).most == pytest.approx(1000 / counts_K.min())
+
+
+def fake_run(config, clusters):
+    """What `repeats` reads of a run."""
+    clusters.domains["med"] = np.repeat(np.arange(K), [40, 9, 0, 0, 3, 0, 1, 0])
+    return types.SimpleNamespace(
+        config=config, generic=range(N), clusters=lambda method="slm_is": clusters
+    )
+
+
+def test_what_is_said_before_training():
+    def said(method="slm_is", windows=1600, **changed):
+        run = fake_run(settings(windows, **changed), corpus())
+        found = repeats.of(run, method, "med", 0)
+        assert repeats.row(run, method, "med", 0) == {
+            "expected_repetitions": found.now.mean,
+            "max_repetitions": found.now.most,
+        }
+        return repeats.lines(found, "t")
+
+    (plain,) = said("slm")
+    assert "1,600 windows" in plain and "2 times in all on average, 2 times in the most" in plain
+    _, warning = said()
+    assert "clustering.max_repetitions=4" in warning and "times as much generic text" in warning
+    _, moved = said(clustering__max_repetitions=4.0)
+    assert "to neighbours" in moved and "fewer clusters" in moved and "without it" in moved
+    short = said(windows=8000, clustering__max_repetitions=4.0)
+    assert short[-1].startswith("warning: the generic text is too small")
+    assert "10 times" in short[-1]
+    assert repeats.lines(None, "t") == []
+
+
+def test_what_helps_does_help():
+    """The tokens that are named bring the mean to four."""
+    run = fake_run(settings(), corpus())
+    warning = repeats.lines(repeats.of(run, "slm_is", "med", 0), "t")[1]
+    tokens = int(warning.partition("train.tokens=")[2].partition(",")[0])
+    run.config.train.tokens = tokens
+    assert repeats.of(run, "slm_is", "med", 0).now.mean == pytest.approx(4, rel=0.02)
+
+
+def test_specialist_text_in_pretraining_takes_draws_from_the_generic_text():
+    config = settings(train__specialist_fraction=0.5, train__specialist_start=0.5)
+    run = fake_run(config, corpus())
+    assert repeats.of(run, "slm", "med", 0).now.draws == 1200
