@@ -27,6 +27,7 @@ from specialm.common import runtime
 runtime.configure()
 
 from specialm import config as config_lib  # noqa: E402
+from specialm import methods  # noqa: E402
 from specialm.common.stages import Stage, Stages  # noqa: E402
 from specialm.models import families, transformer  # noqa: E402
 from specialm.training import runs, scoring, step  # noqa: E402
@@ -34,7 +35,7 @@ from specialm.workflows import demo, experts, pipeline, pretraining, repeats  # 
 
 ROOT = Path(__file__).parents[1]
 SIZES = {
-    "0.2M": (),  # configs/local/slm.py: 2 layers, d 64, vocabulary 1,024, context 128
+    "0.2M": (),  # configs/local/gpt2.py: 2 layers, d 64, vocabulary 1,024, context 128
     "1M": (
         "model.num_layers=4",
         "model.d_model=128",
@@ -81,8 +82,9 @@ def cells(options: argparse.Namespace) -> list[Cell]:
 
 def config_of(cell: Cell, options: argparse.Namespace) -> ConfigDict:
     """The settings of a cell; those of the command line last."""
-    path = ROOT / "configs" / "local" / "slm_is.py"
+    path = ROOT / "configs" / "local" / "gpt2.py"
     config = runpy.run_path(str(path))["get_config"]()
+    config.method = methods.IMPORTANCE
     config.domains, config.train.tokens = tuple(options.domains), cell.tokens
     config.train.tensorboard, config.train.log_every = False, 100
     config.data.specialist_tokens = 50_000

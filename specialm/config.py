@@ -111,7 +111,8 @@ def _clustering() -> ConfigDict:
     clustering.seed = 0
     clustering.smoothing = 0.0  # of the specialist histogram towards the generic one, 0 to 1
     clustering.power = 1.0  # importance weights are raised to it: 1 leaves them, 0 is generic
-    clustering.max_repetitions = 0.0  # expected draws of a window in all, at most; 0: no cap
+    # Expected draws of a window in all, at most; 0: no cap (results/README.md has the choice).
+    clustering.max_repetitions = 8.0
     return clustering
 
 

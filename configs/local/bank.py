@@ -16,7 +16,7 @@ from pathlib import Path
 
 
 def get_config():
-    config = runpy.run_path(str(Path(__file__).with_name("slm.py")))["get_config"]()
+    config = runpy.run_path(str(Path(__file__).with_name("gpt2.py")))["get_config"]()
     config.title = "Banks and mixtures of small models on three domains"
     config.methods = ("slm", "slm_mix", "slm_pn", "slm_hn", "soup")
     config.model.num_experts = 8

@@ -16,8 +16,9 @@ from pathlib import Path
 
 
 def get_config():
-    config = runpy.run_path(str(Path(__file__).with_name("demo.py")))["get_config"]()
+    config = runpy.run_path(str(Path(__file__).with_name("gpt2.py")))["get_config"]()
     config.title = "Sentence encoders compared"
+    config.methods = ("slm", "slm_is")
     config.data.generic_fraction = 0.2
     config.clustering.k = 128
     config.clustering.max_tokens = 96

@@ -27,6 +27,7 @@ def get_config():
     config.data.generic_heldout_fraction = 0.0001
     config.clustering.k = 1024
     config.clustering.method = "minibatch"
+    config.clustering.max_repetitions = 0.0  # published without a cap
     config.model.num_layers = 7
     config.model.d_model = 1024
     config.model.d_ff = 4096
