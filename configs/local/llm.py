@@ -22,4 +22,5 @@ def get_config():
     config.method = "llm"
     config.model.d_model = 160
     config.model.d_ff = 640
+    config.train.learning_rate = 4e-3  # that of the small model was chosen for its width
     return config
