@@ -27,7 +27,7 @@ usage: specialm COMMAND --config=FILE [--config.FIELD=VALUE ...] [--workdir=DIR]
 
 Options of every command (more: specialm COMMAND --help):
   --config=PATH            a config file; --config.model.d_model=256 overrides a field
-  --workdir=DIR            where stages and models are kept (default runs/NAME of the config file)
+  --workdir=DIR            where stages and models go (default runs/NAME of the config file)
   --json                   print the result as JSON on standard output
 """
 
@@ -48,7 +48,7 @@ COMMANDS: dict[str, tuple[str, dict, str]] = {
     "specialize": (
         "specialize",
         {"checkpoint": "", "source": "", "teacher": ""},
-        "Fine-tunes --checkpoint (default: what `train` made of this config) on "
+        "Fine-tunes --checkpoint (default: the result of `train` with this config) on "
         "config.domain;\nout of a bank or a mixture it first takes the expert that "
         "config.expert names.\nWith --config.finetune.max_steps=0 it only takes it "
         "out.\n--source=folder:PATH, or any other source or path of text, is a domain "

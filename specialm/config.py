@@ -101,7 +101,7 @@ def _clustering() -> ConfigDict:
     clustering.encoder = "minilm"  # minilm | tfidf_svd
     clustering.encoder_path = ""  # minilm: a folder with its weights; "" looks in the usual places
     clustering.max_tokens = 256  # minilm: word pieces read of a window, at most
-    clustering.dim = 128  # tfidf_svd: dimensions kept
+    clustering.dim = 128  # tfidf_svd: dimensions
     clustering.k = 256
     clustering.method = "full"  # full | minibatch: k clusters | tree: see docs/clustering.md
     clustering.iterations = 50

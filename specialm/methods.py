@@ -130,7 +130,7 @@ for _method in (
     Method(
         PROJECTED,
         "SLM-pn",
-        "projected network: an expert per cluster, made from shared weights",
+        "projected network: an expert per cluster, projected from shared weights",
         "#D55E00",
         "^",
         family="projected",
@@ -139,7 +139,7 @@ for _method in (
     Method(
         HYPERNETWORK,
         "SLM-hn",
-        "hyper-network: expert weights made from the cluster's embedding",
+        "hyper-network: expert weights computed from the cluster's embedding",
         "#E69F00",
         ">",
         family="hypernetwork",

@@ -4,7 +4,7 @@ Two ways of splitting parameters, both exact:
 
 - `fsdp`: every device has a part of each matrix and gathers the whole one just before it is used, a
   layer at a time, in the dtype of the arithmetic; its gradient is summed and scattered back in
-  float32. The gathered weights are not kept for the backward pass but gathered again.
+  float32. The gathered weights are not saved for the backward pass but gathered again.
 - `model` (tensor parallelism): a device has some of the heads and hidden units and computes with
   these alone; activations are summed after each block. The tokens' losses are divided as well.
 
@@ -19,7 +19,7 @@ import jax
 from jax.ad_checkpoint import checkpoint_name
 
 FSDP, MODEL = "fsdp", "model"
-GATHERED = "gathered"  # name of what is not kept for the backward pass
+GATHERED = "gathered"  # name of what is not saved for the backward pass
 PRODUCT = "product"  # name of the results of linear maps
 ATTENDED = "attended"  # name of what an attention kernel keeps for its own
 

@@ -1,5 +1,5 @@
-"""For which platform programs are made: that of this process's devices, or another that is being
-compiled for ahead of time.
+"""The platform that programs are compiled for: that of this process's devices, or another one
+ahead of time.
 """
 
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ def platform() -> str:
 
 @contextmanager
 def compiling_for(platform: str) -> Iterator[None]:
-    """Programs that are traced inside are made for this platform."""
+    """Programs that are traced inside are compiled for this platform."""
     token = _TARGET.set(platform)
     try:
         yield

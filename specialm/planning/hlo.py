@@ -203,10 +203,10 @@ class _Program:
         read = sum(_hbm(body[name].type) for name in one.operands)
         if one.opcode.endswith("-start"):  # its type names the operands again
             operands = sum(len(buffers(body[name].type)) for name in one.operands)
-            made = buffers(one.type)[operands:]
-            written = sum(size for size, space in made if space == 0)
+            results = buffers(one.type)[operands:]
+            written = sum(size for size, space in results if space == 0)
             if kind in SLICES and read:  # the slice alone, if its source is not on the chip
-                read = made[0][0]
+                read = results[0][0]
             return written + read
         if kind in SLICES:
             return 2 * written
@@ -225,13 +225,13 @@ class _Program:
             if _hbm(body[name].type)
         )
         root = next(inner for inner in fused.values() if inner.root)
-        made = [fused[name] for name in root.operands] if root.opcode == "tuple" else [root]
+        outputs = [fused[name] for name in root.operands] if root.opcode == "tuple" else [root]
         spaces = [space for _, space in buffers(one.type)]
-        if len(made) != len(spaces):
+        if len(outputs) != len(spaces):
             return read + _hbm(one.type)
         return read + sum(
             self._written(inner, fused)
-            for inner, space in zip(made, spaces, strict=True)
+            for inner, space in zip(outputs, spaces, strict=True)
             if space == 0
         )
 
@@ -285,7 +285,7 @@ class _Program:
             if kind == "all-gather":  # the type of a start names the operands again
                 started = one.opcode.endswith("-start")
                 whole = sum(b for b, _ in buffers(one.type)) - started * operands
-            # A fusion of a sum with the slice that is kept of it sends as a reduce-scatter does.
+            # A fusion of a sum with the slice of it that is used sends as a reduce-scatter does.
             if kind == "all-reduce" and "scatter" in name:
                 kind = "reduce-scatter"
             share = 1.0 if kind == "collective-permute" else (size - 1) / size

@@ -237,9 +237,9 @@ def _whole(log_q_txV, teacher_x_txE, teacher_head_VxE, temperature):
     return jnp.sum(p_txV * (log_p_txV - log_q_txV), axis=-1), p_txV
 
 
-def _top_k(log_q_txV, kept, _, __):
+def _top_k(log_q_txV, stored, _, __):
     """The same over K + 1 classes; the remainder's gradient goes to its pieces by their q."""
-    ids_txv, p_txv = kept
+    ids_txv, p_txv = stored
     rows_tx1 = jnp.arange(len(ids_txv))[:, None]
     rest_t = jnp.maximum(1 - jnp.sum(p_txv, axis=-1), 0)
     others_txV = log_q_txV.at[rows_tx1, ids_txv].set(MASKED)

@@ -1,7 +1,8 @@
 """Fine-tuning on a small specialist set, with early stopping on a validation split of it.
 
 arXiv 2402.01093: base learning rate / 3 for small sets, early stopping on validation loss. The
-checkpoint kept is the best one, not the last; step 0 (no fine-tuning at all) is a candidate too.
+checkpoint that stays is the best one, not the last; step 0 (no fine-tuning at all) is a candidate
+too.
 """
 
 import copy
@@ -69,15 +70,15 @@ def for_set(
       untrained: the model has had no pretraining.
       max_steps: instead of `finetune.max_steps`.
     """
-    made = copy.deepcopy(finetune).unlock()
+    changed = copy.deepcopy(finetune).unlock()
     windows = len(specialist.train_indices)
     tokens = int(specialist.train_store.sizes_N[specialist.train_indices].sum())
     epochs = math.ceil(finetune.max_epochs * windows / finetune.batch_size)
-    made.max_steps = min(max_steps or finetune.max_steps, max(1, epochs))
+    changed.max_steps = min(max_steps or finetune.max_steps, max(1, epochs))
     if not finetune.learning_rate:
         full = untrained or tokens >= finetune.full_rate_tokens
-        made.learning_rate = train.learning_rate / (1 if full else 3)
-    return made.lock()
+        changed.learning_rate = train.learning_rate / (1 if full else 3)
+    return changed.lock()
 
 
 def settings(train: ConfigDict, finetune: ConfigDict) -> ConfigDict:

@@ -3,7 +3,7 @@
 FOLDER/ids.npy            int32 [N, L, v], the pieces of largest probability, largest first
 FOLDER/probabilities.npy  float32 [N, L, v], at the stored temperature; what is missing to 1
 belongs to all other pieces together
-FOLDER/teacher.json       what they were made with; written last
+FOLDER/teacher.json       what they were computed with; written last
 """
 
 import json
@@ -81,8 +81,8 @@ def _write(path, config, params, windows, indices_N, k, temperature, mesh) -> No
         own_b = np.minimum(start + rows_b, len(indices_N) - 1)
         batch = sharding.put_batch(mesh, windows.batch(indices_N[own_b]))
         end = min(start + batch_size, len(indices_N))
-        made = jax.device_get(top_k(params, batch))
-        for array, values in zip(arrays, made, strict=False):  # none in the other processes
+        stored = jax.device_get(top_k(params, batch))
+        for array, values in zip(arrays, stored, strict=False):  # none in the other processes
             array[start:end] = values[: end - start]
     if not processes.is_first():
         return
@@ -131,8 +131,8 @@ def make_top_k_step(
             p, ids = (a.reshape(-1, k)[: len(x_TxE)].reshape(shape) for a in chunks)
             return ids, p
 
-        made = jax.lax.map(part_top_k, step.split_windows(batch, size))
-        return jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), made)
+        parts = jax.lax.map(part_top_k, step.split_windows(batch, size))
+        return jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), parts)
 
     split = sharding.spec(("batch",))
     mapped = jax.shard_map(

@@ -42,7 +42,7 @@ class Checkpoints:
         return self
 
     def __exit__(self, *_) -> None:
-        """Leaves when all that was saved is on disk, also behind an error."""
+        """Leaves when all that was saved is on disk, also after an error."""
         self._manager.wait_until_finished()
         self._manager.close()
 

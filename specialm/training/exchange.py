@@ -32,14 +32,14 @@ def exchange(slices: list[jax.Array], places: tuple[int, ...], dtype: str) -> li
         packed_nxgxw = jax.lax.all_gather(packed_Gxw, WINDOWS)
     else:
         packed_nxgxw = _swap(packed_Gxw.reshape(n, -1, packed_Gxw.shape[1]))
-    made, first = [], 0
+    whole_leaves, first = [], 0
     for leaf, shape, at in zip(slices, shapes, places, strict=True):
         part = packed_nxgxw[:, :, first : first + math.prod(shape)].reshape(n, -1, *shape)
         first += math.prod(shape)
         whole = [part.shape[1], *shape]
         whole[at + 1] *= n
-        made.append(jnp.moveaxis(part, 0, at + 1).reshape(whole).astype(leaf.dtype))
-    return made
+        whole_leaves.append(jnp.moveaxis(part, 0, at + 1).reshape(whole).astype(leaf.dtype))
+    return whole_leaves
 
 
 def _swap(packed_nxgxw: jax.Array) -> jax.Array:
@@ -48,7 +48,7 @@ def _swap(packed_nxgxw: jax.Array) -> jax.Array:
 
 
 def _forward(slices, places, dtype):
-    # All that is needed again is whether there is one group: told by the structure.
+    # All that is needed again is whether there is one group, which the structure says.
     return exchange(slices, places, dtype), () if len(slices[0]) == 1 else None
 
 
@@ -66,12 +66,12 @@ def _backward(places, dtype, one_group, grads):
         packed_Gxw = jax.lax.psum_scatter(packed_nxgxw, WINDOWS)
     else:
         packed_Gxw = _swap(narrow(packed_nxgxw, dtype)).reshape(n * g, -1)
-    made, first = [], 0
+    slices, first = [], 0
     for grad, shape in zip(grads, shapes, strict=True):
         part = packed_Gxw[:, first : first + math.prod(shape)]
-        made.append(part.reshape(-1, *shape).astype(grad.dtype))
+        slices.append(part.reshape(-1, *shape).astype(grad.dtype))
         first += math.prod(shape)
-    return (made,)
+    return (slices,)
 
 
 exchange.defvjp(_forward, _backward)

@@ -7,7 +7,7 @@ from specialm.common import processes
 
 
 class MetricsWriter:
-    """Appends to `metrics.jsonl`; after a resume, records behind the resumed step are dropped.
+    """Appends to `metrics.jsonl`; after a resume, records after the resumed step are dropped.
 
     Of several processes the first alone writes; the others' records go nowhere.
     """
@@ -19,8 +19,8 @@ class MetricsWriter:
         path.mkdir(parents=True, exist_ok=True)
         self._file = path / "metrics.jsonl"
         if self._file.exists():
-            kept = [line for line in read(self._file) if line["step"] <= resumed_step]
-            self._file.write_text("".join(json.dumps(line) + "\n" for line in kept))
+            valid = [line for line in read(self._file) if line["step"] <= resumed_step]
+            self._file.write_text("".join(json.dumps(line) + "\n" for line in valid))
         self._stream = self._file.open("a")
         self._board = _board(path, resumed_step) if tensorboard else None
 

@@ -1,4 +1,4 @@
-"""Where a model comes from, kept in its `model.json`: a run folder alone is enough to go on from.
+"""Where a model comes from, as its `model.json` says: a run folder is enough to go on from.
 
 settings   the config that pretrained it
 generic    where the windows of the generic text lie, seen from the run folder, and their
@@ -31,7 +31,7 @@ def describe(path: Path, config: ConfigDict, generic: dict[str, WindowStore]) ->
 
 
 def inherited(base: Path, path: Path) -> dict:
-    """The origin of what is made out of `base` in the run folder `path`."""
+    """The origin of a model derived from `base` in the run folder `path`."""
     record = runs.read_record(base)
     if "settings" not in record:
         return {}

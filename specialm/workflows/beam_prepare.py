@@ -3,7 +3,7 @@
     python -m specialm.workflows.beam_prepare --config=FILE --workdir=DIR --runner=DirectRunner
 
 Reading, tokenising, cutting, embedding and assigning are cut into pieces (see `pieces`), and one
-pipeline has each set of them made by the runner's workers. Training the vocabulary and the fits of
+pipeline has the runner's workers compute each set of them. Training the vocabulary and the fits of
 the encoder and of k-means run where this is started. `specialm train` with the same work folder
 finds all stages finished. docs/scaling.md has the runners' flags.
 
@@ -33,7 +33,7 @@ OWN = {"workdir": "", "part_bytes": str(pieces.PART_BYTES)}  # options that are 
 
 
 class Runner:
-    """Has pieces made by a Beam runner: `each` is one pipeline.
+    """Has pieces computed by a Beam runner: `each` is one pipeline.
 
     Attributes:
       counters: title -> what its pipelines counted, pieces written and reused among it. An estimate

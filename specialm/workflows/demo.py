@@ -26,7 +26,7 @@ def demo(config: ConfigDict, workdir: Path) -> tuple[dict, str]:
     """Runs all stages; finished ones are reused.
 
     Writes `results.jsonl`, `run.json` (all that the report shows) and `report.html` in `workdir`;
-    the files of an earlier demo with other settings are kept beside them with a number.
+    the files of an earlier demo with other settings stay beside them under a number.
 
     Returns:
       ({"results", "report", "seconds"}, the table).
@@ -235,7 +235,7 @@ def _samples(run: pipeline.Run, cluster: int) -> list[str]:
 
 
 def _publish(workdir: Path, rows: list[dict], record: dict) -> None:
-    """Writes the outputs; those of a run with other settings are kept under a number."""
+    """Writes the outputs; those of a run with other settings stay under a number."""
     provenance.set_aside(workdir, "run.json", record["settings"], ("results.jsonl", "report.html"))
     write_text(workdir / "results.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
     write_json(workdir / "run.json", record)

@@ -1,4 +1,4 @@
-"""How often pretraining will repeat windows: said before it costs, and kept in result rows."""
+"""How often pretraining will repeat windows: said before it costs, and a part of result rows."""
 
 from dataclasses import dataclass
 

@@ -29,7 +29,7 @@ def study(config: ConfigDict, workdir: Path) -> tuple[dict, str]:
     """Runs all cells; finished stages are reused.
 
     Writes `results.jsonl` and `study.json` in `workdir` after every cell; those of a study with
-    other settings are kept beside them with a number.
+    other settings stay beside them under a number.
 
     Returns:
       ({"results", "cells", "seconds", "workdir"}, a summary in words).
