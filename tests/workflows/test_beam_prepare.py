@@ -120,7 +120,7 @@ def test_a_run_that_failed_goes_on(text, vocabulary, local, tmp_path, monkeypatc
     counters = run(tmp_path, text, vocabulary)
     assert "scan generic" not in counters  # a finished stage
     parts = counters["windows generic train"]
-    assert parts["pieces written"] >= 1 and parts["pieces made"] + parts["pieces reused"] == 3
+    assert parts["pieces written"] >= 1 and parts["pieces written"] + parts["pieces reused"] == 3
     assert content(tmp_path) == local
 
 
