@@ -30,6 +30,7 @@ def corpus(seed=0):
 
 def settings(tokens_windows=1600, **changed):
     config = config_lib.default()
+    config.clustering.max_repetitions = 0.0
     config.data.context, config.train.batch_size = 16, BATCH
     config.train.tokens, config.train.groups = tokens_windows * 16, 2
     config.model.num_experts, config.train.histogram_support = K, 2
