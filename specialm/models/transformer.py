@@ -133,17 +133,29 @@ def head_matrix(params: Params, config: Config, head: str = LAST) -> jax.Array:
     return HEADS[config.head].matrix(params["heads"][head], params["embed"])
 
 
+def _block(w: Params, x_TxD: jax.Array, attend, config: Config, place: Placement = WHOLE):
+    """(x [T, D], what else `attend` returns): attention, then the MLP, each of the normed state.
+
+    Args:
+      attend: (weights of the attention, normed state) -> ([T, D], anything).
+    """
+    norm, epsilon = NORMS[config.norm].apply, config.norm_epsilon
+    normed = place.to_model_parallel(norm(w["norm1"], x_TxD, epsilon))
+    mixed, more = attend(w["attention"], normed)
+    x_TxD += mixed
+    normed = place.to_model_parallel(norm(w["norm2"], x_TxD, epsilon))
+    return x_TxD + MLPS[config.mlp].apply(w["mlp"], normed, place), more
+
+
 def _layer(config: Config, length: int, place: Placement, mask_BxL: jax.Array | None):
     """(x [T, D], one layer's weights) -> x; as the body of a scan."""
     axes = _layer_axes(config, place)
-    norm, mlp, epsilon = NORMS[config.norm].apply, MLPS[config.mlp].apply, config.norm_epsilon
+
+    def attend(w, normed):
+        return attention.apply(w, normed, length, config, place, mask_BxL), None
 
     def layer(x_TxD, w):
-        w = place.gather(w, axes, config.dtype)
-        normed = place.to_model_parallel(norm(w["norm1"], x_TxD, epsilon))
-        x_TxD += attention.apply(w["attention"], normed, length, config, place, mask_BxL)
-        normed = place.to_model_parallel(norm(w["norm2"], x_TxD, epsilon))
-        return x_TxD + mlp(w["mlp"], normed, place), None
+        return _block(place.gather(w, axes, config.dtype), x_TxD, attend, config, place)
 
     if config.remat != "none" or place.fsdp > 1:
         return jax.checkpoint(layer, prevent_cse=False, policy=remat_policy(config.remat))
@@ -239,14 +251,14 @@ def decode(
       first: int or int32 []; that much of the cache is filled. `first` + L must not pass its end.
     """
     x_TxD, length = _embedded(params, tokens_BxL, first, config), tokens_BxL.shape[1]
-    norm, mlp, epsilon = NORMS[config.norm].apply, MLPS[config.mlp].apply, config.norm_epsilon
 
     def layer(x_TxD, part):
         w, cache = part
-        normed = norm(w["norm1"], x_TxD, epsilon)
-        mixed, cache = attention.decode(w["attention"], normed, length, cache, first, config)
-        x_TxD += mixed
-        return x_TxD + mlp(w["mlp"], norm(w["norm2"], x_TxD, epsilon), WHOLE), cache
+
+        def attend(w, normed):
+            return attention.decode(w, normed, length, cache, first, config)
+
+        return _block(w, x_TxD, attend, config)
 
     x_TxD, cache = jax.lax.scan(layer, x_TxD, (params["layers"], cache))
     x_BxLxD = _normed(params, LAST, x_TxD, config).reshape(*tokens_BxL.shape, config.d_model)
