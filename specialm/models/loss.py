@@ -28,7 +28,7 @@ def sum_nll(
     """float32 []: the sum of mask * `token_nll`.
 
     When a gradient is wanted it is formed in the forward pass, chunk by chunk, while the chunk's
-    logits are there; they are neither kept nor computed a second time.
+    logits are there; they are neither stored nor computed a second time.
     """
     return jnp.sum(token_nll(x_TxD, head_VxD, targets_T) * mask_T)
 

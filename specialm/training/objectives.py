@@ -69,7 +69,7 @@ CHOSEN, HIDDEN, REPLACED = 0.15, 0.8, 0.1  # of the tokens; of those chosen
 def masked(config: transformer.Config) -> Objective:
     """Masked language modelling (BERT, arXiv 1810.04805, section 3.1), with new masks each step.
 
-    15% of the tokens are predicted: of these 80% are hidden behind MASK, 10% replaced by a random
+    15% of the tokens are predicted: of these 80% are replaced by MASK, 10% by a random
     token, 10% left as they are.
     """
 

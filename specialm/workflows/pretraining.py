@@ -74,7 +74,8 @@ def _aimed_at(run: Run, method: str, domain: str) -> str:
 def _drawn(run: Run, method: str, domain: str, seed: int) -> _Drawn:
     record, source = methods.get(method), repeats.source(run, method, domain)
     sampler = methods.sampler(run.config, method, source, seed)
-    notes = repeats.lines(repeats.of(run, method, domain, seed), _title(method, domain, seed))
+    expected = repeats.of(run, method, domain, seed, source)
+    notes = repeats.lines(expected, _title(method, domain, seed))
     drawn = _Drawn(run.generic, sampler, {"sampling": record.draws.key(source, seed)}, notes)
     return _with_specialist(run, drawn, domain) if methods.mixes(run.config, method) else drawn
 

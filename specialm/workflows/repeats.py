@@ -36,9 +36,16 @@ def source(run: Run, method: str, domain: str) -> Source:
     return methods.source(method, len(run.generic), clusters, weights)
 
 
-def of(run: Run, method: str, domain: str, seed: int) -> Repeats | None:
-    """The repetitions of generic windows to expect of a pretraining; None if not known."""
-    draws, config, drawn_from = methods.get(method).draws, run.config, source(run, method, domain)
+def of(
+    run: Run, method: str, domain: str, seed: int, drawn_from: Source | None = None
+) -> Repeats | None:
+    """The repetitions of generic windows to expect of a pretraining; None if not known.
+
+    Args:
+      drawn_from: its `source`, if that is there already.
+    """
+    draws, config = methods.get(method).draws, run.config
+    drawn_from = drawn_from or source(run, method, domain)
     drawn = draws.drawn(config, drawn_from, seed)
     if drawn is None:
         return None

@@ -21,7 +21,6 @@ class Position:
     declare: Callable[[Config], dict[str, Tensor]]
     add: Callable[..., jax.Array]  # (weights, x_BxLxD, first) -> x, before the first layer
     rotate: Callable[..., jax.Array]  # (x_BxLxHxA, first, config) -> x, of queries and keys
-    limited: bool  # whether there is no position beyond the context
     check: Callable[[Config], None] = any_sizes  # raises UserError for sizes that it cannot have
 
 
@@ -70,8 +69,6 @@ def _check_rope(config: Config) -> None:
 
 
 POSITIONS = {
-    "learned": Position(_declare_learned, _add_learned, _unchanged, limited=True),
-    "rope": Position(
-        lambda config: {}, lambda weights, x, first: x, rope, limited=False, check=_check_rope
-    ),
+    "learned": Position(_declare_learned, _add_learned, _unchanged),
+    "rope": Position(lambda config: {}, lambda weights, x, first: x, rope, check=_check_rope),
 }
