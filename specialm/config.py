@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from absl import flags
-from ml_collections import ConfigDict, config_flags
+from ml_collections import ConfigDict, config_dict, config_flags
 
 from specialm import methods
 from specialm.clustering import levels
@@ -111,8 +111,11 @@ def _clustering() -> ConfigDict:
     clustering.seed = 0
     clustering.smoothing = 0.0  # of the specialist histogram towards the generic one, 0 to 1
     clustering.power = 1.0  # importance weights are raised to it: 1 leaves them, 0 is generic
-    # Expected draws of a window in all, at most; 0: no cap (results/README.md has the choice).
-    clustering.max_repetitions = 8.0
+    # Expected draws of a window in all, at most; 0: no cap (results/README.md has the choice);
+    # "auto": chosen for each domain by an n-gram proxy (workflows/proxy.py).
+    clustering.max_repetitions = config_dict.FieldReference(8.0, field_type=object)
+    # Values of k (tree: of level) from which that proxy chooses for importance sampling; () for k.
+    clustering.candidates = ()
     return clustering
 
 
@@ -250,7 +253,12 @@ def override(config: ConfigDict, change: str) -> None:
             f"{change!r}: no such field {name!r}; write FIELD=VALUE as in model.d_model=96."
         )
     try:
-        value = text if isinstance(part[field], str) else ast.literal_eval(text)
+        free = part.get_type(field) is object  # takes words as well, see `default`
+        value = (
+            text
+            if isinstance(part[field], str) or (free and text.isalpha())
+            else (ast.literal_eval(text))
+        )
         part[field] = value
     except (ValueError, SyntaxError, TypeError) as error:
         raise UserError(f"{change!r}: {name} takes values like {part[field]!r}.") from error
@@ -335,10 +343,10 @@ def check(config: ConfigDict) -> None:
         ("mesh.fsdp", 1),
         ("mesh.model", 1),
         ("mesh.expert", 0),
-        ("clustering.max_repetitions", 0),
     ):
         if not least <= _get(config, name) < math.inf:
             raise UserError(f"{name}={_get(config, name)}: must be at least {least}, and finite.")
+    _check_repetition(config.clustering)
     for name, rest in (
         ("train.trunk_fraction", "for the experts"),
         ("train.importance_start", "to be drawn by importance"),
@@ -367,6 +375,22 @@ def check(config: ConfigDict) -> None:
             raise UserError(f"{name}={_get(config, name)}: must be between 0 and 1.")
     for domain in (*config.domains, *([config.domain] if config.domain else [])):
         _one_of("domain", domain, tuple(config.data.domains))
+
+
+def _check_repetition(clustering: ConfigDict) -> None:
+    cap = clustering.max_repetitions
+    number = isinstance(cap, int | float) and not isinstance(cap, bool)
+    if cap != "auto" and not (number and 0 <= cap < math.inf):
+        raise UserError(
+            f"clustering.max_repetitions={cap}: must be at least 0, and finite, or 'auto'."
+        )
+    for value in clustering.candidates:
+        if not isinstance(value, int) or value < 1:
+            raise UserError(
+                f"clustering.candidates={clustering.candidates}: must be whole numbers above 0."
+            )
+        if clustering.method == "tree":
+            levels.check(clustering.branching, value)
 
 
 def _get(config: ConfigDict, name: str):

@@ -5,14 +5,14 @@ function for `Weighted`. Methods (`methods.py`) name the distribution that they 
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 import numpy as np
 from ml_collections import ConfigDict
 
 from specialm.clustering import levels
-from specialm.clustering.repetition import Capped
+from specialm.clustering.repetition import Budget, Capped
 from specialm.clustering.weights import WeightReport
 from specialm.common.errors import UserError
 from specialm.common.stages import digest
@@ -37,12 +37,16 @@ class Source:
       clusters: as many as the draws need; None if they need none.
       features_KxC: float32, the features of each cluster that a bank reads; None without a bank.
       weights: importance weights of the domain that is aimed at; None if none is.
+      planned: W, windows that are drawn in all; 0 if not known, then nothing is capped.
+      budget: what caps repetitions. Its uniform part are the draws of a mixture's trunk.
     """
 
     windows: int
     clusters: "Clusters | None" = None
     features_KxC: np.ndarray | None = None
     weights: WeightReport | None = None
+    planned: int = 0
+    budget: Budget = Budget()
 
 
 def _needed(part: T | None) -> T:
@@ -90,7 +94,7 @@ class Draws:
         """
         return None
 
-    def key(self, source: Source, seed: int) -> list[str]:
+    def key(self, config: ConfigDict, source: Source, seed: int) -> list[str]:
         """What it depends on, besides text, settings and seed; a changed one trains anew."""
         clusters = [source.clusters.fingerprint] if source.clusters else []
         return clusters + ([digest(source.weights.sampling_K)] if source.weights else [])
@@ -163,7 +167,7 @@ class Weighted(Draws):
         counts_K = weights.generic_counts_K
         return weights.budget.mixed(probability_K, counts_K), counts_K
 
-    def key(self, source: Source, seed: int) -> list[str]:
+    def key(self, config: ConfigDict, source: Source, seed: int) -> list[str]:
         """See `Draws`."""
         weights, probability_K = _needed(source.weights), self.capped(source, seed).probability_K
         more = {"epoch": weights.epoch, "uniform": weights.budget.uniform}
@@ -187,21 +191,18 @@ class _ForExperts(Draws):
         if config.clustering.method == "tree":
             levels.of_size(config.clustering.branching, *self.clusters(config))
 
-    def _share_K(self, config: ConfigDict, source: Source, seed: int) -> np.ndarray:
-        """Share of the draws of each cluster, float64 [K]: that of the text, so that all windows
-        are repeated alike.
-        """
-        return _needed(source.clusters).share_K
-
-    def drawn(self, config: ConfigDict, source: Source, seed: int) -> Shares | None:
-        """See `Draws`."""
-        counts_K = np.rint(_needed(source.clusters).share_K * source.windows)
-        return self._share_K(config, source, seed), counts_K
+    def _counts_K(self, source: Source) -> np.ndarray:
+        """float64 [K]: windows of each cluster."""
+        return np.rint(_needed(source.clusters).share_K * source.windows)
 
 
 @dataclass(frozen=True)
 class ByCluster(_ForExperts):
-    """Groups of windows of one cluster each; the model reads the cluster's features."""
+    """Groups of windows of one cluster each; the model reads the cluster's features.
+
+    Clusters are drawn as often as the text has them, so that all windows are repeated alike and
+    there is nothing to cap.
+    """
 
     settings: ClassVar[tuple[str, ...]] = ("train.groups",)
 
@@ -227,6 +228,10 @@ class ByCluster(_ForExperts):
             _needed(source.features_KxC),
         )
 
+    def drawn(self, config: ConfigDict, source: Source, seed: int) -> Shares | None:
+        """See `Draws`."""
+        return _needed(source.clusters).share_K, self._counts_K(source)
+
 
 @dataclass(frozen=True)
 class ByHistogram(ByCluster):
@@ -243,21 +248,40 @@ class ByHistogram(ByCluster):
                 f"train.histogram_support={support}: there are only model.num_experts={k} clusters."
             )
 
+    def capped(self, config: ConfigDict, source: Source) -> Capped:
+        """The share of the draws that each cluster has, within the budget of repetitions; without
+        a cap it is between the share of the text and the same for all.
+        """
+        support = config.train.histogram_support
+        share_K = _share_of_support(_needed(source.clusters).share_K, support)
+        return source.budget.capped(share_K, self._counts_K(source), source.planned, 1 / support)
+
     def sampler(self, config: ConfigDict, source: Source, seed: int) -> BatchSampler:
         """See `Draws`."""
-        clusters, train = _needed(source.clusters), config.train
+        clusters, train, capped = (
+            _needed(source.clusters),
+            config.train,
+            self.capped(config, source),
+        )
+        cut = bool(capped.moved)
         return HistogramSampler(
             train.batch_size,
             seed,
             clusters.generic_N,
-            clusters.share_K,
+            capped.probability_K if cut else clusters.share_K,
             train.histogram_support,
             train.groups,
+            exact=cut,
         )
 
-    def _share_K(self, config: ConfigDict, source: Source, seed: int) -> np.ndarray:
-        """Between the share of the text and the same for all."""
-        return _share_of_support(_needed(source.clusters).share_K, config.train.histogram_support)
+    def drawn(self, config: ConfigDict, source: Source, seed: int) -> Shares | None:
+        """See `Draws`."""
+        return self.capped(config, source).probability_K, self._counts_K(source)
+
+    def key(self, config: ConfigDict, source: Source, seed: int) -> list[str]:
+        """See `Draws`."""
+        capped, key = self.capped(config, source), super().key(config, source, seed)
+        return [*key, digest(capped.probability_K)] if capped.moved else key
 
 
 def _share_of_support(share_K: np.ndarray, support: int) -> np.ndarray:
@@ -289,15 +313,45 @@ class ByExpert(_ForExperts):
                 "every expert takes the same number of windows."
             )
 
+    def capped(self, config: ConfigDict, source: Source) -> list[Capped]:
+        """The distribution over clusters that each expert draws from: its own alone, but where a
+        cluster is too small for the budget of repetitions the nearest text as well.
+
+        What an expert sees of a window are its own draws and those of the trunk that it starts
+        from.
+        """
+        counts_K, budget = self._counts_K(source), source.budget
+        k, trunk = len(counts_K), budget.uniform * source.planned
+        seen = trunk + (source.planned - trunk) / k
+        of_expert = replace(budget, uniform=trunk / seen if seen else 0.0)
+        experts = np.flatnonzero(counts_K)
+        return [
+            of_expert.capped(own_K, counts_K, seen) if expert in experts else Capped(own_K)
+            for expert, own_K in enumerate(np.eye(k))
+        ]
+
     def sampler(self, config: ConfigDict, source: Source, seed: int) -> BatchSampler:
         """See `Draws`."""
         clusters, batch_size = _needed(source.clusters), config.train.batch_size
         k, only = len(clusters.share_K), config.model.only_expert
+        rows_KxK = np.stack([expert.probability_K for expert in self.capped(config, source)])
+        epoch = round(source.planned * (1 - source.budget.uniform) / k)
         if only < 0:
-            return MixtureSampler(batch_size, seed, clusters.generic_N, k)
-        return ExpertSampler(batch_size // k, seed, clusters.generic_N, only)
+            return MixtureSampler(batch_size, seed, clusters.generic_N, k, rows_KxK, epoch)
+        row_K = rows_KxK[only]
+        return ExpertSampler(batch_size // k, seed, clusters.generic_N, only, row_K, epoch)
 
-    def _share_K(self, config: ConfigDict, source: Source, seed: int) -> np.ndarray:
-        """All clusters alike, so that the windows of small ones are repeated more."""
-        k = len(_needed(source.clusters).share_K)
-        return np.full(k, 1 / k)
+    def drawn(self, config: ConfigDict, source: Source, seed: int) -> Shares | None:
+        """See `Draws`: of each expert in turn, [K K], for every expert has parameters of its own.
+        The draws of the trunk are not counted.
+        """
+        rows_KxK = np.stack([expert.probability_K for expert in self.capped(config, source)])
+        counts_K = self._counts_K(source)
+        return (rows_KxK / len(counts_K)).reshape(-1), np.tile(counts_K, len(counts_K))
+
+    def key(self, config: ConfigDict, source: Source, seed: int) -> list[str]:
+        """See `Draws`."""
+        capped, key = self.capped(config, source), super().key(config, source, seed)
+        if not any(expert.moved for expert in capped):
+            return key
+        return [*key, digest(np.stack([expert.probability_K for expert in capped]))]

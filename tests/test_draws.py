@@ -5,6 +5,7 @@ import types
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from specialm import config as config_lib
 from specialm import draws, methods
@@ -74,7 +75,7 @@ def test_every_rule_is_capped(rule):
     assert times_N.max() == 3
     shares_K, counts_K = weighted.drawn(config, source, 4)
     assert expected(shares_K, counts_K, BATCH * steps).most == pytest.approx(3)
-    assert weighted.key(source, 4) == [
+    assert weighted.key(config, source, 4) == [
         "c",
         digest(weighted.capped(source, 4).probability_K),
         f"epoch {BATCH * steps}",
@@ -90,14 +91,16 @@ def test_without_a_cap_draws_and_keys_are_as_they_were(rule):
     sampler = weighted.sampler(config, source, 4)
     for step in (0, 7, 190):
         np.testing.assert_array_equal(sampler.indices(step), wanted.indices(step))
-    assert weighted.key(source, 4) == ["c", digest(probability_K)]
+    assert weighted.key(config, source, 4) == ["c", digest(probability_K)]
 
 
 def test_another_cap_or_start_is_another_key():
     clusters, weighted = corpus(), draws.Weighted()
     changes = [{"clustering__max_repetitions": cap} for cap in (0.0, 2.0, 4.0, 1000.0)]
     changes += [{"train__importance_start": 0.5}, {"clustering__power": 0.5}]
-    keys = {tuple(weighted.key(source_of(settings(**c), clusters), 0)) for c in changes}
+    keys = {
+        tuple(weighted.key(settings(**c), source_of(settings(**c), clusters), 0)) for c in changes
+    }
     assert len(keys) == len(changes)
     for method in ("slm", "slm_is"):  # it is in the key of the draws that use it
         train = settings(train__importance_start=0.5).train
@@ -132,7 +135,9 @@ def drawn_by(method, config, clusters, steps):
 def test_what_draws_say_of_their_clusters_is_what_is_drawn(method):
     clusters, steps = corpus(), 1000
     times_N, (shares_K, counts_K) = drawn_by(method, settings(), clusters, steps)
-    assert counts_K.sum() == N and shares_K.sum() == pytest.approx(1)
+    experts = K if method == "slm_mix" else 1  # each with draws and parameters of its own
+    assert counts_K.sum() == N * experts and shares_K.sum() == pytest.approx(1)
+    shares_K = shares_K.reshape(experts, -1).sum(0)
     if len(shares_K) == K:
         drawn_K = np.bincount(clusters.generic_N, times_N, minlength=K) / (steps * BATCH)
         assert np.abs(drawn_K - shares_K).max() < 0.02
@@ -148,11 +153,92 @@ def test_a_bank_repeats_all_windows_alike_and_a_mixture_those_of_small_clusters(
     assert expected(shares_K, counts_K, 8000).most == pytest.approx(1000 / counts_K.min())
 
 
+def budgeted(method, config, clusters, trunk=0.0):
+    """The source of a method that aims at no domain, with its budget of repetitions."""
+    cap = config.clustering.max_repetitions
+    return dataclasses.replace(
+        methods.source(method, N, clusters),
+        planned=pipeline.planned_windows(config),
+        budget=pipeline.budget(clusters, cap, trunk),
+    )
+
+
+@pytest.mark.parametrize("cap", [2.0, 3.5])
+def test_no_expert_of_a_mixture_repeats_a_window_more_often_than_the_cap(cap):
+    """Where its cluster is too small it reads the clusters nearest by."""
+    config, clusters = settings(clustering__max_repetitions=cap), corpus()
+    source = budgeted("slm_mix", config, clusters)
+    sampler, counts_K = methods.sampler(config, "slm_mix", source, 0), clusters.share_K * N
+    own, most = 1600 // K, np.zeros(K)
+    for expert, alone in enumerate(sampler.experts):
+        windows = np.concatenate([alone.indices(step) for step in range(own)])
+        times_N = np.bincount(windows, minlength=N)
+        most[expert] = times_N.max()
+        drawn_K = np.bincount(clusters.generic_N[windows], minlength=K)
+        assert abs(drawn_K[expert] - min(own, cap * counts_K[expert])) <= 1
+    assert most.max() <= np.ceil(cap)
+    rates = expected(*methods.get("slm_mix").draws.drawn(config, source, 0), 1600)
+    assert rates.most <= cap * (1 + 1e-12)
+
+
+def test_the_trunk_of_a_mixture_counts_towards_the_cap():
+    """Expected draws of a window are those of the trunk, W f / N, and the expert's own."""
+    config, clusters = settings(clustering__max_repetitions=2.0), corpus()
+    source = budgeted("slm_mix", config, clusters, trunk=0.5)
+    by_expert = draws.ByExpert()
+    counts_K, own = np.rint(clusters.share_K * N), 1600 * 0.5 / K
+    for capped in by_expert.capped(config, source):
+        seen_K = 1600 * 0.5 / N + own * capped.probability_K / counts_K
+        assert seen_K.max() <= 2 + 1e-12 and capped.probability_K.sum() == pytest.approx(1)
+    assert any(capped.moved for capped in by_expert.capped(config, source))
+    assert by_expert.capped(settings(), budgeted("slm_mix", settings(), clusters))[0].moved == {}
+
+
+def test_the_histograms_of_a_soup_are_capped_exactly():
+    """Chi-square of the share of draws that each cluster has, against the closed form."""
+    config, clusters = settings(clustering__max_repetitions=2.1), corpus()
+    source = budgeted("soup", config, clusters)
+    capped = draws.ByHistogram().capped(config, source)
+    assert capped.moved and not capped.short and capped.probability_K.max() <= 0.5
+    sampler, steps = methods.sampler(config, "soup", source, 0), 4000
+    histograms_GxK = np.concatenate([sampler.features(step) for step in range(steps)])
+    assert ((histograms_GxK > 0).sum(1) == 2).all()
+    chosen_K = (histograms_GxK > 0).sum(0) / 2  # of draws of systematic sampling, mean G p_c
+    wanted_K = len(histograms_GxK) * capped.probability_K
+    # Systematic sampling varies less than independent draws, of which this is the chi-square.
+    assert stats.chisquare(chosen_K, wanted_K).pvalue > 1e-3
+    rate_K = 1600 * capped.probability_K / (clusters.share_K * N)
+    assert rate_K.max() <= 2.1 * (1 + 1e-12)
+    again = methods.sampler(config, "soup", source, 0)
+    np.testing.assert_array_equal(again.indices(7), sampler.indices(7))
+
+
+@pytest.mark.parametrize("method", ["soup", "slm_mix"])
+def test_a_cap_that_cuts_nothing_changes_no_draw_and_no_key(method):
+    clusters, rule = corpus(), methods.get(method).draws
+    config, loose = settings(), settings(clustering__max_repetitions=1000.0)
+    plain, capped = budgeted(method, config, clusters), budgeted(method, loose, clusters)
+    assert rule.key(config, plain, 0) == rule.key(loose, capped, 0)
+    ours, theirs = (rule.sampler(c, source, 0) for c, source in ((config, plain), (loose, capped)))
+    np.testing.assert_array_equal(ours.indices(5), theirs.indices(5))
+    tight = settings(clustering__max_repetitions=2.1)
+    assert rule.key(tight, budgeted(method, tight, clusters), 0) != rule.key(config, plain, 0)
+
+
+def test_draws_of_an_unknown_budget_are_not_capped():
+    config, clusters = settings(clustering__max_repetitions=1.0), corpus()
+    source = dataclasses.replace(budgeted("slm_mix", config, clusters), planned=0)
+    assert not any(capped.moved for capped in draws.ByExpert().capped(config, source))
+
+
 def fake_run(config, clusters):
     """What `repeats` reads of a run."""
     clusters.domains["med"] = np.repeat(np.arange(K), [40, 9, 0, 0, 3, 0, 1, 0])
     return types.SimpleNamespace(
-        config=config, generic=range(N), clusters=lambda method="slm_is": clusters
+        config=config,
+        generic=range(N),
+        clusters=lambda method="slm_is": clusters,
+        cap=lambda domain="": config.clustering.max_repetitions,
     )
 
 

@@ -83,16 +83,19 @@ class Budget:
             return probability_K
         return self.uniform * counts_K / counts_K.sum() + (1 - self.uniform) * probability_K
 
-    def capped(self, probability_K: np.ndarray, counts_K: np.ndarray, draws: int) -> Capped:
+    def capped(
+        self, probability_K: np.ndarray, counts_K: np.ndarray, draws: float, most: float = 1.0
+    ) -> Capped:
         """Return the capped distribution of the draws that are not uniform; `moved` is of all.
 
         Args:
           probability_K: of the draws that are not uniform.
           counts_K: windows in each cluster.
           draws: W, the uniform ones included.
+          most: probability of any cluster, at most.
 
         """
-        if not self.caps:
+        if not self.caps or not draws:
             return Capped(probability_K)
         probability_K = np.asarray(probability_K, np.float64) / np.sum(probability_K)
         all_K = self.mixed(probability_K, counts_K)
@@ -100,7 +103,7 @@ class Budget:
         if self.centroids_KxD is not None and not self.branching:
             affinity_K = affinity(self.centroids_KxD, probability_K, counts_K)
         found = capped(
-            all_K, counts_K, draws, self.max_repetitions, families(self.branching), affinity_K
+            all_K, counts_K, draws, self.max_repetitions, families(self.branching), affinity_K, most
         )
         if not found.moved:
             return Capped(probability_K)
@@ -146,6 +149,7 @@ def capped(
     max_repetitions: float,
     families_K: tuple[np.ndarray, ...] = (),
     affinity_K: np.ndarray | None = None,
+    most: float = 1.0,
 ) -> Capped:
     """Return the distribution with no window expected more than `max_repetitions` times.
 
@@ -162,6 +166,7 @@ def capped(
       families_K: int [K] each, the family of each cluster: small ones first, each within one of
         the next.
       affinity_K: the higher, the sooner a cluster is filled; None fills all at once.
+      most: probability of any cluster, at most.
 
     Raises:
       UserError: a cluster with positive probability has no window.
@@ -173,12 +178,12 @@ def capped(
     if not 0 < max_repetitions < np.inf:
         return Capped(probability_K)
     uniform_K = counts_K / counts_K.sum()
-    limit_K = uniform_K * (max_repetitions * counts_K.sum() / draws)
+    limit_K = np.minimum(uniform_K * (max_repetitions * counts_K.sum() / draws), most)
     excess_K = np.maximum(probability_K - limit_K, 0.0)
     if not excess_K.any():
         return Capped(probability_K)
-    if max_repetitions * counts_K.sum() <= draws:
-        short = max_repetitions * counts_K.sum() < draws
+    if min(max_repetitions * counts_K.sum() / draws, float(limit_K.sum())) <= 1:
+        short = max_repetitions * counts_K.sum() < draws or limit_K.sum() < 1
         moved = float(np.maximum(probability_K - uniform_K, 0.0).sum())
         return Capped(uniform_K, {GENERIC: moved}, short)
     return _spilled(np.minimum(probability_K, limit_K), limit_K, excess_K, families_K, affinity_K)

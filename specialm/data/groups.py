@@ -67,6 +67,8 @@ class HistogramSampler:
     Args:
       support: clusters with weight in a histogram.
       groups: G.
+      exact: draw the support by systematic sampling in random order, so that a cluster has exactly
+        `probability_K` of the draws in expectation; it must be at most 1 / support.
       Others: see `Sampler`.
 
     """
@@ -79,6 +81,7 @@ class HistogramSampler:
         probability_K: np.ndarray,
         support: int,
         groups: int = 1,
+        exact: bool = False,
     ):
         clusters = np.flatnonzero(probability_K)
         if not 1 <= support <= len(clusters):
@@ -86,19 +89,28 @@ class HistogramSampler:
                 f"train.histogram_support={support}: must be between 1 and the "
                 f"{len(clusters)} clusters that have windows."
             )
-        self.batch_size, self.seed, self.support = batch_size, seed, support
+        self.batch_size, self.seed, self.support, self.exact = batch_size, seed, support, exact
         self.num_groups, self.group = groups, _windows_of_group(batch_size, groups)
         self.probability_K = np.asarray(probability_K, np.float64) / np.sum(probability_K)
         self.size_K = np.bincount(cluster_N, minlength=len(probability_K)).astype(np.int64)
         self._members = np.argsort(cluster_N, kind="stable")
         self._first_K = np.concatenate([[0], np.cumsum(self.size_K)[:-1]])
 
+    def _support(self, rng: np.random.Generator) -> np.ndarray:
+        """The clusters of a histogram."""
+        if not self.exact:
+            return rng.choice(
+                len(self.probability_K), self.support, replace=False, p=self.probability_K
+            )
+        order = rng.permutation(len(self.probability_K))
+        edges = np.cumsum(self.probability_K[order])
+        points = (np.arange(self.support) + rng.random()) / self.support * edges[-1]
+        return order[np.searchsorted(edges, points, side="right")]
+
     def _draw(self, step: int, group: int) -> tuple[np.ndarray, np.ndarray]:
         """(histogram [K], windows [W]) of a group."""
         rng = np.random.default_rng([self.seed, step, 2, group])
-        chosen = rng.choice(
-            len(self.probability_K), self.support, replace=False, p=self.probability_K
-        )
+        chosen = self._support(rng)
         histogram_K = np.zeros(len(self.probability_K))
         histogram_K[chosen] = rng.dirichlet(np.ones(self.support))
         edges = np.cumsum(histogram_K)
@@ -118,11 +130,26 @@ class HistogramSampler:
 
 
 class MixtureSampler:
-    """B/K windows a step of every cluster, in the order of the clusters."""
+    """B/K windows a step for every expert, in the order of the experts.
+
+    Args:
+      probability_KxK: a row for each expert, see `ExpertSampler`; None: its own cluster alone.
+      epoch: see `ExpertSampler`.
+      Others: see `Sampler`.
+
+    """
 
     num_groups = 1  # windows share no features
 
-    def __init__(self, batch_size: int, seed: int, cluster_N: np.ndarray, clusters: int):
+    def __init__(
+        self,
+        batch_size: int,
+        seed: int,
+        cluster_N: np.ndarray,
+        clusters: int,
+        probability_KxK: np.ndarray | None = None,
+        epoch: int = 0,
+    ):
         if batch_size % clusters:
             raise UserError(
                 f"train.batch_size={batch_size} is not a multiple of model.num_experts"
@@ -130,7 +157,14 @@ class MixtureSampler:
             )
         self.batch_size = batch_size
         self.experts = [
-            ExpertSampler(batch_size // clusters, seed, cluster_N, expert)
+            ExpertSampler(
+                batch_size // clusters,
+                seed,
+                cluster_N,
+                expert,
+                None if probability_KxK is None else probability_KxK[expert],
+                epoch,
+            )
             for expert in range(clusters)
         ]
 
@@ -143,21 +177,48 @@ class MixtureSampler:
 
 
 class ExpertSampler(Sampler):
-    """The windows of one expert of a mixture, for training it alone.
+    """The windows of one expert of a mixture: those of its own cluster, or of a distribution.
+
+    Args:
+      expert: its number, and that of its cluster.
+      probability_K: of the clusters that it draws from; None for its own alone.
+      epoch: see `Sampler`; with `probability_K`.
+      Others: see `Sampler`.
 
     Raises:
       UserError: its cluster has no windows.
 
     """
 
-    def __init__(self, batch_size: int, seed: int, cluster_N: np.ndarray, expert: int):
-        self.members = np.flatnonzero(cluster_N == expert)
-        if not len(self.members):
+    def __init__(
+        self,
+        batch_size: int,
+        seed: int,
+        cluster_N: np.ndarray,
+        expert: int,
+        probability_K: np.ndarray | None = None,
+        epoch: int = 0,
+    ):
+        of_expert = cluster_N == expert
+        if not of_expert.any():
             raise UserError(
                 f"cluster {expert} has no windows, so expert {expert} cannot be "
                 "trained; choose a smaller model.num_experts."
             )
-        super().__init__(len(self.members), batch_size, seed * 1_000_003 + expert)
+        seed = seed * 1_000_003 + expert
+        if probability_K is None or probability_K[expert] == 1:
+            self.members = np.flatnonzero(of_expert)
+            super().__init__(len(self.members), batch_size, seed)
+        else:
+            self.members = np.flatnonzero(probability_K[cluster_N] > 0)
+            super().__init__(
+                len(self.members),
+                batch_size,
+                seed,
+                cluster_N[self.members],
+                probability_K,
+                epoch=epoch,
+            )
 
     def indices(self, step: int) -> np.ndarray:
         """int64 [B]: the windows of this step."""

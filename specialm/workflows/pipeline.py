@@ -27,6 +27,7 @@ from specialm.models import families
 from specialm.specialize import distill
 from specialm.specialize import finetune as finetune_lib
 from specialm.training import loop, origin, runs, scoring, sharding, step
+from specialm.workflows import proxy
 
 # Settings that change no result.
 NOT_IN_RESULT = ("log_every", "checkpoint_every", "tensorboard", "microbatch")
@@ -43,6 +44,7 @@ class Run:
     mesh: jax.sharding.Mesh
     base: Path | None = None  # opened from this run folder, without the generic text
     _clusters: dict[int, Clusters] = field(default_factory=dict)
+    _caps: dict[str, float] = field(default_factory=dict)
 
     @property
     def generic(self) -> WindowStore:
@@ -72,6 +74,15 @@ class Run:
             setting = methods.setting_of_clusters(self.config, method)
             self._clusters[k] = cluster(self.config, self.stages, self.prepared, k, setting)
         return self._clusters[k]
+
+    def cap(self, domain: str = "") -> float:
+        """`clustering.max_repetitions` for draws that aim at a domain, or at none."""
+        setting = self.config.clustering.max_repetitions
+        if setting != proxy.AUTO:
+            return setting
+        if domain and not self._caps:
+            self._caps.update(proxy.caps_of(self))
+        return self._caps[domain] if domain else proxy.FALLBACK
 
     def model_config(self, method: str) -> families.Config:
         """What a method pretrains; the vocabulary's size comes from the vocabulary itself."""
@@ -123,6 +134,12 @@ def open_run(
         experts=experts,
     )
     run = Run(config, stages, prepared, domains, mesh)
+    if (
+        config.clustering.candidates
+        and domains
+        and (any(r.draws.aims for r in records) or not used)
+    ):
+        run = proxy.with_chosen_clusters(run)
     for method in used:
         if methods.num_clusters(config, method):
             run.clusters(method)
@@ -146,11 +163,14 @@ def planned_windows(config: ConfigDict) -> int:
     return loop.num_steps(config.train, config.data.context) * config.train.batch_size
 
 
-def weigh(run: Run, domain: str, method: str = methods.IMPORTANCE) -> weights_lib.WeightReport:
+def weigh(
+    run: Run, domain: str, method: str = methods.IMPORTANCE, cap: float | None = None
+) -> weights_lib.WeightReport:
     """Importance weights of a domain from its specialist *training* set.
 
     Args:
       method: whose clusters they are of.
+      cap: instead of `clustering.max_repetitions`.
     """
     clusters = run.clusters(method)
     k = len(clusters.centroids_KxD)
@@ -161,18 +181,18 @@ def weigh(run: Run, domain: str, method: str = methods.IMPORTANCE) -> weights_li
         run.config.clustering.smoothing,
         planned_windows(run.config),
         run.config.clustering.power,
-        _budget(run.config, clusters),
+        budget(
+            clusters, run.cap(domain) if cap is None else cap, run.config.train.importance_start
+        ),
     )
 
 
-def _budget(config: ConfigDict, clusters: Clusters) -> Budget:
-    """What caps repetitions of these clusters' windows."""
-    return Budget(
-        config.clustering.max_repetitions,
-        config.train.importance_start,
-        clusters.centroids_KxD,
-        clusters.tree.branching if clusters.tree else (),
-    )
+def budget(clusters: Clusters | None, cap: float, uniform: float) -> Budget:
+    """What caps repetitions of these clusters' windows, see there."""
+    if clusters is None:
+        return Budget(cap, uniform)
+    branching = clusters.tree.branching if clusters.tree else ()
+    return Budget(cap, uniform, clusters.centroids_KxD, branching)
 
 
 def sizes_of(config: families.Config) -> dict:

@@ -76,7 +76,9 @@ def _drawn(run: Run, method: str, domain: str, seed: int) -> _Drawn:
     sampler = methods.sampler(run.config, method, source, seed)
     expected = repeats.of(run, method, domain, seed, source)
     notes = repeats.lines(expected, _title(method, domain, seed))
-    drawn = _Drawn(run.generic, sampler, {"sampling": record.draws.key(source, seed)}, notes)
+    drawn = _Drawn(
+        run.generic, sampler, {"sampling": record.draws.key(run.config, source, seed)}, notes
+    )
     return _with_specialist(run, drawn, domain) if methods.mixes(run.config, method) else drawn
 
 

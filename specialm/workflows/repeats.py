@@ -1,6 +1,6 @@
 """How often pretraining will repeat windows: said before it costs, and a part of result rows."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from specialm import methods
 from specialm.clustering.repetition import NEARLY_NEW, Capped, Expected, expected
@@ -30,10 +30,18 @@ class Repeats:
 
 def source(run: Run, method: str, domain: str) -> Source:
     """What a method draws from: the clusters that it needs, the weights of its domain."""
-    clusters = run.clusters(method) if methods.num_clusters(run.config, method) else None
-    aims = methods.get(method).draws.aims
-    weights = pipeline.weigh(run, domain, method) if aims else None
-    return methods.source(method, len(run.generic), clusters, weights)
+    record, config = methods.get(method), run.config
+    clusters = run.clusters(method) if methods.num_clusters(config, method) else None
+    source = methods.source(method, len(run.generic), clusters)
+    if record.draws.aims:
+        weights = pipeline.weigh(run, domain, method)
+        return replace(source, weights=weights, planned=weights.planned_windows)
+    trunk = config.train.trunk_fraction if record.trunk else 0.0
+    return replace(
+        source,
+        planned=pipeline.planned_windows(config),
+        budget=pipeline.budget(clusters, run.cap(), trunk),
+    )
 
 
 def of(
@@ -49,10 +57,11 @@ def of(
     drawn = draws.drawn(config, drawn_from, seed)
     if drawn is None:
         return None
-    windows, cap, capped = _generic_windows(run, method), config.clustering.max_repetitions, None
-    now = uncapped = expected(*drawn, windows)
+    windows, capped = _generic_windows(run, method), None
+    now = uncapped = expected(*drawn, windows, drawn_from.budget.max_repetitions)
     if isinstance(draws, Weighted) and drawn_from.weights:
         weights = drawn_from.weights
+        cap = weights.budget.max_repetitions
         capped = draws.capped(drawn_from, seed)
         plain_K = weights.budget.mixed(draws.rule(weights, seed), weights.generic_counts_K)
         now, uncapped = (expected(p_K, drawn[1], windows, cap) for p_K in (drawn[0], plain_K))
@@ -60,8 +69,10 @@ def of(
 
 
 def _generic_windows(run: Run, method: str) -> int:
-    """Windows of the generic text that are drawn."""
+    """Windows of the generic text that are drawn; without those of a mixture's trunk."""
     train, planned = run.config.train, pipeline.planned_windows(run.config)
+    if methods.get(method).trunk:
+        return round(planned * (1 - train.trunk_fraction))
     if not methods.mixes(run.config, method):
         return planned
     return round(planned * (1 - train.specialist_fraction * (1 - train.specialist_start)))

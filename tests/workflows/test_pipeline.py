@@ -246,6 +246,32 @@ def test_a_cap_trains_anew_and_says_what_it_moved(demo, project, capsys):
     assert trained["expected_repetitions"] < plain["expected_repetitions"]
 
 
+def test_the_cap_and_the_clusters_chosen_by_a_proxy(demo, command, project, capsys):
+    """Said, the lowest of those tried, found once, and the same as if it had been set."""
+    auto = ("--config.clustering.max_repetitions=auto", "--config.clustering.candidates=(4,8)")
+    argv = ["weights", f"--config={project / 'config.py'}", f"--workdir={project / 'run'}"]
+    assert cli.main([*argv, *auto, "--json"]) == 0
+    captured = capsys.readouterr()
+    reports = json.loads(captured.out)
+    (clusters,) = {len(report["weights"]) for report in reports.values()}
+    assert f"k: chosen {clusters} by the n-gram proxy" in captured.err
+    for domain, report in reports.items():
+        (line,) = (line for line in captured.err.splitlines() if line.startswith(f"{domain}: cho"))
+        tried = dict(pair.split(": ") for pair in line.partition("(")[2].strip(")").split(", "))
+        assert tried[f"{report['cap']:g}"] == min(tried.values(), key=float)
+        status, given = command(
+            "weights",
+            f"--config.domain={domain}",
+            f"--config.clustering.max_repetitions={report['cap']}",
+            f"--config.clustering.k={clusters}",
+        )
+        assert status == 0 and given[domain] == report
+    scored = {path: path.stat().st_mtime_ns for path in (project / "run").glob("proxy/*/*")}
+    assert cli.main([*argv, *auto, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == reports
+    assert scored == {path: path.stat().st_mtime_ns for path in (project / "run").glob("proxy/*/*")}
+
+
 def test_train_specialize_evaluate_generate(command, project):
     assert command("specialize", "--config.domain=linalg", "--config.seed=7")[0] == 2
     status, trained = command("train", "--config.method=slm_is", "--config.domain=linalg")
