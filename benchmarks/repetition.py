@@ -56,6 +56,12 @@ METHODS = {  # name -> changes of the config of importance sampling
     "power0.5": ("clustering.power=0.5",),
     "k64": ("clustering.k=64",),
     "late0.5": ("train.importance_start=0.5",),
+    "level1": (  # 16 clusters, the coarser level of a tree of 256
+        "clustering.method=tree",
+        "clustering.branching=(16, 16)",
+        "clustering.level=1",
+    ),
+    "auto": ("clustering.max_repetitions=auto",),
 }
 
 

@@ -7,7 +7,7 @@ import types
 
 import pytest
 
-from benchmarks import finetune, repetition
+from benchmarks import finetune, proxy, repetition
 
 
 @pytest.mark.parametrize("place", finetune.PARTS)
@@ -31,10 +31,12 @@ OPTIONS = types.SimpleNamespace(
 
 def test_every_cell_of_the_repetition_benchmark_has_a_config():
     planned = repetition.cells(OPTIONS)
-    assert len(planned) == len(set(planned)) == 2 * 10 * 2
+    assert len(planned) == len(set(planned)) == 2 * 2 * len(repetition.METHODS)
     settings = [repetition.config_of(cell, OPTIONS) for cell in planned]
     assert {config.data.specialist_tokens for config in settings} == {70}
-    assert len({config.to_json() for config in settings}) == 2 * 10  # domains share one
+    assert len({config.to_json() for config in settings}) == 2 * len(
+        repetition.METHODS
+    )  # domains share one
 
 
 def test_the_repetition_benchmark_goes_on_after_whole_lines(tmp_path):
@@ -55,3 +57,12 @@ def test_the_summary_counts_a_cell_once():
     other = line | {"domain": "books", "valid_after": 2.5}
     (said,) = repetition.summary([line | {"valid_after": 9.0}, line, other], "valid_after")
     assert "2.0000 (2), repetitions 2.0, most 8.0" in said
+
+
+def test_what_is_lost_by_the_choice_of_the_proxy():
+    lines = [
+        {"size": "1M", "tokens": 9, "method": m, "domain": "d", "proxy": p, "trained": t}
+        for m, p, t in (("a", 1.0, 2.2), ("b", 1.1, 2.0), ("c", 1.2, 2.1))
+    ]
+    (said,) = proxy.summary(lines)
+    assert "rank correlation -0.50" in said and "choice 10.00%, at most 10.00%" in said
