@@ -1,6 +1,6 @@
 """How well the n-gram proxy ranks ways to draw: against the trained models of the repetition grid.
 
-    python -m benchmarks.proxy --rows=results/repetition/rows.jsonl --out=results/repetition/proxy.jsonl
+    python -m benchmarks.proxy --out=results/repetition/proxy.jsonl
 
 For every size, budget and domain of the rows the proxy scores each method's draws, as
 `clustering.max_repetitions=auto` does. One JSON line each, with the trained models' bits per byte
