@@ -1,11 +1,14 @@
 """A demo's figures: what is drawn against the rows and curves it was drawn from."""
 
+import itertools
+
+import matplotlib
 import numpy as np
 import pytest
 from demo_fixtures import made_up_rows, made_up_run
 from matplotlib.figure import Figure
 
-from specialm.reports import demo_figures, summary
+from specialm.reports import charts, demo_figures, summary
 from specialm.reports.demo_run import DemoRun
 
 RUN = DemoRun(made_up_run())
@@ -77,3 +80,22 @@ def test_long_curves_are_averaged_in_buckets():
     x_P, loss_P = demo_figures.thin(np.arange(4000), loss_N)
     assert len(x_P) == 80 and x_P[-1] == 3999
     np.testing.assert_allclose(loss_P, loss_N.reshape(80, 50).mean(1))
+
+
+@pytest.mark.parametrize("plot", [demo_figures.before_and_after, demo_figures.pretraining])
+def test_nothing_touches_and_nothing_is_cut_off(plot):
+    long = "a method with a name that is much too long"
+    record = made_up_run() | dict(results=made_up_rows(methods=("slm", "slm_is", "soup", long)))
+    with matplotlib.rc_context(charts.STYLE):
+        figures = charts._panels_apart(plot(DemoRun(record)))
+    for figure in figures:
+        figure.draw_without_rendering()
+        (axis,) = figure.axes
+        low, high = axis.get_xlim()
+        ticks = [t for t in axis.xaxis.get_major_ticks() if low <= t.get_loc() <= high]
+        shown = [t.label1 for t in ticks if t.label1.get_visible()]
+        boxes = [text.get_window_extent() for text in (*shown, *axis.texts)]
+        boxes += [t.label1.get_window_extent() for t in axis.yaxis.get_major_ticks()]
+        assert len(shown) >= 2
+        assert not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2))
+        assert all(box.x0 >= 0 and box.x1 <= figure.bbox.x1 for box in boxes)
