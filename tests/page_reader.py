@@ -3,8 +3,6 @@
 import re
 from html.parser import HTMLParser
 
-VOID = {"meta", "input", "path", "use", "rect", "circle"}
-
 
 class Page(HTMLParser):
     """The page's tags, attributes, texts and table rows; fails on tags that do not match."""
