@@ -10,7 +10,14 @@ from pathlib import Path
 
 import numpy as np
 
+from specialm.methods import IMPORTANCE
+from specialm.reports.charts import LETTER, WIDTH, Chart, Panel, in_files
+from specialm.reports.plots import fixed_ticks
+from specialm.reports.styles import INK, QUIET, style
+
 Key = tuple[int, str, int]  # tokens, method, seed
+HEIGHT = 3.6  # inches
+SIDES = [(right, up) for up in (6, -6, 16, 28, 40, 52) for right in (6, -6)]  # of names, in points
 TICKS = (0.5, 1, 2, 4, 8, 16, 32)
 
 
@@ -27,43 +34,92 @@ def macro(rows: list[dict], field: str) -> dict[Key, float]:
     }
 
 
-def draw(rows: list[dict], path: Path) -> None:
+def chart(rows: list[dict]) -> Chart:
     """One panel a budget; the line is plain pretraining, on uniformly drawn windows."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
     scores, repeats = macro(rows, "heldout_after"), macro(rows, "expected_repetitions")
-    budgets = sorted({tokens for tokens, *_ in scores})
-    figure, panels = pyplot.subplots(1, len(budgets), figsize=(5.2 * len(budgets), 4.4))
-    for axis, budget in zip(np.atleast_1d(panels), budgets, strict=True):
-        points = {key: score for key, score in scores.items() if key[0] == budget}
-        base = np.mean([score for (_, method, _), score in points.items() if method == "slm"])
-        axis.axhline(base, color="#000000", linewidth=1, linestyle=":")
-        axis.text(0.99, base, "SLM", ha="right", va="bottom", transform=axis.get_yaxis_transform())
-        labelled: set[str] = set()
-        for (tokens, method, seed), score in sorted(points.items()):
-            capped = method.startswith("cap")
-            colour = "#0072B2" if capped else "#D55E00" if method == "slm_is" else "#777777"
-            x = repeats[tokens, method, seed]
-            axis.plot(x, score, "o" if seed == 0 else "s", color=colour, markersize=6)
-            if method not in labelled:
-                axis.annotate(method, (x, score), (5, 4), textcoords="offset points", fontsize=8)
-            labelled.add(method)
-        axis.set_xscale("log", base=2)
-        axis.set_xticks(TICKS, [f"{tick:g}" for tick in TICKS])
-        axis.set_xlim(
-            0.8 * min(repeats[key] for key in points), 1.5 * max(repeats[key] for key in points)
+    panels = [
+        Panel(
+            _draw({key[1:]: (repeats[key], scores[key]) for key in scores if key[0] == tokens}),
+            f"{tokens / 1e6:g}M tokens of pretraining",
         )
-        axis.set_title(f"{budget / 1e6:g}M tokens of pretraining")
+        for tokens in sorted({tokens for tokens, *_ in scores})
+    ]
+    return Chart(
+        "Bits per byte against expected repetitions",
+        "Circles are seed 0, squares seed 1; the dotted line is plain pretraining.",
+        panels,
+        height=HEIGHT,
+    )
+
+
+def _draw(points: dict[tuple[str, int], tuple[float, float]]):
+    """Points are {(method, seed): (expected repetitions, bits per byte)}."""
+
+    def draw(axis) -> None:
+        base = np.mean([score for (method, _), (_, score) in points.items() if method == "slm"])
+        axis.axhline(base, color=INK, linewidth=1, linestyle=":")
+        axis.text(0.99, base, "SLM", ha="right", va="bottom", transform=axis.get_yaxis_transform())
+        for (method, seed), (x, score) in sorted(points.items()):
+            axis.plot(x, score, "o" if seed == 0 else "s", color=_colour(method))
+        axis.set_xscale("log", base=2)
+        at = [x for x, _ in points.values()]
+        axis.set_xlim(0.8 * min(at), 1.9 * max(at))
+        shown = [tick for tick in TICKS if 0.8 * min(at) <= tick <= 1.9 * max(at)]
+        fixed_ticks(axis.xaxis, shown, lambda tick: f"{tick:g}")
         axis.set_xlabel("expected repetitions, mean over the draws")
-        axis.grid(alpha=0.3)
-    np.atleast_1d(panels)[0].set_ylabel("bits per byte after fine-tuning, macro")
-    figure.tight_layout()
-    figure.savefig(path, dpi=110)
+        axis.set_ylabel("bits per byte after fine-tuning, macro")
+        axis.margins(y=0.16)
+        _name(axis, {method: at for (method, seed), at in points.items() if seed == 0})
+
+    return draw
+
+
+def _name(axis, points: dict[str, tuple[float, float]]) -> None:
+    """Writes each name where it covers no other name and no point, with a line from afar."""
+    size = np.array([72 * (WIDTH - 0.7), 72 * (HEIGHT - 0.8)])  # about, in points
+    to_axes = axis.transData + axis.transAxes.inverted()
+    at = {name: to_axes.transform(point) * size for name, point in points.items()}
+    taken = [(place - 3, place + 3) for place in at.values()]
+    for name in sorted(points, key=lambda name: -at[name][1]):
+        width = 72 * LETTER * len(name)
+        boxes = {
+            side: (
+                low := at[name] + (side[0] - width * (side[0] < 0), side[1] - 4),
+                low + (width, 8),
+            )
+            for side in SIDES
+        }
+        side = next((side for side, box in boxes.items() if _is_free(box, taken, size)), SIDES[0])
+        taken.append(boxes[side])
+        axis.annotate(
+            name,
+            points[name],
+            side,
+            textcoords="offset points",
+            ha="left" if side[0] > 0 else "right",
+            va="center",
+            arrowprops={"arrowstyle": "-", "color": QUIET, "linewidth": 0.6}
+            if side[1] > 9
+            else None,
+        )
+
+
+def _is_free(box, taken, size) -> bool:
+    low, high = box
+    if not ((low > 2).all() and (high < size).all()):
+        return False
+    return not any((low < c).all() and (b < high).all() for b, c in taken)
+
+
+def _colour(method: str) -> str:
+    if method.startswith("cap"):
+        return style(IMPORTANCE, ())[0]
+    return style("slm_pn", ())[0] if method == IMPORTANCE else QUIET
 
 
 if __name__ == "__main__":
     lines = Path(sys.argv[1]).read_text().splitlines()
-    draw([json.loads(line) for line in lines], Path(sys.argv[2]))
+    target = Path(sys.argv[2])
+    ending = target.suffix[1:]
+    drawn = in_files(chart([json.loads(line) for line in lines]), [ending])
+    target.write_bytes(drawn[ending])

@@ -23,7 +23,7 @@ usage: specialm COMMAND --config=FILE [--config.FIELD=VALUE ...] [--workdir=DIR]
   inspect      parameters, FLOPs and memory of a config, without allocating it
   demo         all of it: compare methods over domains, write a report
   study        methods x budgets x specialist set sizes x domains x seeds, resumable
-  report       figures, tables and page of a study
+  report       figures, tables and page of a demo or a study
 
 Options of every command (more: specialm COMMAND --help):
   --config=PATH            a config file; --config.model.d_model=256 overrides a field
@@ -94,8 +94,9 @@ COMMANDS: dict[str, tuple[str, dict, str]] = {
     "report": (
         "report",
         {},
-        "Draws the figures, tables and page of a study from the results.jsonl and "
-        "study.json in\n--workdir, finished or not.",
+        "Draws a demo or a study, finished or not, from the results.jsonl in --workdir and the "
+        "run.json\nor study.json beside it: report.html, every figure as PDF and SVG in figures/, "
+        "every table as\nCSV and LaTeX in tables/.",
     ),
 }
 

@@ -310,13 +310,13 @@ def study(config_path: str, overrides: list[str], options: dict):
 
 
 def report(config_path: str, overrides: list[str], options: dict):
-    """Draws figures, tables and the page of a finished or interrupted study."""
+    """Draws figures, tables and the page of a demo or a study, finished or interrupted."""
     from specialm.common import processes
-    from specialm.workflows import study as study_lib
+    from specialm.workflows import report as report_lib
 
     if not options["workdir"]:
-        raise UserError("--workdir is missing: the folder that `specialm study` wrote.")
+        raise UserError("--workdir is missing: the folder of `specialm demo` or `specialm study`.")
     written = processes.run_on_first(
-        "report", lambda: [str(path) for path in study_lib.report(Path(options["workdir"]))]
+        "report", lambda: [str(path) for path in report_lib.report(Path(options["workdir"]))]
     )
     return {"written": written}, "\n".join(written)

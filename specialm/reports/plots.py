@@ -1,110 +1,31 @@
-"""Drawing for the figures of a study: panels, lines with error bars, legends, logarithmic axes.
+"""What the figures draw with: lines with error bars, logarithmic axes, rows of methods.
 
 Error bars are the sample standard deviation over seeds.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from __future__ import annotations
 
-import numpy as np
+import math
+import textwrap
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
-from specialm.common.errors import UserError
 from specialm.methods import UNPRETRAINED
-from specialm.reports.styles import style
+from specialm.reports.charts import LETTER, WIDTH, Chart, Panel
+from specialm.reports.styles import PAGE, QUIET, style, text_style
 from specialm.reports.summary import Cell, count, label
+from specialm.reports.words import short
 
-try:
-    from matplotlib import ticker
+if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-except ImportError as missing:
-    raise UserError(
-        "matplotlib is not installed, and the figures of a study need it: "
-        "pip install 'specialm[report]'."
-    ) from missing
 
-WIDE, NARROW = 10.0, 7.5  # inches, of several panels and of one
 OFF_SCALE = 1.2  # times the highest of the others: then a reference is a number, not a line
-TOKENS = "Pretraining tokens"
-GRID, BLACK = "#E5E5E5", "#000000"
-
-Lines = Mapping[str, Sequence[tuple[float, Cell]]]  # {method: [(x, value)]}
-
-
-@dataclass(frozen=True)
-class Panel:
-    """One panel: lines over a logarithmic axis, and the unpretrained model's value beside them."""
-
-    lines: Lines
-    title: str
-    x_name: str
-    reference: Cell | None = None
+Points = Sequence[tuple[float, Cell]]  # (x, value)
+Lines = Mapping[str, Points]  # {method: points}
+Named = Callable[[float], str]  # the name of a tick
 
 
-def perplexity_panels(
-    panels: Iterable[Panel], title: str, y_name: str, methods: Sequence[str]
-) -> Figure | None:
-    """The panels that have lines, on one perplexity axis; None without any."""
-    panels = [panel for panel in panels if panel.lines]
-    if not panels:
-        return None
-    figure, axes = new_figure(len(panels), title, share=True)
-    highest = max(_highest(panel.lines) for panel in panels)
-    for axis, panel in zip(axes, panels, strict=True):
-        draw(axis, panel.lines, methods)
-        axis.set(title=panel.title, xlabel=panel.x_name, xscale="log")
-        _panel_ticks(axis, panel)
-        if panel.reference:
-            _draw_reference(axis, panel.reference, highest)
-    axes[0].set_ylabel(y_name)
-    log_y(axes[0])
-    return with_legend(figure, axes, methods)
-
-
-def _highest(lines: Lines) -> float:
-    return max(value.mean for points in lines.values() for _, value in points)
-
-
-def _panel_ticks(axis: Axes, panel: Panel) -> None:
-    """At the points of a token axis, else two labels a decade, and a decade at least."""
-    x = [at for points in panel.lines.values() for at, _ in points]
-    if panel.x_name == TOKENS:
-        log_x(axis, x)
-    elif max(x) < 100 * min(x):
-        middle = np.sqrt(min(x) * max(x))
-        if max(x) < 12 * min(x):
-            axis.set_xlim(middle / 4, middle * 4)
-        axis.xaxis.set_major_locator(ticker.LogLocator(10, (1, 3)))
-        axis.xaxis.set_minor_formatter(ticker.NullFormatter())
-
-
-def _draw_reference(axis: Axes, value: Cell, highest: float) -> None:
-    """The unpretrained model as a line, or as a number where it is off the scale."""
-    if value.mean > OFF_SCALE * highest:
-        remark(axis, f"{value.mean:,.1f}")
-        return
-    colour, _ = style(UNPRETRAINED, ())
-    axis.axhline(value.mean, color=colour, linestyle="-.", label=label(UNPRETRAINED))
-
-
-def off_scale(lines: dict[str, list[tuple[float, Cell]]]) -> list[tuple[float, Cell]]:
-    """Takes the unpretrained model's line out if it would squeeze all others together."""
-    others = {m: points for m, points in lines.items() if m != UNPRETRAINED}
-    mine = lines.get(UNPRETRAINED, [])
-    if not others or not mine:
-        return []
-    if max(value.mean for _, value in mine) <= OFF_SCALE * _highest(others):
-        return []
-    return lines.pop(UNPRETRAINED)
-
-
-def remark(axis: Axes, text: str) -> None:
-    """What is off the scale, as a line of the panel's title: it can cover nothing there."""
-    lines = [axis.get_title(), f"({label(UNPRETRAINED)}, off the scale: {text})"]
-    axis.set_title("\n".join(filter(None, lines)), fontsize=10)
-
-
-def draw(axis: Axes, lines: Lines, methods: Iterable[str], hollow: bool = False) -> None:
+def draw_lines(axis: Axes, lines: Lines, methods: Iterable[str], hollow: bool = False) -> None:
     """A line with error bars for each method; dashed and hollow for what is not the main one."""
     for method, points in lines.items():
         colour, marker = style(method, methods)
@@ -115,70 +36,175 @@ def draw(axis: Axes, lines: Lines, methods: Iterable[str], hollow: bool = False)
             yerr=sd if any(sd) else None,
             color=colour,
             marker=marker,
-            capsize=2.5,
+            capsize=2,
             linestyle="--" if hollow else "-",
             label=None if hollow else label(method),
-            markerfacecolor="white" if hollow else colour,
+            markerfacecolor=PAGE if hollow else colour,
         )
 
 
-def new_figure(
-    columns: int, title: str, height: float = 4.6, share: bool = False
-) -> tuple[Figure, list[Axes]]:
-    """A figure of page width, or narrower for one panel, and the axes of its panels.
+def perplexity_panel(
+    lines: Lines,
+    title: str,
+    names: tuple[str, str],
+    methods: Sequence[str],
+    reference: Cell | None = None,
+    highest: float = math.inf,
+) -> Panel:
+    """Lines over a logarithmic axis, and the unpretrained model's value beside them.
 
     Args:
-      columns: panels, side by side.
-      title: of the whole figure.
-      height: inches.
-      share: one y axis for all panels.
+      lines: {method: points}.
+      title: heading.
+      names: of the x and the y axis.
+      methods: all of the report.
+      reference: the unpretrained model's value.
+      highest: value in all panels; a reference far above it is written instead of drawn.
     """
-    figure = Figure(figsize=(NARROW if columns == 1 else WIDE, height), layout="constrained")
-    axes = figure.subplots(1, columns, squeeze=False, sharey=share).ravel()
-    figure.suptitle(title, fontsize=13, fontweight="bold")
-    for axis in axes:
-        axis.grid(True, color=GRID, linewidth=0.6)
-        axis.set_axisbelow(True)
-        axis.spines[["top", "right"]].set_visible(False)
-    return figure, list(axes)
+    off = reference if reference and reference.mean > OFF_SCALE * highest else None
+    heading = with_remark(title, f"{off.mean:,.1f}" if off else "")
+
+    def draw(axis: Axes) -> None:
+        draw_lines(axis, lines, methods)
+        axis.set(xlabel=names[0], ylabel=names[1])
+        log_x(axis, [x for points in lines.values() for x, _ in points])
+        if reference and not off:
+            colour, _ = style(UNPRETRAINED, ())
+            axis.axhline(reference.mean, color=colour, linestyle="-.", label=label(UNPRETRAINED))
+        log_y(axis)
+
+    return Panel(draw, heading)
 
 
-def with_legend(figure: Figure, axes: Iterable[Axes], methods: Iterable[str]) -> Figure:
-    """The figure with one legend below all panels, in the methods' order."""
-    handles: dict = {}
-    for axis in axes:
-        for handle, name in zip(*axis.get_legend_handles_labels(), strict=True):
-            handles.setdefault(name, handle)
-    names = [n for n in dict.fromkeys(map(label, methods)) if n in handles]
-    names += [n for n in handles if n not in names]
-    columns = 6 if figure.get_figwidth() > NARROW else 4
-    figure.legend(
-        handles=[handles[n] for n in names],
-        labels=names,
-        loc="outside lower center",
-        frameon=False,
-        ncols=min(columns, len(names)),
-    )
-    return figure
+def highest_of(lines: Lines) -> float:
+    """The highest mean."""
+    return max(value.mean for points in lines.values() for _, value in points)
+
+
+def off_scale(lines: dict[str, list[tuple[float, Cell]]]) -> list[tuple[float, Cell]]:
+    """Takes the unpretrained model's line out if it would squeeze all others together."""
+    others = {m: points for m, points in lines.items() if m != UNPRETRAINED}
+    mine = lines.get(UNPRETRAINED, [])
+    if not others or not mine:
+        return []
+    if max(value.mean for _, value in mine) <= OFF_SCALE * highest_of(others):
+        return []
+    return lines.pop(UNPRETRAINED)
+
+
+def with_remark(title: str, values: str) -> str:
+    """The title, and the unpretrained model's values as a line of it: they can cover nothing."""
+    remark = f"({label(UNPRETRAINED)}, off the scale: {values})" if values else ""
+    return "\n".join(filter(None, (title, *textwrap.wrap(remark, 40))))
+
+
+def method_chart(title: str, reading: str, panels: Sequence[Panel], methods, **options) -> Chart:
+    """A chart of lines of methods."""
+    order = [label(method) for method in methods]
+    reading = f"{reading} Lines and points that would cover each other stand side by side."
+    return Chart(title, reading, panels, order, apart=True, **options)
 
 
 def log_x(axis: Axes, at: Iterable[float], base: int = 10) -> None:
-    """A logarithmic x axis with ticks at these values."""
+    """A logarithmic x axis, labelled at these values, or at round ones if these stand close."""
+    values = sorted(set(at))
     axis.set_xscale("log", base=base)
-    ticks = sorted(set(at))
-    axis.set_xticks(ticks, [count(x) for x in ticks])
-    axis.xaxis.set_minor_locator(ticker.NullLocator())
+    low, high = values[0], values[-1]
+    room = max((high / low) ** 0.12, 2.4 / math.sqrt(high / low), 1.1)
+    axis.set_xlim(low / room, high * room)
+    gaps = [math.log(b / a) for a, b in zip(values, values[1:], strict=False)]
+    letters = max(len(flops_or_count(value)) for value in values)
+    span = math.log(high / low * room**2)
+    if not gaps or min(gaps) < span * (letters + 1) * LETTER / (WIDTH - 0.7):
+        values = round_values(*axis.get_xlim())
+    fixed_ticks(axis.xaxis, values, flops_or_count)
+
+
+def round_values(low: float, high: float, least: int = 3, most: int = 7) -> list[float]:
+    """Values like 1, 2, 5 times a power of ten within [low, high], a few."""
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    found: list[float] = []
+    for factors in ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 5, 7)):
+        values = [f * 10.0**p for p in powers for f in factors]
+        inside = [v for v in values if low * (1 - 1e-9) <= v <= high * (1 + 1e-9)]
+        if len(inside) <= most:
+            found = inside
+        if len(found) >= least:
+            break
+    return found or [low, high]
+
+
+def flops_or_count(value: float) -> str:
+    """950, 51.2k, 6.14M, 2.3G, 7T, 1.2P: short enough for a tick."""
+    for least, unit, letter in ((999.5e12, 1e15, "P"), (999.5e9, 1e12, "T"), (999.5e6, 1e9, "G")):
+        if value >= least:
+            return f"{value / unit:.3g}{letter}"
+    return count(value)
+
+
+def fixed_ticks(axis: Any, values: Iterable[float], name: Named) -> None:
+    """Ticks at these values of an axis, and no others."""
+    from matplotlib import ticker
+
+    values = list(values)
+    axis.set_ticks(values, [name(value) for value in values])
+    axis.set_minor_locator(ticker.NullLocator())
 
 
 def log_y(axis: Axes) -> None:
     """A logarithmic y axis whose ticks are plain numbers, several also within a decade."""
+    from matplotlib import ticker
+
     axis.set_yscale("log")
     low, high = axis.get_ylim()
     wide = high / low > 8
     axis.yaxis.set_major_locator(
-        ticker.LogLocator(10, (1, 2, 5)) if wide else ticker.MaxNLocator(7, steps=[1, 2, 5, 10])
+        ticker.LogLocator(10, (1, 2, 5)) if wide else ticker.MaxNLocator(6, steps=[1, 2, 5, 10])
     )
     axis.yaxis.set_major_formatter(ticker.FuncFormatter(lambda y, _: f"{y:,.6g}"))
-    axis.yaxis.set_minor_formatter(ticker.NullFormatter())
-    if not wide:
-        axis.yaxis.set_minor_locator(ticker.NullLocator())
+    axis.yaxis.set_minor_locator(ticker.NullLocator())
+
+
+def method_rows(axis: Axes, methods: Sequence[str], names: Sequence[str], values) -> None:
+    """A row for each method, the first on top: its name on the left, its value on the right.
+
+    Args:
+      axis: of the panel.
+      methods: of the rows.
+      names: all methods of the report.
+      values: texts.
+    """
+    rows = range(len(methods))
+    axis.set_yticks(list(rows), [short(label(method)) for method in methods])
+    axis.set_ylim(len(methods) - 0.4, -0.6)
+    axis.tick_params(axis="y", length=0)
+    axis.spines["left"].set_visible(False)
+    axis.grid(False, axis="y")
+    for tick, method in zip(axis.get_yticklabels(), methods, strict=True):
+        tick.set(color=text_style(method, names), fontweight="bold")
+    for row, value in zip(rows, values, strict=True):
+        axis.annotate(
+            value,
+            (1.02, row),
+            xycoords=("axes fraction", "data"),
+            va="center",
+            fontweight="bold",
+            annotation_clip=False,
+        )
+
+
+def rows_height(rows: int) -> float:
+    """Inches of a panel with so many rows."""
+    return 0.62 + 0.27 * rows
+
+
+def zero_line(axis: Axes, vertical: bool = True) -> None:
+    """A line where nothing changes."""
+    draw = axis.axvline if vertical else axis.axhline
+    draw(0, color=QUIET, linewidth=0.8)
+
+
+def cost_axis(axis: Axes) -> None:
+    """A logarithmic y axis of FLOPs, at round numbers."""
+    axis.set_yscale("log")
+    fixed_ticks(axis.yaxis, round_values(*axis.get_ylim(), most=6), flops_or_count)

@@ -5,9 +5,9 @@ Every function returns a `Table`, or None where the record has nothing for it.
 
 from collections.abc import Callable
 
-from specialm.reports.markup import percent
 from specialm.reports.summary import GENERIC, count, label, number
 from specialm.reports.tables import DASH, Table, or_dash, table_of
+from specialm.reports.words import percent
 
 MODEL_COLUMNS = {
     "pretrain_params": "Parameters in pretraining",

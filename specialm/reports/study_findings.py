@@ -9,7 +9,6 @@ import numpy as np
 
 from specialm.evaluation import cost
 from specialm.methods import BASE, DISTILLED, IMPORTANCE, LARGE, MIXTURE, PROJECTED
-from specialm.reports.markup import percent, plural
 from specialm.reports.study_rows import FINETUNED, PRETRAINED, Study, is_large
 from specialm.reports.summary import (
     Cell,
@@ -21,6 +20,7 @@ from specialm.reports.summary import (
     spread,
     tokens_text,
 )
+from specialm.reports.words import percent, plural
 
 EXPERTS = (PROJECTED, MIXTURE)
 EQUAL = 0.02  # costs that differ by less count as equal: early stopping varies by as much

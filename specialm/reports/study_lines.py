@@ -6,6 +6,7 @@ from specialm.evaluation import cost
 from specialm.reports.study_rows import FINETUNED, PRETRAINED, Study
 from specialm.reports.summary import GENERIC, Cell, cell_of
 
+MACRO_PERPLEXITY = "Macro perplexity"  # the name of an axis
 Points = list[tuple[float, Cell]]  # (x, value)
 X = Callable[[Study, str, int, int | None], float | None]  # of a method, budget and set size
 

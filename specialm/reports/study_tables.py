@@ -8,7 +8,6 @@ from collections.abc import Mapping
 
 from specialm.evaluation import cost
 from specialm.methods import BASE
-from specialm.reports.markup import duration
 from specialm.reports.study_findings import flops_text
 from specialm.reports.study_rows import FINETUNED, PRETRAINED, Study, is_large
 from specialm.reports.summary import (
@@ -23,6 +22,7 @@ from specialm.reports.summary import (
     tokens_text,
 )
 from specialm.reports.tables import DASH, Best, Table, or_dash, table_of
+from specialm.reports.words import duration
 
 BILLION = 1e9
 

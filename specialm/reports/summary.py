@@ -14,6 +14,7 @@ import numpy as np
 from specialm import methods
 from specialm.evaluation.perplexity import MACRO
 from specialm.methods import BASE, CONTROL, IMPORTANCE
+from specialm.reports.words import printable
 
 GENERIC = "generic"  # held-out generic text: a column of its own, never one of "3 of 3 domains"
 PHASES = {"finetuned": "After fine-tuning", "pretrained": "Before fine-tuning"}
@@ -117,7 +118,7 @@ class Summary:
 def label(method: str) -> str:
     """The method's name for people; an unknown one keeps its own."""
     record = methods.find(method)
-    return record.label if record else method
+    return record.label if record else printable(method)
 
 
 def number(value: float | None, decimals: int | None = None) -> str:

@@ -15,7 +15,7 @@ from specialm.common.stages import Stage
 from specialm.data.corpora import download
 from specialm.evaluation import perplexity
 from specialm.models import families, transformer
-from specialm.reports import demo_page, summary
+from specialm.reports import summary
 from specialm.training import metrics, runs, scoring
 from specialm.workflows import experts, pipeline, pretraining, repeats
 
@@ -236,7 +236,10 @@ def _samples(run: pipeline.Run, cluster: int) -> list[str]:
 
 def _publish(workdir: Path, rows: list[dict], record: dict) -> None:
     """Writes the outputs; those of a run with other settings stay under a number."""
-    provenance.set_aside(workdir, "run.json", record["settings"], ("results.jsonl", "report.html"))
+    from specialm.reports import demo_page
+
+    others = ("results.jsonl", "report.html", "figures", "tables")
+    provenance.set_aside(workdir, "run.json", record["settings"], others)
     write_text(workdir / "results.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
     write_json(workdir / "run.json", record)
     demo_page.write(record, workdir / "report.html")

@@ -16,7 +16,6 @@ from ml_collections import ConfigDict
 from specialm import methods
 from specialm.clustering.clusters import cluster
 from specialm.common import processes, provenance
-from specialm.common.errors import UserError
 from specialm.common.files import write_json, write_text
 from specialm.common.stages import Stage, Stages
 from specialm.evaluation import cost, perplexity
@@ -40,7 +39,10 @@ def study(config: ConfigDict, workdir: Path) -> tuple[dict, str]:
     processes.run_on_first(
         "setting aside",
         lambda: provenance.set_aside(
-            workdir, "study.json", record["settings"], ("results.jsonl", "report.html", "figures")
+            workdir,
+            "study.json",
+            record["settings"],
+            ("results.jsonl", "report.html", "figures", "tables"),
         ),
     )
     before = _cells_done(workdir)  # their rows stay until there are more
@@ -65,28 +67,6 @@ def study(config: ConfigDict, workdir: Path) -> tuple[dict, str]:
         {"results": len(rows), "cells": len(planned), "seconds": seconds, "workdir": str(workdir)},
         f"{len(planned)} cells, {len(rows)} rows in {workdir / 'results.jsonl'} "
         f"({seconds:.0f} s). Draw them with: specialm report --workdir={workdir}",
-    )
-
-
-def report(workdir: Path) -> list[Path]:
-    """Draws what is in `results.jsonl` and `study.json` of a study's folder; returns the files.
-
-    Raises:
-      UserError: no study was run there.
-    """
-    from specialm.reports import study_page
-
-    if not (workdir / "results.jsonl").is_file():
-        raise UserError(
-            f"--workdir={workdir}: no results.jsonl there; run `specialm study` with "
-            "the same --workdir first."
-        )
-    lines = (workdir / "results.jsonl").read_text().splitlines()
-    record = workdir / "study.json"
-    return study_page.write(
-        [json.loads(line) for line in lines],
-        json.loads(record.read_text()) if record.is_file() else {},
-        workdir,
     )
 
 

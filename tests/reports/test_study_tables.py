@@ -7,9 +7,11 @@ import pytest
 import study_fixtures
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from page_reader import Page
 from study_fixtures import BUDGET, SIZE, perplexities, select
 
-from specialm.reports import record_tables, study_tables, tables
+from specialm.reports import page, record_tables, study_tables, tables
+from specialm.reports.parts import Report, Section
 from specialm.reports.study_findings import findings
 from specialm.reports.study_rows import Study
 from specialm.reports.summary import count, label
@@ -170,12 +172,20 @@ def test_rendering_keeps_every_cell_and_escapes():
         "A & b",
         "note",
         ["", "x|y"],
-        [["group"], ["<a>", tables.Best("1.00 ± 0.10")], ["b", "2\n3"]],
+        [
+            ["group"],
+            ["<a>", tables.Best("1.00 ± 0.10")],
+            ["b", "2\n3"],
+            ["c", tables.Share("4", 0.5)],
+        ],
     )
-    page = tables.html(table)
-    assert "A &amp; b" in page and "&lt;a&gt;" in page
-    assert '<td><b>1.00</b> <span class="sd">± 0.10</span></td>' in page
-    assert '<tr class="phase"><th colspan="2">group</th></tr>' in page
+    text = page.html(Report("t", [], [], sections=[Section("s", "S", [("a", table)])]))
+    assert "<b>A &amp; b</b> note" in text and '<th scope="row">&lt;a&gt;</th>' in text
+    assert '<td><b>1.00</b> <span class="sd">± 0.10</span></td>' in text
+    assert '<th scope="rowgroup" colspan="2">group</th>' in text
+    assert '<td>4<span class="bar"><span style="width:50.0%">' in text
+    found = Page(text).tables[0]["rows"]
+    assert found == [["", "x|y"], ["group"], ["<a>", "1.00 ± 0.10"], ["b", "2\n3"], ["c", "4"]]
 
 
 TABLES = (
@@ -222,5 +232,6 @@ def test_any_part_of_a_study_has_tables_and_findings(data):
         found = table(rows)
         if found:
             assert {len(row) for row in found.rows} <= {1, len(found.header)}
-            tables.html(found)
+            assert tables.to_csv(found).count("\n") == 1 + sum(len(row) > 1 for row in found.rows)
+            assert tables.to_latex(found, "x").count("\\begin") == 2
     assert len(findings(rows)) == 7

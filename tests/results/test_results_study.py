@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from specialm.evaluation import cost
+from specialm.reports import study_page, tables
 from specialm.reports.record_tables import contamination_counts
 from specialm.reports.study_findings import findings
 from specialm.reports.study_rows import Study
@@ -139,3 +140,12 @@ def test_all_arms_cost_the_same(study):
         assert study.costs(method, LARGEST, SMALL)[0].flops == pytest.approx(slm, rel=0.003)
     tuning = study.costs("slm", LARGEST, SMALL)[1].flops
     assert study.costs("slm_is", LARGEST, SMALL)[1].flops == pytest.approx(slm + tuning, rel=0.02)
+
+
+def test_the_committed_tables_are_those_of_the_rows(rows):
+    record = json.loads((FOLDER / "study.json").read_text())
+    found = study_page.report(rows, record).tables()
+    assert {path.stem for path in (FOLDER / "tables").iterdir()} == set(found)
+    for name, table in found.items():
+        assert (FOLDER / "tables" / f"{name}.csv").read_text() == tables.to_csv(table)
+        assert (FOLDER / "tables" / f"{name}.tex").read_text() == tables.to_latex(table, name)

@@ -314,11 +314,6 @@ def test_a_study_with_other_settings_keeps_the_results(study, config, workdir):
     assert again and set(again.splitlines()) <= set(before.splitlines())  # nothing trained anew
 
 
-def test_a_report_of_nothing_is_an_error(tmp_path):
-    with pytest.raises(UserError, match=r"no results\.jsonl there; run `specialm study`"):
-        study_lib.report(tmp_path)
-
-
 def test_a_teacher_of_another_vocabulary_is_refused(study, config, workdir, tmp_path):
     arm = next(arm for arm in grid.arms(config)[0] if arm.name == "slm")
     run = study_lib.StudyRun(config, workdir).run(grid.Cell(arm, 3000, 400, 0))

@@ -1,11 +1,9 @@
 """A study's figures: what is drawn against the rows it was drawn from."""
 
-import importlib
+import itertools
 import math
-import re
-import sys
-from importlib.resources import files
 
+import matplotlib
 import numpy as np
 import pytest
 import study_fixtures
@@ -13,9 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from study_fixtures import BUDGET, SIZE
 
-from specialm.common.errors import UserError
 from specialm.methods import METHODS
-from specialm.reports import figures, styles
+from specialm.reports import charts, cost_figures, study_figures, study_page, styles
 from specialm.reports.study_rows import Study
 from specialm.reports.summary import label
 
@@ -23,7 +20,18 @@ ROWS = study_fixtures.rows()
 STUDY = Study(ROWS)
 FEW = ("slm", "slm_pn", "slm_is", "slm_nopt")
 SETTINGS = study_fixtures.record()["settings"]
-PLOTS = [figure.draw for figure in figures.FIGURES.values()]
+PLOTS = [
+    function
+    for _, functions in study_page.SECTIONS.values()
+    for function in functions
+    if function.__module__ in (study_figures.__name__, cost_figures.__name__)
+]
+
+
+def axes(name, rows=STUDY):
+    """The panels of a figure, as in the file for a paper."""
+    (plot,) = [plot for plot in PLOTS if plot.__name__ == name]
+    return charts.on_paper(plot(rows)).axes
 
 
 def values(
@@ -71,20 +79,56 @@ def deviations(axis, name):
 
 @pytest.mark.parametrize("plot", PLOTS)
 def test_every_figure_has_titles_and_units_and_a_legend_outside(plot):
-    figure = plot(STUDY)
-    assert figure.get_suptitle()
+    chart = plot(STUDY)
+    assert chart.title and len(chart.reading) > 40
+    figure = charts.on_paper(chart)
     figure.draw_without_rendering()
     (legend,) = figure.legends
     box = legend.get_window_extent()
     assert box.x0 >= 0 and box.x1 <= figure.bbox.x1  # nothing is cut off
     for axis in figure.axes:
-        assert axis.get_xlabel()
+        assert axis.get_xlabel() and (axis.get_ylabel() or plot.__name__ == "gain_by_domain")
         assert not box.overlaps(axis.get_window_extent())
-        low, high = axis.get_xlim()
-        ticks = [t for t in axis.get_xticks() if low <= t <= high]
-        assert len(ticks) >= 2 and figure.axes[0].get_ylabel()
-    title = figure._suptitle.get_window_extent()
-    assert title.x0 >= 0 and title.x1 <= figure.bbox.x1
+        title = axis._left_title.get_window_extent()
+        assert title.x0 >= 0 and title.x1 <= figure.bbox.x1
+
+
+def shown_ticks(axis):
+    """The boxes of the labels that are drawn."""
+    low, high = sorted(axis.get_view_interval())
+    ticks = [t for t in axis.get_major_ticks() if low <= t.get_loc() <= high]
+    labels = [t.label1 for t in ticks if t.label1.get_visible() and t.label1.get_text()]
+    return [label.get_window_extent() for label in labels]
+
+
+@pytest.mark.parametrize("layout", [charts._panels_apart, lambda chart: [charts.on_paper(chart)]])
+@pytest.mark.parametrize("plot", PLOTS)
+def test_no_tick_touches_another(plot, layout):
+    with matplotlib.rc_context(charts.STYLE):
+        figures = layout(plot(STUDY))
+    for figure in figures:
+        figure.draw_without_rendering()
+        for axis in figure.axes:
+            for side, least in ((axis.xaxis, 2), (axis.yaxis, 1)):
+                boxes = shown_ticks(side)
+                assert len(boxes) >= least or axis.get_shared_y_axes().joined(axis, figure.axes[0])
+                assert not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2))
+
+
+def test_ticks_that_stand_close_become_round_ones():
+    rows = [
+        dict(row, train_tokens=tokens, budget=row["train_tokens"])
+        for row in study_fixtures.rows(methods=FEW, variants=False)
+        for tokens in [
+            {1_000_000: 3_200_000, 4_000_000: 3_490_000, 16_000_000: 3_990_000}[row["train_tokens"]]
+            if row["train_tokens"]
+            else 0
+        ]
+    ]
+    _, by_tokens = axes("generic_perplexity", rows)
+    labels = [t.label1.get_text() for t in by_tokens.xaxis.get_major_ticks()]
+    assert len(labels) >= 2 and all(len(text.rstrip("M")) <= 3 for text in labels)
+    assert {"3.2M", "3.49M", "3.99M"}.isdisjoint(labels)
 
 
 @pytest.mark.parametrize("plot", PLOTS)
@@ -93,7 +137,7 @@ def test_without_rows_there_is_no_figure(plot):
 
 
 def test_generic_perplexity_stands_at_cost_and_at_tokens():
-    by_flops, by_tokens = figures.generic_perplexity(STUDY).axes
+    by_flops, by_tokens = axes("generic_perplexity")
     y = [values("slm_pn", 0, b, "pretrained", "generic") for b in study_fixtures.BUDGETS]
     x, found = lines(by_flops)["SLM-pn"]
     np.testing.assert_allclose(x, 10e6 * np.array(study_fixtures.BUDGETS))
@@ -106,12 +150,12 @@ def test_generic_perplexity_stands_at_cost_and_at_tokens():
 
 
 def test_macro_perplexity_before_and_after_fine_tuning():
-    (axis,) = figures.before_fine_tuning(STUDY).axes
+    (axis,) = axes("before_fine_tuning")
     np.testing.assert_allclose(
         lines(axis)["LLM"][1],
         [values("llm", 0, b, "pretrained").mean() for b in study_fixtures.BUDGETS],
     )
-    panels = figures.after_fine_tuning(STUDY).axes
+    panels = axes("after_fine_tuning")
     assert len(panels) == len(study_fixtures.SIZES)
     for axis, size in zip(panels, study_fixtures.SIZES, strict=True):
         for method in ("slm", "slm_is", "llm", "slm_d"):
@@ -124,16 +168,16 @@ def test_macro_perplexity_before_and_after_fine_tuning():
 
 
 def test_the_unpretrained_model_is_a_line_or_a_number():
-    far, _, near = figures.after_fine_tuning(STUDY).axes
+    far, _, near = axes("after_fine_tuning")
     mean = values("slm_nopt", SIZE, 0).mean()
-    assert f"SLM-nopt, off the scale: {mean:.1f}" in far.get_title()
+    assert f"SLM-nopt, off the scale: {mean:.1f}" in far.get_title(loc="left")
     assert "SLM-nopt" not in lines(far)
     mean = values("slm_nopt", max(study_fixtures.SIZES), 0).mean()
     np.testing.assert_allclose(lines(near)["SLM-nopt"][1], mean)
 
 
 def test_gain_by_set_size_is_paired_by_seed():
-    left, right = figures.against_set_size(STUDY).axes
+    left, right = axes("against_set_size")
     gains = [100 * (1 - values("slm_mix", s) / values("slm", s)) for s in study_fixtures.SIZES]
     np.testing.assert_allclose(lines(right)["SLM-mix"][1], [g.mean() for g in gains])
     np.testing.assert_allclose(deviations(right, "SLM-mix"), [g.std(ddof=1) for g in gains])
@@ -142,7 +186,7 @@ def test_gain_by_set_size_is_paired_by_seed():
 
 
 def test_total_cost_is_generic_plus_n_times_special():
-    panels = figures.total_cost(STUDY).axes
+    panels = axes("total_cost")
     for axis, n in zip(panels, (1, 5, 20), strict=True):
         for method in ("slm", "slm_is", "slm_d"):
             once, each = (
@@ -159,11 +203,11 @@ def test_a_teacher_is_in_the_cost_even_where_the_pretrained_student_has_none():
         for r in ROWS
         if r["method"] == "slm_d" and r["train_tokens"] == BUDGET
     ]
-    for plot, cost in (
-        (figures.before_fine_tuning, student),
-        (figures.after_fine_tuning, student + 24e6 * BUDGET),
+    for name, cost in (
+        ("before_fine_tuning", student),
+        ("after_fine_tuning", student + 24e6 * BUDGET),
     ):
-        assert lines(plot(rows).axes[0])["SLM-d"][0] == pytest.approx([cost])
+        assert lines(axes(name, rows)[0])["SLM-d"][0] == pytest.approx([cost])
 
 
 @pytest.mark.parametrize("times", [1.0, 12.0])
@@ -172,7 +216,7 @@ def test_the_crossover_is_marked_where_the_curves_cross(times):
         dict(r, generic_flops=times * r["generic_flops"]) if r["method"] == "slm_pn" else r
         for r in ROWS
     ]
-    (axis,) = figures.cost_by_domains(rows).axes
+    (axis,) = axes("cost_by_domains", rows)
     domains, sampled = lines(axis)["SLM-is"]
     first = int(domains[np.argmax(sampled > lines(axis)["SLM-pn"][1])])
     (text,) = axis.texts
@@ -182,9 +226,9 @@ def test_the_crossover_is_marked_where_the_curves_cross(times):
 
 
 def test_gain_by_domain_shows_every_seed():
-    figure = figures.gain_by_domain(STUDY)
-    assert len(figure.axes) == len(study_fixtures.SIZES)
-    axis = figure.axes[0]
+    panels = axes("gain_by_domain")
+    assert len(panels) == len(study_fixtures.SIZES)
+    axis = panels[0]
     assert [t.get_text() for t in axis.get_yticklabels()] == list(study_fixtures.DOMAINS)
     for domain in study_fixtures.DOMAINS:
         gains = 100 * (1 - values("soup", domain=domain) / values("slm", domain=domain))
@@ -199,7 +243,7 @@ def test_gain_by_domain_shows_every_seed():
 
 
 def test_the_number_of_clusters_has_the_main_arm_at_its_setting():
-    clusters, experts = figures.number_of_clusters(Study(ROWS, SETTINGS)).axes
+    clusters, experts = axes("number_of_clusters", Study(ROWS, SETTINGS))
     x, y = lines(clusters)["SLM-is"]
     assert list(x) == [4, 16, 32, 64]
     means = [
@@ -214,49 +258,20 @@ def test_the_number_of_clusters_has_the_main_arm_at_its_setting():
         before[0].get_ydata()[2], values("slm_is", phase="pretrained").mean()
     )
     assert list(lines(experts)["SLM-pn"][0]) == list(lines(experts)["SLM-mix"][0]) == [4, 8, 16]
-    without, _ = figures.number_of_clusters(STUDY).axes
+    without, _ = axes("number_of_clusters")
     assert list(lines(without)["SLM-is"][0]) == [4, 16, 64]
     plain = Study(study_fixtures.rows(variants=False), SETTINGS)
-    assert figures.number_of_clusters(plain) is None
-
-
-def look(method):
-    return METHODS[method].colour, METHODS[method].marker
-
-
-def test_every_known_method_has_its_own_colour_and_marker():
-    looks = [*(look(m) for m in METHODS), *styles.OTHERS]
-    assert len({colour for colour, _ in looks}) == len({marker for _, marker in looks})
-    assert len({colour for colour, _ in looks}) == len(METHODS) + 4
-    assert styles.style("slm", ["mine"]) == look("slm")
-    unknown = [styles.style(m, ["slm", "b", "a"]) for m in ("a", "b")]
-    assert unknown == list(styles.OTHERS[:2])
-
-
-@pytest.mark.parametrize("page", [styles.LIGHT, styles.DARK])
-def test_every_colour_can_be_read_on_the_page(page):
-    for colour, _ in [*(look(m) for m in METHODS), *styles.OTHERS]:
-        assert styles.contrast(styles.text(colour, page), page) >= 4.5
-        if page == styles.LIGHT:
-            assert styles.mark(colour, page) == colour  # as in the figures
-        else:
-            assert styles.contrast(styles.mark(colour, page), page) >= 3
-    assert styles.contrast("#000000", "#ffffff") == pytest.approx(21)
-
-
-def test_the_page_has_the_backgrounds_that_colours_are_chosen_for():
-    css = (files("specialm.reports") / "report.css").read_text()
-    assert re.findall(r"--page: (#\w+)", css) == [styles.LIGHT, styles.DARK]
+    assert study_figures.number_of_clusters(plain) is None
 
 
 def test_a_method_looks_the_same_in_every_figure():
-    for plot in (figures.after_fine_tuning, figures.against_set_size):
-        for axis in plot(STUDY).axes:
+    for name in ("after_fine_tuning", "against_set_size"):
+        for axis in axes(name):
             for bar in axis.containers:
                 line = bar.lines[0]
                 name = next((m for m in METHODS if label(m) == bar.get_label()), None)
                 if name:
-                    assert (line.get_color(), line.get_marker()) == look(name)
+                    assert (line.get_color(), line.get_marker()) == styles.style(name, ())
 
 
 @pytest.mark.parametrize(
@@ -276,9 +291,11 @@ def test_a_method_looks_the_same_in_every_figure():
 )
 def test_a_study_of_one_has_figures(part):
     rows = study_fixtures.rows(**{"methods": FEW, **part})
-    drawn = figures.all_of(rows, SETTINGS)
-    for figure in drawn.values():
-        for axis in figure.axes:
+    study = Study(rows, SETTINGS)
+    found = {plot.__name__: plot(study) for plot in PLOTS}
+    drawn = {name: chart for name, chart in found.items() if chart}
+    for chart in drawn.values():
+        for axis in charts.on_paper(chart).axes:
             assert axis.has_data()
             assert all(math.isfinite(limit) for limit in (*axis.get_xlim(), *axis.get_ylim()))
     assert ("before_fine_tuning" in drawn) == (part.get("methods") != ("slm_nopt",))
@@ -294,13 +311,6 @@ def test_any_part_of_a_study_has_figures(seed, share):
         for r in ROWS
         if r["method"] in FEW and rng.random() < share
     ]
-    for figure in figures.all_of(rows, SETTINGS).values():
-        assert all(axis.has_data() for axis in figure.axes)
-
-
-def test_without_matplotlib_the_message_says_what_to_install(monkeypatch):
-    monkeypatch.setitem(sys.modules, "matplotlib", None)
-    for name in ("plots", "figures"):
-        monkeypatch.delitem(sys.modules, f"specialm.reports.{name}")
-    with pytest.raises(UserError, match=r"pip install 'specialm\[report\]'"):
-        importlib.import_module("specialm.reports.figures")
+    study = Study(rows, SETTINGS)
+    for chart in filter(None, (plot(study) for plot in PLOTS)):
+        assert all(axis.has_data() for axis in charts.on_paper(chart).axes)
