@@ -1,0 +1,163 @@
+"""Sizes that cannot fit in memory, said before anything is compiled.
+
+The estimate is a lower bound, far below what is really needed: nothing that could run is refused.
+It is made of the settings alone, without JAX.
+"""
+
+import glob
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from specialm import methods
+from specialm.clustering import levels
+from specialm.common.errors import UserError
+from specialm.config import find
+
+FLOAT = 4  # bytes
+COPIES = 2  # of a batch: on the host and on the devices
+BATCH = 12  # bytes a token of a batch: inputs, targets and mask
+CGROUPS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+MIXER = ("model.mixer_hidden", "model.bank_size", "model.num_experts", "model.d_model")
+ACCELERATORS = ("/dev/nvidia[0-9]*", "/dev/accel*", "/dev/vfio/[0-9]*", "/dev/kfd")
+
+
+@dataclass(frozen=True)
+class Need:
+    """What something takes at least, over all devices."""
+
+    what: str
+    size: int  # bytes
+    settings: tuple[str, ...]  # that it comes from
+
+
+def needs(config: ConfigDict, method: str) -> Iterator[Need]:
+    """What pretraining, fine-tuning and scoring with a method take at least."""
+    model = config.model
+    sizes = ("model.num_layers", "model.d_model", "model.d_ff", "data.vocabulary_size")
+    layer, rest = _layer(config), config.data.vocabulary_size * model.d_model
+    dense = model.num_layers * layer + rest
+    state = 3 * FLOAT + (2 if config.train.moment_dtype == "bfloat16" else FLOAT)
+    yield Need("parameters, gradients and moments of the optimizer", state * dense, sizes)
+    yield from _experts(config, method, dense, state)
+    window = config.data.context * (2 * model.num_layers * model.d_model + 2 * model.d_ff)
+    yield Need("the activations of one window", window, ("data.context", *sizes[:3]))
+    for name in ("train.batch_size", "finetune.batch_size", "evaluate.batch_size"):
+        batch = COPIES * BATCH * find(config, name) * config.data.context
+        yield Need("the tokens of a batch", batch, (name, "data.context"))
+    if rank := config.finetune.lora_rank:
+        adapters = 4 * FLOAT * rank * model.num_layers * model.d_model
+        yield Need("LoRA's matrices and moments", adapters, ("finetune.lora_rank", *sizes[:2]))
+    yield from _clusters(config, method)
+
+
+def _layer(config: ConfigDict) -> int:
+    """Parameters of the matrices of a layer, at least."""
+    model = config.model
+    heads = model.num_heads + (model.num_kv_heads or model.num_heads)
+    size = model.head_size or model.d_model // model.num_heads
+    return 2 * model.d_model * (heads * size + model.d_ff)
+
+
+def _experts(config: ConfigDict, method: str, dense: int, state: int) -> Iterator[Need]:
+    record, model = methods.get(method), config.model
+    what = "parameters, gradients and moments of all experts"
+    if record.is_mixture and model.only_expert < 0:
+        size = state * model.num_experts * dense
+        yield Need(what, size, ("model.num_experts", "model.num_layers", "model.d_model"))
+    if record.is_bank:
+        rank = model.bank_size or model.num_experts
+        layers = len(model.bank_layers) or model.num_layers
+        size = state * rank * layers * 2 * model.d_model * model.d_ff
+        names = ("model.bank_size", "model.num_experts", "model.d_model", "model.d_ff")
+        yield Need(what, size, names)
+
+
+def _clusters(config: ConfigDict, method: str) -> Iterator[Need]:
+    count, setting = methods.get(method).draws.clusters(config)
+    if not count:
+        return
+    if config.clustering.method == "tree":
+        count, setting = levels.nodes(config.clustering.branching), "clustering.branching"
+    size = FLOAT * count * methods.centroid_size(config)
+    yield Need("centroids", size, (setting, "clustering.encoder", "clustering.dim"))
+
+
+def check(config: ConfigDict, method: str, available: int, where: str) -> None:
+    """Raises UserError for what takes more than there is, with the estimate.
+
+    Args:
+      available: bytes, over all devices.
+      where: "this machine" for example.
+    """
+    for need in needs(config, method):
+        _check(config, need, available, where)
+
+
+def _check(config: ConfigDict, need: Need, available: int, where: str) -> None:
+    if need.size > available:
+        settings = ", ".join(f"{name}={find(config, name)!r}" for name in need.settings)
+        raise UserError(
+            f"{settings}: {need.what} take at least {_shown(need.size)}, but {where} has "
+            f"{_shown(available)}; choose smaller ones."
+        )
+
+
+def check_here(config: ConfigDict, method: str) -> None:
+    """`check` against this machine's memory, if it computes on its CPU alone."""
+    if not has_accelerator() and os.environ.get("SPECIALM_DISTRIBUTED", "") in ("", "0"):
+        check(config, method, host_memory(), "this machine")
+
+
+def check_devices(config: ConfigDict, method: str, devices: list[Any], processes: int) -> None:
+    """`check` against the memory of JAX's devices, or of the hosts where these are CPUs; with all
+    parameters counted.
+    """
+    from specialm.models import families
+
+    available, where = processes * host_memory(), "this machine"
+    if devices[0].platform != "cpu":
+        limit = (devices[0].memory_stats() or {}).get("bytes_limit", 0)
+        available, where = len(devices) * limit, f"the memory of {len(devices)} devices"
+    if not available:
+        return
+    check(config, method, available, where)
+    model = methods.model_config(
+        config, method, config.data.vocabulary_size, methods.centroid_size(config)
+    )
+    counted = 3 * FLOAT * families.num_params(model)
+    need = Need("parameters, gradients and moments", counted, ("model.code_size", *MIXER))
+    _check(config, need, available, where)
+
+
+def has_accelerator() -> bool:
+    """Whether JAX may find more than the CPU here."""
+    platforms = os.environ.get("JAX_PLATFORMS", "")
+    return platforms != "cpu" and any(glob.glob(pattern) for pattern in ACCELERATORS)
+
+
+def host_memory() -> int:
+    """Bytes of memory that this process may use; without bound where that is not known."""
+    limits = [_number(path) for path in CGROUPS]
+    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
+        limits.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    return min([limit for limit in limits if limit > 0], default=1 << 60)
+
+
+def _number(path: str) -> int:
+    try:
+        return int(Path(path).read_text())
+    except (OSError, ValueError):  # not there, or "max"
+        return 0
+
+
+def _shown(size: float) -> str:
+    for unit in ("bytes", "kB", "MB", "GB", "TB", "PB"):
+        if size < 1000:
+            return f"{size:.3g} {unit}"
+        size /= 1000
+    return f"{size:,.3g} EB"
