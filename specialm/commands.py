@@ -1,7 +1,7 @@
 """What each subcommand of `specialm` does: (config path, overrides, options) -> (JSON, text)."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,20 +18,17 @@ def _load(
     config_path: str,
     overrides: list[str],
     options: dict,
-    used: Callable[[ConfigDict], Sequence[str]] = lambda config: (),
     check: Callable[[ConfigDict], Any] = lambda config: None,
 ) -> tuple[ConfigDict, Path]:
     """(config, workdir); all that can be checked is checked before JAX is imported.
 
     Args:
-      used: config -> the methods that the command trains with it.
       check: raises UserError for what this command cannot work with.
     """
     if not config_path:
         raise UserError("--config is missing; for example --config=configs/local/slm.py.")
     config = config_lib.load(config_path, overrides)
     check(config)
-    precheck.check_here(config, used(config))
     runtime.join_processes()
     file, _ = config_lib.split_path(config_path)
     return config, Path(options["workdir"] or f"runs/{Path(file).stem}")
@@ -48,9 +45,7 @@ def fetch(config_path: str, overrides: list[str], options: dict):
 
 def prepare(config_path: str, overrides: list[str], options: dict):
     """Vocabulary, windows, embeddings and clusters."""
-    config, workdir = _load(
-        config_path, overrides, options, lambda config: [methods.with_clusters(config)]
-    )
+    config, workdir = _load(config_path, overrides, options, precheck.check_clusters)
     from specialm.workflows import pipeline
 
     method = methods.with_clusters(config)
@@ -87,7 +82,7 @@ def store_counts(run) -> dict[str, dict]:
 
 def weights(config_path: str, overrides: list[str], options: dict):
     """Importance weights of the domains."""
-    config, workdir = _load(config_path, overrides, options, lambda config: [methods.IMPORTANCE])
+    config, workdir = _load(config_path, overrides, options, precheck.check_clusters)
     from specialm.workflows import pipeline, repeats
 
     run = pipeline.open_run(config, workdir, pipeline.domains_of(config))
@@ -101,9 +96,7 @@ def weights(config_path: str, overrides: list[str], options: dict):
 
 def train(config_path: str, overrides: list[str], options: dict):
     """Pretrains one model."""
-    config, workdir = _load(
-        config_path, overrides, options, lambda config: [config.method], precheck.pretrained
-    )
+    config, workdir = _load(config_path, overrides, options, precheck.check_training)
     from specialm.workflows import pipeline, pretraining, repeats
 
     domains = precheck.pretrained(config)
@@ -126,7 +119,7 @@ def _open(config_path: str, overrides: list[str], options: dict, every_domain: b
     """
     base = Path(options["checkpoint"]) if options["checkpoint"] else None
     if config_path or base is None:
-        config, workdir = _load(config_path, overrides, options)
+        config, workdir = _load(config_path, overrides, options, precheck.check_batches)
     from specialm.workflows import from_checkpoint, pipeline
 
     def domains_of(config: ConfigDict) -> list[str]:
@@ -134,6 +127,7 @@ def _open(config_path: str, overrides: list[str], options: dict, every_domain: b
 
     if base is not None and not config_path:
         config = from_checkpoint.load(base, overrides, options["source"])
+        precheck.check_batches(config)
         runtime.join_processes()
         domains = domains_of(config)
         workdir = Path(options["workdir"] or f"runs/{config.domain or 'specialm'}")
@@ -302,13 +296,12 @@ def check(config_path: str, overrides: list[str], options: dict):
             raise UserError(f"--{name}={options[name]}: must be at least {least}.")
     if options["topology"]:
         devices, chip = precheck.devices_of(options["topology"], options["slices"])
-    checked = precheck.pretrained if command == "train" else precheck.one_domain
-    used = () if devices else ("method",)
     config, _ = _load(
-        config_path, overrides, options, lambda config: [config[name] for name in used], checked
+        config_path,
+        overrides,
+        options,
+        lambda config: precheck.check_command(config, command, devices, chip),
     )
-    if devices:
-        precheck.check_slice(config, devices, chip, command == "train")
     result = {"config": config_path, "method": config.method, "command": command}
     where = f"{devices} devices" if devices else "this machine"
     return result | {"devices": devices}, f"{config_path}: {command} can run on {where}."
@@ -326,7 +319,7 @@ def settings(config_path: str, overrides: list[str], options: dict):
 def demo(config_path: str, overrides: list[str], options: dict):
     """Everything, with a report."""
     config, workdir = _load(
-        config_path or "configs/local/demo.py", overrides, options, lambda config: config.methods
+        config_path or "configs/local/demo.py", overrides, options, precheck.check_demo
     )
     from specialm.workflows import demo as demo_lib
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -15,6 +16,7 @@ from ml_collections import ConfigDict
 from specialm import cli, config, settings
 from specialm.common.errors import UserError
 from specialm.common.setting import MOST, Setting, Table
+from specialm.planning import memory, precheck
 from specialm.settings import SETTINGS, listing
 
 ROOT = Path(__file__).parents[1]
@@ -252,7 +254,34 @@ def test_every_config_fits_and_the_papers_fit_their_slices(small_machine, capsys
         given += ["--config.train.groups=8", "--config.model.num_experts=8"]
         assert cli.main(given) == 0, capsys.readouterr().err
     for path in sorted((ROOT / "configs/local").glob("*.py")):
-        assert cli.main(["inspect", f"--config={path}"]) == 0
+        command = "specialize" if path.stem == "slm_nopt" else "train"
+        given = ["check", f"--config={path}", f"--command={command}", "--config.domain=med"]
+        assert cli.main(given) == 0, capsys.readouterr().err
+
+
+def test_what_is_trained_elsewhere_can_be_prepared_and_scored_here(monkeypatch):
+    """A large model is prepared, taken out of a mixture and scored where it could not be trained."""
+    monkeypatch.setattr("specialm.planning.memory.host_memory", lambda: 8 * 10**9)
+    monkeypatch.setattr("specialm.planning.memory.has_accelerator", lambda: False)
+    large = config.load(str(ROOT / "configs/paper/slm_mix.py"))
+    precheck.check_clusters(large)
+    precheck.check_batches(large)
+    with pytest.raises(UserError, match="model.num_experts=16.* take at least 30.9 GB"):
+        precheck.check_training(large)
+
+
+def test_parameters_are_counted_where_the_devices_are_known(base, monkeypatch):
+    """Those of a bank's network too, which the estimate leaves out."""
+    device = SimpleNamespace(platform="tpu", memory_stats=lambda: {"bytes_limit": 10**9})
+    memory.check_devices(base, "slm", 10**8, 2 * [device], 1)
+    with pytest.raises(UserError, match="at least 2.4 GB, but the memory of 2 devices has 2 GB"):
+        memory.check_devices(base, "slm", 2 * 10**8, 2 * [device], 1)
+    silent = SimpleNamespace(platform="tpu", memory_stats=lambda: None)
+    memory.check_devices(base, "slm", 10**15, [silent], 1)
+    host = SimpleNamespace(platform="cpu")
+    monkeypatch.setattr("specialm.planning.memory.host_memory", lambda: 10**9)
+    with pytest.raises(UserError, match="this machine has 3 GB"):
+        memory.check_devices(base, "slm", 10**9, [host], 3)
 
 
 @pytest.mark.parametrize(

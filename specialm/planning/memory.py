@@ -6,7 +6,7 @@ It is made of the settings alone, without JAX.
 
 import glob
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,8 @@ FLOAT = 4  # bytes
 COPIES = 2  # of a batch: on the host and on the devices
 BATCH = 12  # bytes a token of a batch: inputs, targets and mask
 CGROUPS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
-MIXER = ("model.mixer_hidden", "model.bank_size", "model.num_experts", "model.d_model")
+SIZES = ("model.num_layers", "model.d_model", "model.d_ff")
+BANK = ("model.num_experts", "model.bank_size", "model.code_size", "model.mixer_hidden")
 ACCELERATORS = ("/dev/nvidia[0-9]*", "/dev/accel*", "/dev/vfio/[0-9]*", "/dev/kfd")
 
 
@@ -35,24 +36,40 @@ class Need:
     settings: tuple[str, ...]  # that it comes from
 
 
-def needs(config: ConfigDict, method: str) -> Iterator[Need]:
-    """What pretraining, fine-tuning and scoring with a method take at least."""
+def of_pretraining(config: ConfigDict, method: str) -> Iterator[Need]:
+    """What pretraining with a method takes at least."""
     model = config.model
-    sizes = ("model.num_layers", "model.d_model", "model.d_ff", "data.vocabulary_size")
-    layer, rest = _layer(config), config.data.vocabulary_size * model.d_model
-    dense = model.num_layers * layer + rest
+    rest = config.data.vocabulary_size * model.d_model
+    dense = model.num_layers * _layer(config) + rest
     state = 3 * FLOAT + (2 if config.train.moment_dtype == "bfloat16" else FLOAT)
+    sizes = (*SIZES, "data.vocabulary_size")
     yield Need("parameters, gradients and moments of the optimizer", state * dense, sizes)
     yield from _experts(config, method, dense, state)
+    yield from of_clusters(config, method)
+    yield from of_batches(config)
+
+
+def of_batches(config: ConfigDict) -> Iterator[Need]:
+    """What the tokens and activations of fine-tuning, scoring and training take at least."""
+    model = config.model
     window = config.data.context * (2 * model.num_layers * model.d_model + 2 * model.d_ff)
-    yield Need("the activations of one window", window, ("data.context", *sizes[:3]))
+    yield Need("the activations of one window", window, ("data.context", *SIZES))
     for name in ("train.batch_size", "finetune.batch_size", "evaluate.batch_size"):
         batch = COPIES * BATCH * find(config, name) * config.data.context
         yield Need("the tokens of a batch", batch, (name, "data.context"))
-    if rank := config.finetune.lora_rank:
-        adapters = 4 * FLOAT * rank * model.num_layers * model.d_model
-        yield Need("LoRA's matrices and moments", adapters, ("finetune.lora_rank", *sizes[:2]))
-    yield from _clusters(config, method)
+    adapters = 4 * FLOAT * config.finetune.lora_rank * model.num_layers * model.d_model
+    yield Need("LoRA's matrices and moments", adapters, ("finetune.lora_rank", *SIZES[:2]))
+
+
+def of_clusters(config: ConfigDict, method: str) -> Iterator[Need]:
+    """What the clusters that a method needs take at least."""
+    count, setting = methods.get(method).draws.clusters(config)
+    if not count:
+        return
+    if config.clustering.method == "tree":
+        count, setting = levels.nodes(config.clustering.branching), "clustering.branching"
+    size = FLOAT * count * methods.centroid_size(config)
+    yield Need("centroids", size, (setting, "clustering.encoder", "clustering.dim"))
 
 
 def _layer(config: ConfigDict) -> int:
@@ -77,61 +94,44 @@ def _experts(config: ConfigDict, method: str, dense: int, state: int) -> Iterato
         yield Need(what, size, names)
 
 
-def _clusters(config: ConfigDict, method: str) -> Iterator[Need]:
-    count, setting = methods.get(method).draws.clusters(config)
-    if not count:
-        return
-    if config.clustering.method == "tree":
-        count, setting = levels.nodes(config.clustering.branching), "clustering.branching"
-    size = FLOAT * count * methods.centroid_size(config)
-    yield Need("centroids", size, (setting, "clustering.encoder", "clustering.dim"))
-
-
-def check(config: ConfigDict, method: str, available: int, where: str) -> None:
+def check(config: ConfigDict, needs: Iterable[Need], available: int, where: str) -> None:
     """Raises UserError for what takes more than there is, with the estimate.
 
     Args:
       available: bytes, over all devices.
       where: "this machine" for example.
     """
-    for need in needs(config, method):
-        _check(config, need, available, where)
+    for need in needs:
+        if need.size > available:
+            settings = ", ".join(f"{name}={find(config, name)!r}" for name in need.settings)
+            raise UserError(
+                f"{settings}: {need.what} take at least {_shown(need.size)}, but {where} has "
+                f"{_shown(available)}; choose smaller ones."
+            )
 
 
-def _check(config: ConfigDict, need: Need, available: int, where: str) -> None:
-    if need.size > available:
-        settings = ", ".join(f"{name}={find(config, name)!r}" for name in need.settings)
-        raise UserError(
-            f"{settings}: {need.what} take at least {_shown(need.size)}, but {where} has "
-            f"{_shown(available)}; choose smaller ones."
-        )
-
-
-def check_here(config: ConfigDict, method: str) -> None:
+def check_here(config: ConfigDict, needs: Iterable[Need]) -> None:
     """`check` against this machine's memory, if it computes on its CPU alone."""
     if not has_accelerator() and os.environ.get("SPECIALM_DISTRIBUTED", "") in ("", "0"):
-        check(config, method, host_memory(), "this machine")
+        check(config, needs, host_memory(), "this machine")
 
 
-def check_devices(config: ConfigDict, method: str, devices: list[Any], processes: int) -> None:
-    """`check` against the memory of JAX's devices, or of the hosts where these are CPUs; with all
-    parameters counted.
+def check_devices(
+    config: ConfigDict, method: str, params: int, devices: list[Any], processes: int
+) -> None:
+    """`check` of pretraining against the memory of JAX's devices, or of the hosts where these are
+    CPUs, with all parameters counted.
+
+    Args:
+      params: how many there are.
     """
-    from specialm.models import families
-
     available, where = processes * host_memory(), "this machine"
     if devices[0].platform != "cpu":
         limit = (devices[0].memory_stats() or {}).get("bytes_limit", 0)
         available, where = len(devices) * limit, f"the memory of {len(devices)} devices"
-    if not available:
-        return
-    check(config, method, available, where)
-    model = methods.model_config(
-        config, method, config.data.vocabulary_size, methods.centroid_size(config)
-    )
-    counted = 3 * FLOAT * families.num_params(model)
-    need = Need("parameters, gradients and moments", counted, ("model.code_size", *MIXER))
-    _check(config, need, available, where)
+    counted = Need("parameters, gradients and moments", 3 * FLOAT * params, (*SIZES, *BANK))
+    if available:  # else the platform does not say
+        check(config, [*of_pretraining(config, method), counted], available, where)
 
 
 def has_accelerator() -> bool:

@@ -1,7 +1,6 @@
 """What `specialm check` and the launchers say of a config before it costs anything; without JAX."""
 
 import math
-from collections.abc import Sequence
 
 from ml_collections import ConfigDict
 
@@ -50,11 +49,48 @@ def one_domain(config: ConfigDict) -> str:
     return config.domain
 
 
-def check_here(config: ConfigDict, used: Sequence[str]) -> None:
-    """Raises UserError for settings that these methods cannot be trained with on this machine."""
-    for method in used:
+def check_training(config: ConfigDict) -> None:
+    """Raises UserError for what `train` cannot do on this machine."""
+    pretrained(config)
+    memory.check_here(config, memory.of_pretraining(config, config.method))
+
+
+def check_demo(config: ConfigDict) -> None:
+    """Raises UserError for what `demo` cannot do on this machine."""
+    for method in config.methods:
         methods.check(config, method)
-        memory.check_here(config, method)
+        memory.check_here(config, memory.of_pretraining(config, method))
+
+
+def check_batches(config: ConfigDict) -> None:
+    """Raises UserError for batches of fine-tuning or scoring that do not fit in memory here."""
+    memory.check_here(config, memory.of_batches(config))
+
+
+def check_clusters(config: ConfigDict) -> None:
+    """Raises UserError for clusters that a method cannot have, or that do not fit in memory."""
+    method = methods.with_clusters(config)
+    methods.check(config, method)
+    memory.check_here(config, memory.of_clusters(config, method))
+
+
+def check_command(config: ConfigDict, command: str, devices: int = 0, chip: str = "") -> None:
+    """Raises UserError for what `train` or `specialize` cannot do.
+
+    Args:
+      devices: on how many accelerators; 0 for this machine.
+      chip: see `check_slice`.
+    """
+    if command == "specialize":
+        one_domain(config)
+    if devices and command == "train":
+        pretrained(config)
+    if devices:
+        check_slice(config, devices, chip, command == "train")
+    elif command == "train":
+        check_training(config)
+    else:
+        check_batches(config)
 
 
 def check_slice(config: ConfigDict, devices: int, chip: str = "", pretraining: bool = True) -> None:
@@ -76,23 +112,25 @@ def check_slice(config: ConfigDict, devices: int, chip: str = "", pretraining: b
     if pretraining:
         groups = methods.num_groups(config, config.method) or 1
         layout.check_batch(shape, batch_size, groups, experts)
-    for axis, size in _divided(config, experts):
+    for axis, size in _divided(config, experts, pretraining):
         layout.check_size(shape, axis, size)
     layout.check_tokens(shape, (config.train.microbatch or 1) * config.data.context)
     if chip:
         kind, each = CHIPS[chip]
         available = devices * hardware.CHIPS[kind].memory // each
-        memory.check(config, config.method, available, f"the memory of {devices} {chip} devices")
+        of_all = memory.of_pretraining(config, config.method)
+        needs = of_all if pretraining else memory.of_batches(config)
+        memory.check(config, needs, available, f"the memory of {devices} {chip} devices")
 
 
-def _divided(config: ConfigDict, experts: int) -> list[tuple[str, int]]:
+def _divided(config: ConfigDict, experts: int, pretraining: bool) -> list[tuple[str, int]]:
     """(logical axis, its size) of what is divided over the devices."""
     model = config.model
     kv = ("kv_heads", model.num_kv_heads) if model.num_kv_heads else ("heads", model.num_heads)
     divided = [("embed", model.d_model), kv, ("mlp", model.d_ff)]
-    if methods.get(config.method).is_bank:
+    if methods.get(config.method).is_bank and pretraining:
         divided += [("bank", model.d_ff), ("bank_bias", model.d_model)]
-    return [*divided, ("expert", experts)] if experts else divided
+    return [*divided, ("expert", experts)] if experts and pretraining else divided
 
 
 def devices_of(topology: str, slices: int = 1) -> tuple[int, str]:

@@ -24,7 +24,6 @@ from specialm.common.stages import Stage, Stages
 from specialm.data.prepare import Prepared, prepare
 from specialm.data.store import WindowStore
 from specialm.models import families
-from specialm.planning import memory
 from specialm.specialize import distill
 from specialm.specialize import finetune as finetune_lib
 from specialm.training import loop, origin, runs, scoring, sharding, step
@@ -125,7 +124,6 @@ def open_run(
     )
     run = Run(config, stages, prepared, domains, mesh)
     for method in used:
-        memory.check_devices(config, method, list(mesh.devices.flat), processes.count())
         if methods.num_clusters(config, method):
             run.clusters(method)
     return run
