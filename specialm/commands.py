@@ -120,6 +120,7 @@ def _open(config_path: str, overrides: list[str], options: dict, every_domain: b
     base = Path(options["checkpoint"]) if options["checkpoint"] else None
     if config_path or base is None:
         config, workdir = _load(config_path, overrides, options, precheck.check_batches)
+    runtime.join_processes()
     from specialm.workflows import from_checkpoint, pipeline
 
     def domains_of(config: ConfigDict) -> list[str]:
@@ -128,7 +129,6 @@ def _open(config_path: str, overrides: list[str], options: dict, every_domain: b
     if base is not None and not config_path:
         config = from_checkpoint.load(base, overrides, options["source"])
         precheck.check_batches(config)
-        runtime.join_processes()
         domains = domains_of(config)
         workdir = Path(options["workdir"] or f"runs/{config.domain or 'specialm'}")
         return from_checkpoint.open_run(config, workdir, domains, base), base

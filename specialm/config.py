@@ -82,10 +82,7 @@ def override(config: ConfigDict, change: str, flag: str = "") -> None:
     except (ValueError, KeyError) as error:
         raise UserError(f"{flag}{change}: must be {setting.range()}.") from error
     part = find(config, parent)
-    if setting.words or not isinstance(part.get(entry), type(value)):
-        with part.ignore_type():
-            part[entry] = value
-    else:
+    with part.ignore_type():  # `check` is stricter, and knows of words beside numbers
         part[entry] = value
 
 
@@ -96,7 +93,7 @@ def _entry(mapping: Setting, name: str) -> Setting:
 
 def _unknown(name: str) -> str:
     if name in SECTIONS:
-        return f"{name} is a section; set one of its settings: specialm settings {name}."
+        return f"{name} is a section; set one of its settings (specialm settings --name={name})."
     if name in SETTINGS:
         return f"a value is missing: {name}=VALUE."
     return f"there is no setting {name}.{suggestion(name)}"

@@ -241,6 +241,8 @@ def import_modules(modules: Iterable[str]) -> None:
         if os.getcwd() not in sys.path:
             sys.path.append(os.getcwd())
         try:
+            if not all(part.isidentifier() for part in module.split(".")):
+                raise ImportError("not the name of a module")
             importlib.import_module(module)
         except ImportError as error:
             raise UserError(

@@ -9,7 +9,8 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
+from hypothesis import settings as settings_of_hypothesis
 from hypothesis import strategies as st
 from ml_collections import ConfigDict
 
@@ -412,6 +413,29 @@ def test_a_config_file_with_an_argument(tmp_path):
         "    c.model.d_model = int(width)\n    return c\n"
     )
     assert config.load(f"{tmp_path / 'c.py'}:96").model.d_model == 96
+
+
+@settings_of_hypothesis(deadline=None, max_examples=40)
+@given(st.sampled_from([name for name in SETTINGS if name != "method_modules"]), st.text())
+@example("seeds", "{[]: 1}")
+@example("seeds", "(" * 500)
+@example("train.tokens", "1" * 5000)
+@example("study.arms.slm", "train.tokens=5,")
+@example("data.domains.own", "")
+@example("data.domains", "{}")
+def test_whatever_is_written_is_a_config_or_a_sentence(name, text):
+    try:
+        assert config.finish(config.default(), [f"--config.{name}={text}"]).is_locked
+    except UserError as error:
+        assert name.split(".")[0] in str(error)
+
+
+@pytest.mark.parametrize("module", ["", ".relative", "a b", "no_such_module"])
+def test_modules_that_cannot_be_imported(module):
+    changed = config.default()
+    changed.method_modules = (module,)
+    with pytest.raises(UserError, match=f"method_modules: {module!r} cannot be imported"):
+        config.check(changed)
 
 
 @given(st.integers(1, MOST))

@@ -101,7 +101,7 @@ class Setting:
             )
 
     def _fits(self, value: Any, config: Any) -> bool:
-        if value in self.words if isinstance(value, str) else False:
+        if isinstance(value, str) and value in self.words:
             return True
         if not _is(value, self.value_type) or (self.some and not value):
             return False
@@ -262,7 +262,7 @@ def _tuple(text: str, of: type) -> tuple:
     """("a", "b"), or a,b without quotes and brackets."""
     try:
         value = ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         if text.strip().startswith(("(", "[")):
             raise ValueError(text) from None
         return tuple(_parse(word.strip(), of, str) for word in text.split(",") if word.strip())
