@@ -1,10 +1,22 @@
 # shellcheck shell=bash
-# Shared by the launchers: options, errors, dry runs, and packing the code. Sourced, not run.
+# Shared by the launchers: options, errors, the check of settings, dry runs, and packing the code.
+# Sourced, not run.
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-config='' workdir='' command=train name='' topology='' dry_run=''
+config='' workdir='' command=train name='' topology='' dry_run='' unchecked=''
 program=() # words for specialm after --config: overrides and --checkpoint
-own=() # flags for sbatch
+own=() # flags for sbatch or for gcloud's creation of a slice
+environment=() # NAME=VALUE, on every host
+secrets=() # NAME=WHERE, read there
+labels=() # KEY=VALUE, of a JobSet
+
+common_options() { # what all launchers take, for their usage
+  cat << 'TEXT'
+  --env.NAME=VALUE      an environment variable of every process; several may be given
+  --unchecked           does not check config, overrides, batch and devices here first
+  --dry_run             prints what would be called, and calls nothing but that check
+TEXT
+}
 
 fail() { # as specialm does: status 2 when the user has to change something
   echo "${0##*/}: $*" >&2
@@ -14,7 +26,8 @@ fail() { # as specialm does: status 2 when the user has to change something
 # parse "OPTION ..." "SWITCH ..." "$@": options take a value (--x=value or --x value), switches do
 # not. Each sets the variable of its name.
 parse() {
-  local options=" config config. checkpoint workdir command name $1 " switches=" dry_run $2 "
+  local options=" config config. checkpoint workdir command name env. secret. $1 "
+  local switches=" dry_run unchecked $2 "
   local word key value
   shift 2
   while (($#)); do
@@ -37,12 +50,21 @@ parse() {
     fi
     case $key in
       config.* | checkpoint) program+=("--$key=$value") ;;
-      sbatch.*) own+=("--${key#sbatch.}=$value") ;;
+      sbatch.* | gcloud.*) own+=("--${key#*.}=$value") ;;
+      env.*) environment+=("$(variable "$key")=$value") ;;
+      secret.*) secrets+=("$(variable "$key")=$value") ;;
+      label.*) labels+=("${key#label.}=$value") ;;
       *) printf -v "$key" '%s' "$value" ;;
     esac
   done
   # Commands are shown on descriptor 3: standard output in a dry run, else standard error.
   if [[ $dry_run ]]; then exec 3>&1; else exec 3>&2; fi
+}
+
+variable() { # env.NAME -> NAME
+  [[ ${1#*.} =~ ^[A-Za-z_][A-Za-z0-9_]*$ ]] ||
+    fail "--$1: ${1#*.} cannot be the name of an environment variable."
+  echo "${1#*.}"
 }
 
 # Checks what every launcher is given; `config` becomes relative to the repository.
@@ -67,6 +89,31 @@ check_run() {
   [[ $name =~ ^[a-z]([-a-z0-9]{0,38}[a-z0-9])?$ ]] ||
     fail "--name=$name: must be at most 40 of a-z, 0-9 and '-', starting with a letter."
   program=("$command" "--config=$config" ${program[@]+"${program[@]}"})
+}
+
+# check_settings OPTION ...: `specialm check` of config and overrides against the devices that the
+# options name, before anything costs money.
+check_settings() {
+  local python=${PYTHON:-$root/.venv/bin/python} word words=() status=0
+  if [[ $unchecked ]]; then return; fi
+  command -v "$python" > /dev/null || python=python3
+  for word in "${program[@]:1}"; do
+    [[ $word == --checkpoint=* ]] || words+=("$word")
+  done
+  (cd "$root" && PYTHONPATH=$root${PYTHONPATH:+:$PYTHONPATH} \
+    "$python" -m specialm check "--command=$command" "${words[@]}" "$@") > /dev/null || status=$?
+  if ((status == 2)); then exit 2; fi
+  ((status == 0)) ||
+    fail "the settings cannot be checked here with $python (status $status, see above): run" \
+      "'make install', or set PYTHON to one with the requirements; --unchecked leaves it out."
+}
+
+# host_words: the options of host.sh that the launch options ask for, into `host`.
+host_words() {
+  local word
+  host=()
+  for word in ${environment[@]+"${environment[@]}"}; do host+=(--env "$word"); done
+  for word in ${secrets[@]+"${secrets[@]}"}; do host+=(--secret "$word"); done
 }
 
 # Reads --topology=CHIP:SHAPE, as `specialm compile` does; sets chip, shape and chips (a count).

@@ -8,20 +8,27 @@ usage() {
   cat << 'TEXT'
 usage: launch/gke.sh --config=FILE --workdir=gs://BUCKET/FOLDER --topology=v5e:16x16
          [--slices=1] [--spot] [--restarts=100] [--name=NAME] [--namespace=default]
-         [--service_account=default] [--image=python:3.12] [--command=train|specialize]
-         [--config.FIELD=VALUE ...] [--checkpoint=DIR] [--dry_run]
+         [--service_account=default] [--image=python:3.12] [--pull_secret=NAME] [--queue=NAME]
+         [--label.KEY=VALUE ...] [--env.NAME=VALUE ...] [--secret.NAME=SECRET/KEY ...]
+         [--command=train|specialize] [--config.FIELD=VALUE ...] [--checkpoint=DIR] [--unchecked]
+         [--dry_run]
 
-Copies the code to the bucket, fills in launch/gke_jobset.yaml and applies it to the cluster of
+Checks the settings, copies the code to the bucket, fills in launch/gke_jobset.yaml and applies it to the cluster of
 kubectl's current context. Lost pods are started again; the same command resumes a job that ended.
 While the job runs it changes nothing.
-  --image    a Python >= 3.11; one with the requirements installed starts faster
-  --dry_run  prints the commands and the manifest, and calls nothing
+  --image               a Python >= 3.11; one with the requirements installed starts faster
+  --pull_secret         the Kubernetes secret that the image is pulled with
+  --queue               Kueue's local queue: the label kueue.x-k8s.io/queue-name
+  --label.              a label of the JobSet: --label.kueue.x-k8s.io/priority-class=high
+  --secret.NAME=SECRET/KEY  an environment variable from a key of a Kubernetes secret
 TEXT
+  common_options
 }
 
-quote() { # a word as a YAML string
+quote() { # a word as a YAML string; without @, so that nothing in it is filled in
   local word=${1//\\/\\\\}
-  printf '"%s"' "${word//\"/\\\"}"
+  word=${word//\"/\\\"} word=${word//$'\n'/\\n}
+  printf '"%s"' "${word//@/\\x40}"
 }
 
 list() { # words as a YAML list
@@ -30,12 +37,33 @@ list() { # words as a YAML list
   echo "[${text#, }]"
 }
 
+map() { # words KEY=VALUE as a YAML map
+  local word text=''
+  for word; do text+=", $(quote "${word%%=*}"): $(quote "${word#*=}")"; done
+  echo "{${text#, }}"
+}
+
+variables() { # of the container, as a YAML list
+  local word where text='{name: SPECIALM_VENV, value: none}'
+  for word in ${environment[@]+"${environment[@]}"}; do
+    text+=", {name: ${word%%=*}, value: $(quote "${word#*=}")}"
+  done
+  for word in ${secrets[@]+"${secrets[@]}"}; do
+    where=${word#*=}
+    text+=", {name: ${word%%=*}, valueFrom: {secretKeyRef: {name: $(quote "${where%%/*}"),"
+    text+=" key: $(quote "${where#*/}")}}}"
+  done
+  echo "[$text]"
+}
+
 fill() { # fill WORD TEXT: puts TEXT in the place of @WORD@
   manifest=${manifest//@"$1"@/"$2"}
 }
 
 slices=1 spot='' restarts=100 namespace=default service_account=default image=python:3.12
-parse "topology slices restarts namespace service_account image" "spot" "$@"
+pull_secret='' queue=''
+parse "topology slices restarts namespace service_account image pull_secret queue label." "spot" \
+  "$@"
 check_run
 read_topology
 [[ $workdir =~ ^gs://([^/]+)/(.+)$ ]] ||
@@ -51,7 +79,13 @@ case $chip in
   v6e) accelerator=tpu-v6e-slice ;;
   tpu7x) accelerator=tpu7x ;;
 esac
+for word in ${secrets[@]+"${secrets[@]}"}; do
+  [[ ${word#*=} =~ ^[^/]+/[^/]+$ ]] ||
+    fail "--secret.${word%%=*}=${word#*=}: must be SECRET/KEY of a Kubernetes secret."
+done
+if [[ $queue ]]; then labels+=("kueue.x-k8s.io/queue-name=$queue"); fi
 per_host=$((chips < 4 ? chips : 4))
+check_settings "--topology=$topology" "--slices=$slices"
 need gcloud kubectl
 pack
 
@@ -66,6 +100,11 @@ fill chips "$per_host"
 fill service_account "$(quote "$service_account")"
 fill accelerator "$accelerator"
 fill shape "$shape"
+fill labels "$(map ${labels[@]+"${labels[@]}"})"
+fill variables "$(variables)"
+pull=''
+if [[ $pull_secret ]]; then pull="imagePullSecrets: [{name: $(quote "$pull_secret")}]"; fi
+fill pull "$pull"
 fill spot "${spot:+cloud.google.com/gke-spot: \"true\"}"
 fill image "$(quote "$image")"
 fill bucket "$(quote "$bucket")"

@@ -1,7 +1,13 @@
 #!/usr/bin/env bash
-# One process of a job, on its host: host.sh [--detach | --install] tpu|gpu [WORKDIR COMMAND ...]
+# One process of a job, on its host:
+#   host.sh [--env NAME=VALUE] [--secret NAME=WHERE] [--modules "NAME ..."] [--detach | --install]
+#     tpu|gpu [WORKDIR COMMAND ...]
 # Installs the requirements of the code that it lies in, mounts WORKDIR if it is a bucket, and calls
 # `specialm COMMAND ... --workdir=WORKDIR`, which joins the other processes and resumes by itself.
+#   --env      an environment variable, also of all that follows.
+#   --secret   the same, read here: from WHERE if that is an absolute path, else from the secret of
+#              that name in Google's Secret Manager.
+#   --modules  environment modules that are loaded first.
 #   --install  only installs.
 #   --detach   runs detached from the ssh session, one job a host, started again if it fails.
 set -euo pipefail
@@ -59,10 +65,12 @@ install_gcsfuse() {
 }
 
 # The requirements, in a virtual environment for each version of them; the code itself comes from
-# PYTHONPATH. SPECIALM_VENV=none installs into the Python on PATH (a container's).
+# PYTHONPATH. SPECIALM_VENV=none installs into the Python on PATH (a container's), image does not
+# install at all.
 install_requirements() {
   local venv=${SPECIALM_VENV:-$HOME/specialm-env}
   export PYTHONPATH=$code
+  if [[ $venv == image ]]; then return; fi
   if [[ $venv != none ]]; then
     venv+=-$1-$(cat "$code/setup.cfg" "$code/constraints.txt" | cksum | cut -d ' ' -f 1)
     if [[ ! -x $venv/bin/python ]]; then make_venv "$venv"; fi
@@ -84,6 +92,36 @@ make_venv() {
   python3 -m uv venv --quiet --seed --python=3.12 "$1"
 }
 
+load_modules() {
+  # A shell that is not a login shell has no `module`; files under /etc use unset variables.
+  set +u
+  if ! type module > /dev/null 2>&1; then
+    # shellcheck source=/dev/null
+    source "${SPECIALM_PROFILE:-/etc/profile}"
+  fi
+  # shellcheck disable=SC2086 # several words
+  module load $1
+  set -u
+}
+
+read_secret() { # NAME=WHERE
+  local where=${1#*=} value
+  if [[ $where == /* ]]; then
+    value=$(< "$where")
+  else
+    value=$(gcloud secrets versions access latest "--secret=$where")
+  fi
+  export "${1%%=*}=$value"
+}
+
+while [[ ${1-} == --env || ${1-} == --secret || ${1-} == --modules ]]; do
+  case $1 in
+    --env) export "${2?}" ;;
+    --secret) read_secret "$2" ;;
+    --modules) load_modules "$2" ;;
+  esac
+  shift 2
+done
 case ${1-} in
   --detach)
     shift
@@ -119,4 +157,7 @@ if [[ $accelerator == gpu ]]; then platforms=cuda,cpu; else platforms=tpu,cpu; f
 export JAX_PLATFORMS=${JAX_PLATFORMS:-$platforms}
 # With the checkpoints, so that a fresh host need not compile again.
 export JAX_COMPILATION_CACHE_DIR=${JAX_COMPILATION_CACHE_DIR:-$workdir/compiled}
+if [[ ${SPECIALM_VENV-} == image ]]; then
+  exec python3 -m specialm "${program[@]}" --workdir="$workdir"
+fi
 exec specialm "${program[@]}" --workdir="$workdir"

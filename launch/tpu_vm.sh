@@ -8,15 +8,19 @@ usage() {
   cat << 'TEXT'
 usage: launch/tpu_vm.sh --config=FILE --workdir=gs://BUCKET/FOLDER --topology=v5e:4x4 --zone=ZONE
          [--queued] [--spot] [--name=NAME] [--project=PROJECT] [--command=train|specialize]
-         [--runtime_version=VERSION] [--config.FIELD=VALUE ...] [--checkpoint=DIR] [--dry_run]
+         [--runtime_version=VERSION] [--gcloud.FLAG=VALUE ...] [--env.NAME=VALUE ...]
+         [--secret.NAME=SECRET ...] [--config.FIELD=VALUE ...] [--checkpoint=DIR] [--unchecked]
+         [--dry_run]
 
-Creates the slice if it is not there (again, if it was preempted), copies the code to every host and
+Checks the settings, creates the slice if it is not there (again, if it was preempted), copies the code to every host and
 starts training on all of them, detached from ssh. The same command resumes; while the job
 runs it changes nothing.
-  --queued   asks for the slice as a queued resource and waits until it is granted
-  --spot     spare capacity, which can be preempted
-  --dry_run  prints the commands for a slice that is not there yet, and calls none
+  --queued              asks for the slice as a queued resource and waits until it is granted
+  --spot                spare capacity, which can be preempted
+  --gcloud.             any flag of the command that creates it: --gcloud.network=mine
+  --secret.NAME=SECRET  an environment variable that the hosts read from Secret Manager
 TEXT
+  common_options
 }
 
 # absent, waiting, gone (preempted or failed) or ready; a dry run supposes $supposed.
@@ -46,10 +50,12 @@ state() {
 create() {
   if [[ $kind == tpu-vm ]]; then
     run gcloud compute tpus tpu-vm create "$name" "${where[@]}" \
-      "--accelerator-type=$accelerator" "--version=$runtime_version" ${spot:+--spot}
+      "--accelerator-type=$accelerator" "--version=$runtime_version" ${spot:+--spot} \
+      ${own[@]+"${own[@]}"}
   else
     run gcloud compute tpus queued-resources create "$name" "--node-id=$name" "${where[@]}" \
-      "--accelerator-type=$accelerator" "--runtime-version=$runtime_version" ${spot:+--spot}
+      "--accelerator-type=$accelerator" "--runtime-version=$runtime_version" ${spot:+--spot} \
+      ${own[@]+"${own[@]}"}
   fi
   created=1 supposed=ready
 }
@@ -61,7 +67,7 @@ delete() {
 }
 
 zone='' project='' runtime_version='' queued='' spot=''
-parse "topology zone project runtime_version" "queued spot" "$@"
+parse "topology zone project runtime_version gcloud." "queued spot" "$@"
 check_run
 read_topology
 [[ $zone ]] || fail "--zone is missing; for example --zone=us-west4-a."
@@ -76,6 +82,7 @@ case $chip in # v4 and v5p are counted in cores, two a chip
   *) fail "--topology=$topology: $chip is not offered as a TPU VM; use launch/gke.sh." ;;
 esac
 : "${runtime_version:=$default_version}"
+check_settings "--topology=$topology"
 need gcloud
 pack
 
@@ -108,7 +115,8 @@ for pause in 20 60 0; do
   sleep "${SPECIALM_POLL_SECONDS:-$pause}"
 done
 folder=specialm-$version
-job=$(printf ' %q' "$folder/launch/host.sh" --detach tpu "$workdir" "${program[@]}")
+host_words
+job=$(printf ' %q' "$folder/launch/host.sh" ${host[@]+"${host[@]}"} --detach tpu "$workdir" "${program[@]}")
 run gcloud compute tpus tpu-vm ssh "$name" "${where[@]}" --worker=all \
   --command="mkdir -p $folder && tar -xzf $folder.tar.gz -C $folder && bash$job"
 echo "Follow it: gcloud compute tpus tpu-vm ssh $name ${where[*]} --command='tail -F specialm.log'"

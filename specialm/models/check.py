@@ -1,49 +1,30 @@
 """Whether an architecture can be built: every choice against its table, every size.
 
-A size that one part alone reads is checked by that part (`Part.check`).
+A config is checked before JAX is imported, so nothing here needs it.
 """
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable
 
 from specialm.common.errors import UserError
+from specialm.common.setting import settings_of
 from specialm.models.config import Config
-from specialm.models.parts.embedders import EMBEDDERS
-from specialm.models.parts.heads import HEADS
-from specialm.models.parts.mlps import MLPS
-from specialm.models.parts.norms import NORMS
-from specialm.models.parts.positions import POSITIONS
 
-TABLES: dict[str, Mapping[str, Any]] = {
-    "norm": NORMS,
-    "positions": POSITIONS,
-    "mlp": MLPS,
-    "embedder": EMBEDDERS,
-    "head": HEADS,
-}
+SETTINGS = settings_of(Config, "model")
 
 
 def check(config: Config) -> None:
     """Raises UserError for a part that there is not, or sizes that make no transformer."""
-    for field, table in TABLES.items():
-        value = getattr(config, field)
-        if value not in table:
-            raise UserError(f"model.{field}={value!r}: must be one of {', '.join(table)}.")
-    if config.num_kv_heads < 0 or config.num_heads % config.kv_heads:
-        raise UserError(
-            f"model.num_kv_heads={config.num_kv_heads} does not divide "
-            f"model.num_heads={config.num_heads}; 0 gives every head its own keys."
-        )
+    for setting in SETTINGS:
+        setting.check(getattr(config, setting.field))
+        setting.check_division(lambda name: getattr(config, name.removeprefix("model.")))
     if config.size_of_head < 1:
         raise UserError(
-            f"model.head_size={config.head_size}: must be at least 1, or 0 for "
-            "model.d_model / model.num_heads."
+            f"model.num_heads={config.num_heads}: must be at most model.d_model={config.d_model}, "
+            "or model.head_size at least 1."
         )
-    if not 0 < config.norm_epsilon < float("inf"):
-        raise UserError(f"model.norm_epsilon={config.norm_epsilon}: must be above 0, finite.")
-    for field, table in TABLES.items():
-        table[getattr(config, field)].check(config)
     _check_exits(config)
+    for field in ("embedder", "norm", "positions", "mlp", "head"):
+        RULES.get((field, getattr(config, field)), _any_sizes)(config)
 
 
 def _check_exits(config: Config) -> None:
@@ -53,5 +34,19 @@ def _check_exits(config: Config) -> None:
             f"model.exits={exits}: must be different layers, from 1 to "
             f"{config.num_layers - 1} (model.num_layers={config.num_layers})."
         )
-    if not 0 <= config.exit_weight <= 1:
-        raise UserError(f"model.exit_weight={config.exit_weight}: must be between 0 and 1.")
+
+
+def _any_sizes(config: Config) -> None:
+    """The rule of most parts."""
+
+
+def _even_heads(config: Config) -> None:
+    if config.size_of_head % 2:
+        raise UserError(
+            f"model.positions='rope' turns pairs of numbers, but a head has "
+            f"{config.size_of_head}; set model.head_size to an even number."
+        )
+
+
+# (field, part) -> raises UserError for sizes that this part cannot have.
+RULES: dict[tuple[str, str], Callable[[Config], None]] = {("positions", "rope"): _even_heads}

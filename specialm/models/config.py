@@ -2,6 +2,10 @@
 
 from dataclasses import dataclass
 
+from specialm.common.setting import field, table
+
+PARTS = "specialm.models.parts"
+
 
 @dataclass(frozen=True)
 class Config:
@@ -17,29 +21,62 @@ class Config:
     d_model: int
     num_heads: int
     d_ff: int
-    dtype: str = "float32"  # of the arithmetic: float32 | bfloat16; parameters stay float32
-    # none | dots | full: what the backward pass computes again of a layer: nothing, all but matrix
-    # products, all.
-    remat: str = "none"
-    # auto | blocked (fastest on a CPU) | splash (a kernel for TPUs) | fused (any)
-    attention: str = "auto"
-    norm: str = "layernorm"  # layernorm | rmsnorm (parts/norms.py)
-    norm_epsilon: float = 1e-5
-    positions: str = "learned"  # learned | rope (parts/positions.py)
-    rope_base: float = 10_000.0
-    rope_factor: float = 1.0  # positions are divided by it: longer windows than in training
-    mlp: str = "gelu"  # gelu | swiglu, whose d_ff is that of each half (parts/mlps.py)
-    num_kv_heads: int = 0  # grouped-query attention: heads of keys and values; 0 for num_heads
-    head_size: int = 0  # 0 for d_model / num_heads
-    qk_norm: bool = False  # RMSNorm of each head's queries and keys
-    biases: bool = True  # of linear maps
-    causal: bool = True  # False: attention sees the whole window
-    embedder: str = "tokens"  # tokens (parts/embedders.py)
-    head: str = "tied"  # tied | untied (parts/heads.py)
-    # Layers after which one more head reads the state (counted from 1), and the weight of their
-    # mean loss: loss = (1 - exit_weight) * last head + exit_weight * mean of the exits.
-    exits: tuple[int, ...] = ()
-    exit_weight: float = 0.5
+    dtype: str = field(
+        "float32", "of the arithmetic; parameters stay float32", choices=("float32", "bfloat16")
+    )
+    remat: str = field(
+        "none",
+        "what the backward pass computes again of a layer: nothing, all but matrix products, all",
+        choices=("none", "dots", "full"),
+    )
+    attention: str = field(
+        "auto",
+        "auto chooses; blocked is the fastest on a CPU, splash a kernel for TPUs, fused for any",
+        choices=("auto", "blocked", "splash", "fused"),
+    )
+    norm: str = field(
+        "layernorm", "normalisation", choices=table(f"{PARTS}.norms:NORMS", "layernorm", "rmsnorm")
+    )
+    norm_epsilon: float = field(1e-5, "of the normalisations", above=0)
+    positions: str = field(
+        "learned", "positions", choices=table(f"{PARTS}.positions:POSITIONS", "learned", "rope")
+    )
+    rope_base: float = field(10_000.0, "rope: base of the angles", above=0)
+    rope_factor: float = field(
+        1.0, "rope: positions are divided by it, for longer windows than in training", above=0
+    )
+    mlp: str = field(
+        "gelu",
+        "kind of MLP; of swiglu d_ff is the size of each half",
+        choices=table(f"{PARTS}.mlps:MLPS", "gelu", "swiglu"),
+    )
+    num_kv_heads: int = field(
+        0,
+        "grouped-query attention: heads of keys and values; 0 for num_heads",
+        least=0,
+        divides="model.num_heads",
+    )
+    head_size: int = field(0, "numbers of a query or a key; 0 for d_model / num_heads", least=0)
+    qk_norm: bool = field(False, "RMSNorm of each head's queries and keys")
+    biases: bool = field(True, "biases of linear maps")
+    causal: bool = field(True, "False: attention sees the whole window")
+    embedder: str = field(
+        "tokens", "what tokens become", choices=table(f"{PARTS}.embedders:EMBEDDERS", "tokens")
+    )
+    head: str = field(
+        "tied",
+        "the output: the embeddings, or weights of its own",
+        choices=table(f"{PARTS}.heads:HEADS", "tied", "untied"),
+    )
+    exits: tuple[int, ...] = field(
+        (), "layers after which one more head reads the state, counted from 1", of=int, least=1
+    )
+    exit_weight: float = field(
+        0.5,
+        "loss = (1 - exit_weight) * last head + exit_weight * mean of the exits",
+        least=0,
+        most=1,
+    )
 
     @property
     def kv_heads(self) -> int:

@@ -200,6 +200,7 @@ def _fit(
     tx = optimizer.make(settings(train, tune), tune.max_steps, trained.declared)
     state, done = _start(latest, trained, tx, mesh)
     resumed = done.step if done.step else None  # that step was judged before it was saved
+    saved = done.step
     metrics = MetricsWriter(path, train.tensorboard, -1 if resumed is None else resumed)
     train_step = tuning_step.make_train_step(
         trained, objective, tx, mesh, train.microbatch or step.default_microbatch(config.context)
@@ -221,9 +222,10 @@ def _fit(
                 _judge(done, valid, params, best)
                 _record(metrics, done, valid, losses, batch_size * config.context, progress)
                 losses = []
-                if done.worse >= tune.patience or last:
+                if 0 < tune.patience <= done.worse or last:
                     break
-                if done.step % tune.checkpoint_every == 0 and done.step:
+                if done.step // tune.checkpoint_every > saved // tune.checkpoint_every:
+                    saved = done.step
                     latest.save(
                         done.step, state.params, (state.step, state.optimizer), asdict(done)
                     )

@@ -1,13 +1,14 @@
 """What devices can do, from their vendors' public data sheets: to state MFU against, and to plan
-with.
+with. JAX is imported where something is measured.
 """
 
 import time
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
-import jax
-import jax.numpy as jnp
+if TYPE_CHECKING:
+    import jax
 
 
 @dataclass(frozen=True)
@@ -59,15 +60,20 @@ def part_of(whole: Chip, devices: int) -> Chip:
     )
 
 
-def peak_flops(device: jax.Device) -> float:
+def peak_flops(device: "jax.Device") -> float:
     """FLOP/s of one device: from the table, else measured (float32 matrix product)."""
     if known := chip(device.device_kind):
         return known.flops
+    import jax
+
     return _measured() / (jax.local_device_count() if device.platform == "cpu" else 1)
 
 
 @lru_cache
 def _measured(size: int = 1024, repeats: int = 5) -> float:
+    import jax
+    import jax.numpy as jnp
+
     square = jnp.ones((size, size), jnp.float32)
     product = jax.jit(lambda a: a @ a)
     product(square).block_until_ready()

@@ -13,18 +13,21 @@ from specialm.models import tensors
 
 
 def schedule(train: ConfigDict, steps: int) -> optax.Schedule:
-    """Step -> learning rate: linear warm-up, then constant, or constant up to the last
-    `decay_fraction` of the steps and there a cosine down to `final_fraction` of the peak.
+    """Step -> learning rate: linear warm-up (none for `warmup_steps` 0), then constant, or constant
+    up to the last `decay_fraction` of the steps and there a cosine down to `final_fraction` of the
+    peak.
     """
     warmup = min(train.warmup_steps, max(steps // 2, 1))
-    rate = optax.constant_schedule(train.learning_rate)
-    # The first step already moves: rate / warmup rather than 0.
-    ramp = optax.linear_schedule(train.learning_rate / warmup, train.learning_rate, warmup)
-    if train.schedule == "constant":
-        return optax.join_schedules([ramp, rate], [warmup])
-    decay = max(min(round(train.decay_fraction * steps), steps - warmup), 1)
-    cosine = optax.cosine_decay_schedule(train.learning_rate, decay, alpha=train.final_fraction)
-    return optax.join_schedules([ramp, rate, cosine], [warmup, steps - decay])
+    parts, ends = [optax.constant_schedule(train.learning_rate)], []
+    if warmup:
+        # The first step already moves: rate / warmup rather than 0.
+        ramp = optax.linear_schedule(train.learning_rate / warmup, train.learning_rate, warmup)
+        parts, ends = [ramp, *parts], [warmup]
+    if train.schedule == "cosine":
+        decay = max(min(round(train.decay_fraction * steps), steps - warmup), 1)
+        cosine = optax.cosine_decay_schedule(train.learning_rate, decay, alpha=train.final_fraction)
+        parts, ends = [*parts, cosine], [*ends, steps - decay]
+    return optax.join_schedules(parts, ends)
 
 
 def _adam(train: ConfigDict, rate: optax.Schedule, decayed: Any) -> optax.GradientTransformation:

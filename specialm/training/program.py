@@ -5,9 +5,8 @@ from collections.abc import Callable
 import jax
 import optax
 
-from specialm.common.errors import UserError
 from specialm.models import families, tensors
-from specialm.training import bank_step, mixture_step, sharding, step
+from specialm.training import bank_step, layout, mixture_step, sharding, step
 
 STEPS: dict[str, Callable[..., Callable]] = {
     families.DENSE: step.make_train_step,
@@ -33,12 +32,7 @@ def make_train_step(
         tensors.abstract(families.declare(config)),
         tensors.logical_axes(families.declare(config)),
     )
-    tokens = (microbatch or 1) * families.dense(config).context
-    if tokens % mesh.shape[sharding.MODEL]:
-        raise UserError(
-            f"mesh.model={mesh.shape[sharding.MODEL]} does not divide the {tokens} "
-            "tokens that a device works on at a time (data.context)."
-        )
+    layout.check_tokens(mesh.shape, (microbatch or 1) * families.dense(config).context)
     return STEPS[families.kind(config)](config, optimizer, mesh, microbatch, objective)
 
 
@@ -50,23 +44,5 @@ def check_batch(
     Args:
       groups: of a bank's batch.
     """
-    copies = sharding.parts(mesh, "batch")
-    if batch_size % copies:
-        raise UserError(
-            f"train.batch_size={batch_size} is not a multiple of the {copies} devices "
-            "that windows are divided over."
-        )
-    if groups > 1 and groups % copies:
-        raise UserError(
-            f"train.groups={groups} is not a multiple of the {copies} devices that "
-            "windows are divided over (1 would do)."
-        )
-    if isinstance(config, families.mixture.Config):
-        windows = batch_size // config.num_experts
-        each = copies // mesh.shape[sharding.EXPERT]
-        if windows % each:
-            raise UserError(
-                f"train.batch_size={batch_size}: an expert's {windows} windows do not divide over "
-                f"the {each} devices that train it; set mesh.expert to a larger divisor "
-                f"of model.num_experts={config.num_experts}."
-            )
+    experts = config.num_experts if isinstance(config, families.mixture.Config) else 0
+    layout.check_batch(mesh.shape, batch_size, groups, experts)

@@ -1,9 +1,4 @@
-"""One mesh and one small table: which logical axis of a tensor lies on which axes of the mesh.
-
-The mesh has four axes. `data`: copies of the model, each with its own windows. `fsdp`: the same,
-but parameters and moments are divided as well. `model`: heads and hidden units are divided, all
-devices work on the same windows. `expert`: the experts of a mixture, which never communicate.
-"""
+"""The mesh of devices, and how tensors and batches lie on it, by the rules of `layout.py`."""
 
 import math
 
@@ -12,24 +7,9 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
-from specialm.common.errors import UserError
-from specialm.models.placement import FSDP, MODEL, Placement
-
-DATA, EXPERT = "data", "expert"
-AXES = (EXPERT, DATA, FSDP, MODEL)
-WINDOWS = (EXPERT, DATA, FSDP)  # the axes that windows are divided over
-
-# Logical axis -> mesh axes. What is not named here is whole on every device.
-RULES: dict[str | None, str | tuple[str, ...]] = {
-    "batch": WINDOWS,
-    "embed": FSDP,
-    "heads": MODEL,
-    "kv_heads": MODEL,
-    "mlp": MODEL,
-    "bank": (MODEL, EXPERT, DATA, FSDP),  # d_ff of a bank: its parts are exchanged
-    "bank_bias": (MODEL, EXPERT, DATA, FSDP),  # d_model of the bias of its outputs
-    "expert": EXPERT,
-}
+from specialm.models.placement import Placement
+from specialm.training import layout as layout_lib
+from specialm.training.layout import AXES, DATA, EXPERT, FSDP, MODEL, RULES, WINDOWS, axis_sizes  # noqa: F401
 
 
 def make_mesh(*batch_sizes: int, layout: ConfigDict | dict | None = None, experts: int = 1) -> Mesh:
@@ -71,25 +51,6 @@ def make_mesh(*batch_sizes: int, layout: ConfigDict | dict | None = None, expert
     )
 
 
-def axis_sizes(devices: int, layout: ConfigDict | dict, experts: int = 1) -> tuple[int, ...]:
-    """Devices along each of `AXES`: what no other axis takes is along `data`.
-
-    Args:
-      experts: with `layout.expert` 0, as many devices as divide them are along `expert`.
-
-    Raises:
-      UserError: the axes do not divide the devices.
-    """
-    sizes = {axis: int(dict(layout).get(axis, 1)) for axis in (EXPERT, FSDP, MODEL)}
-    if sizes[EXPERT] == 0:
-        sizes[EXPERT] = math.gcd(experts, max(1, devices // (sizes[FSDP] * sizes[MODEL])))
-    taken = math.prod(sizes.values())
-    if devices % taken:
-        named = ", ".join(f"mesh.{axis}={size}" for axis, size in sizes.items())
-        raise UserError(f"{named}: their product does not divide the {devices} devices.")
-    return sizes[EXPERT], devices // taken, sizes[FSDP], sizes[MODEL]
-
-
 def placement(mesh: Mesh) -> Placement:
     """How a dense model lies on the mesh, as the model sees it."""
     return Placement(mesh.shape[FSDP], mesh.shape[MODEL])
@@ -97,7 +58,7 @@ def placement(mesh: Mesh) -> Placement:
 
 def parts(mesh: Mesh, axis: str | None) -> int:
     """Into how many parts a logical axis is divided."""
-    return math.prod(mesh.shape[name] for name in _names(RULES.get(axis)))
+    return layout_lib.parts(mesh.shape, axis)
 
 
 def spec(axes: tuple[str | None, ...]) -> PartitionSpec:
@@ -128,7 +89,7 @@ def sum_parts(grads, logical_axes, copies: tuple[str, ...] = WINDOWS):
     """
 
     def over(grad, axes):
-        divided = {name for axis in axes for name in _names(RULES.get(axis))}
+        divided = {name for axis in axes for name in layout_lib.names(axis)}
         left = tuple(axis for axis in copies if axis not in divided)
         return jax.lax.psum(grad, left) if left else grad
 
@@ -137,36 +98,12 @@ def sum_parts(grads, logical_axes, copies: tuple[str, ...] = WINDOWS):
     return jax.tree.unflatten(tree, [over(*each) for each in zip(leaves, names, strict=True)])
 
 
-def _names(where: str | tuple[str, ...] | None) -> tuple[str, ...]:
-    return (where,) if isinstance(where, str) else tuple(where or ())
-
-
 def check(mesh: Mesh, abstract, logical_axes) -> None:
     """Raises UserError for a tensor that does not divide over the mesh."""
     names = jax.tree.leaves(logical_axes, is_leaf=_is_axes)
     for leaf, axes in zip(jax.tree.leaves(abstract), names, strict=True):
         for size, axis in zip(leaf.shape, axes, strict=True):
-            if size % parts(mesh, axis):
-                setting = SETTINGS.get(axis, axis)
-                raise UserError(
-                    f"{setting}={size} is not a multiple of the {parts(mesh, axis)} "
-                    f"devices that it is divided over ({_axes(axis)} of the mesh)."
-                )
-
-
-SETTINGS = {
-    "embed": "model.d_model",
-    "heads": "model.num_heads",
-    "kv_heads": "model.num_kv_heads",
-    "mlp": "model.d_ff",
-    "bank": "model.d_ff",
-    "bank_bias": "model.d_model",
-    "expert": "model.num_experts",
-}
-
-
-def _axes(axis: str) -> str:
-    return " x ".join(_names(RULES.get(axis)))
+            layout_lib.check_size(mesh.shape, axis, size)
 
 
 def replicated(mesh: Mesh) -> NamedSharding:

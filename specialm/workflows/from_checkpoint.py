@@ -5,10 +5,10 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
-from absl import flags
-from ml_collections import ConfigDict, config_flags
+from ml_collections import ConfigDict
 
 from specialm import config as config_lib
+from specialm import methods
 from specialm.common.errors import UserError
 from specialm.common.stages import Stages
 from specialm.data.prepare import prepare_specialist
@@ -18,41 +18,33 @@ from specialm.training import origin, runs, sharding
 from specialm.workflows.pipeline import Run
 
 
-def load(base: Path, overrides: Sequence[str] = (), source: str = "") -> ConfigDict:
+def load(
+    base: Path, overrides: Sequence[str] = (), source: str = "", must_carry: bool = True
+) -> ConfigDict:
     """The config that pretrained the model in the run folder `base`, with `--config.a.b=value`
     overrides; checked and locked.
 
     Args:
       source: a user's text, see `with_source`; all of its training part is used, whatever
         `data.specialist_tokens` was.
+      must_carry: False takes the defaults if an earlier version wrote `base` without settings.
 
     Raises:
       UserError: no run folder, one that carries no settings, or a wrong override or setting.
     """
-    record = runs.read_record(base)
-    if not record.get("settings"):
+    saved = runs.read_record(base).get("settings", {})
+    if must_carry and not saved:
         raise UserError(
             f"--checkpoint={base} carries no settings (an earlier version wrote it); "
             "give the --config that it was trained with."
         )
+    methods.import_modules(saved.get("method_modules", ()))  # they may have settings of their own
     config = config_lib.default()
-    _fill(config, record["settings"])
+    _fill(config, saved)
     if source:
         config = with_source(config, source).unlock()
         config.data.specialist_tokens = 0
-    argv, values = ["specialm", *overrides], flags.FlagValues()
-    try:
-        holder = config_flags.DEFINE_config_dict(
-            "config", config, flag_values=values, sys_argv=argv
-        )
-        values(argv)
-    except (AttributeError, flags.Error, TypeError, ValueError, KeyError) as error:
-        text = " ".join(str(error).replace("\\n", " ").strip("\"'").split())
-        raise UserError(f"settings of --checkpoint={base}: {text}") from error
-    config = holder.value
-    config.lock()
-    config_lib.check(config)
-    return config
+    return config_lib.finish(config, overrides)
 
 
 def _fill(config: ConfigDict, saved: dict) -> None:

@@ -18,6 +18,7 @@ from specialm.data.mixed import Joined
 from specialm.data.sampler import BatchSampler, Sampler
 from specialm.data.store import WindowStore
 from specialm.models import families, tensors
+from specialm.planning import memory
 from specialm.training import loop, origin, runs
 from specialm.workflows import pipeline, repeats
 from specialm.workflows.pipeline import Run
@@ -153,9 +154,11 @@ def _train(
         )
 
     def work(path: Path) -> dict:
+        params, devices = families.num_params(config), list(run.mesh.devices.flat)
+        memory.check_devices(run.config, method, params, devices, processes.count())
         if processes.is_first():
             print("".join(f"{note}\n" for note in drawn.notes), end="", file=sys.stderr, flush=True)
-        params, ledger = _start(run, config, start)
+        initial, ledger = _start(run, config, start)
         entry = loop.pretrain(
             path,
             config,
@@ -165,7 +168,7 @@ def _train(
             seed,
             run.mesh,
             _title(method, domain, seed),
-            params,
+            initial,
         )
         entry |= {"domain": domain, "devices": run.mesh.size}
         _describe(run, path, method, domain, seed, [*ledger, entry])

@@ -131,3 +131,46 @@ def test_a_config_that_the_hosts_would_not_get(fakes):
     shutil.rmtree(fakes.repository / ".git")
     assert "no git checkout" in fakes.launch(*TPU, status=2).stderr
     assert not fakes.calls("gcloud")
+
+
+# The check of the settings.
+
+
+@pytest.mark.parametrize("script", ["tpu_vm.sh", "gke.sh", "slurm.sh"])
+def test_a_wrong_setting_costs_nothing(fakes, script):
+    """Also a misspelt one, and a batch that does not divide over the devices."""
+    fakes.check_settings()
+    options = {"tpu_vm.sh": TPU, "gke.sh": GKE, "slurm.sh": (*slurm(fakes), "--gpus=16")}[script]
+    for wrong, message in (
+        ("--config.model.dmodel=5", "no setting model.dmodel. Did you mean 'model.d_model'?"),
+        ("--config.train.batch_size=24", "train.batch_size=24 is not a multiple of the 16"),
+        ("--config.mesh.model=16", "model.num_heads=4 is not a multiple of the 16 devices"),
+        ("--config.method=slm_is", "config.domain is empty"),
+    ):
+        for dry in ([], ["--dry_run"]):
+            assert message in fakes.launch(*options, wrong, *dry, status=2).stderr
+    assert not fakes.calls("gcloud", "kubectl", "sbatch")
+    fakes.launch(*options, "--config.model.dmodel=5", "--unchecked", "--dry_run")
+    fakes.launch(*options, "--dry_run")
+    specialize = ("--command=specialize", "--checkpoint=gs://bucket/run/base", "--dry_run")
+    fakes.launch(*options, *specialize, "--config.domain=med", "--config.train.batch_size=24")
+
+
+def test_what_a_slice_has_no_memory_for(fakes):
+    fakes.check_settings()
+    large = ("--config.model.d_model=400_000", "--dry_run")
+    assert "16 v5e devices has 275 GB" in fakes.launch(*TPU, *large, status=2).stderr
+    several = fakes.launch(*GKE, "--slices=2", *large, status=2).stderr
+    assert "32 v5e devices has 550 GB" in several
+
+
+def test_where_nothing_can_be_checked_it_says_so(fakes):
+    fakes.answer("check", "1")
+    assert "--unchecked leaves it out" in fakes.launch(*GKE, status=2).stderr
+    assert not fakes.calls("gcloud")
+
+
+@pytest.mark.parametrize("script", ["tpu_vm.sh", "gke.sh", "slurm.sh"])
+def test_names_of_variables(fakes, script):
+    given = [f"--config={CONFIG}", "--workdir=/w", "--env.A-B=1"]
+    assert "--env.A-B: A-B cannot be the name" in fakes.launch(script, *given, status=2).stderr

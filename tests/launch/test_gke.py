@@ -55,6 +55,7 @@ def test_fields_of_the_manifest(fakes):
     assert given["metadata"] == {
         "name": "mine",
         "namespace": "team",
+        "labels": {},
         "annotations": {
             "alpha.jobset.sigs.k8s.io/exclusive-topology": "cloud.google.com/gke-nodepool"
         },
@@ -177,3 +178,29 @@ def test_gke_resumes_a_job_that_ended_and_leaves_one_that_runs(fakes):
         fakes.answer("get", running)
         assert "is running already" in fakes.launch(*GKE).stdout
     assert [words[1] for words in fakes.calls("kubectl")][count:] == ["get", "get"]
+
+
+def test_variables_secrets_and_labels_of_the_manifest(fakes):
+    given = manifest(
+        fakes,
+        '--env.OWN_A=@image@ "1"',
+        "--env.OWN_B=two\nlines",
+        "--secret.OWN_KEY=wandb/key",
+        "--queue=team",
+        "--label.kueue.x-k8s.io/priority-class=high",
+        "--pull_secret=registry",
+    )
+    assert given["metadata"]["labels"] == {
+        "kueue.x-k8s.io/queue-name": "team",
+        "kueue.x-k8s.io/priority-class": "high",
+    }
+    pod = given["spec"]["replicatedJobs"][0]["template"]["spec"]["template"]["spec"]
+    assert pod["imagePullSecrets"] == [{"name": "registry"}]
+    assert pod["containers"][0]["env"] == [
+        {"name": "SPECIALM_VENV", "value": "none"},
+        {"name": "OWN_A", "value": '@image@ "1"'},
+        {"name": "OWN_B", "value": "two\nlines"},
+        {"name": "OWN_KEY", "valueFrom": {"secretKeyRef": {"name": "wandb", "key": "key"}}},
+    ]
+    wrong = fakes.launch(*GKE, "--secret.OWN_KEY=wandb", status=2)
+    assert "--secret.OWN_KEY=wandb: must be SECRET/KEY" in wrong.stderr

@@ -117,3 +117,37 @@ for job in ${jobs[@]}; do wait $job || exit; done
     )
     assert done.returncode == 0, done.stderr[-2000:]
     assert sorted(done.stdout.split("\n")[:2]) == ["0 2 2", "1 2 2"]
+
+
+def test_modules_variables_and_secrets_reach_every_process(fakes):
+    (fakes.folder / "profile").write_text(
+        'unset -v nothing; : $nothing\nmodule() { echo "$*" >> "$FAKES/modules"; }\n'
+    )
+    (fakes.folder / "key").write_text("s3cret\n")
+    profile = {"SPECIALM_PROFILE": str(fakes.folder / "profile")}
+    options = (*slurm(fakes), "--modules=cuda/13 python/3.12", "--env.OWN_A=a b")
+    fakes.launch(*options, f"--secret.OWN_KEY={fakes.folder}/key", environment=profile)
+    done = start(fakes, submitted(fakes)[1], **profile)
+    assert done.returncode == 0, done.stderr
+    (run,) = fakes.recorded("runs")
+    assert (run["OWN_A"], run["OWN_KEY"]) == ("a b", "s3cret")
+    loaded = (fakes.folder / "modules").read_text()
+    assert loaded == 2 * "load cuda/13 python/3.12\n"  # for the installation, for the job
+    wrong = fakes.launch(*slurm(fakes), "--secret.OWN_KEY=key", status=2)
+    assert "--secret.OWN_KEY=key: must be the absolute path" in wrong.stderr
+
+
+@pytest.mark.parametrize("image", ["registry#team/specialm:1", "/shared/specialm.sif"])
+def test_a_container_has_the_requirements(fakes, image):
+    fakes.launch(*slurm(fakes), f"--image={image}")
+    assert not fakes.calls("python")  # nothing is installed on the login node
+    assert start(fakes, submitted(fakes)[1]).returncode == 0
+    shared = f"{fakes.folder}/shared"
+    (srun,) = fakes.calls("srun")
+    if image.endswith(".sif"):
+        assert srun[2:8] == ["apptainer", "exec", "--nv", "--bind", shared, image]
+    else:
+        assert srun[2:4] == [f"--container-image={image}", f"--container-mounts={shared}:{shared}"]
+    (run,) = fakes.recorded("runs")
+    assert run["args"][:3] == ["-m", "specialm", "train"]
+    assert run["PYTHONPATH"] == run["cwd"]

@@ -176,3 +176,23 @@ def test_a_folder_that_is_not_on_the_host(fakes):
     (fakes.bin / "gcsfuse").write_text("#!/usr/bin/env bash\nexit 2\n")
     fakes.launch("host.sh", "tpu", "gs://bucket/run", "train", status=1)  # worth another try
     assert not fakes.recorded("runs")
+
+
+def test_variables_and_secrets_reach_the_job_and_flags_the_slice(fakes):
+    fakes.answer("describe", "ERROR NOT_FOUND", "READY")
+    fakes.answer("secret", "s3cret")
+    options = ("--env.OWN_A=it's 1 & 2", "--secret.OWN_KEY=wandb", "--gcloud.network=mine")
+    done = fakes.launch(*TPU, *options)
+    fakes.await_end(0)
+    (run,) = fakes.recorded("runs")
+    assert (run["OWN_A"], run["OWN_KEY"]) == ("it's 1 & 2", "s3cret")
+    assert "s3cret" not in done.stdout + done.stderr
+    create = next(words for words in fakes.calls("gcloud") if "create" in words)
+    assert create[-1] == "--network=mine"
+    asked = next(words for words in fakes.calls("gcloud") if "secrets" in words)
+    assert asked[1:] == ["secrets", "versions", "access", "latest", "--secret=wandb"]
+
+
+def test_a_secret_that_is_not_there_starts_nothing(fakes):
+    fakes.launch("host.sh", "--secret", "A=/nowhere", "tpu", str(fakes.folder), "train", status=1)
+    assert not fakes.recorded("runs")

@@ -271,5 +271,5 @@ def test_what_cannot_be_built_is_named(change, named):
         check.check(dataclasses.replace(GPT2, **change))
 
 
-def test_a_size_that_no_part_reads_is_not_checked():
-    check.check(dataclasses.replace(GPT2, head_size=5, rope_base=0.0))
+def test_a_rule_of_a_part_that_is_not_chosen_is_not_checked():
+    check.check(dataclasses.replace(GPT2, head_size=5))

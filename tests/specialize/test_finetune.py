@@ -106,11 +106,18 @@ def kill(monkeypatch, arguments, at):
             run(*arguments)
 
 
+@pytest.mark.parametrize("checkpoint_every", [10, 7, 1])
 def test_it_resumes_where_it_was_killed(
-    tuned, tiny_model, params, specialist, settings, tmp_path, monkeypatch
+    tuned, tiny_model, params, specialist, settings, tmp_path, monkeypatch, checkpoint_every
 ):
-    arguments = (tmp_path / "run", tiny_model, params, specialist, settings)
+    """It is evaluated every 5 steps; checkpoints need not be a multiple of that."""
+    often = config.default()
+    often.train.update(settings.train)
+    often.finetune.update(settings.finetune)
+    often.finetune.checkpoint_every = checkpoint_every
+    arguments = (tmp_path / "run", tiny_model, params, specialist, often)
     kill(monkeypatch, arguments, at=4)
+    assert (tmp_path / "run" / "latest" / "10").exists()
     entry = run(*arguments)
     whole = metrics.read(tuned[0] / "metrics.jsonl")
     again = metrics.read(tmp_path / "run" / "metrics.jsonl")
@@ -131,6 +138,16 @@ def test_a_model_that_only_gets_worse_is_kept_as_it_was(
     runs.describe(tmp_path / "run", tiny_model, vocabulary, "slm", "numpy", 0, [entry])
     kept = runs.load(tmp_path / "run", sharding.make_mesh()).params
     jax.tree.map(np.testing.assert_array_equal, kept, params)
+
+
+def test_without_patience_it_never_stops_early(tiny_model, params, specialist, settings, tmp_path):
+    patient = config.default()
+    patient.train.update(settings.train)
+    patient.finetune.update(settings.finetune)
+    patient.finetune.update(learning_rate=30.0, patience=0, max_steps=40)
+    entry = run(tmp_path / "run", tiny_model, params, specialist, patient)
+    assert (entry["steps"], entry["best_step"]) == (40, 0)
+    assert len(metrics.read(tmp_path / "run" / "metrics.jsonl")) == 9
 
 
 def test_the_rate_is_a_third_of_pretraining_unless_set(settings):

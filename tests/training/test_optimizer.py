@@ -22,6 +22,16 @@ def test_cosine_with_warm_up():
     assert float(rate(104)) == pytest.approx(0.2, rel=1e-6)
 
 
+def test_no_warm_up_starts_at_the_peak():
+    for name in ("cosine", "constant"):
+        rate = optimizer.schedule(settings(schedule=name, learning_rate=2.0, warmup_steps=0), 100)
+        assert float(rate(0)) == pytest.approx(2.0, rel=1e-6)
+    assert float(rate(99)) == 2.0
+    train = settings(schedule="cosine", learning_rate=2.0, warmup_steps=0, final_fraction=0.1)
+    assert float(optimizer.schedule(train, 100)(50)) == pytest.approx(2 * (0.1 + 0.9 * 0.5))
+    assert float(optimizer.schedule(train, 1)(0)) == pytest.approx(2.0)
+
+
 def test_late_cosine_is_constant_before():
     train = settings(
         schedule="cosine",

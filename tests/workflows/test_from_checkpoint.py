@@ -120,6 +120,20 @@ def test_from_a_folder_of_text_to_a_small_model(bank, moved, notes, command, tmp
     assert status == 0, scores
     assert scores["scores"] == result["heldout"]["scores"]
     assert scores["macro"]["perplexity"] == pytest.approx(score["perplexity"])
+    # It continues a text by the settings that it carries, with overrides; --config is not needed.
+    prompt = (f"--checkpoint={model}", "--prompt=Return", "--config.generate.temperature=0")
+    one, six = (
+        command("generate", *prompt, f"--config.generate.tokens={tokens}")[1]["text"]
+        for tokens in (1, 6)
+    )
+    assert six.startswith(one) and len(one) < len(six)
+    for override, message in (
+        ("generate.top_k=0", "generate.top_k=0: must be at least 1"),
+        ("generate.tokns=5", "Did you mean 'generate.tokens'"),
+        ("generate.tokens=few", "--config.generate.tokens=few: must be a whole number"),
+    ):
+        status, error = command("generate", *prompt, f"--config.{override}")
+        assert status == 2 and message in error
     status, tuned = command("specialize", f"--checkpoint={model}", f"--source=folder:{notes}")
     assert status == 0 and tuned["checkpoint"] != str(model)
     # The bank that was copied is as it was.

@@ -48,8 +48,16 @@ def test_arms(config):
     [
         ({"slm": (), "own": ()}, (), r"study.arms.own: 'own' is no method"),
         ({"slm_d": ("method=slm", "teacher=llm")}, (), r"teacher='llm' is none of the arms slm_d"),
-        ({"slm": ("model.d_modle=3",)}, (), r"no such field 'model.d_modle'"),
-        ({"slm": ("model.d_model=wide",)}, (), r"model.d_model takes values like 64"),
+        (
+            {"slm": ("model.d_modle=3",)},
+            (),
+            r"no setting model.d_modle. Did you mean 'model.d_model'",
+        ),
+        (
+            {"slm": ("model.d_model=wide",)},
+            (),
+            r"model.d_model=wide: must be a whole number, at least 1",
+        ),
         ({"slm": ("model.num_heads=7",)}, (), r"model.num_heads=7 does not divide"),
         ({"slm": ()}, ("slm_pn/model.num_experts=2",), r"no ARM/FIELD=VALUE; the arms are slm"),
         ({"slm": ()}, ("slm",), r"no ARM/FIELD=VALUE"),
@@ -58,6 +66,7 @@ def test_arms(config):
 def test_wrong_arms(config, arms, variants, message):
     config.unlock()
     config.study.arms, config.study.variants = ConfigDict(arms), variants
+    config.study.largest_only = config.study.first_seed_only = ()
     with pytest.raises(UserError, match=message):
         grid.arms(config)
 

@@ -313,8 +313,8 @@ def test_train_specialize_evaluate_generate(command, project):
     [
         (["weights", "--config.clustering.k=100000"], "clustering.k=100000"),
         (["prepare", "--config.data.domains.linalg=folder:/nowhere"], "'/nowhere'"),
-        (["prepare", "--config.data.specialist_heldout_fraction=1.0"], "split has no windows"),
-        (["prepare", "--config.data.specialist_valid_fraction=0.0"], "valid split has no windows"),
+        (["prepare", "--config.data.specialist_heldout_fraction=0.999999"], "split has no windows"),
+        (["prepare", "--config.data.specialist_valid_fraction=1e-9"], "valid split has no windows"),
         (["prepare", "--config.data.vocabulary=/nowhere.model"], "no such SentencePiece model"),
         (["train", "--config.method=slm_is"], "config.domain is empty"),
         (["specialize", "--config.domain=linalg", "--checkpoint=/nowhere"], "no model.json there"),

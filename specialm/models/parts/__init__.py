@@ -1,8 +1,8 @@
 """The parts of a transformer. Each file has one table: a config chooses by name, and nothing
 outside of the tables asks for names.
 
-A part declares its tensors, applies them, says what that costs, and checks the sizes that only it
-reads.
+A part declares its tensors, applies them and says what that costs; sizes that it cannot have are a
+rule in `models/check.py`.
 """
 
 from collections.abc import Callable
@@ -24,10 +24,6 @@ def no_flops(config: Config) -> int:
     return 0
 
 
-def any_sizes(config: Config) -> None:
-    """Of a part that every config will do for."""
-
-
 @dataclass(frozen=True)
 class Part:
     """One choice of a table."""
@@ -35,7 +31,6 @@ class Part:
     declare: Callable[..., dict[str, Tensor]]
     apply: Callable[..., jax.Array]
     flops: Callable[[Config], int] = no_flops  # of matrix products, forward, per token
-    check: Callable[[Config], None] = any_sizes  # raises UserError for sizes that it cannot have
 
 
 def biases(config: Config, **tensors: Tensor) -> dict[str, Tensor]:

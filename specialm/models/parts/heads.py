@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import jax
 
 from specialm.models.config import Config
-from specialm.models.parts import Weights, any_sizes
+from specialm.models.parts import Weights
 from specialm.models.parts.norms import NORMS
 from specialm.models.tensors import Tensor, normal
 
@@ -24,7 +24,6 @@ class Head:
     # (the head's weights, the embedder's) -> [V, D]: logits are its products with the state
     matrix: Callable[[Weights, Weights], jax.Array]
     flops: Callable[[Config], int] = product_flops  # of matrix products, forward, per token
-    check: Callable[[Config], None] = any_sizes  # raises UserError for sizes that it cannot have
 
 
 def _declare_tied(config: Config) -> dict:

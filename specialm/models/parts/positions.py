@@ -8,9 +8,8 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
-from specialm.common.errors import UserError
 from specialm.models.config import Config
-from specialm.models.parts import Weights, any_sizes
+from specialm.models.parts import Weights
 from specialm.models.tensors import Tensor, normal
 
 
@@ -21,7 +20,6 @@ class Position:
     declare: Callable[[Config], dict[str, Tensor]]
     add: Callable[..., jax.Array]  # (weights, x_BxLxD, first) -> x, before the first layer
     rotate: Callable[..., jax.Array]  # (x_BxLxHxA, first, config) -> x, of queries and keys
-    check: Callable[[Config], None] = any_sizes  # raises UserError for sizes that it cannot have
 
 
 def _unchanged(x_BxLxHxA: jax.Array, first, config: Config) -> jax.Array:
@@ -57,18 +55,7 @@ def rope(x_BxLxHxA: jax.Array, first, config: Config) -> jax.Array:
     return turned.astype(x_BxLxHxA.dtype)
 
 
-def _check_rope(config: Config) -> None:
-    if config.size_of_head % 2:
-        raise UserError(
-            f"model.positions='rope' turns pairs of numbers, but a head has "
-            f"{config.size_of_head}; set model.head_size to an even number."
-        )
-    for field in ("rope_base", "rope_factor"):
-        if not 0 < getattr(config, field) < float("inf"):
-            raise UserError(f"model.{field}={getattr(config, field)}: must be above 0, finite.")
-
-
 POSITIONS = {
     "learned": Position(_declare_learned, _add_learned, _unchanged),
-    "rope": Position(lambda config: {}, lambda weights, x, first: x, rope, check=_check_rope),
+    "rope": Position(lambda config: {}, lambda weights, x, first: x, rope),
 }

@@ -1,0 +1,7 @@
+"""`python -m specialm`."""
+
+import sys
+
+from specialm.cli import main
+
+sys.exit(main())

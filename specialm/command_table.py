@@ -1,0 +1,175 @@
+"""The table of commands: what `specialm` can do. A new command is one entry, and one function in
+specialm/commands.py. Nothing heavy is imported.
+"""
+
+from dataclasses import dataclass
+
+DATA, TRAINING = ("data", "clustering"), ("model", "train", "mesh")
+REQUIRED, OPTIONAL, NONE = "required", "optional", "none"  # a config
+
+
+@dataclass(frozen=True)
+class Option:
+    """An option of one command; its type is that of the default."""
+
+    name: str
+    default: str | int | bool
+    help: str
+
+
+CHECKPOINT = Option("checkpoint", "", "the folder of a model that train or specialize wrote")
+SOURCE = Option("source", "", "a domain of your own: a source, or a path of text")
+TOPOLOGY = Option("topology", "", "a TPU slice, such as v5e:16x16 or v5p:4x4x4")
+
+
+@dataclass(frozen=True)
+class Command:
+    """What can be called: `specialm NAME`."""
+
+    summary: str  # a line of `specialm --help`
+    text: str
+    example: str
+    settings: tuple[str, ...] = ()  # sections and settings of a config that it reads
+    options: tuple[Option, ...] = ()
+    config: str = REQUIRED
+    function: str = ""  # in specialm/commands.py; "" for that of its name
+
+
+COMMANDS: dict[str, Command] = {
+    "fetch": Command(
+        "download the default corpora (pip only)",
+        "Downloads the default corpora into --root.",
+        "specialm fetch",
+        options=(Option("root", "data/corpora", "where to"),),
+        config=NONE,
+    ),
+    "settings": Command(
+        "every setting with its default and the values that it may have",
+        "Prints the table of settings, or one section, or one setting.",
+        "specialm settings --name=train.learning_rate",
+        options=(
+            Option("name", "", "a section or a setting"),
+            Option("markdown", False, "as docs/settings.md has it"),
+        ),
+        config=NONE,
+    ),
+    "check": Command(
+        "whether a config can be run, before it costs anything",
+        "Checks a config with its overrides as --command would, in a second: every value, how the\n"
+        "batch and the sizes divide over the devices, and whether they fit in memory: this\n"
+        "machine's, or that of --topology. The launchers call it first.",
+        "specialm check --config=configs/paper/slm.py --topology=v5e:2x4",
+        ("domain", "method", *DATA, *TRAINING, "finetune"),
+        (
+            Option("command", "train", "train or specialize"),
+            TOPOLOGY,
+            Option("slices", 1, "how many slices of --topology"),
+            Option("devices", 0, "how many accelerators, without a topology"),
+        ),
+    ),
+    "prepare": Command(
+        "text -> vocabulary, windows, embeddings, clusters",
+        "Reads the sources, trains the vocabulary, cuts windows, embeds and clusters.",
+        "specialm prepare --config=configs/local/slm_is.py --workdir=runs/local",
+        ("domain", "domains", *DATA),
+    ),
+    "weights": Command(
+        "importance weights of the domains, with effective sample size and repetitions",
+        "Prints the importance weights of config.domain, or of all domains.",
+        "specialm weights --config=configs/local/slm_is.py --workdir=runs/local",
+        ("domain", "domains", *DATA, "train"),
+    ),
+    "train": Command(
+        "pretrain a model",
+        "Pretrains config.method (slm_is needs config.domain).",
+        "specialm train --config=configs/local/slm_is.py --config.domain=med --workdir=runs/local",
+        ("method", "domain", "seed", *DATA, *TRAINING),
+    ),
+    "specialize": Command(
+        "fine-tune a pretrained model on a domain",
+        "Fine-tunes --checkpoint (default: the result of `train` with this config) on\n"
+        "config.domain; out of a bank or a mixture it first takes the expert that config.expert\n"
+        "names. With --config.finetune.max_steps=0 it only takes it out. --source=folder:PATH,\n"
+        "or any other source or path of text, is a domain of your own; with --checkpoint and\n"
+        "--source nothing else is needed, not even --config. With --teacher=RUN, a model\n"
+        "fine-tuned on the same domain, it distils (finetune.distill_*).",
+        "specialm specialize --checkpoint=RUN --source=~/notes --workdir=runs/notes",
+        ("domain", "seed", "data", "finetune", "expert", "train", "mesh", "evaluate"),
+        (CHECKPOINT, SOURCE, Option("teacher", "", "the folder of a model to distil from")),
+        OPTIONAL,
+    ),
+    "evaluate": Command(
+        "perplexity and bits per byte on held-out documents",
+        "Scores --checkpoint on config.domain, or on all domains and the generic text, or on the\n"
+        "held-out part of --source; with a leak check and what the model cost. Without --config\n"
+        "the settings are those that the checkpoint carries.",
+        "specialm evaluate --checkpoint=RUN --config.domain=med",
+        ("domain", "domains", "data", "evaluate", "mesh"),
+        (CHECKPOINT, SOURCE),
+        OPTIONAL,
+    ),
+    "generate": Command(
+        "continue a prompt",
+        "Continues --prompt with the model in --checkpoint. Without --config the settings are\n"
+        "those that the checkpoint carries.",
+        'specialm generate --checkpoint=RUN --prompt="The patient" --config.generate.tokens=32',
+        ("generate", "seed"),
+        (CHECKPOINT, Option("prompt", "", "the beginning of the text")),
+        OPTIONAL,
+    ),
+    "compile": Command(
+        "the training step for a TPU slice, without having one: memory, traffic, time",
+        "Compiles the training step for the TPU slice --topology on a machine that has none, and\n"
+        "prints what a device computes, moves and needs, and a roofline estimate. A bank's batch\n"
+        "has one group for each device.",
+        "specialm compile --config=configs/paper/slm_pn.py --topology=v5e:16x16",
+        ("method", "data", *TRAINING),
+        (
+            TOPOLOGY,
+            Option("windows_per_device", 16, "of the batch; 0 for that of the config"),
+            Option("largest", False, "looks for the most windows that fit, by doubling"),
+        ),
+        function="compile_for",
+    ),
+    "inspect": Command(
+        "parameters, FLOPs and memory of a config, without allocating it",
+        "Prints parameters, FLOPs per token and state bytes.",
+        "specialm inspect --config=configs/paper/llm.py --config.model.num_layers=12",
+        ("method", "data", "model", "train"),
+    ),
+    "demo": Command(
+        "all of it: compare methods over domains, write a report",
+        "Runs every stage for config.methods, domains and seeds; writes results.jsonl and\n"
+        "report.html. The config is configs/local/demo.py if none is given.",
+        "specialm demo --workdir=runs/demo",
+        (
+            "title",
+            "methods",
+            "domains",
+            "seeds",
+            *DATA,
+            *TRAINING,
+            "finetune",
+            "expert",
+            "evaluate",
+        ),
+        config=OPTIONAL,
+    ),
+    "study": Command(
+        "methods x budgets x specialist set sizes x domains x seeds, resumable",
+        "Runs the grid of config.study: arms x generic budgets x specialist set sizes x domains x\n"
+        "seeds. Resumable; writes results.jsonl and study.json after every cell. The config is\n"
+        "configs/local/study.py if none is given.",
+        "specialm study --config=configs/local/study.py --workdir=runs/study",
+        ("title", "domains", "seeds", "study", *DATA, *TRAINING, "finetune", "expert", "evaluate"),
+        config=OPTIONAL,
+    ),
+    "report": Command(
+        "figures, tables and page of a demo or a study",
+        "Draws a demo or a study, finished or not, from the results.jsonl in --workdir and the\n"
+        "run.json or study.json beside it: report.html, every figure as PDF and SVG in figures/,\n"
+        "every table as CSV and LaTeX in tables/.",
+        "specialm report --workdir=runs/study",
+        config=NONE,
+    ),
+}

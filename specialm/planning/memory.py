@@ -1,0 +1,163 @@
+"""Sizes that cannot fit in memory, said before anything is compiled.
+
+The estimate is a lower bound, far below what is really needed: nothing that could run is refused.
+It is made of the settings alone, without JAX.
+"""
+
+import glob
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from specialm import methods
+from specialm.clustering import levels
+from specialm.common.errors import UserError
+from specialm.config import find
+
+FLOAT = 4  # bytes
+COPIES = 2  # of a batch: on the host and on the devices
+BATCH = 12  # bytes a token of a batch: inputs, targets and mask
+CGROUPS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+SIZES = ("model.num_layers", "model.d_model", "model.d_ff")
+BANK = ("model.num_experts", "model.bank_size", "model.code_size", "model.mixer_hidden")
+ACCELERATORS = ("/dev/nvidia[0-9]*", "/dev/accel*", "/dev/vfio/[0-9]*", "/dev/kfd")
+
+
+@dataclass(frozen=True)
+class Need:
+    """What something takes at least, over all devices."""
+
+    what: str
+    size: int  # bytes
+    settings: tuple[str, ...]  # that it comes from
+
+
+def of_pretraining(config: ConfigDict, method: str) -> Iterator[Need]:
+    """What pretraining with a method takes at least."""
+    model = config.model
+    rest = config.data.vocabulary_size * model.d_model
+    dense = model.num_layers * _layer(config) + rest
+    state = 3 * FLOAT + (2 if config.train.moment_dtype == "bfloat16" else FLOAT)
+    sizes = (*SIZES, "data.vocabulary_size")
+    yield Need("parameters, gradients and moments of the optimizer", state * dense, sizes)
+    yield from _experts(config, method, dense, state)
+    yield from of_clusters(config, method)
+    yield from of_batches(config)
+
+
+def of_batches(config: ConfigDict) -> Iterator[Need]:
+    """What the tokens and activations of fine-tuning, scoring and training take at least."""
+    model = config.model
+    window = config.data.context * (2 * model.num_layers * model.d_model + 2 * model.d_ff)
+    yield Need("the activations of one window", window, ("data.context", *SIZES))
+    for name in ("train.batch_size", "finetune.batch_size", "evaluate.batch_size"):
+        batch = COPIES * BATCH * find(config, name) * config.data.context
+        yield Need("the tokens of a batch", batch, (name, "data.context"))
+    adapters = 4 * FLOAT * config.finetune.lora_rank * model.num_layers * model.d_model
+    yield Need("LoRA's matrices and moments", adapters, ("finetune.lora_rank", *SIZES[:2]))
+
+
+def of_clusters(config: ConfigDict, method: str) -> Iterator[Need]:
+    """What the clusters that a method needs take at least."""
+    count, setting = methods.get(method).draws.clusters(config)
+    if not count:
+        return
+    if config.clustering.method == "tree":
+        count, setting = levels.nodes(config.clustering.branching), "clustering.branching"
+    size = FLOAT * count * methods.centroid_size(config)
+    yield Need("centroids", size, (setting, "clustering.encoder", "clustering.dim"))
+
+
+def _layer(config: ConfigDict) -> int:
+    """Parameters of the matrices of a layer, at least."""
+    model = config.model
+    heads = model.num_heads + (model.num_kv_heads or model.num_heads)
+    size = model.head_size or model.d_model // model.num_heads
+    return 2 * model.d_model * (heads * size + model.d_ff)
+
+
+def _experts(config: ConfigDict, method: str, dense: int, state: int) -> Iterator[Need]:
+    record, model = methods.get(method), config.model
+    what = "parameters, gradients and moments of all experts"
+    if record.is_mixture and model.only_expert < 0:
+        size = state * model.num_experts * dense
+        yield Need(what, size, ("model.num_experts", "model.num_layers", "model.d_model"))
+    if record.is_bank:
+        rank = model.bank_size or model.num_experts
+        layers = len(model.bank_layers) or model.num_layers
+        size = state * rank * layers * 2 * model.d_model * model.d_ff
+        names = ("model.bank_size", "model.num_experts", "model.d_model", "model.d_ff")
+        yield Need(what, size, names)
+
+
+def check(config: ConfigDict, needs: Iterable[Need], available: int, where: str) -> None:
+    """Raises UserError for what takes more than there is, with the estimate.
+
+    Args:
+      available: bytes, over all devices.
+      where: "this machine" for example.
+    """
+    for need in needs:
+        if need.size > available:
+            settings = ", ".join(f"{name}={find(config, name)!r}" for name in need.settings)
+            raise UserError(
+                f"{settings}: {need.what} take at least {_shown(need.size)}, but {where} has "
+                f"{_shown(available)}; choose smaller ones."
+            )
+
+
+def check_here(config: ConfigDict, needs: Iterable[Need]) -> None:
+    """`check` against this machine's memory, if it computes on its CPU alone."""
+    if not has_accelerator() and os.environ.get("SPECIALM_DISTRIBUTED", "") in ("", "0"):
+        check(config, needs, host_memory(), "this machine")
+
+
+def check_devices(
+    config: ConfigDict, method: str, params: int, devices: list[Any], processes: int
+) -> None:
+    """`check` of pretraining against the memory of JAX's devices, or of the hosts where these are
+    CPUs, with all parameters counted.
+
+    Args:
+      params: how many there are.
+    """
+    available, where = processes * host_memory(), "this machine"
+    if devices[0].platform != "cpu":
+        limit = (devices[0].memory_stats() or {}).get("bytes_limit", 0)
+        available, where = len(devices) * limit, f"the memory of {len(devices)} devices"
+    counted = Need("parameters, gradients and moments", 3 * FLOAT * params, (*SIZES, *BANK))
+    if available:  # else the platform does not say
+        check(config, [*of_pretraining(config, method), counted], available, where)
+
+
+def has_accelerator() -> bool:
+    """Whether JAX may find more than the CPU here."""
+    platforms = os.environ.get("JAX_PLATFORMS", "")
+    return platforms != "cpu" and any(glob.glob(pattern) for pattern in ACCELERATORS)
+
+
+def host_memory() -> int:
+    """Bytes of memory that this process may use; without bound where that is not known."""
+    limits = [_number(path) for path in CGROUPS]
+    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
+        limits.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    return min([limit for limit in limits if limit > 0], default=1 << 60)
+
+
+def _number(path: str) -> int:
+    try:
+        return int(Path(path).read_text())
+    except (OSError, ValueError):  # not there, or "max"
+        return 0
+
+
+def _shown(size: float) -> str:
+    for unit in ("bytes", "kB", "MB", "GB", "TB", "PB"):
+        if size < 1000:
+            return f"{size:.3g} {unit}"
+        size /= 1000
+    return f"{size:,.3g} EB"

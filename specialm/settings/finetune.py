@@ -1,0 +1,84 @@
+"""Settings of fine-tuning, distillation and the choice of an expert."""
+
+from specialm.common.setting import Setting
+from specialm.settings.data import TOKENS
+
+FINETUNE = (
+    Setting(
+        "finetune.learning_rate",
+        0.0,
+        "0 as published: train.learning_rate / 3, and train.learning_rate for specialist sets of "
+        "full_rate_tokens and for a model that was not pretrained",
+        least=0,
+    ),
+    Setting("finetune.full_rate_tokens", 1_000_000, "see learning_rate", least=0, most=TOKENS),
+    Setting("finetune.batch_size", 16, "windows a step", least=1),
+    Setting("finetune.max_steps", 600, "0 does not fine-tune", least=0),
+    Setting(
+        "finetune.max_epochs",
+        120.0,
+        "over the specialist training set, if that is fewer steps",
+        above=0,
+    ),
+    Setting("finetune.warmup_steps", 10, "0 starts at the full rate", least=0),
+    Setting("finetune.eval_every", 20, "steps", least=1),
+    Setting(
+        "finetune.patience",
+        5,
+        "evaluations without improvement before stopping; 0 never stops early",
+        least=0,
+    ),
+    Setting("finetune.weight_decay", 0.1, "adamw, on matrices only", least=0),
+    Setting(
+        "finetune.checkpoint_every",
+        500,
+        "steps; it is saved at the first evaluation from there on",
+        least=1,
+    ),
+    Setting(
+        "finetune.lora_rank",
+        0,
+        "0 trains all parameters, else low-rank changes of lora_matrices",
+        least=0,
+    ),
+    Setting("finetune.lora_alpha", 16.0, "the change of a matrix is alpha / rank * A B", above=0),
+    Setting(
+        "finetune.lora_matrices",
+        ("qkv", "out", "up", "down"),
+        "linear maps that LoRA changes",
+        choices=("qkv", "out", "up", "down"),
+        some=True,
+    ),
+    Setting(
+        "finetune.distill_weight",
+        0.5,
+        "with a teacher: (1 - weight) * -log p of the data + weight * temperature^2 * KL(teacher "
+        "|| student)",
+        least=0,
+        most=1,
+    ),
+    Setting("finetune.distill_temperature", 1.0, "see distill_weight", above=0),
+    Setting(
+        "finetune.distill_top_k",
+        0,
+        "0: the teacher reads every batch; k > 0: its k largest probabilities of each token are "
+        "stored once, the others as one remainder",
+        least=0,
+    ),
+)
+
+
+EXPERT = (
+    Setting(
+        "expert.choice",
+        "frequent",
+        "frequent: the specialist set's most frequent cluster; loss: lowest on the specialist "
+        "training set; histogram or soup: mixed by the specialist's cluster histogram; halving: "
+        "successive halving from `loss` towards `finetune_all`; finetune_all: fine-tune every "
+        "expert, keep the best",
+        # specialize/choice.py, which imports NumPy; soup is the method that takes histograms.
+        choices=("frequent", "loss", "histogram", "halving", "finetune_all", "soup"),
+    ),
+    Setting("expert.index", -1, "a given expert instead; -1 for none", least=-1),
+    Setting("expert.halving_steps", 40, "halving: fine-tuning steps of each round", least=1),
+)

@@ -1,0 +1,115 @@
+"""Settings of pretraining, and of the mesh of devices."""
+
+from specialm.common.setting import Setting, table
+from specialm.settings.data import TOKENS
+
+TRAIN = (
+    Setting(
+        "train.tokens", 3_000_000, "budget, counted as windows * context", least=1, most=TOKENS
+    ),
+    Setting("train.batch_size", 64, "windows a step, over all devices", least=1),
+    Setting(
+        "train.groups",
+        8,
+        "banks: groups a step, which divide batch_size; a group's windows have one cluster, or "
+        "histogram",
+        least=1,
+    ),
+    Setting("train.histogram_support", 4, "soup: clusters in a group's histogram", least=1),
+    Setting(
+        "train.trunk_fraction",
+        0.0,
+        "slm_mix: the part of the budget of one dense model, from which all experts start",
+        least=0,
+        below=1,
+    ),
+    Setting(
+        "train.expert_multiplier",
+        1.0,
+        "slm_mix: the experts' learning rate / learning_rate (their batches are k times smaller)",
+        above=0,
+    ),
+    Setting(
+        "train.specialist_fraction",
+        0.0,
+        "dense models: of the drawn windows, how many are of `domain`'s specialist training set",
+        least=0,
+        most=1,
+    ),
+    Setting(
+        "train.specialist_start",
+        0.0,
+        "the part of the training after which specialist_fraction holds",
+        least=0,
+        most=1,
+    ),
+    Setting(
+        "train.importance_start",
+        0.0,
+        "importance sampling: this first part of the steps is uniform",
+        least=0,
+        below=1,
+    ),
+    Setting(
+        "train.objective",
+        "next_token",
+        "what is minimised, here and in fine-tuning",
+        choices=table("specialm.training.objectives:OBJECTIVES", "next_token", "masked"),
+    ),
+    Setting(
+        "train.microbatch",
+        0,
+        "windows at a time on a device, gradients added up; 0 chooses",
+        least=0,
+    ),
+    Setting(
+        "train.optimizer",
+        "adamw",
+        "optimizer",
+        choices=table("specialm.training.optimizer:OPTIMIZERS", "adam", "adamw"),
+    ),
+    Setting(
+        "train.schedule",
+        "cosine",
+        "of the learning rate, after linear warm-up",
+        choices=("constant", "cosine"),
+    ),
+    Setting("train.learning_rate", 4e-3, "at its peak", above=0),
+    Setting("train.warmup_steps", 100, "0 starts at the peak", least=0),
+    Setting("train.final_fraction", 0.1, "cosine: last learning rate / peak", least=0, most=1),
+    Setting(
+        "train.decay_fraction",
+        1.0,
+        "cosine: over this last part of the steps, constant before",
+        least=0,
+        most=1,
+    ),
+    # A coefficient around 1 moves a whole matrix, and one of a network is a sum over many weights
+    # that Adam moves all at once.
+    Setting(
+        "train.mixer_multiplier",
+        0.1,
+        "banks: learning rate of what the coefficients are computed with / learning_rate",
+        least=0,
+    ),
+    Setting("train.weight_decay", 0.1, "adamw, on matrices only", least=0),
+    Setting("train.beta1", 0.9, "of Adam", least=0, below=1),
+    Setting("train.beta2", 0.98, "of Adam", least=0, below=1),
+    Setting("train.clip_norm", 1.0, "gradients are clipped at this global norm", above=0),
+    Setting(
+        "train.moment_dtype",
+        "float32",
+        "of Adam's first moment; bfloat16 is less traffic",
+        choices=("float32", "bfloat16"),
+    ),
+    Setting("train.log_every", 25, "steps", least=1),
+    Setting("train.checkpoint_every", 500, "steps", least=1),
+    Setting("train.tensorboard", True, "also writes TensorBoard files"),
+)
+
+
+MESH = (
+    Setting("mesh.fsdp", 1, "copies with windows of their own; parameters are divided", least=1),
+    Setting("mesh.model", 1, "heads and hidden units are divided", least=1),
+    Setting("mesh.expert", 0, "slm_mix: experts are divided; 0 for as many as fit", least=0),
+)
