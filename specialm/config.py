@@ -17,12 +17,11 @@ import dataclasses
 import difflib
 import math
 from collections.abc import Sequence
-from pathlib import Path
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from specialm import methods
+from specialm import config_files, methods
 from specialm.clustering import levels
 from specialm.common.errors import UserError
 from specialm.models.config import Config as Architecture
@@ -263,10 +262,7 @@ def load(path: str, overrides: Sequence[str] = ()) -> ConfigDict:
       UserError: the file is missing or has no `get_config`; an override names an unknown field
         (the nearest name is given) or has a value of the wrong type; a setting is out of range.
     """
-    file = path.split(":")[0]
-    if not Path(file).is_file():
-        raise UserError(f"--config={path}: no such file. The given ones are under configs/.")
-    argv = ["specialm", f"--config={path}", *overrides]
+    argv = ["specialm", f"--config={config_files.find(path)}", *overrides]
     values = flags.FlagValues()
     try:
         holder = config_flags.DEFINE_config_file("config", None, flag_values=values, sys_argv=argv)
