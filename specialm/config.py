@@ -170,7 +170,10 @@ def _train() -> ConfigDict:
     train.moment_dtype = "float32"  # of Adam's first moment: float32 | bfloat16 (less traffic)
     train.log_every = 25
     train.checkpoint_every = 500
-    train.tensorboard = True
+    # What shows the metrics (docs/tracking.md); RUN/metrics.jsonl has them in any case.
+    train.tensorboard = True  # TensorBoard's files in RUN/tensorboard
+    train.wandb = ""  # a project of Weights & Biases, with the extra wandb; "" for none
+    train.profile_steps = 0  # steps of JAX's trace in RUN/profile; 0 for none
     return train
 
 
