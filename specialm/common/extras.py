@@ -28,6 +28,6 @@ def load(module: str, extra: str, what: str) -> Any:
 
 def how(extra: str) -> str:
     """How an extra is installed: from specialm's folder, as no package index has specialm."""
-    if extra == "seqio" and sys.version_info >= (3, 14):
-        return "TensorFlow has no release for Python 3.14; use Python 3.11 to 3.13"
+    if extra == "seqio" and sys.version_info >= (3, 13):
+        return "not all that it brings has a wheel for this Python; use Python 3.11 or 3.12"
     return f"run `pip install '.[{extra}]'` in the folder of specialm's source"

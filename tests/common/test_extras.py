@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from programs import resolve_pythons
 
 from specialm.common import extras
 from specialm.common.errors import UserError
@@ -38,10 +39,12 @@ def test_what_needs_the_extra_names_it(light, use, what):
 
 
 def test_an_extra_is_installed_from_the_source_while_python_has_it(monkeypatch):
-    monkeypatch.setattr(sys, "version_info", (3, 13))
-    assert "pip install '.[seqio]'" in extras.how("seqio")
-    monkeypatch.setattr(sys, "version_info", (3, 14))
-    assert "Python 3.11 to 3.13" in extras.how("seqio")
+    assert resolve_pythons.pythons() == ["3.11", "3.12", "3.13", "3.14"]
+    for minor in range(11, 15):
+        monkeypatch.setattr(sys, "version_info", (3, minor))
+        offered = resolve_pythons.requirements(f"3.{minor}", ["seqio"], base=False)
+        assert ("pip install '.[seqio]'" in extras.how("seqio")) == bool(offered)
+        assert ("use Python 3.11 or 3.12" in extras.how("seqio")) == (not offered)
     assert "pip install '.[tpu]'" in extras.how("tpu")
 
 

@@ -34,10 +34,10 @@ def pythons() -> list[str]:
     return [f"3.{line.removeprefix(CLASSIFIER)}" for line in lines if line.startswith(CLASSIFIER)]
 
 
-def requirements(python: str, extras: list[str]) -> list[str]:
-    """What specialm with these extras needs on a Python, without markers."""
+def requirements(python: str, extras: list[str], base: bool = True) -> list[str]:
+    """What these extras, and with `base` specialm itself, need on a Python, without markers."""
     parser = settings()
-    sections = [parser["options"]["install_requires"]]
+    sections = [parser["options"]["install_requires"]] if base else []
     sections += [parser["options.extras_require"][extra] for extra in extras]
     lines = [line for section in sections for line in section.split("\n")]
     found = [Requirement(line) for line in lines if line and not line.startswith("#")]

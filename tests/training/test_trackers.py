@@ -43,16 +43,16 @@ def test_tensorboard_has_what_the_jsonl_has_also_after_a_resume(
     """`first` and some steps after it are written again."""
     # TensorBoard's own sign that it should leave TensorFlow alone, which takes long to load.
     monkeypatch.setitem(sys.modules, "tensorboard.compat.notf", types.ModuleType("notf"))
+    accumulator = pytest.importorskip(
+        "tensorboard.backend.event_processing.event_accumulator",
+        reason="needs the extra tensorboard",
+    )
     train.tensorboard = True
     write(tmp_path, train, range(min(first, 1), 7))
     time.sleep(1.1)  # a session's file is named by the second
     write(tmp_path, train, range(first, 9), resumed)
     written = {line["step"]: line["loss"] for line in metrics.read(tmp_path / "metrics.jsonl")}
     assert list(written) == list(range(min(first, 1), 9))
-    accumulator = pytest.importorskip(
-        "tensorboard.backend.event_processing.event_accumulator",
-        reason="needs the extra tensorboard",
-    )
     shown = accumulator.EventAccumulator(str(tmp_path / "tensorboard"))
     shown.Reload()
     assert shown.Tags()["scalars"] == ["loss"]
