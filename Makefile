@@ -18,7 +18,7 @@ help:  ## this list
 
 install: $(FULL)  ## .venv with all that the project needs (3.5 GB: TensorFlow for seqio, the tests' tools)
 
-install-light: $(LIGHT)  ## .venv without TensorFlow, seqio and tools (1.1 GB): all commands work
+install-light: $(LIGHT)  ## .venv without TensorFlow, seqio and tools (1.1 GB): enough to use it
 
 $(LIGHT): setup.cfg constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
