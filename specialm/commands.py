@@ -8,7 +8,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from specialm import config as config_lib
-from specialm import methods
+from specialm import config_files, methods
 from specialm.common import processes, runtime
 from specialm.common.errors import UserError
 from specialm.planning import precheck
@@ -30,7 +30,7 @@ def _load(
     config = config_lib.load(config_path, overrides)
     check(config)
     runtime.join_processes()
-    file, _ = config_lib.split_path(config_path)
+    file, _ = config_files.split(config_path)
     return config, Path(options["workdir"] or f"runs/{Path(file).stem}")
 
 

@@ -15,7 +15,6 @@ JAX, so that what is wrong is said at once.
 
 import copy
 import math
-import os
 import runpy
 import traceback
 from collections.abc import Iterator, Sequence
@@ -24,7 +23,7 @@ from typing import Any
 
 from ml_collections import ConfigDict, FieldReference
 
-from specialm import methods
+from specialm import config_files, methods
 from specialm.clustering import levels
 from specialm.common.errors import UserError
 from specialm.common.setting import MOST, Setting
@@ -140,17 +139,8 @@ def finish(config: ConfigDict, overrides: Sequence[str] = ()) -> ConfigDict:
     return config.lock()
 
 
-def split_path(path: str) -> tuple[str, str]:
-    """("c.py", "argument of get_config") of "c.py:argument"."""
-    drive, rest = os.path.splitdrive(path)
-    file, _, argument = rest.partition(":")
-    return drive + file, argument
-
-
 def _read(path: str) -> Any:
-    file, argument = split_path(path)
-    if not Path(file).is_file():
-        raise UserError(f"--config={path}: no such file. The given ones are under configs/.")
+    file, argument = config_files.split(config_files.find(path))
     try:
         get_config = runpy.run_path(file).get("get_config")
         if get_config is not None:

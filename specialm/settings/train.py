@@ -104,7 +104,14 @@ TRAIN = (
     ),
     Setting("train.log_every", 25, "steps", least=1),
     Setting("train.checkpoint_every", 500, "steps", least=1),
-    Setting("train.tensorboard", True, "also writes TensorBoard files"),
+    # What shows the metrics; RUN/metrics.jsonl has them in any case.
+    Setting("train.tensorboard", True, "also writes TensorBoard's files (docs/tracking.md)"),
+    Setting(
+        "train.wandb", "", "a project of Weights & Biases, with the extra wandb; empty for none"
+    ),
+    Setting(
+        "train.profile_steps", 0, "steps of JAX's trace in the run's profile/; 0 for none", least=0
+    ),
 )
 
 
