@@ -19,6 +19,7 @@ usage: specialm COMMAND --config=FILE [--config.FIELD=VALUE ...] [--workdir=DIR]
   specialize   fine-tune a pretrained model on a domain
   evaluate     perplexity and bits per byte on held-out documents
   generate     continue a prompt
+  list         the models below a folder: what they are, how far they got, their scores
   compile      the training step for a TPU slice, without having one: memory, traffic, time
   inspect      parameters, FLOPs and memory of a config, without allocating it
   demo         all of it: compare methods over domains, write a report
@@ -67,6 +68,13 @@ COMMANDS: dict[str, tuple[str, dict, str]] = {
         "generate",
         {"checkpoint": "", "prompt": ""},
         "Continues --prompt with the model in --checkpoint.",
+    ),
+    "list": (
+        "list_models",
+        {},
+        "Lists the models below --workdir (default runs): method, domain, phase, seed, held-out "
+        "score, age\nand whether they are finished. --checkpoint takes such a folder too if one "
+        "model is there, and\na name without the hash at its end.",
     ),
     "compile": (
         "compile_for",
