@@ -246,7 +246,7 @@ def table(report: dict, before: dict | None = None) -> str:
         rows.append(("macro", report["macro"]))
     width = max(16, *(len(name) for name, _ in rows))
     headings = "".join(f" {metric.heading:>10}" for metric in perplexity.METRICS)
-    lines = [f"{'held-out set':{width}}{headings} {'tokens':>10}"]
+    lines = [f"{'set':{width}}{headings} {'tokens':>10}"]
     lines += [_score_line(f"{name:{width}}", score) for name, score in rows]
     check_lines = _contamination_lines(report["contamination"])
     return "\n".join([*lines, "", *check_lines, "", *_cost_lines(report["cost"])])

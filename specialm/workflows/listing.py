@@ -257,7 +257,7 @@ def _resolve(given: str, option: str) -> Path:
     models = _below(path)
     finished = [model for model in models if model.finished and not _on_the_way(model, models)]
     if len(finished) == 1:
-        print(f"  --{option}={given} is {finished[0].path}", file=sys.stderr)
+        print(f"--{option}={given} is {finished[0].path}", file=sys.stderr)
         return finished[0].path
     if finished:
         raise UserError(_several(f"--{option}={given}", finished))

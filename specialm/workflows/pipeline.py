@@ -263,7 +263,7 @@ def finetune(
         runs.begin(path, method, domain, seed, phase, tune.max_steps)
         if processes.is_first():
             planned = budget.plan(tune, limit, len(part.train_indices))
-            print(f"  fine-tuning {title}: {planned}", file=sys.stderr, flush=True)
+            print(f"fine-tuning {title}: {planned}", file=sys.stderr, flush=True)
         if teacher:
             taught_by = runs.load(teacher.path, run.mesh)
             ledger = [
