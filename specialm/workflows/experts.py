@@ -383,6 +383,5 @@ def _keep(
         )
         return {**stage.result, "expert": expert, "candidates": candidates}
 
-    return run.stages.run(
-        f"finetuned/{record['method']}-{how}-{domain}-seed{seed}", inputs, work, on_all=True
-    )
+    title = "-".join(filter(None, [record["method"], pipeline.adapters(run), how, domain]))
+    return run.stages.run(f"finetuned/{title}-seed{seed}", inputs, work, on_all=True)

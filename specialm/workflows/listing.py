@@ -123,7 +123,8 @@ def _read(path: Path, scores: dict[str, dict[str, Score]]) -> Listed:
     inputs = _json(path / "inputs.json")
     about = _json(path / runs.STARTED) | record
     key = stages.fingerprint(inputs) if inputs else ""
-    last = about["ledger"][-1] if about.get("ledger") else about
+    trained = [entry for entry in about.get("ledger", ()) if "choice" not in entry]
+    last = trained[-1] if trained else about
     return Listed(
         path,
         about.get("method") or inputs.get("method") or path.name.split("-")[0],

@@ -251,8 +251,7 @@ def finetune(
     method = record["method"]
     if teacher:
         inputs["teacher"], method = teacher.key, f"{method}_d"
-    rank = run.config.finetune.lora_rank
-    title = " ".join(filter(None, [method, rank and f"lora{rank}", label, domain, f"seed {seed}"]))
+    title = " ".join(filter(None, [method, adapters(run), label, domain, f"seed {seed}"]))
     name = f"finetuned/{title.replace('seed ', 'seed').replace(' ', '-')}"
 
     def work(path: Path) -> dict:
@@ -283,6 +282,7 @@ def finetune(
             entry = finetune_lib.finetune(
                 path, dense, model.params, *common, f"fine-tuning {title}"
             )
+        rank = run.config.finetune.lora_rank
         entry |= {"domain": domain, "devices": run.mesh.size, "lora_rank": rank, "limit": limit}
         runs.describe(
             path,
@@ -297,6 +297,12 @@ def finetune(
         return entry
 
     return run.stages.run(name, inputs, work, on_all=True)
+
+
+def adapters(run: Run) -> str:
+    """The part of a fine-tuned model's name that says whether it is LoRA's; "" if not."""
+    rank = run.config.finetune.lora_rank
+    return f"lora{rank}" if rank else ""
 
 
 def score_heldout(

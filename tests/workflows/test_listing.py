@@ -202,14 +202,16 @@ def test_a_name_without_its_hash(workplace, monkeypatch):
 
 
 def test_of_a_search_the_chosen_model_counts(bank, workplace, tmp_path, monkeypatch, json_of):
-    """All experts are fine-tuned and listed; the folder means the one that was kept."""
+    """All experts are adapted and listed; the folder means the one that was kept."""
     shutil.copytree(workplace / "notes", tmp_path / "notes")
     monkeypatch.chdir(tmp_path)
-    choice = "--config.expert.choice=finetune_all"
-    made = json_of(
-        "specialize", f"--checkpoint={bank / 'bank'}", "--source=notes", choice, *FEW_STEPS
-    )
-    assert len(json_of("list")["models"]) == 2 * 4 + 1
+    how = ("--config.expert.choice=finetune_all", "--config.finetune.lora_rank=2", *FEW_STEPS)
+    made = json_of("specialize", f"--checkpoint={bank / 'bank'}", "--source=notes", *how)
+    models = json_of("list")["models"]
+    assert len(models) == 2 * 4 + 1
+    (kept,) = (model for model in models if model["path"] == made["checkpoint"])
+    assert (kept["phase"], kept["step"], kept["steps"]) == ("LoRA", 4, 4)
+    assert "finetuned/slm_pn-lora2-finetune_all-notes-seed0-" in kept["path"]
     assert listing.resolve("runs/notes") == Path(made["checkpoint"])
     # Before fine-tuning: the expert that the kept one was made from.
     (expert,) = Path("runs/notes/experts").glob(f"*-expert{made['expert']}-*")
