@@ -117,6 +117,15 @@ COMMANDS: dict[str, Command] = {
         (CHECKPOINT, Option("prompt", "", "the beginning of the text")),
         OPTIONAL,
     ),
+    "list": Command(
+        "the models below a folder: what they are, how far they got, their scores",
+        "Lists the models below --workdir (default runs): method, domain, phase, seed, held-out\n"
+        "score, age and whether they are finished. --checkpoint takes such a folder too if one\n"
+        "model is there, and a name without the hash at its end.",
+        "specialm list --workdir=runs/demo",
+        config=NONE,
+        function="list_models",
+    ),
     "compile": Command(
         "the training step for a TPU slice, without having one: memory, traffic, time",
         "Compiles the training step for the TPU slice --topology on a machine that has none, and\n"

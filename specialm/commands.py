@@ -117,26 +117,29 @@ def _open(config_path: str, overrides: list[str], options: dict, every_domain: b
     Args:
       every_domain: work on all of the config's domains unless one is named; else on exactly one.
     """
-    base = Path(options["checkpoint"]) if options["checkpoint"] else None
-    if config_path or base is None:
+    if config_path or not options["checkpoint"]:
         config, workdir = _load(config_path, overrides, options, precheck.check_batches)
     runtime.join_processes()
-    from specialm.workflows import from_checkpoint, pipeline
+    from specialm.workflows import from_checkpoint, listing, own_text, pipeline
 
     def domains_of(config: ConfigDict) -> list[str]:
         return pipeline.domains_of(config) if every_domain else [precheck.one_domain(config)]
 
+    base = listing.resolve(options["checkpoint"]) if options["checkpoint"] else None
     if base is not None and not config_path:
         config = from_checkpoint.load(base, overrides, options["source"])
         precheck.check_batches(config)
         domains = domains_of(config)
         workdir = Path(options["workdir"] or f"runs/{config.domain or 'specialm'}")
-        return from_checkpoint.open_run(config, workdir, domains, base), base
+        run = from_checkpoint.open_run(config, workdir, domains, base)
+        return own_text.paced(run, options["source"], own_text.given(overrides)), base
+    kept = own_text.given(overrides, config)
     if options["source"]:
-        config = from_checkpoint.with_source(config, options["source"])
+        config = own_text.with_source(config, options["source"], kept)
     domains = domains_of(config)
     used = () if base else (config.method,)
-    return pipeline.open_run(config, workdir, domains, used=used), base
+    run = pipeline.open_run(config, workdir, domains, used=used)
+    return own_text.paced(run, options["source"], kept), base
 
 
 def specialize(config_path: str, overrides: list[str], options: dict):
@@ -144,7 +147,8 @@ def specialize(config_path: str, overrides: list[str], options: dict):
     first.
     """
     run, base = _open(config_path, overrides, options, every_domain=False)
-    from specialm.workflows import experts, heldout, pipeline, pretraining
+    from specialm.specialize import budget
+    from specialm.workflows import coverage, experts, heldout, pipeline, pretraining
 
     config = run.config
     if base is None:
@@ -152,64 +156,42 @@ def specialize(config_path: str, overrides: list[str], options: dict):
             run, config.method, config.domain, config.seed, must_exist=True
         ).path
     key = pipeline.checkpoint_key(base)
+    before = None
     if config.finetune.max_steps:
         teacher = _teacher(options["teacher"])
         stage = experts.specialize(run, base, config.domain, config.seed, key, teacher)
-        summary = (
-            f"best after {stage.result['best_step']} of {stage.result['steps']} steps, "
-            f"validation {stage.result['valid_nll']:.3f} nats per token"
+        before = heldout.scores(
+            run, *experts.before(run, base, config.domain, key, stage), [config.domain]
         )
+        valid = f"validation {stage.result['valid_nll']:.3f} nats per token"
+        summary = f"{budget.ending(stage.result)}; {valid}"
     else:
         stage = experts.take(run, base, config.domain, key)
         summary = "a dense model, not fine-tuned"
     report = heldout.evaluate(run, stage.path, [config.domain], stage.fingerprint, stage.path.name)
-    sets = _sets(run)
+    sets = coverage.sets(run)
     result = {
         "checkpoint": str(stage.path),
         "base": str(base),
         "reused": stage.reused,
         **stage.result,
+        "before": before,
         "heldout": report,
         "sets": sets,
     }
     return result, "\n".join(
-        [f"{stage.path}: {summary}", *_set_lines(sets), "", heldout.table(report)]
+        [f"{stage.path}: {summary}", *coverage.lines(sets), "", heldout.table(report, before)]
     )
 
 
 def _teacher(path: str):
     """The model to distil from, or None."""
-    from specialm.workflows import pipeline
+    from specialm.workflows import listing, pipeline
 
-    return pipeline.Teacher(Path(path), pipeline.checkpoint_key(Path(path))) if path else None
-
-
-def _sets(run) -> dict[str, dict]:
-    """{domain: documents read, windows used of each split, documents skipped and why}."""
-    return {
-        domain: {
-            "documents": splits["train"].index["counts"]["documents"],
-            "windows": {
-                split: len(used)
-                for split, used in run.prepared.specialist_indices(domain, run.config.data).items()
-            },
-            "skipped": {
-                reason.partition(": ")[2]: count
-                for reason, count in splits["train"].index["counts"].items()
-                if reason.startswith("skipped")
-            },
-        }
-        for domain, splits in run.prepared.domains.items()
-    }
-
-
-def _set_lines(sets: dict[str, dict]) -> list[str]:
-    return [
-        f"{domain}: {of['documents']:,} documents; windows: "
-        + ", ".join(f"{count:,} {split}" for split, count in of["windows"].items())
-        + "".join(f"; skipped {count:,}: {reason}" for reason, count in of["skipped"].items())
-        for domain, of in sets.items()
-    ]
+    if not path:
+        return None
+    found = listing.resolve(path, "teacher")
+    return pipeline.Teacher(found, pipeline.checkpoint_key(found))
 
 
 def evaluate(config_path: str, overrides: list[str], options: dict):
@@ -220,15 +202,15 @@ def evaluate(config_path: str, overrides: list[str], options: dict):
             "specialize` printed."
         )
     run, base = _open(config_path, overrides, options, every_domain=True)
-    from specialm.workflows import heldout, pipeline
+    from specialm.workflows import coverage, heldout, pipeline
 
     generic = ["generic"] if "heldout" in run.prepared.generic_splits else []
     report = heldout.evaluate(
         run, base, [*generic, *run.domains], pipeline.checkpoint_key(base), base.resolve().name
     )
-    sets = _sets(run)
+    sets = coverage.sets(run)
     return {"checkpoint": str(base), **report, "sets": sets}, "\n".join(
-        [*_set_lines(sets), "", heldout.table(report)]
+        [*coverage.lines(sets), "", heldout.table(report)]
     )
 
 
@@ -243,12 +225,12 @@ def generate(config_path: str, overrides: list[str], options: dict):
     from specialm.models import families
     from specialm.serving import generate as generate_lib
     from specialm.training import runs, sharding
-    from specialm.workflows import from_checkpoint
+    from specialm.workflows import from_checkpoint, listing
 
-    base = Path(options["checkpoint"])
+    path = listing.resolve(options["checkpoint"])
     if config is None:
-        config = from_checkpoint.load(base, overrides, must_carry=False)
-    model = runs.load(base, sharding.make_mesh())
+        config = from_checkpoint.load(path, overrides, must_carry=False)
+    model = runs.load(path, sharding.make_mesh())
     text = generate_lib.generate(
         model.params,
         families.dense(model.config),
@@ -259,7 +241,18 @@ def generate(config_path: str, overrides: list[str], options: dict):
         config.generate.top_k,
         config.seed,
     )
-    return {"text": text, "checkpoint": options["checkpoint"]}, text
+    return {"text": text, "checkpoint": str(path)}, text
+
+
+def list_models(config_path: str, overrides: list[str], options: dict):
+    """The models below a folder."""
+    runtime.join_processes()
+    from specialm.workflows import listing
+
+    root = Path(options["workdir"] or "runs")
+    models = listing.find(root)
+    text = listing.table(models) if models else f"{root}: no models there."
+    return {"models": [model.to_json() for model in models]}, text
 
 
 def inspect(config_path: str, overrides: list[str], options: dict):

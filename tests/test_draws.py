@@ -159,7 +159,7 @@ def budgeted(method, config, clusters, trunk=0.0):
     return dataclasses.replace(
         methods.source(method, N, clusters),
         planned=pipeline.planned_windows(config),
-        budget=pipeline.budget(clusters, cap, trunk),
+        budget=pipeline.repetition_budget(clusters, cap, trunk),
     )
 
 

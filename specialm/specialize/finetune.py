@@ -6,7 +6,6 @@ too.
 """
 
 import copy
-import math
 import shutil
 import time
 from dataclasses import asdict, dataclass
@@ -22,7 +21,7 @@ from specialm.common.progress import bar
 from specialm.data.sampler import Sampler
 from specialm.data.store import WindowStore
 from specialm.models import lora, transformer
-from specialm.specialize import tuning_step
+from specialm.specialize import budget, tuning_step
 from specialm.specialize.tuning_step import ParameterMap
 from specialm.training import objectives, optimizer, scoring, sharding, step
 from specialm.training.checkpoints import Checkpoints
@@ -74,8 +73,9 @@ def for_set(
     changed = copy.deepcopy(finetune).unlock()
     windows = len(specialist.train_indices)
     tokens = int(specialist.train_store.sizes_N[specialist.train_indices].sum())
-    epochs = math.ceil(finetune.max_epochs * windows / finetune.batch_size)
-    changed.max_steps = min(max_steps or finetune.max_steps, max(1, epochs))
+    if max_steps:
+        changed.max_steps = max_steps
+    changed.max_steps = budget.max_steps(changed, windows)
     if not finetune.learning_rate:
         full = untrained or tokens >= finetune.full_rate_tokens
         changed.learning_rate = train.learning_rate / (1 if full else 3)
@@ -244,7 +244,9 @@ def _fit(
             progress.update(1)
     profile.close(values)
     metrics.close()
-    return _entry(config, trained, done, batch_size)
+    epochs = done.step * batch_size / len(specialist.train_indices)
+    limits = {"max_steps": tune.max_steps, "epochs": epochs}
+    return _entry(config, trained, done, batch_size) | limits
 
 
 def _start(latest: Checkpoints, trained: ParameterMap, tx, mesh):

@@ -3,6 +3,7 @@
 RUN/model.json         sizes, vocabulary hash, method, domain, seed, and the ledger: every phase
                        that led to these parameters, with tokens, FLOPs and seconds; the
                        settings, and where the generic windows lie (`origin.py`)
+RUN/started.json       before that: method, domain, seed, phase and steps of the run
 RUN/vocabulary.model   the SentencePiece model
 RUN/checkpoints/       orbax steps
 RUN/metrics.jsonl      and RUN/tensorboard/
@@ -30,6 +31,7 @@ from specialm.training import sharding
 from specialm.training.checkpoints import Checkpoints, with_sharding
 
 FORMAT = 2  # of the tree of parameters
+STARTED = "started.json"
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,17 @@ def load_experts(path: Path) -> Experts:
     """Reads `experts.npz` of a run folder."""
     with np.load(path / "experts.npz", allow_pickle=False) as saved:
         return Experts(saved["features"], saved["probability"], str(saved["clusters"]))
+
+
+def begin(path: Path, method: str, domain: str, seed: int, phase: str, steps: int) -> None:
+    """Writes what a run is going to be, so that one that was interrupted can be told from others.
+
+    Args:
+      steps: at most.
+    """
+    if processes.is_first():
+        about = {"method": method, "domain": domain, "seed": seed, "phase": phase, "steps": steps}
+        write_json(path / STARTED, about)
 
 
 def describe(

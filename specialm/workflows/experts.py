@@ -57,6 +57,24 @@ def specialize(
     )
 
 
+def before(run: Run, base: Path, domain: str, key: str, stage: Stage) -> tuple[Path, str]:
+    """(run folder, what identifies its content) of the dense model that was fine-tuned.
+
+    Args:
+      base, domain, key: as `specialize` had them.
+      stage: that it returned.
+    """
+    if _is_dense(base) and run.config.expert.index < 0:
+        return base, key
+    expert = stage.result.get("expert")
+    if expert is None:  # not one of several that were fine-tuned
+        one = take(run, base, domain, key)
+    else:
+        k = len(runs.load_experts(base).probability_k)
+        one = _project(run, base, key, choice.one_hot(expert, k), f"expert{expert}", domain)
+    return one.path, one.fingerprint
+
+
 def _is_dense(base: Path) -> bool:
     return runs.read_record(base).get("kind", families.DENSE) == families.DENSE
 
@@ -324,7 +342,8 @@ def _search(run: Run, base: Path, domain: str, seed: int, key: str, how: str) ->
     else:
         best = min(trained, key=lambda expert: tune(expert).result["valid_nll"])
     entries += [_entry(stage, how) for expert, stage in spent if expert != best]
-    return _keep(run, tuned[best], best, entries, domain, how, key, seed)
+    candidates = [stage.fingerprint for _, stage in spent]
+    return _keep(run, tuned[best], best, entries, candidates, domain, how, key, seed)
 
 
 def _keep(
@@ -332,12 +351,18 @@ def _keep(
     stage: Stage,
     expert: int,
     entries: list[dict],
+    candidates: list[str],
     domain: str,
     how: str,
     key: str,
     seed: int,
 ) -> Stage:
-    """A copy of the best model whose ledger holds what the others cost."""
+    """A copy of the best model whose ledger holds what the others cost.
+
+    Args:
+      entries: of the ledger, for them.
+      candidates: fingerprints of all that were fine-tuned.
+    """
     record = runs.read_record(stage.path)
     inputs = {"base": key, "best": stage.fingerprint, "choice": how}
 
@@ -356,8 +381,7 @@ def _keep(
             [*record["ledger"], *entries],
             origin.inherited(stage.path, path),
         )
-        return {**stage.result, "expert": expert}
+        return {**stage.result, "expert": expert, "candidates": candidates}
 
-    return run.stages.run(
-        f"finetuned/{record['method']}-{how}-{domain}-seed{seed}", inputs, work, on_all=True
-    )
+    title = "-".join(filter(None, [record["method"], pipeline.adapters(run), how, domain]))
+    return run.stages.run(f"finetuned/{title}-seed{seed}", inputs, work, on_all=True)

@@ -1,6 +1,5 @@
-"""Going on from a run folder alone: the config that it carries, and a user's text as a domain."""
+"""Going on from a run folder alone, with the config that it carries."""
 
-import copy
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,9 +11,9 @@ from specialm import methods
 from specialm.common.errors import UserError
 from specialm.common.stages import Stages
 from specialm.data.prepare import prepare_specialist
-from specialm.data.sources import resolve_source
 from specialm.data.vocabularies import Vocabulary
 from specialm.training import origin, runs, sharding
+from specialm.workflows import own_text
 from specialm.workflows.pipeline import Run
 
 
@@ -25,8 +24,7 @@ def load(
     overrides; checked and locked.
 
     Args:
-      source: a user's text, see `with_source`; all of its training part is used, whatever
-        `data.specialist_tokens` was.
+      source: a user's text, see `own_text.with_source`.
       must_carry: False takes the defaults if an earlier version wrote `base` without settings.
 
     Raises:
@@ -42,8 +40,7 @@ def load(
     config = config_lib.default()
     _fill(config, saved)
     if source:
-        config = with_source(config, source).unlock()
-        config.data.specialist_tokens = 0
+        config = own_text.with_source(config, source, own_text.given(overrides))
     return config_lib.finish(config, overrides)
 
 
@@ -60,22 +57,6 @@ def _fill(config: ConfigDict, saved: dict) -> None:
             _fill(config[name], value)
         else:
             config[name] = tuple(value) if isinstance(value, list) else value
-
-
-def with_source(config: ConfigDict, source: str) -> ConfigDict:
-    """The config with a user's text as its one domain, named after its file or folder.
-
-    Args:
-      source: a source (see `data/sources.py`), or the path of a file or a folder.
-
-    Raises:
-      UserError: neither a source nor a path that is there.
-    """
-    name, spec = resolve_source(source)
-    changed = copy.deepcopy(config).unlock()
-    changed.data.domains = ConfigDict({name: spec})
-    changed.domain, changed.domains = name, ()
-    return changed.lock()
 
 
 def open_run(config: ConfigDict, workdir: Path, domains: list[str], base: Path) -> Run:

@@ -53,6 +53,12 @@ def evaluate(run: Run, base: Path, sets: list[str], key: str, label: str) -> dic
     }
 
 
+def scores(run: Run, base: Path, key: str, sets: list[str]) -> dict[str, dict]:
+    """{set: its figures under the dense model in `base`}, as `scores` of `evaluate`."""
+    found = pipeline.score_heldout(run, base, sets, key, base.resolve().name)
+    return {name: _metrics(score) for name, score in found.items()}
+
+
 def _metrics(score: scoring.Score) -> dict:
     return {
         **dataclasses.asdict(score),
@@ -222,29 +228,39 @@ def spent(ledger: list[dict]) -> dict:
     }
 
 
-def table(report: dict) -> str:
-    """What `evaluate` found, as text."""
-    headings = "".join(f" {metric.heading:>10}" for metric in perplexity.METRICS)
-    lines = [f"{'set':16}{headings} {'tokens':>10}"]
+def table(report: dict, before: dict | None = None) -> str:
+    """What `evaluate` found, as text.
+
+    Args:
+      before: `scores` of the model before it was fine-tuned.
+    """
+    rows = []
     for name, score in report["scores"].items():
-        lines.append(_score_line(name, score))
+        if before:
+            rows += [(f"{name} before", before[name]), (f"{name} after", score)]
+        else:
+            rows.append((name, score))
         if "clean" in score:
-            lines.append(_score_line("  clean windows", score["clean"]))
+            rows.append(("  clean windows", score["clean"]))
     if sum(name != GENERIC for name in report["scores"]) > 1:
-        lines.append(_score_line("macro", report["macro"]))
+        rows.append(("macro", report["macro"]))
+    width = max(16, *(len(name) for name, _ in rows))
+    headings = "".join(f" {metric.heading:>10}" for metric in perplexity.METRICS)
+    lines = [f"{'set':{width}}{headings} {'tokens':>10}"]
+    lines += [_score_line(f"{name:{width}}", score) for name, score in rows]
     check_lines = _contamination_lines(report["contamination"])
     return "\n".join([*lines, "", *check_lines, "", *_cost_lines(report["cost"])])
 
 
 def _score_line(name: str, score: dict | None) -> str:
     if score is None:
-        return f"{name:16} {'no window left':>21}"
+        return f"{name} {'no window left':>21}"
     values = "".join(
         f" {score[metric.field]:10.{2 if metric.decimals is None else metric.decimals}f}"
         for metric in perplexity.METRICS
     )
     tokens = f"{score['tokens']:,}" if "tokens" in score else ""
-    return f"{name:16}{values} {tokens:>10}".rstrip()
+    return f"{name}{values} {tokens:>10}".rstrip()
 
 
 def _contamination_lines(found: dict | None) -> list[str]:

@@ -6,6 +6,7 @@ import copy
 import dataclasses
 import json
 import os
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from specialm.common.stages import Stage, Stages
 from specialm.data.prepare import Prepared, prepare
 from specialm.data.store import WindowStore
 from specialm.models import families
-from specialm.specialize import distill
+from specialm.specialize import budget, distill
 from specialm.specialize import finetune as finetune_lib
 from specialm.training import loop, origin, profile, runs, scoring, sharding, step
 from specialm.workflows import proxy
@@ -188,13 +189,13 @@ def weigh(
         run.config.clustering.smoothing,
         planned_windows(run.config),
         run.config.clustering.power,
-        budget(
+        repetition_budget(
             clusters, run.cap(domain) if cap is None else cap, run.config.train.importance_start
         ),
     )
 
 
-def budget(clusters: Clusters | None, cap: float, uniform: float) -> Budget:
+def repetition_budget(clusters: Clusters | None, cap: float, uniform: float) -> Budget:
     """What caps repetitions of these clusters' windows, see there."""
     if clusters is None:
         return Budget(cap, uniform)
@@ -256,6 +257,9 @@ def finetune(
         distill.check_vocabulary(record, runs.read_record(teacher.path), teacher.path)
     data, stores = run.config.data, run.prepared.domains[domain]
     part, of_base = specialist(run, domain), methods.find(record["method"])
+    limit = budget.limit(run.config.finetune, len(part.train_indices))
+    if max_steps:
+        limit = f"expert.halving_steps={max_steps}"
     tune = finetune_lib.for_set(
         run.config.train,
         run.config.finetune,
@@ -274,13 +278,18 @@ def finetune(
     method = record["method"]
     if teacher:
         inputs["teacher"], method = teacher.key, f"{method}_d"
-    title = " ".join(filter(None, [method, label, domain, f"seed {seed}"]))
+    title = " ".join(filter(None, [method, adapters(run), label, domain, f"seed {seed}"]))
     name = f"finetuned/{title.replace('seed ', 'seed').replace(' ', '-')}"
 
     def work(path: Path) -> dict:
         model, ledger = runs.load(base, run.mesh), record["ledger"]
         common = (part, run.config.train, tune, seed, run.mesh)
         dense = families.dense(model.config)
+        phase = "distilled" if teacher else "finetuned"
+        runs.begin(path, method, domain, seed, phase, tune.max_steps)
+        if processes.is_first():
+            planned = budget.plan(tune, limit, len(part.train_indices))
+            print(f"fine-tuning {title}: {planned}", file=sys.stderr, flush=True)
         if teacher:
             taught_by = runs.load(teacher.path, run.mesh)
             ledger = [
@@ -300,7 +309,8 @@ def finetune(
             entry = finetune_lib.finetune(
                 path, dense, model.params, *common, f"fine-tuning {title}"
             )
-        entry |= {"domain": domain, "devices": run.mesh.size}
+        rank = run.config.finetune.lora_rank
+        entry |= {"domain": domain, "devices": run.mesh.size, "lora_rank": rank, "limit": limit}
         runs.describe(
             path,
             model.config,
@@ -317,6 +327,12 @@ def finetune(
     if stage.reused:
         profile.say_nothing_traced(run.config.train.profile_steps, f"{name} was trained before")
     return stage
+
+
+def adapters(run: Run) -> str:
+    """The part of a fine-tuned model's name that says whether it is LoRA's; "" if not."""
+    rank = run.config.finetune.lora_rank
+    return f"lora{rank}" if rank else ""
 
 
 def score_heldout(

@@ -159,6 +159,8 @@ def _train(
         if processes.is_first():
             print("".join(f"{note}\n" for note in drawn.notes), end="", file=sys.stderr, flush=True)
         initial, ledger = _start(run, config, start)
+        steps = loop.num_steps(train, drawn.store.context)
+        runs.begin(path, method, domain, seed, "pretrained", steps)
         entry = loop.pretrain(
             path,
             config,

@@ -40,7 +40,7 @@ def source(run: Run, method: str, domain: str) -> Source:
     return replace(
         source,
         planned=pipeline.planned_windows(config),
-        budget=pipeline.budget(clusters, run.cap(), trunk),
+        budget=pipeline.repetition_budget(clusters, run.cap(), trunk),
     )
 
 

@@ -1,6 +1,7 @@
 """A user's own text and a run folder, nothing else: no config, no generic text, no clusters."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from specialm import config as config_lib
 from specialm.common import provenance
 from specialm.common.errors import UserError
 from specialm.training import runs
-from specialm.workflows import from_checkpoint
+from specialm.workflows import from_checkpoint, own_text
 
 
 @pytest.fixture(scope="module")
@@ -92,11 +93,31 @@ def test_all_of_a_source_is_used_unless_said_otherwise(bank, notes):
         bank / "bank", ["--config.data.specialist_tokens=300"], str(notes)
     )
     assert limited.data.specialist_tokens == 300
+    # And it is trained on for as long as that helps, whatever the bank's own domains had.
+    assert loaded.finetune.max_steps == own_text.SETTINGS["finetune.max_steps"] > 4
+    short = from_checkpoint.load(bank / "bank", ["--config.finetune.max_steps=7"], str(notes))
+    assert short.finetune.max_steps == 7
+    assert short.finetune.max_epochs == own_text.SETTINGS["finetune.max_epochs"]
+    assert from_checkpoint.load(bank / "bank").finetune.max_steps == 4  # not without a source
+
+
+def test_with_a_config_file_what_it_changes_holds(bank, notes):
+    """Of what a user's text has other defaults for; a file's own default is no wish."""
+    config = config_lib.load(str(bank / "config.py"))
+    kept = own_text.given(["--config.finetune.max_epochs=9.0"], config)
+    changed = own_text.with_source(config, str(notes), kept)
+    assert changed.finetune.max_steps == 4 and changed.data.specialist_tokens == 1000
+    assert changed.finetune.max_epochs == config.finetune.max_epochs
+    plain = own_text.with_source(config_lib.default(), str(notes), own_text.given([]))
+    for name, value in own_text.SETTINGS.items():
+        section, setting = name.split(".")
+        assert plain[section][setting] == value
 
 
 def test_from_a_folder_of_text_to_a_small_model(bank, moved, notes, command, tmp_path):
     """A copied bank and a folder of text; the generic corpus is not there."""
-    status, result = command("specialize", f"--checkpoint={moved}", f"--source=folder:{notes}")
+    few = "--config.finetune.max_steps=4"
+    status, result = command("specialize", f"--checkpoint={moved}", f"--source=folder:{notes}", few)
     assert status == 0, result
     model = Path(result["checkpoint"])
     assert model.parent == Path("runs/my-notes/finetuned")
@@ -111,7 +132,7 @@ def test_from_a_folder_of_text_to_a_small_model(bank, moved, notes, command, tmp
     record = runs.read_record(model)
     assert record["kind"] == "dense" and record["domain"] == "my-notes"
     assert record["settings"] == runs.read_record(moved)["settings"]
-    again = command("specialize", f"--checkpoint={moved}", f"--source={notes}")[1]
+    again = command("specialize", f"--checkpoint={moved}", f"--source={notes}", few)[1]
     assert again["reused"] is True and again["heldout"] == result["heldout"]
     # It can be scored, and fine-tuned again, in the same way.
     status, scores = command(
@@ -134,12 +155,62 @@ def test_from_a_folder_of_text_to_a_small_model(bank, moved, notes, command, tmp
     ):
         status, error = command("generate", *prompt, f"--config.{override}")
         assert status == 2 and message in error
-    status, tuned = command("specialize", f"--checkpoint={model}", f"--source=folder:{notes}")
+    status, tuned = command("specialize", f"--checkpoint={model}", f"--source=folder:{notes}", few)
     assert status == 0 and tuned["checkpoint"] != str(model)
     # The bank that was copied is as it was.
     assert sorted(p.name for p in moved.iterdir()) == sorted(
         p.name for p in (bank / "bank").iterdir()
     )
+
+
+def test_what_is_used_of_how_much_is_said(bank, notes, command, capsys):
+    """Of each split, with the setting that keeps the rest out; and texts that occur twice."""
+    (notes / "again.txt").write_text((notes / "0.txt").read_text())
+    few = ("--config.finetune.max_steps=2", "--config.data.valid_tokens=40")
+    argv = (f"--checkpoint={bank / 'bank'}", f"--source={notes}", *few)
+    status, result = command("specialize", *argv)
+    assert status == 0, result
+    of = result["sets"]["my-notes"]
+    parts = of["splits"]
+    assert {split: part["windows"] for split, part in parts.items()} == of["windows"]
+    assert sum(part["all_documents"] for part in parts.values()) == of["documents"] == 31
+    assert of["copies"] == 1 and of["bytes"] == sum(
+        file.stat().st_size for file in notes.rglob("*.txt") if file.name != "latin.txt"
+    )
+    train, valid = parts["train"], parts["valid"]
+    assert train["windows"] == train["all_windows"] and train["limit"] == ""
+    assert 3 <= valid["windows"] < valid["all_windows"]  # 40 tokens, 16 a window, whole documents
+    assert valid["documents"] < valid["all_documents"]
+    assert valid["limit"] == "data.valid_tokens=40"
+    assert cli.main(["specialize", *argv]) == 0
+    text = capsys.readouterr().out
+    assert re.search(
+        rf"^  validation +{valid['windows']} of {valid['all_windows']} windows, 1 of "
+        rf"{valid['all_documents']} documents: no more by data.valid_tokens=40 \(0 for all\)$",
+        text,
+        re.M,
+    )
+    assert f"training       {train['windows']:,} of {train['windows']:,} windows" in text
+    assert "1 documents have the same text as another one" in text
+    assert "the last of 2 steps (0.0 times over the text); to train longer raise" in text
+
+
+def test_the_score_before_fine_tuning_is_that_of_its_expert(bank, notes, command, capsys):
+    argv = (f"--checkpoint={bank / 'bank'}", f"--source={notes}")
+    status, tuned = command("specialize", *argv, "--config.finetune.max_steps=2")
+    assert status == 0, tuned
+    status, taken = command("specialize", *argv, "--config.finetune.max_steps=0")
+    assert status == 0 and taken["before"] is None
+    assert taken["heldout"]["scores"]["my-notes"] | {"clean": 0} == tuned["before"]["my-notes"] | {
+        "clean": 0
+    }
+    assert tuned["before"] != tuned["heldout"]["scores"]
+    assert cli.main(["specialize", *argv, "--config.finetune.max_steps=2"]) == 0
+    text = capsys.readouterr().out
+    for name, scores in (("before", tuned["before"]), ("after", tuned["heldout"]["scores"])):
+        score = scores["my-notes"]
+        figures = rf"{score['perplexity']:.2f} +{score['bits_per_byte']:.3f} +{score['tokens']:,}"
+        assert re.search(rf"^my-notes {name} +{figures}$", text, re.M)
 
 
 def test_the_same_expert_as_with_the_config(bank, moved, command):
@@ -165,7 +236,12 @@ def test_the_same_expert_as_with_the_config(bank, moved, command):
 
 def test_beside_its_generic_text_it_is_checked_against_it(bank, notes, command):
     """And scored on it; also what was made out of it, from another work folder."""
-    status, result = command("specialize", f"--checkpoint={bank / 'bank'}", f"--source={notes}")
+    status, result = command(
+        "specialize",
+        f"--checkpoint={bank / 'bank'}",
+        f"--source={notes}",
+        "--config.finetune.max_steps=4",
+    )
     assert status == 0, result
     trained = len(np.load(next(bank.glob("run/clusters/generic-*")) / "clusters.npy"))
     assert (

@@ -1,0 +1,65 @@
+"""How long fine-tuning goes on: its limit of steps, how often it is validated, what to raise."""
+
+import math
+
+from ml_collections import ConfigDict
+
+EVALUATIONS = 8  # in one epoch of a user's own text, at most
+
+
+def max_steps(finetune: ConfigDict, windows: int) -> int:
+    """The limit of steps over so many training windows."""
+    return min(finetune.max_steps, _steps_of_epochs(finetune, windows))
+
+
+def _steps_of_epochs(finetune: ConfigDict, windows: int) -> int:
+    return max(1, math.ceil(finetune.max_epochs * windows / finetune.batch_size))
+
+
+def eval_every(finetune: ConfigDict, windows: int) -> int:
+    """Steps between two evaluations, more than `finetune.eval_every` where a set is so large that
+    there would be more than `EVALUATIONS` in an epoch.
+    """
+    return max(finetune.eval_every, math.ceil(windows / finetune.batch_size / EVALUATIONS))
+
+
+def limit(finetune: ConfigDict, windows: int) -> str:
+    """The setting that limits the steps over so many training windows, "NAME=VALUE"."""
+    if finetune.max_steps <= _steps_of_epochs(finetune, windows):
+        return f"finetune.max_steps={finetune.max_steps}"
+    return f"finetune.max_epochs={finetune.max_epochs:g}"
+
+
+def plan(tune: ConfigDict, limit: str, windows: int) -> str:
+    """What is going to happen, for people.
+
+    Args:
+      tune: the settings for this set, see `finetune.for_set`.
+      limit: the setting that limits the steps.
+    """
+    epochs = tune.max_steps * tune.batch_size / windows
+    return (
+        f"{windows:,} windows, at most {tune.max_steps:,} steps ({epochs:.1f} times over them: "
+        f"{limit}), until {tune.patience} evaluations, one every {tune.eval_every:,} steps, bring "
+        "no improvement"
+    )
+
+
+def ending(entry: dict) -> str:
+    """How it ended, for people.
+
+    Args:
+      entry: of the ledger: `steps`, `best_step`, `max_steps`, `epochs` and `limit`.
+    """
+    if "max_steps" not in entry:  # an earlier version wrote it
+        return f"best after {entry['best_step']:,} of {entry['steps']:,} steps"
+    steps, best, passes = entry["steps"], entry["best_step"], f"{entry['epochs']:.1f} times"
+    if steps < entry["max_steps"]:
+        trained = f"best after {best:,} of {steps:,} steps ({passes} over the text)"
+        return f"{trained}, ended by early stopping"
+    setting, _, value = entry["limit"].partition("=")
+    found = "still improving" if best == steps else f"best after {best:,} steps, not stopped early"
+    return (
+        f"{found} at the last of {steps:,} steps ({passes} over the text); to train longer raise "
+        f"--config.{setting} (now {value})"
+    )
