@@ -79,6 +79,7 @@ def _data() -> ConfigDict:
     data.generic_fraction = 1.0  # of the generic documents, chosen by hash: to try things faster
     data.corpora_root = "data/corpora"  # where the default corpora are downloaded to
     data.field = "text"  # of rows and examples: the one that holds the text
+    data.max_document_bytes = 64_000_000  # and of a line: larger rows are skipped, files cut; told
     data.part_chars = 0  # domains: cuts documents into parts of about this many characters, each
     # held out by itself; 0 leaves them whole
     data.seqio_modules = ()  # modules imported first, which register the user's seqio Tasks
@@ -307,6 +308,7 @@ def check(config: ConfigDict) -> None:
     for name in (
         "data.context",
         "data.vocabulary_size",
+        "data.max_document_bytes",
         "clustering.k",
         "clustering.sample",
         "model.num_layers",

@@ -55,9 +55,9 @@ def test_jsonl_in_every_packing(tmp_path, ending):
     (tmp_path / f"x.{ending}").write_bytes(pack(content))
     documents, counts = read(f"jsonl:{tmp_path}")
     assert documents == [
-        Document("a", "first", "a"),
+        Document(f"x.{ending}/0:a", "first", "a"),
         Document(f"x.{ending}/1", "second", f"x.{ending}/1"),
-        Document("b", "third", "g"),
+        Document(f"x.{ending}/4:b", "third", "g"),
     ]
     assert counts == {
         "documents": 3,
@@ -134,7 +134,7 @@ def test_seqio_task_and_tfds_data_source(tmp_path):
     documents, counts = read("seqio:specialm_test_source", field="words")
     assert [d.text for d in documents] == ["one", "two"]
     assert counts["skipped: empty"] == 1
-    with pytest.raises(UserError, match=r"data.field='text'.*\['words'\]"):
+    with pytest.raises(UserError, match=r"data.field='text'.* have words \(string \[\]\)"):
         read("seqio:specialm_test_source")
     with pytest.raises(UserError, match="no seqio Task of that name"):
         read("seqio:unknown")
