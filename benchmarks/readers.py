@@ -5,8 +5,8 @@ Prints JSON:
 `mutated`    for each reader: mutated records read, what became of them (documents, skipped, files
              that are an error as a whole), and `foreign`, exceptions that are neither a counted
              skip nor an error that names the file. --records=N for each reader.
-`memory`     for each reader: peak bytes above an empty process while inputs of two sizes are read,
-             and their ratio. --megabytes=20,200
+`memory`     for each reader: peak bytes of a process that reads inputs of two sizes, with what it
+             imports, and their ratio. --megabytes=20,200
 `bombs`      the same for 1 GB packed into about 1 MB: one line, many lines, one file of text.
 """
 
@@ -156,15 +156,15 @@ with open("/proc/self/clear_refs", "w") as stream:
 def peak():
     with open("/proc/self/status") as stream:
         return next(int(line.split()[1]) * 1024 for line in stream if line.startswith("VmHWM"))
-before, counts, size = peak(), Counts(), 0
+counts, size = Counts(), 0
 for document in open_source(spec, max_document_bytes=limit).documents(counts):
     size += len(document.text)
-print(peak() - before, counts["documents"], size)
+print(peak(), counts["documents"], size)
 """
 
 
 def peak(spec: str, limit: int) -> int:
-    """Peak bytes above an empty process, in a process of its own."""
+    """Peak bytes of a process that reads a source, with all that it imports."""
     done = subprocess.run(
         [sys.executable, "-c", MEASURE, spec, str(limit)],
         capture_output=True,

@@ -34,7 +34,8 @@ def _records(path: Path, columns: tuple[str, ...], limit: int) -> Iterator[tuple
         raise UserError(f"{path}: reading Parquet needs pyarrow: pip install pyarrow.") from error
     number = 0
     try:
-        with parquet.ParquetFile(path, buffer_size=BUFFER) as file:
+        # Without `pre_buffer` a column is read in pieces, not a whole row group at once.
+        with parquet.ParquetFile(path, buffer_size=BUFFER, pre_buffer=False) as file:
             wanted = _present(path, columns, file.schema_arrow.names)
             rows = rows_at_a_time(file.metadata)
             for batch in file.iter_batches(rows, columns=wanted, use_threads=False):

@@ -22,7 +22,7 @@ from specialm.data.readers import LOCAL_READER, LocalReader
 from specialm.data.sources import open_source
 from specialm.data.store import WindowStore
 from specialm.data.transforms import cut_long_documents, subsample
-from specialm.data.windows import Split
+from specialm.data.windows import Split, changed_share
 
 REPORTED = ("skipped", "left out", "cut into parts")  # what counts of these kinds are told
 
@@ -292,6 +292,12 @@ def _windows(
                 scan.result["bytes"],
             )
         index = WindowStore(path).index
+        if share := changed_share(index["counts"], split_name):
+            print(
+                f"  {name} {split_name}: the vocabulary does not give {share:.1%} of the documents "
+                "back as they are (data.vocabulary)",
+                file=sys.stderr,
+            )
         return {
             key: index[key] for key in ("windows", "tokens", "documents", "bytes", "fingerprint")
         }
