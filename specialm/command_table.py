@@ -18,6 +18,7 @@ class Option:
 
 
 CHECKPOINT = Option("checkpoint", "", "the folder of a model that train or specialize wrote")
+TRUST = Option("trust", False, "touch modules and text that only the checkpoint's model.json names")
 SOURCE = Option("source", "", "a domain of your own: a source, or a path of text")
 TOPOLOGY = Option("topology", "", "a TPU slice, such as v5e:16x16 or v5p:4x4x4")
 
@@ -95,7 +96,7 @@ COMMANDS: dict[str, Command] = {
         "fine-tuned on the same domain, it distils (finetune.distill_*).",
         "specialm specialize --checkpoint=RUN --source=~/notes --workdir=runs/notes",
         ("domain", "seed", "data", "finetune", "expert", "train", "mesh", "evaluate"),
-        (CHECKPOINT, SOURCE, Option("teacher", "", "the folder of a model to distil from")),
+        (CHECKPOINT, SOURCE, Option("teacher", "", "the folder of a model to distil from"), TRUST),
         OPTIONAL,
     ),
     "evaluate": Command(
@@ -105,7 +106,7 @@ COMMANDS: dict[str, Command] = {
         "the settings are those that the checkpoint carries.",
         "specialm evaluate --checkpoint=RUN --config.domain=med",
         ("domain", "domains", "data", "evaluate", "mesh"),
-        (CHECKPOINT, SOURCE),
+        (CHECKPOINT, SOURCE, TRUST),
         OPTIONAL,
     ),
     "generate": Command(
@@ -114,7 +115,7 @@ COMMANDS: dict[str, Command] = {
         "those that the checkpoint carries.",
         'specialm generate --checkpoint=RUN --prompt="The patient" --config.generate.tokens=32',
         ("generate", "seed"),
-        (CHECKPOINT, Option("prompt", "", "the beginning of the text")),
+        (CHECKPOINT, Option("prompt", "", "the beginning of the text"), TRUST),
         OPTIONAL,
     ),
     "list": Command(

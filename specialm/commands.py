@@ -127,11 +127,11 @@ def _open(config_path: str, overrides: list[str], options: dict, every_domain: b
 
     base = listing.resolve(options["checkpoint"]) if options["checkpoint"] else None
     if base is not None and not config_path:
-        config = from_checkpoint.load(base, overrides, options["source"])
+        config = from_checkpoint.load(base, overrides, options["source"], options["trust"])
         precheck.check_batches(config)
         domains = domains_of(config)
         workdir = Path(options["workdir"] or f"runs/{config.domain or 'specialm'}")
-        run = from_checkpoint.open_run(config, workdir, domains, base)
+        run = from_checkpoint.open_run(config, workdir, domains, base, options["trust"])
         return own_text.paced(run, options["source"], own_text.given(overrides)), base
     kept = own_text.given(overrides, config)
     if options["source"]:
@@ -225,11 +225,13 @@ def generate(config_path: str, overrides: list[str], options: dict):
     from specialm.models import families
     from specialm.serving import generate as generate_lib
     from specialm.training import runs, sharding
-    from specialm.workflows import from_checkpoint, listing
+    from specialm.workflows import from_checkpoint, listing, trust
 
     path = listing.resolve(options["checkpoint"])
+    if not options["trust"]:
+        trust.check_links(path)
     if config is None:
-        config = from_checkpoint.load(path, overrides, must_carry=False)
+        config = from_checkpoint.load(path, overrides, trusted=options["trust"], must_carry=False)
     model = runs.load(path, sharding.make_mesh())
     text = generate_lib.generate(
         model.params,

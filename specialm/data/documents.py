@@ -2,13 +2,51 @@
 
 import collections
 import hashlib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
+
+from specialm.common.errors import UserError
 
 BINARY = "skipped: binary (NUL bytes)"
 NOT_UTF8 = "skipped: not UTF-8"
+TOO_LARGE = "skipped: larger than data.max_document_bytes"
+MAX_BYTES = 64_000_000  # of a document and of a line, unless `data.max_document_bytes` says other
+EXAMPLES = 3  # places named for each reason
+MARK = "\ufeff"  # the byte-order mark, which is not text
+
+
+class Counts(collections.Counter):
+    """How often each reason occurred, and the places where it first did."""
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self.examples: dict[str, list[str]] = {}
+
+    def note(self, reason: str, place: str) -> None:
+        """Count a reason and remember the place if it is one of the first."""
+        self[reason] += 1
+        self.remember({reason: [place]})
+
+    def remember(self, examples: dict[str, list[str]]) -> None:
+        """Add places, up to EXAMPLES for each reason."""
+        for reason, places in examples.items():
+            known = self.examples.setdefault(reason, [])
+            known += places[: EXAMPLES - len(known)]
+
+
+def note(counts: collections.Counter, reason: str, place: str) -> None:
+    """Count a reason; a `Counts` remembers the place."""
+    if isinstance(counts, Counts):
+        counts.note(reason, place)
+    else:
+        counts[reason] += 1
+
+
+class Skipped(Exception):
+    """A record gives no document; the message is the reason that is counted."""
 
 
 @dataclass(frozen=True)
@@ -45,13 +83,15 @@ ReadFiles = Callable[[tuple[Path, ...], collections.Counter], Documents]
 class Source:
     """`documents(counts)` starts a fresh pass and adds to `counts` what it skips and why.
 
-    A source that consists of files has them in `files`; `read(files, counts)` reads some of them.
+    A source that consists of files has them in `files`; `read(files, counts)` reads some of them,
+    and `left_out` counts what else is there, by kind.
     """
 
     name: str
     documents: Callable[[collections.Counter], Documents]
     files: tuple[Path, ...] = ()
     read: ReadFiles | None = None
+    left_out: Counts = field(default_factory=Counts)
 
     def transformed(self, name: str, transform: Transform) -> "Source":
         """Return a source of the documents that `transform` yields, in the same order.
@@ -66,6 +106,7 @@ class Source:
             partial(_transform, transform, self.documents),
             self.files,
             self.read and partial(_transform, transform, self.read),
+            self.left_out,
         )
 
 
@@ -73,22 +114,68 @@ def _transform(transform: Transform, read: Callable, *arguments) -> Documents:
     return transform(read(*arguments), arguments[-1])
 
 
-def file_source(name: str, files: tuple[Path, ...], read: ReadFiles) -> Source:
+def file_source(
+    name: str, files: tuple[Path, ...], read: ReadFiles, left_out: Counts | None = None
+) -> Source:
     """Return a source that consists of these files, read by `read(files, counts)`."""
-    return Source(name, partial(read, files), files, read)
+    return Source(name, partial(read, files), files, read, left_out or Counts())
 
 
-def checked(name: str, text: str, group: str, counts: collections.Counter) -> Documents:
-    """Yield the text as a document and count it, or only count why it is skipped."""
+def checked(name: str, text: str, group: str, limit: int = MAX_BYTES) -> Document:
+    """Return the text as a document.
+
+    Args:
+      name: of the document, unique in its source.
+      text: a byte-order mark in front of it is dropped.
+      group: what it is held out with.
+      limit: bytes of text, at most.
+
+    Raises:
+      Skipped: there is no text, or it is binary, not Unicode or too large.
+
+    """
+    text = text.lstrip(MARK)
+    if len(text) > limit:
+        raise Skipped(TOO_LARGE)
     if not text.strip():
-        counts["skipped: empty"] += 1
-    elif "\0" in text:
-        counts[BINARY] += 1
-    elif not is_utf8(text):
-        counts[NOT_UTF8] += 1
+        raise Skipped("skipped: empty")
+    if "\0" in text:
+        raise Skipped(BINARY)
+    if not is_utf8(text):
+        raise Skipped(NOT_UTF8)
+    if 4 * len(text) > limit and len(text.encode()) > limit:
+        raise Skipped(TOO_LARGE)
+    return Document(printable(name), text, group)
+
+
+def read_record(
+    make: Callable[[], Document], place: str, counts: collections.Counter
+) -> Generator[Document, None, bool]:
+    """Yield the document that `make` returns and count it, or only count why there is none.
+
+    The generator returns whether there is one.
+
+    This is the one net under all parsers: whatever they raise on a record skips that record.
+    Running out of memory is no property of a record, and an error for the user none either.
+    """
+    try:
+        document = make()
+    except Skipped as reason:
+        note(counts, str(reason), place)
+    except (MemoryError, UserError):
+        raise
+    except Exception as error:
+        note(counts, f"skipped: cannot be parsed ({type(error).__name__})", place)
     else:
         counts["documents"] += 1
-        yield Document(name, text, group)
+        yield document
+        return True
+    return False
+
+
+def printable(text: str) -> str:
+    """Return a name that can be printed: bytes that are not UTF-8 (of file names) are escaped."""
+    return text if is_utf8(text) else text.encode("utf-8", "backslashreplace").decode()
 
 
 def is_utf8(text: str) -> bool:

@@ -7,6 +7,7 @@ whose work fails has no `stage.json`, so it is never taken for finished.
 import collections
 import hashlib
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,7 +22,9 @@ from specialm.data.readers import LOCAL_READER, LocalReader
 from specialm.data.sources import open_source
 from specialm.data.store import WindowStore
 from specialm.data.transforms import cut_long_documents, subsample
-from specialm.data.windows import Split
+from specialm.data.windows import Split, changed_share
+
+REPORTED = ("skipped", "left out", "cut into parts")  # what counts of these kinds are told
 
 
 @dataclass(frozen=True)
@@ -32,12 +35,15 @@ class Prepared:
       vocabulary: of all stores.
       domains: domain -> train | valid | heldout -> store.
       generic_splits: train | heldout -> store, as far as the generic text is prepared.
+      scans: set -> what reading its source gave: `counts` of documents and of what was left out,
+        and `examples`, the first places of each.
 
     """
 
     vocabulary: vocabularies.Vocabulary
     domains: dict[str, dict[str, WindowStore]]
     generic_splits: dict[str, WindowStore] = field(default_factory=dict)
+    scans: dict[str, dict] = field(default_factory=dict)
 
     @property
     def generic(self) -> WindowStore:
@@ -94,7 +100,8 @@ def prepare(
         name: _windows(stages, "generic", source, scan, vocabulary, split, name, data, engine)
         for name in ("train", "heldout")
     }
-    return Prepared(vocabulary, _domains(stages, opened, vocabulary, data, engine), generic)
+    scans = {"generic": scan.result, **_results(opened)}
+    return Prepared(vocabulary, _domains(stages, opened, vocabulary, data, engine), generic, scans)
 
 
 def prepare_specialist(
@@ -107,11 +114,19 @@ def prepare_specialist(
 
     """
     opened = _open_domains(stages, domains, config.data)
-    return Prepared(vocabulary, _domains(stages, opened, vocabulary, config.data))
+    return Prepared(
+        vocabulary, _domains(stages, opened, vocabulary, config.data), scans=_results(opened)
+    )
+
+
+def _results(opened: dict[str, tuple[Source, Stage]]) -> dict[str, dict]:
+    return {name: scan.result for name, (_, scan) in opened.items()}
 
 
 def _open(spec: str, data: ConfigDict) -> Source:
-    return open_source(spec, data.field, data.corpora_root, tuple(data.seqio_modules))
+    return open_source(
+        spec, data.field, data.corpora_root, tuple(data.seqio_modules), data.max_document_bytes
+    )
 
 
 def _open_domains(
@@ -143,29 +158,41 @@ def _domains(
 
 def _signature(source: Source) -> list:
     """Return names, sizes and times of a source's files: if they change, it is scanned again."""
-    return [[str(path), path.stat().st_size, path.stat().st_mtime_ns] for path in source.files]
+    try:
+        return [[str(path), path.stat().st_size, path.stat().st_mtime_ns] for path in source.files]
+    except OSError as error:
+        raise UserError(f"source {source.name!r}: {error}; is something changing it?") from error
 
 
 def _scan(
     stages: Stages, name: str, source: Source, data: ConfigDict, engine=LOCAL_READER
 ) -> Stage:
     """Count a source's documents and bytes, and hash its content."""
-    inputs = {"source": source.name, "field": data.field, "files": _signature(source)}
+    inputs = {
+        "source": source.name,
+        "field": data.field,
+        "max_document_bytes": data.max_document_bytes,
+        "files": _signature(source),
+    }
 
     def work(path: Path) -> dict:
         scanned = engine.scan(path, name, source)
-        counts = collections.Counter(scanned.counts)
-        _report_skips(name, counts)
+        counts = collections.Counter(scanned.counts) + source.left_out
+        examples = {**scanned.examples, **source.left_out.examples}
+        report = skip_lines(counts, examples)
+        for line in report:
+            print(f"  {name}: {line}", file=sys.stderr)
         if not counts["documents"]:
             raise UserError(
-                f"data source {source.name!r} has no document with text ({_skips(counts)}); "
-                "look at its files and at data.field."
+                f"data source {source.name!r} has no document with text "
+                f"({_skips(counts)}); look at its files and at data.field."
             )
         return {
             "documents": counts["documents"],
             "bytes": scanned.bytes,
             "sha256": _sha256(scanned.digests),
             "counts": dict(counts),
+            "examples": examples,
         }
 
     return stages.run(f"scan/{name}", inputs, work)
@@ -181,16 +208,25 @@ def _sha256(digests: list[str]) -> str:
 def _skips(counts: collections.Counter) -> str:
     skipped = [
         f"{count} {reason.partition(': ')[2]}"
-        for reason, count in sorted(counts.items())
-        if reason.startswith("skipped")
+        for reason, count in sorted(counts.items(), key=lambda item: item[0], reverse=True)
+        if reason.startswith(("skipped", "left out"))
     ]
     return f"skipped: {', '.join(skipped)}" if skipped else "nothing was read"
 
 
-def _report_skips(name: str, counts: collections.Counter) -> None:
+def skip_lines(counts: Mapping[str, int], examples: Mapping[str, list[str]]) -> list[str]:
+    """Return a line for each reason for which something was not read as it is, with places."""
+    lines = []
     for reason, count in sorted(counts.items()):
-        if reason.startswith("skipped"):
-            print(f"  {name}: {count} documents {reason}", file=sys.stderr)
+        kind, _, text = reason.partition(": ")
+        if kind == "note":
+            lines.append(text)
+        elif kind in REPORTED:
+            places = examples.get(reason, [])
+            more = ", ..." if count > len(places) else ""
+            what = "documents " * (kind == "skipped") + reason
+            lines.append(f"{count:,} {what}" + f", as {'; '.join(places)}{more}" * bool(places))
+    return lines
 
 
 def _vocabulary(stages, source: Source, scan: Stage, data: ConfigDict) -> vocabularies.Vocabulary:
@@ -256,6 +292,12 @@ def _windows(
                 scan.result["bytes"],
             )
         index = WindowStore(path).index
+        if share := changed_share(index["counts"], split_name):
+            print(
+                f"  {name} {split_name}: the vocabulary does not give {share:.1%} of the documents "
+                "back as they are (data.vocabulary)",
+                file=sys.stderr,
+            )
         return {
             key: index[key] for key in ("windows", "tokens", "documents", "bytes", "fingerprint")
         }
@@ -281,7 +323,7 @@ def _check_size(name: str, split_name: str, counts: dict, documents: int, data: 
         )
     raise UserError(
         f"{name}: the {split_name} split has {size}: {documents} documents are too few, as whole "
-        "documents are put into one split. Add text, cut long documents into parts with "
-        "--config.data.part_chars=4000, or change data.specialist_heldout_fraction "
-        "or data.specialist_valid_fraction."
+        "documents, and all of one `group` or `id`, are put into one split. Add text, cut long "
+        "documents into parts with --config.data.part_chars=4000, or change "
+        "data.specialist_heldout_fraction or data.specialist_valid_fraction."
     )

@@ -2,33 +2,39 @@
 
 import collections
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from specialm.common.progress import bar
-from specialm.data.documents import Source
+from specialm.data.documents import Counts, Source
 from specialm.data.store import StoreWriter
 from specialm.data.windows import Split, windows
 
 
 @dataclass(frozen=True)
 class Scan:
-    """Counts, bytes of text and the sha256 of each file's text, for some files of a source."""
+    """Counts, bytes of text and the sha256 of each file's text, for some files of a source.
+
+    `examples` has the first places of what is counted.
+    """
 
     counts: dict[str, int]
     bytes: int
     digests: list[str]
+    examples: dict[str, list[str]] = field(default_factory=dict)
 
 
 def merge_scans(parts: list[Scan]) -> Scan:
     """Return the scan of the files of all parts, in this order."""
-    counts: collections.Counter = collections.Counter()
+    counts = Counts()
     for part in parts:
         counts.update(part.counts)
+        counts.remember(part.examples)
     return Scan(
         dict(counts),
         sum(part.bytes for part in parts),
         [digest for part in parts for digest in part.digests],
+        counts.examples,
     )
 
 
@@ -87,7 +93,7 @@ LOCAL_READER = LocalReader()
 
 def scan_files(source: Source, files: tuple[Path, ...], progress=lambda count: None) -> Scan:
     """Count and hash these files of a source; a source without files counts as one file."""
-    counts: collections.Counter = collections.Counter()
+    counts = Counts()
     digests, size = [], 0
     for documents in (
         (source.read((path,), counts) for path in files)
@@ -101,4 +107,4 @@ def scan_files(source: Source, files: tuple[Path, ...], progress=lambda count: N
             size += len(document.text.encode())
             progress(1)
         digests.append(digest.hexdigest())
-    return Scan(dict(counts), size, digests)
+    return Scan(dict(counts), size, digests, counts.examples)

@@ -1,13 +1,13 @@
 """Hugging Face repositories on disk: which of their files hold a split."""
 
 import re
-from functools import partial
 from pathlib import Path
 
 from specialm.common.errors import UserError
 from specialm.data.documents import Source, file_source
-from specialm.data.rows import RowFormat, parse_filter, read_documents
-from specialm.data.text_files import find_files
+from specialm.data.field_values import parse_filter
+from specialm.data.file_tree import Files, find_files
+from specialm.data.rows import Reading, RowFormat
 
 # What a file or one of its folders is called for a split, as in Hugging Face repositories.
 SPLITS = {
@@ -25,12 +25,17 @@ ABOUT = (
 )
 
 
-def open_repository(spec: str, path: str, field: str, formats: tuple[RowFormat, ...]) -> Source:
+def open_repository(
+    spec: str, path: str, field: str, formats: tuple[RowFormat, ...], limit: int
+) -> Source:
     """Return the source of `PATH[:SPLIT][?FIELD=VALUE]`; the split is `train` if none is given.
 
     Args:
       spec: the whole source, for errors.
+      path: what follows `hf:`.
+      field: that holds the text.
       formats: of the files that are read; other files are left out.
+      limit: bytes of a row and of a text, at most.
 
     Raises:
       UserError: no such path or split, or no file of it.
@@ -41,8 +46,10 @@ def open_repository(spec: str, path: str, field: str, formats: tuple[RowFormat, 
     if not colon or Path(path).exists():
         folder, split = path, "train"
     endings = tuple(ending for row_format in formats for ending in row_format.endings)
-    files = files_of_split(spec, Path(folder), find_files(spec, folder, endings), split)
-    return file_source(spec, files, partial(read_documents, field, wanted, formats))
+    found = find_files(spec, folder, endings)
+    files = files_of_split(spec, found, split)
+    reading = Reading(found.root, field, wanted, formats, limit)
+    return file_source(spec, files, reading.documents, found.left_out)
 
 
 def split_of(path: Path) -> str | None:
@@ -54,8 +61,10 @@ def split_of(path: Path) -> str | None:
     return None
 
 
-def files_of_split(spec: str, root: Path, files: tuple[Path, ...], split: str) -> tuple[Path, ...]:
+def files_of_split(spec: str, found: Files, split: str) -> tuple[Path, ...]:
     """Return those of a repository's files that hold a split; files that name none are `train`.
+
+    The others are counted in `found.left_out`.
 
     Raises:
       UserError: unknown split, or no file holds it.
@@ -64,14 +73,18 @@ def files_of_split(spec: str, root: Path, files: tuple[Path, ...], split: str) -
     if split not in SPLITS:
         raise UserError(f"source {spec!r}: unknown split {split!r}; use {', '.join(SPLITS)}.")
     splits = {
-        path: split_of(path.relative_to(root) if path != root else Path(path.name)) or "train"
-        for path in files
-        if path.name not in ABOUT
+        path: "" if path.name in ABOUT else split_of(Path(found.name(path))) or "train"
+        for path in found.files
     }
+    for path, its_split in splits.items():
+        if its_split != split:
+            kind = "of another split" if its_split else "that describe the repository"
+            found.left_out.note(f"left out: files {kind}", found.name(path))
     chosen = tuple(path for path, its_split in splits.items() if its_split == split)
     if not chosen:
+        others = sorted(set(filter(None, splits.values())))
         raise UserError(
             f"source {spec!r}: no file of the split {split!r}; there are files of "
-            f"{', '.join(sorted(set(splits.values()))) or 'none'}."
+            f"{', '.join(others) or 'none'}."
         )
     return chosen

@@ -4,31 +4,93 @@ A format is a `RowFormat` in a file of its own and one line in `sources.SOURCES`
 """
 
 import collections
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from specialm.data.documents import Document, Source, checked, file_source
-from specialm.data.text_files import find_files
+from specialm.common.errors import UserError
+from specialm.data.documents import Document, Skipped, Source, checked, file_source, read_record
+from specialm.data.field_values import Filter, lookup, matches, name_of, parse_filter
+from specialm.data.file_tree import find_files, relative_name
+from specialm.data.packed_files import damaged
 
-Filter = tuple[str, str] | None  # a field and the value that it must have
-# (file, columns, counts) -> (number, row) of each row that can be read; others are counted. The
-# first of the columns holds the text; a format that stores columns need not read any others.
-ReadRows = Callable[[Path, tuple[str, ...], collections.Counter], Iterator[tuple[int, Any]]]
+Parse = Callable[[], Any]  # returns a row, or raises: `Skipped` with a reason, or anything
+# (file, columns, limit in bytes of one row) -> (number, parse) of each row, in order. The first of
+# the columns holds the text; a format that stores columns need not read any others.
+Records = Callable[[Path, tuple[str, ...], int], Iterator[tuple[int, Parse]]]
 
 
 @dataclass(frozen=True)
 class RowFormat:
-    """Files whose names end so, and the function that reads the rows of one."""
+    """Files whose names end so, what a row is called, and the function that finds the rows."""
 
     endings: tuple[str, ...]
-    read: ReadRows
+    unit: str
+    records: Records
 
 
-def open_rows(spec: str, path: str, field: str, row_format: RowFormat) -> Source:
+@dataclass(frozen=True)
+class Reading:
+    """How the rows below `root` are read.
+
+    Attributes:
+      root: the source's folder or file.
+      field: that holds the text.
+      wanted: what the rows must have in another field.
+      formats: those of the files; a name without any of their endings is read by the first.
+      limit: bytes of a row and of a text, at most.
+
+    """
+
+    root: Path
+    field: str
+    wanted: Filter | None
+    formats: tuple[RowFormat, ...]
+    limit: int
+
+    def documents(self, files: tuple[Path, ...], counts: collections.Counter) -> Iterator[Document]:
+        """Yield a document for each row with a text that the filter lets pass."""
+        for path in files:
+            name, row_format = relative_name(self.root, path), self._format(path)
+            for number, parse in self._records(path, row_format):
+                make = partial(self._document, f"{name}/{number}", parse)
+                place = f"{name}, {row_format.unit} {number + 1}"
+                yield from read_record(make, place, counts)
+
+    def _format(self, path: Path) -> RowFormat:
+        return next((f for f in self.formats if path.name.endswith(f.endings)), self.formats[0])
+
+    def _records(self, path: Path, row_format: RowFormat) -> Iterator[tuple[int, Parse]]:
+        columns = (self.field, "id", "group", *([self.wanted[0]] if self.wanted else []))
+        try:
+            yield from row_format.records(path, tuple(dict.fromkeys(columns)), self.limit)
+        except (MemoryError, UserError):
+            raise
+        except Exception as error:  # the file as a whole
+            raise damaged(path, error) from error
+
+    def _document(self, position: str, parse: Parse) -> Document:
+        row = parse()
+        if not isinstance(row, dict):
+            raise Skipped(f"skipped: no text in field {self.field!r}")
+        if self.wanted and not matches(lookup(row, self.wanted[0]), self.wanted[1]):
+            raise Skipped("left out: {} is not {}".format(*self.wanted))
+        text = lookup(row, self.field)
+        if text is None:
+            raise Skipped(f"skipped: no text in field {self.field!r}")
+        if not isinstance(text, str):
+            raise Skipped(f"skipped: field {self.field!r} is no text but {type(text).__name__}")
+        given = name_of(row.get("id"))
+        name = position if given is None else f"{position}:{given[:NAME]}"
+        return checked(name, text, name_of(row.get("group")) or given or position, self.limit)
+
+
+NAME = 200  # characters of a given id that a document's name has
+
+
+def open_rows(spec: str, path: str, field: str, row_format: RowFormat, limit: int) -> Source:
     """Return the source of `PATH[?FIELD=VALUE]`, a file or a folder of files of one format.
 
     Raises:
@@ -36,51 +98,6 @@ def open_rows(spec: str, path: str, field: str, row_format: RowFormat) -> Source
 
     """
     path, wanted = parse_filter(path)
-    files = find_files(spec, path, row_format.endings)
-    return file_source(spec, files, partial(read_documents, field, wanted, (row_format,)))
-
-
-def read_documents(
-    field: str,
-    wanted: Filter,
-    formats: tuple[RowFormat, ...],
-    files: tuple[Path, ...],
-    counts: collections.Counter,
-) -> Iterator[Document]:
-    """Yield a document for each row with a text in `field` that the filter lets pass.
-
-    Args:
-      formats: those of the files; a name without any of their endings is read by the first.
-
-    """
-    columns = (field, "id", "group", *([wanted[0].split(".")[0]] if wanted else []))
-    for path in files:
-        read = next((f for f in formats if path.name.endswith(f.endings)), formats[0]).read
-        for number, row in read(path, tuple(dict.fromkeys(columns)), counts):
-            if wanted and isinstance(row, dict) and str(nested(row, wanted[0])) != wanted[1]:
-                counts["left out: {} is not {}".format(*wanted)] += 1
-                continue
-            if not isinstance(row, dict) or not isinstance(row.get(field), str):
-                counts[f"skipped: no text in field {field!r}"] += 1
-                continue
-            name = str(_or_default(row.get("id"), f"{path.name}/{number}"))
-            group = str(_or_default(row.get("group"), name))
-            yield from checked(name, row[field], group, counts)
-
-
-def _or_default(value, default):
-    return default if value is None else value
-
-
-def parse_filter(path: str) -> tuple[str, Filter]:
-    """Return ("PATH", ("meta.set", "ArXiv")) of "PATH?meta.set=ArXiv", else (path, None)."""
-    match = re.fullmatch(r"(.*)\?([\w.-]+)=(.*)", path)
-    return (match[1], (match[2], match[3])) if match else (path, None)
-
-
-def nested(row: dict, name: str) -> Any:
-    """Return the value of a field of fields, as in `meta.set`; None if it is not there."""
-    value: Any = row
-    for part in name.split("."):
-        value = value.get(part) if isinstance(value, dict) else None
-    return value
+    found = find_files(spec, path, row_format.endings)
+    reading = Reading(found.root, field, wanted, (row_format,), limit)
+    return file_source(spec, found.files, reading.documents, found.left_out)

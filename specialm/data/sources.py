@@ -7,18 +7,19 @@ documents one by one in a fixed order, so that a job can be restarted, and count
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from specialm.common.errors import UserError
+from specialm.common.names import is_name
 from specialm.data.csv_files import CSV
-from specialm.data.documents import Document, Source, file_source, stable_hash
+from specialm.data.documents import MAX_BYTES, Document, Source, file_source, stable_hash
 from specialm.data.examples import open_seqio, open_tfds
+from specialm.data.file_tree import find_files
 from specialm.data.jsonl_files import JSONL
 from specialm.data.parquet_files import PARQUET
 from specialm.data.repositories import open_repository
-from specialm.data.rows import RowFormat, open_rows, read_documents
-from specialm.data.text_files import find_files, open_folder
+from specialm.data.rows import Reading, RowFormat, open_rows
+from specialm.data.text_files import open_folder
 
 __all__ = ["Document", "Source", "open_source", "resolve_source", "stable_hash"]
 
@@ -32,6 +33,7 @@ class Settings:
     field: str
     corpora_root: str
     seqio_modules: tuple[str, ...]
+    limit: int
 
 
 @dataclass(frozen=True)
@@ -55,12 +57,16 @@ class Scheme:
 def _rows(row_format: RowFormat) -> Scheme:
     return Scheme(
         "PATH",
-        lambda spec, rest, settings: open_rows(spec, rest, settings.field, row_format),
+        lambda spec, rest, settings: open_rows(
+            spec, rest, settings.field, row_format, settings.limit
+        ),
         row_format.endings,
     )
 
 
 def _open_default_corpus(spec: str, name: str, settings: Settings) -> Source:
+    if not is_name(name):
+        raise UserError(f"source {spec!r}: {name!r} is not the name of a corpus.")
     root = Path(settings.corpora_root)
     path = root / ("generic" if name == "generic" else f"domains/{name}.jsonl")
     if not path.exists():
@@ -68,25 +74,32 @@ def _open_default_corpus(spec: str, name: str, settings: Settings) -> Source:
             f"source {spec!r}: {path} is not there yet; run `specialm fetch` first "
             "(or set data.corpora_root to where the corpora are)."
         )
-    files = find_files(spec, str(path), JSONL.endings)
-    return file_source(spec, files, partial(read_documents, settings.field, None, (JSONL,)))
+    found = find_files(spec, str(path), JSONL.endings)
+    reading = Reading(found.root, settings.field, None, (JSONL,), settings.limit)
+    return file_source(spec, found.files, reading.documents, found.left_out)
 
 
 SOURCES = {
-    "folder": Scheme("PATH", lambda spec, rest, settings: open_folder(spec, rest)),
+    "folder": Scheme("PATH", lambda spec, rest, settings: open_folder(spec, rest, settings.limit)),
     "jsonl": _rows(JSONL),
     "parquet": _rows(PARQUET),
     "csv": _rows(CSV),
     "hf": Scheme(
         "PATH:SPLIT",
-        lambda spec, rest, settings: open_repository(spec, rest, settings.field, (PARQUET, JSONL)),
+        lambda spec, rest, settings: open_repository(
+            spec, rest, settings.field, (PARQUET, JSONL), settings.limit
+        ),
     ),
     "tfds": Scheme(
-        "NAME", lambda spec, rest, settings: open_tfds(spec, rest, settings.field), on_disk=False
+        "NAME",
+        lambda spec, rest, settings: open_tfds(spec, rest, settings.field, settings.limit),
+        on_disk=False,
     ),
     "seqio": Scheme(
         "TASK",
-        lambda spec, rest, settings: open_seqio(spec, rest, settings.field, settings.seqio_modules),
+        lambda spec, rest, settings: open_seqio(
+            spec, rest, settings.field, settings.seqio_modules, settings.limit
+        ),
         on_disk=False,
     ),
     "corpora": Scheme("NAME", _open_default_corpus, on_disk=False),
@@ -98,6 +111,7 @@ def open_source(
     field: str = "text",
     corpora_root: str = "data/corpora",
     seqio_modules: tuple[str, ...] = (),
+    max_document_bytes: int = MAX_BYTES,
 ) -> Source:
     """Return the source that `spec` names.
 
@@ -112,6 +126,7 @@ def open_source(
       field: the field of a row or example (JSONL, Parquet, CSV, TFDS, seqio) that holds the text.
       corpora_root: the folder with the default corpora.
       seqio_modules: imported first; they register the Tasks.
+      max_document_bytes: of one document and of one line, at most; larger ones are counted.
 
     Raises:
       UserError: unknown scheme, or a path, data set or Task that is not there or is empty.
@@ -119,7 +134,8 @@ def open_source(
     """
     check_scheme("source", spec)
     scheme, _, rest = spec.partition(":")
-    return SOURCES[scheme].open(spec, rest, Settings(field, corpora_root, seqio_modules))
+    settings = Settings(field, corpora_root, seqio_modules, max_document_bytes)
+    return SOURCES[scheme].open(spec, rest, settings)
 
 
 def check_scheme(setting: str, spec: str) -> None:
@@ -134,7 +150,7 @@ def check_scheme(setting: str, spec: str) -> None:
 
 def check_name(domain: str) -> None:
     """Raise UserError for what cannot be the name of a domain; folders are named after it."""
-    if domain in RESERVED or not re.fullmatch(r"\w[\w .+-]*", domain):
+    if domain in RESERVED or not is_name(domain):
         raise UserError(
             f"data.domains.{domain}: a domain's name must begin with a letter or digit, hold only "
             f"letters, digits, '_', '-', '+', '.' and spaces, and not be {' or '.join(RESERVED)}."

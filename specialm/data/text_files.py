@@ -1,139 +1,93 @@
-"""Files of text: finding them below a folder, unpacking them, a folder of them as a source."""
+"""A folder of text files as a source: one document each, large ones in parts."""
 
 import collections
-import gzip
-import io
-import zlib
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO
 
-import zstandard
+from specialm.data.documents import (
+    BINARY,
+    NOT_UTF8,
+    Document,
+    Skipped,
+    Source,
+    checked,
+    file_source,
+    note,
+    read_record,
+)
+from specialm.data.file_tree import find_files, relative_name
+from specialm.data.packed_files import DAMAGED, open_bytes
 
-from specialm.common.errors import UserError
-from specialm.data.documents import BINARY, NOT_UTF8, Document, Source, checked, file_source
-
-# Raised by reading a file that is gone, forbidden, or not packed as its name says.
-DAMAGED = (EOFError, OSError, zlib.error, zstandard.ZstdError)
+CUT = "cut into parts: files larger than data.max_document_bytes"
 
 
-def find_files(spec: str, path: str, endings: tuple[str, ...] | None) -> tuple[Path, ...]:
-    """Return the file `path`, or the files below the folder `path`, sorted; no hidden ones.
+def open_folder(spec: str, path: str, limit: int) -> Source:
+    """Return the source of every file below a folder, one document each.
 
-    Args:
-      spec: the whole source, for errors.
-      endings: that a name below a folder must have; None for any.
-
-    Raises:
-      UserError: no such path, or no such file below it.
-
+    A file of more than `limit` bytes is cut at line ends into parts of at most as many, which are
+    documents `NAME#0`, `NAME#1`, ... of one group.
     """
-    root = Path(path)
-    if not path or not root.exists():
-        raise UserError(f"source {spec!r}: no such file or folder: {path!r}.")
-    if root.is_file():
-        return (root,)
-    files = sorted(
-        f
-        for f in root.rglob("*")
-        if f.is_file()
-        and not f.name.startswith(".")
-        and (endings is None or f.name.endswith(endings))
-    )
-    if not files:
-        wanted = "no file" if endings is None else f"no file ending in {', '.join(endings)}"
-        raise UserError(f"source {spec!r}: {wanted} below {path!r}.")
-    return tuple(files)
-
-
-def open_bytes(path: Path) -> BinaryIO | gzip.GzipFile | io.BufferedReader:
-    """Open a file for reading; it is unpacked if its name ends in .gz or .zst."""
-    if path.name.endswith(".gz"):
-        return gzip.open(path, "rb")
-    if path.name.endswith(".zst"):
-        return io.BufferedReader(_Zstd(path.open("rb")))
-    return path.open("rb")
-
-
-class _Zstd(io.RawIOBase):
-    """Unpacks a .zst file. Unlike zstandard's own reader it raises EOFError if one is cut off."""
-
-    def __init__(self, packed: BinaryIO):
-        self._packed = packed
-        self._frame: zstandard.ZstdDecompressionObj | None = None
-        self._input = b""
-        self._output = memoryview(b"")
-
-    def readable(self) -> bool:
-        return True
-
-    def close(self) -> None:
-        self._packed.close()
-        super().close()
-
-    def readinto(self, buffer) -> int:
-        while not self._output:
-            self._input = self._input or self._packed.read(1 << 16)
-            if not self._input:
-                if self._frame is not None:
-                    raise EOFError("cut off in the middle of a zstd frame")
-                return 0
-            self._decompress(self._frame or zstandard.ZstdDecompressor().decompressobj())
-        size = min(len(buffer), len(self._output))
-        buffer[:size], self._output = self._output[:size], self._output[size:]
-        return size
-
-    def _decompress(self, frame: "zstandard.ZstdDecompressionObj") -> None:
-        self._output = memoryview(frame.decompress(self._input))
-        self._input = frame.unused_data if frame.eof else b""
-        self._frame = None if frame.eof else frame
-
-
-def read_lines(path: Path) -> Iterator[bytes]:
-    """Yield the lines of a file, with their ends, one in memory at a time.
-
-    Raises:
-      UserError: the file cannot be read to its end.
-
-    """
-    try:
-        with open_bytes(path) as stream:
-            yield from stream
-    except DAMAGED as error:
-        raise UserError(
-            f"{path}: cannot be read to its end ({error}); fetch or unpack it again."
-        ) from error
-
-
-def open_folder(spec: str, path: str) -> Source:
-    """Return the source of every file below a folder, one document each."""
-    return file_source(spec, find_files(spec, path, None), partial(_read_folder, Path(path)))
+    found = find_files(spec, path, None)
+    read = partial(_read_folder, found.root, limit)
+    return file_source(spec, found.files, read, found.left_out)
 
 
 def _read_folder(
-    root: Path, files: tuple[Path, ...], counts: collections.Counter
+    root: Path, limit: int, files: tuple[Path, ...], counts: collections.Counter
 ) -> Iterator[Document]:
     for path in files:
-        name = path.relative_to(root).as_posix() if path != root else path.name
-        text = _read_text(path, counts)
-        if text is not None:
-            yield from checked(name, text, name, counts)
+        name = relative_name(root, path)
+        for number, content in enumerate(_parts(path, name, limit, counts)):
+            part = name if content.whole else f"{name}#{number}"
+            make = partial(_document, part, name, content.content, limit)
+            if not (yield from read_record(make, part, counts)):
+                break  # what is no text is not looked through to its end
 
 
-def _read_text(path: Path, counts: collections.Counter) -> str | None:
-    """Return the text of a file; None, and a count, if it has none."""
+class _Part(collections.namedtuple("_Part", "content whole")):
+    """Bytes of a file, and whether they are all of it."""
+
+
+def _parts(path: Path, name: str, limit: int, counts: collections.Counter) -> Iterator[_Part]:
+    """Yield the content of a file, in parts of at most `limit` bytes; count why it ends early."""
     try:
         with open_bytes(path) as stream:
-            content = stream.read()
+            content = stream.read(limit + 1)
+            if len(content) <= limit:
+                yield _Part(content, True)
+                return
+            note(counts, CUT, name)
+            while len(content) > limit:
+                end = cut_place(content, limit)
+                yield _Part(content[:end], False)
+                content = content[end:]
+                content += stream.read(limit + 1 - len(content))
+            if content:
+                yield _Part(content, False)
     except DAMAGED:
-        counts["skipped: cannot be read"] += 1
-        return None
+        note(counts, "skipped: cannot be read", name)
+
+
+def cut_place(content: bytes, limit: int) -> int:
+    """Return where to cut UTF-8 of more than `limit` bytes: at a line's end, else a character's."""
+    place = content.rfind(b"\n", 0, limit) + 1
+    return place or character_start(content, limit)
+
+
+def character_start(content: bytes, place: int) -> int:
+    """Return the start of the UTF-8 character at `place`, or `place` if it is none."""
+    start = place
+    while start > max(place - 4, 0) and content[start] & 0xC0 == 0x80:
+        start -= 1
+    return start if start > max(place - 4, 0) else place
+
+
+def _document(name: str, group: str, content: bytes, limit: int) -> Document:
     if b"\0" in content:  # an image or an array, say; some of them are valid UTF-8
-        counts[BINARY] += 1
-        return None
+        raise Skipped(BINARY)
     try:
-        return content.decode("utf-8")
-    except UnicodeDecodeError:
-        counts[NOT_UTF8] += 1
-        return None
+        text = content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise Skipped(NOT_UTF8) from error
+    return checked(name, text, group, limit)

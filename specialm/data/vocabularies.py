@@ -2,14 +2,15 @@
 
 Ids as seqio and T5 expect: pad 0, eos 1, unk 2. A vocabulary trained here loses no byte: no
 normalisation, white space preserved, newlines are pieces and unknown characters fall back to bytes.
-The one exception is U+2581, SentencePiece's own mark of a space, which comes back as a space.
+The one exception is U+2581, SentencePiece's own mark of a space, which comes back as a space. A
+given vocabulary may lose more: `Vocabulary.changes` says of a text whether it does.
 """
 
 import hashlib
 import io
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
 
@@ -17,8 +18,17 @@ import numpy as np
 
 from specialm.common.errors import UserError
 from specialm.common.files import write_bytes
+from specialm.data.text_files import character_start
 
 PAD, EOS, UNK = 0, 1, 2
+SPACE_MARK = "\u2581"
+LINE_BYTES = 1 << 16  # that SentencePiece trains on at a time; it leaves longer lines out unseen
+# Characters without a space among them that are trained on at a time: the sums over all ways to cut
+# a longer run lose their precision, and with it most pieces of scripts that set no spaces.
+RUN = 256
+LONG_RUN = re.compile(rf"\S{{{RUN}}}(?=\S)")
+# What SentencePiece keeps for itself: a line with it is left out of the training unseen.
+RESERVED = "\u2585"
 
 
 class Vocabulary:
@@ -86,8 +96,39 @@ class Vocabulary:
             if self._model.is_byte(i):
                 sizes[i] = 1
             elif not (self._model.is_control(i) or self._model.is_unknown(i)):
-                sizes[i] = len(self._model.id_to_piece(i).replace("\u2581", " ").encode())
+                sizes[i] = len(self._model.id_to_piece(i).replace(SPACE_MARK, " ").encode())
         return sizes
+
+    @cached_property
+    def _is_lossless(self) -> bool:
+        """Whether the model gives every text back, but for SPACE_MARK: as its own file says."""
+        try:
+            from sentencepiece import sentencepiece_model_pb2 as layout
+        except (ImportError, TypeError):  # no protobuf, or one too new: look at every text
+            return False
+        # The class is not in what mypy sees of the module.
+        model = getattr(layout, "ModelProto").FromString(self._model.serialized_model_proto())  # noqa: B009
+        normalizer = model.normalizer_spec
+        return (
+            not normalizer.precompiled_charsmap
+            and not normalizer.remove_extra_whitespaces
+            and not normalizer.add_dummy_prefix
+            and normalizer.escape_whitespaces
+            and model.trainer_spec.byte_fallback
+            and not model.trainer_spec.treat_whitespace_as_suffix
+        )
+
+    def changes(self, text: str, tokens: list[int] | None = None) -> bool:
+        """Return whether decoding the encoded text does not give it back.
+
+        Args:
+          text: any.
+          tokens: its encoding, if it is known.
+
+        """
+        if self._is_lossless:
+            return SPACE_MARK in text
+        return self.decode(self.encode([text])[0] if tokens is None else tokens) != text
 
     def window_bytes(self, text: str, tokens: list[int], ends: np.ndarray) -> np.ndarray:
         """Return the UTF-8 bytes of `text` in each window of its tokens.
@@ -145,7 +186,7 @@ def train(texts: Iterable[str], path: Path, size: int) -> Vocabulary:
             character_coverage=0.9995,
             num_threads=os.cpu_count(),
             minloglevel=2,
-            max_sentence_length=1 << 16,
+            max_sentence_length=LINE_BYTES,
         )
     except (RuntimeError, ValueError) as error:
         limit = re.search(r"value <= (\d+)|\d+ vs (\d+)", str(error))
@@ -160,6 +201,22 @@ def train(texts: Iterable[str], path: Path, size: int) -> Vocabulary:
     return Vocabulary(path)
 
 
-def _sentences(texts: Iterable[str]) -> Iterable[str]:
+def _sentences(texts: Iterable[str]) -> Iterator[str]:
+    """Yield the lines, long ones cut so that SentencePiece leaves none out and learns of all."""
     for text in texts:
-        yield from (line for line in text.split("\n") if line.strip())
+        for line in LONG_RUN.sub(r"\g<0>\n", text.replace(RESERVED, "\n")).split("\n"):
+            if line.strip():
+                yield from _pieces_of_line(line)
+
+
+def _pieces_of_line(line: str) -> Iterator[str]:
+    """Yield a line in pieces of at most LINE_BYTES, cut between characters."""
+    if 4 * len(line) <= LINE_BYTES:
+        yield line
+        return
+    content = line.encode()
+    while len(content) > LINE_BYTES:
+        end = character_start(content, LINE_BYTES)
+        yield content[:end].decode()
+        content = content[end:]
+    yield content.decode()

@@ -1,7 +1,8 @@
 """Documents -> windows, and the split of documents into training, validation and held-out sets."""
 
 import collections
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +12,7 @@ from specialm.data.vocabularies import Vocabulary
 
 SPLITS = ("train", "valid", "heldout")
 BATCH_BYTES = 1 << 20  # text encoded in one call
+CHANGED = "changed: documents that the vocabulary does not give back"  # a key of counts
 
 
 @dataclass(frozen=True)
@@ -85,26 +87,41 @@ def windows(
       skip: documents of this split to pass over unencoded (they are already in the store).
 
     """
-    for batch in _batches(source, split, name, counts, skip):
+    documents = _of_split(source, split, name, counts)
+    for document in itertools.islice(documents, skip):
+        _count_changed(vocabulary.changes(document.text), counts)
+    for batch in _batches(documents):
         encoded = vocabulary.encode([document.text for document in batch])
         for document, tokens in zip(batch, encoded, strict=True):
+            _count_changed(vocabulary.changes(document.text, tokens), counts)
             yield cut(document, tokens, vocabulary, context)
 
 
-def _batches(
-    source: Source, split: Split, name: str, counts: collections.Counter, skip: int
-) -> Iterator[list[Document]]:
-    """Yield the split's documents in batches of about BATCH_BYTES."""
-    batch: list[Document] = []
-    size = 0
+def _count_changed(changed: bool, counts: collections.Counter) -> None:
+    if changed:
+        counts[CHANGED] += 1
+
+
+def changed_share(counts: Mapping[str, int], split: str) -> float:
+    """Return the share of a split's documents that its vocabulary does not give back."""
+    return counts.get(CHANGED, 0) / max(counts.get(f"split: {split}", 0), 1)
+
+
+def _of_split(
+    source: Source, split: Split, name: str, counts: collections.Counter
+) -> Iterator[Document]:
     for document in source.documents(counts):
         side = split.assign(document)
         counts[f"split: {side}"] += 1
-        if side != name:
-            continue
-        if skip:
-            skip -= 1
-            continue
+        if side == name:
+            yield document
+
+
+def _batches(documents: Iterator[Document]) -> Iterator[list[Document]]:
+    """Yield the documents in batches of about BATCH_BYTES."""
+    batch: list[Document] = []
+    size = 0
+    for document in documents:
         batch.append(document)
         size += len(document.text)
         if size >= BATCH_BYTES:

@@ -35,6 +35,12 @@ DATA = (
     ),
     Setting("data.field", "text", "of rows and examples: the one that holds the text", some=True),
     Setting(
+        "data.max_document_bytes",
+        64_000_000,
+        "of one document and of one line: larger rows are skipped, files cut; told",
+        least=1,
+    ),
+    Setting(
         "data.part_chars",
         0,
         "domains: cuts documents into parts of about this many characters, each held out by "

@@ -11,6 +11,7 @@ import numpy as np
 
 from specialm.common.stages import digest
 from specialm.data.store import WindowStore
+from specialm.data.windows import changed_share
 from specialm.evaluation import contamination, cost, perplexity
 from specialm.training import runs, scoring
 from specialm.workflows import pipeline
@@ -35,7 +36,8 @@ def evaluate(run: Run, base: Path, sets: list[str], key: str, label: str) -> dic
 
     Returns:
       JSON-able: `scores` {set: nll_per_token (nats), perplexity, bits_per_byte, tokens, bytes,
-      windows, and the same of `clean` windows where some are contaminated}, `macro` over the
+      windows, the same of `clean` windows where some are contaminated, and the share of documents
+      `changed_by_vocabulary` where there are any}, `macro` over the
       domains (None without any), `contamination` {set: see `check`} (None without
       `evaluate.contamination_check`), `cost`.
     """
@@ -44,6 +46,8 @@ def evaluate(run: Run, base: Path, sets: list[str], key: str, label: str) -> dic
     table = {name: _metrics(score) for name, score in scores.items()}
     for name, clean in _clean_scores(run, base, key, label, scores, found or {}).items():
         table[name]["clean"] = _metrics(clean) if clean else None
+    for name, share in _changed_shares(run, sets).items():
+        table[name]["changed_by_vocabulary"] = share
     record = runs.read_record(base)
     return {
         "scores": table,
@@ -57,6 +61,13 @@ def scores(run: Run, base: Path, key: str, sets: list[str]) -> dict[str, dict]:
     """{set: its figures under the dense model in `base`}, as `scores` of `evaluate`."""
     found = pipeline.score_heldout(run, base, sets, key, base.resolve().name)
     return {name: _metrics(score) for name, score in found.items()}
+
+
+def _changed_shares(run: Run, sets: list[str]) -> dict[str, float]:
+    """{set: share of its held-out documents that the vocabulary does not give back}, above 0."""
+    counts = {name: pipeline.heldout(run, name)[0].index["counts"] for name in sets}
+    shares = {name: changed_share(of, "heldout") for name, of in counts.items()}
+    return {name: share for name, share in shares.items() if share}
 
 
 def _metrics(score: scoring.Score) -> dict:
@@ -248,6 +259,12 @@ def table(report: dict, before: dict | None = None) -> str:
     headings = "".join(f" {metric.heading:>10}" for metric in perplexity.METRICS)
     lines = [f"{'set':{width}}{headings} {'tokens':>10}"]
     lines += [_score_line(f"{name:{width}}", score) for name, score in rows]
+    lines += [
+        f"{name}: {score['changed_by_vocabulary']:.1%} of the documents are changed by the "
+        "vocabulary: bits are of the text as it reads it, bytes of the text as it is"
+        for name, score in report["scores"].items()
+        if score.get("changed_by_vocabulary")
+    ]
     check_lines = _contamination_lines(report["contamination"])
     return "\n".join([*lines, "", *check_lines, "", *_cost_lines(report["cost"])])
 

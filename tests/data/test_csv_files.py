@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from specialm.common.errors import UserError
-from specialm.data.csv_files import FIELD_BYTES
+from specialm.data.documents import MAX_BYTES
 from specialm.data.sources import Document, open_source, resolve_source
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")).filter(str.strip)
@@ -47,7 +47,7 @@ def test_a_folder_with_packed_files_names_groups_and_another_field(tmp_path):
     expected = []
     for name in ("a.csv", "b.csv.gz", "c.csv.zst"):
         expected += [
-            Document("a", "one\ntwo", "book"),
+            Document(f"{name}/0:a", "one\ntwo", "book"),
             Document(f"{name}/1", 'say "three"', f"{name}/1"),
         ]
     assert documents == expected
@@ -71,7 +71,7 @@ def test_bad_rows_are_skipped_and_counted(tmp_path):
 
 def test_a_filter_and_a_long_text(tmp_path):
     long = "word " * 100_000  # beyond the csv module's own limit
-    assert csv.field_size_limit() < len(long) < FIELD_BYTES or csv.field_size_limit() == FIELD_BYTES
+    assert csv.field_size_limit() < len(long) < MAX_BYTES or csv.field_size_limit() == MAX_BYTES
     (tmp_path / "x.csv").write_bytes(as_csv([["set", "text"], ["a", long], ["b", "short"]]))
     documents, counts = read(f"csv:{tmp_path}?set=a")
     assert [d.text for d in documents] == [long]

@@ -11,6 +11,7 @@ from pyarrow import parquet
 
 from specialm.common.errors import UserError
 from specialm.data import parquet_files, repositories
+from specialm.data.documents import MAX_BYTES
 from specialm.data.sources import Document, open_source, resolve_source
 
 
@@ -48,7 +49,7 @@ def test_parquet_rows_in_order_and_bad_ones_counted(tmp_path):
     assert [d.text for d in documents] == [*(f"t{i}" for i in range(300)), "first", "sécond"]
     assert documents[299] == Document("0.parquet/299", "t299", "0.parquet/299")
     assert documents[300:] == [
-        Document("a", "first", "g"),
+        Document("1.parquet/0:a", "first", "g"),
         Document("1.parquet/3", "sécond", "1.parquet/3"),
     ]
     assert counts == {
@@ -75,7 +76,7 @@ def test_one_row_group_is_in_memory_at_a_time(tmp_path):
     before = pyarrow.total_allocated_bytes()
     most = max(
         pyarrow.total_allocated_bytes() - before
-        for _ in parquet_files.parquet_rows(path, ("text",))
+        for _ in parquet_files.PARQUET.records(path, ("text",), MAX_BYTES)
     )
     assert 0 < most < 5e6
 

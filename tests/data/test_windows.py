@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from specialm.data.sources import Document, Source
-from specialm.data.windows import Split, cut, windows
+from specialm.data.windows import CHANGED, Split, changed_share, cut, windows
 
 TEXT = st.characters(codec="utf-8", exclude_characters="\u2581")  # see test_vocabularies.py
 
@@ -62,3 +62,30 @@ def test_splits_partition_the_documents(vocabulary):
         later = list(windows(source, vocabulary, 8, split, name, collections.Counter(), skip=7))
         assert [m.id for m in later] == [m.id for m in made][7:]
     assert sorted(ids) == sorted(d.id for d in documents)
+
+
+class Upper:
+    """A vocabulary that does not give lower case back."""
+
+    eos = 1
+
+    def encode(self, texts):
+        return [[2 + ord(c) for c in text.upper()] for text in texts]
+
+    def changes(self, text, tokens=None):
+        return text.upper() != text
+
+    def window_bytes(self, text, tokens, ends):
+        return np.diff(np.minimum(ends, len(tokens)), prepend=0)
+
+
+def test_documents_that_the_vocabulary_changes_are_counted_also_after_a_restart():
+    documents = [Document(str(i), f"TEXT {i}" + "x" * (i % 3 == 0), str(i)) for i in range(200)]
+    source, split = Source("s", lambda counts: iter(documents)), Split(0.2, 0.2)
+    for name in ("train", "valid", "heldout"):
+        lossy = [d for d in documents if split.assign(d) == name and d.text.endswith("x")]
+        for skip in (0, 1, 9):
+            counts = collections.Counter()
+            list(windows(source, Upper(), 8, split, name, counts, skip))
+            assert counts[CHANGED] == len(lossy) > 3
+            assert changed_share(counts, name) == len(lossy) / counts[f"split: {name}"]
