@@ -210,10 +210,13 @@ def _names(config: ConfigDict, section: str = "") -> Iterator[str]:
 
 
 def _check_domains(config: ConfigDict) -> None:
-    sources.check_scheme("data.generic", config.data.generic)
-    for name, source in config.data.domains.items():
+    for name in config.data.domains:
         sources.check_name(name)
-        sources.check_scheme(f"data.domains.{name}", source)
+    named = {"data.generic": config.data.generic}
+    named |= {f"data.domains.{name}": spec for name, spec in config.data.domains.items()}
+    for setting, spec in named.items():
+        if not spec.startswith(sources.WITHHELD):
+            sources.check_scheme(setting, spec)
 
 
 def _check_steps(config: ConfigDict) -> None:

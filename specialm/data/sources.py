@@ -79,6 +79,8 @@ def _open_default_corpus(spec: str, name: str, settings: Settings) -> Source:
     return file_source(spec, found.files, reading.documents, found.left_out)
 
 
+WITHHELD = "not opened: "  # before a source that only a run folder names, see workflows/trust.py
+
 SOURCES = {
     "folder": Scheme("PATH", lambda spec, rest, settings: open_folder(spec, rest, settings.limit)),
     "jsonl": _rows(JSONL),

@@ -13,10 +13,10 @@ from ml_collections import ConfigDict
 from specialm import methods
 from specialm.common.errors import UserError
 from specialm.common.names import is_name
+from specialm.data.sources import WITHHELD
 
 MODULES = ("method_modules", "data.seqio_modules")
 PLACES = ("data.corpora_root", "data.vocabulary", "clustering.encoder_path")
-WITHHELD = "not opened: "  # in front of a source that only `model.json` names
 
 
 def without_others(config: ConfigDict, default: ConfigDict) -> ConfigDict:
