@@ -23,8 +23,14 @@ def eval_every(finetune: ConfigDict, windows: int) -> int:
     return max(finetune.eval_every, math.ceil(windows / finetune.batch_size / EVALUATIONS))
 
 
-def limit(finetune: ConfigDict, windows: int) -> str:
-    """The setting that limits the steps over so many training windows, "NAME=VALUE"."""
+def limit(finetune: ConfigDict, windows: int, halving_steps: int = 0) -> str:
+    """The setting that limits the steps over so many training windows, "NAME=VALUE".
+
+    Args:
+      halving_steps: of a round of `expert.choice=halving`, instead of `finetune.max_steps`.
+    """
+    if halving_steps:
+        return f"expert.halving_steps={halving_steps}"
     if finetune.max_steps <= _steps_of_epochs(finetune, windows):
         return f"finetune.max_steps={finetune.max_steps}"
     return f"finetune.max_epochs={finetune.max_epochs:g}"

@@ -82,6 +82,11 @@ def for_set(
     return changed.lock()
 
 
+def adapters(finetune: ConfigDict) -> str:
+    """The part of a fine-tuned model's name that says whether it is LoRA's; "" if not."""
+    return f"lora{finetune.lora_rank}" if finetune.lora_rank else ""
+
+
 def settings(train: ConfigDict, finetune: ConfigDict) -> ConfigDict:
     """The optimiser settings of fine-tuning: those of pretraining with a constant, smaller rate."""
     changed = copy.deepcopy(train).unlock()
@@ -245,7 +250,7 @@ def _fit(
     profile.close(values)
     metrics.close()
     epochs = done.step * batch_size / len(specialist.train_indices)
-    limits = {"max_steps": tune.max_steps, "epochs": epochs}
+    limits = {"max_steps": tune.max_steps, "epochs": epochs, "lora_rank": tune.lora_rank}
     return _entry(config, trained, done, batch_size) | limits
 
 

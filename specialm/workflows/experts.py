@@ -18,7 +18,7 @@ from specialm.common import processes
 from specialm.common.errors import UserError
 from specialm.common.stages import Stage, digest
 from specialm.models import families, transformer
-from specialm.specialize import choice
+from specialm.specialize import choice, finetune
 from specialm.training import origin, runs, scoring, step
 from specialm.workflows import pipeline
 from specialm.workflows.pipeline import Run
@@ -383,5 +383,6 @@ def _keep(
         )
         return {**stage.result, "expert": expert, "candidates": candidates}
 
-    title = "-".join(filter(None, [record["method"], pipeline.adapters(run), how, domain]))
+    adapters = finetune.adapters(run.config.finetune)
+    title = "-".join(filter(None, [record["method"], adapters, how, domain]))
     return run.stages.run(f"finetuned/{title}-seed{seed}", inputs, work, on_all=True)

@@ -257,16 +257,9 @@ def finetune(
         distill.check_vocabulary(record, runs.read_record(teacher.path), teacher.path)
     data, stores = run.config.data, run.prepared.domains[domain]
     part, of_base = specialist(run, domain), methods.find(record["method"])
-    limit = budget.limit(run.config.finetune, len(part.train_indices))
-    if max_steps:
-        limit = f"expert.halving_steps={max_steps}"
-    tune = finetune_lib.for_set(
-        run.config.train,
-        run.config.finetune,
-        part,
-        of_base is not None and not of_base.pretrained,
-        max_steps,
-    )
+    limit = budget.limit(run.config.finetune, len(part.train_indices), max_steps)
+    untrained = of_base is not None and not of_base.pretrained
+    tune = finetune_lib.for_set(run.config.train, run.config.finetune, part, untrained, max_steps)
     inputs = {
         "base": key,
         "seed": seed,
@@ -278,15 +271,15 @@ def finetune(
     method = record["method"]
     if teacher:
         inputs["teacher"], method = teacher.key, f"{method}_d"
-    title = " ".join(filter(None, [method, adapters(run), label, domain, f"seed {seed}"]))
+    adapters = finetune_lib.adapters(tune)
+    title = " ".join(filter(None, [method, adapters, label, domain, f"seed {seed}"]))
     name = f"finetuned/{title.replace('seed ', 'seed').replace(' ', '-')}"
 
     def work(path: Path) -> dict:
         model, ledger = runs.load(base, run.mesh), record["ledger"]
         common = (part, run.config.train, tune, seed, run.mesh)
         dense = families.dense(model.config)
-        phase = "distilled" if teacher else "finetuned"
-        runs.begin(path, method, domain, seed, phase, tune.max_steps)
+        runs.begin(path, method, domain, seed, "finetuned", tune.max_steps)
         if processes.is_first():
             planned = budget.plan(tune, limit, len(part.train_indices))
             print(f"fine-tuning {title}: {planned}", file=sys.stderr, flush=True)
@@ -309,8 +302,7 @@ def finetune(
             entry = finetune_lib.finetune(
                 path, dense, model.params, *common, f"fine-tuning {title}"
             )
-        rank = run.config.finetune.lora_rank
-        entry |= {"domain": domain, "devices": run.mesh.size, "lora_rank": rank, "limit": limit}
+        entry |= {"domain": domain, "devices": run.mesh.size, "limit": limit}
         runs.describe(
             path,
             model.config,
@@ -327,12 +319,6 @@ def finetune(
     if stage.reused:
         profile.say_nothing_traced(run.config.train.profile_steps, f"{name} was trained before")
     return stage
-
-
-def adapters(run: Run) -> str:
-    """The part of a fine-tuned model's name that says whether it is LoRA's; "" if not."""
-    rank = run.config.finetune.lora_rank
-    return f"lora{rank}" if rank else ""
 
 
 def score_heldout(
