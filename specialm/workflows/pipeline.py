@@ -29,10 +29,7 @@ from specialm.specialize import finetune as finetune_lib
 from specialm.training import loop, origin, profile, runs, scoring, sharding, step, trackers
 
 # Settings that change no result.
-NOT_IN_RESULT = (
-    *("log_every", "checkpoint_every", "profile_steps", "microbatch"),
-    *trackers.TRACKERS,
-)
+NOT_IN_RESULT = {"log_every", "checkpoint_every", "profile_steps", "microbatch", *trackers.TRACKERS}
 
 
 @dataclass(frozen=True)
