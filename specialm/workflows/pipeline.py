@@ -27,18 +27,11 @@ from specialm.data.store import WindowStore
 from specialm.models import families
 from specialm.specialize import budget, distill
 from specialm.specialize import finetune as finetune_lib
-from specialm.training import loop, origin, profile, runs, scoring, sharding, step
+from specialm.training import loop, origin, profile, runs, scoring, sharding, step, trackers
 from specialm.workflows import proxy
 
 # Settings that change no result.
-NOT_IN_RESULT = (
-    "log_every",
-    "checkpoint_every",
-    "tensorboard",
-    "wandb",
-    "profile_steps",
-    "microbatch",
-)
+NOT_IN_RESULT = {"log_every", "checkpoint_every", "profile_steps", "microbatch", *trackers.TRACKERS}
 
 
 @dataclass(frozen=True)
