@@ -9,9 +9,11 @@ BEAM := .venv-beam
 LIBTPU := .libtpu
 WORKDIR ?= runs/demo
 JOBS ?= 2
+SECONDS ?= 600
+SEED ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-light demo minilm test test-beam test-tpu check-pythons lint format bench clean
+.PHONY: help install install-light demo minilm test test-beam test-tpu soak check-pythons lint format bench clean
 
 help:  ## this list
 	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/\1\t\2/p' Makefile | expand -t 15
@@ -59,6 +61,9 @@ $(LIBTPU)/.installed: constraints.txt
 
 check-pythons: install-light  ## whether Python 3.11 to 3.14 can install it, by a dry run of pip for each
 	$(BIN)/python tests/programs/resolve_pythons.py
+
+soak: install  ## kills, damages and interrupts runs at random for SECONDS=600; SEED=0, KINDS=kills,bits,...
+	PYTHONPATH=tests $(BIN)/python -m soak --seconds=$(SECONDS) --seed=$(SEED) $(if $(KINDS),--only=$(KINDS))
 
 lint: install  ## ruff, mypy and the order of imports
 	$(BIN)/ruff check .

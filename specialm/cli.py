@@ -1,11 +1,11 @@
 """The `specialm` command: it reads the command line, prints help, and says how a command ended.
 
-Everything heavy is imported only when a command runs, so that the help answers at once.
+Everything heavy is imported only when a command runs, so that the help answers at once, and signals
+are seen to before anything else is imported.
 """
 
 import argparse
 import importlib
-import json
 import os
 import select
 import sys
@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import Any, TextIO
 
 from specialm.command_table import COMMANDS, NONE, OPTIONAL, REQUIRED, Command, Option
+from specialm.common import signals
 from specialm.common.errors import UserError
 
 CONFIG = "--config"
@@ -30,9 +31,14 @@ Options of every command (more, and an example: specialm COMMAND --help):
 Example: specialm demo --workdir=runs/demo
 """
 
+# Commands that, killed and given again, go on from what is finished.
+GO_ON = ("fetch", "prepare", "weights", "train", "specialize", "evaluate", "demo", "study")
+
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs one command. Exit status 0, or 2 when the user has to change something."""
+    """Runs one command. Exit status 0; 2 when the user has to change something; 130 or 143 after a
+    signal; 141 when nobody reads on.
+    """
     try:
         status = _main(list(sys.argv[1:] if argv is None else argv))
         sys.stdout.flush()
@@ -52,14 +58,28 @@ def _main(argv: list[str]) -> int:
 
         print(__version__)
         return 0
+    signals.install(goes_on=argv[0] in GO_ON)
     try:
         return _run(argv[0], argv[1:])
     except UserError as error:
         print(f"specialm: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("specialm: interrupted; the same command goes on from here.", file=sys.stderr)
-        return 130
+    except signals.Interrupted as stopped:
+        print(signals.message(stopped.number, stopped.saved), file=sys.stderr)
+        return stopped.status
+    except Exception as error:
+        from specialm.common import disk
+
+        if not disk.is_full(error):
+            raise
+        print(f"specialm: {disk.full(_workdir(argv))}", file=sys.stderr)
+        return 2
+
+
+def _workdir(argv: list[str]) -> str:
+    """Where a command writes, for what was not said more exactly."""
+    given = [word.partition("=")[2] for word in argv if word.startswith("--workdir=")]
+    return given[-1] if given else "."
 
 
 def _is_closed(stream: TextIO) -> bool:
@@ -102,7 +122,9 @@ def _run(name: str, argv: list[str]) -> int:
     function = getattr(importlib.import_module("specialm.commands"), command.function or name)
     result, text = function(config_path, overrides, options)
     if processes.is_first():
-        print(json.dumps(result, indent=1) if options["json"] else text)
+        from specialm.common import files
+
+        print(files.to_json(result, 1) if options["json"] else text)
     return 0
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from specialm.clustering import embeddings, encoders, kmeans, levels, tree
+from specialm.common import manifest
 from specialm.common.errors import UserError
 from specialm.common.files import save_array
 from specialm.common.stages import Stages, digest
@@ -245,7 +246,7 @@ def _embed(
         return {"windows": len(embedded_NxD), "dim": encoder.dim}
 
     stage = stages.run(f"embeddings/{name}", inputs, work)
-    return np.load(stage.path / "embeddings.npy", mmap_mode="r"), stage.fingerprint
+    return manifest.load_array(stage.path / "embeddings.npy", mmap=True), stage.fingerprint
 
 
 def _kmeans(
@@ -276,8 +277,8 @@ def _kmeans(
 
     stage = stages.run("clusters/generic", inputs, work)
     return (
-        np.load(stage.path / "centroids.npy"),
-        np.load(stage.path / "clusters.npy"),
+        manifest.load_array(stage.path / "centroids.npy"),
+        manifest.load_array(stage.path / "clusters.npy"),
         stage.fingerprint,
     )
 
@@ -339,7 +340,7 @@ def _train_tree(
         }
 
     stage = stages.run("clusters/tree", inputs, work)
-    leaf_N = np.load(stage.path / "leaves.npy")
+    leaf_N = manifest.load_array(stage.path / "leaves.npy")
     return (
         tree.load(stage.path / "tree.npz").cut(level),
         levels.ancestors(leaf_N, settings.branching, level),
@@ -368,4 +369,4 @@ def _assign(
         return {"windows": len(cluster_N)}
 
     stage = stages.run(f"clusters/{name}", {"embeddings": embedded, "clusters": clusters}, work)
-    return np.load(stage.path / "clusters.npy")
+    return manifest.load_array(stage.path / "clusters.npy")

@@ -1,17 +1,20 @@
 """An array on disk that is computed once, chunk by chunk, and then reused.
 
 Next to the array is a JSON file with all that it depends on. A run that was killed is resumed after
-the last finished chunk; a file with other dependencies is removed, never used.
+the last finished chunk, whose rows must be what they were; a file with other dependencies is
+removed, never used.
 """
 
-import json
 import os
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import xxhash
 
-from specialm.common.files import write_json
+from specialm.common import disk
+from specialm.common.errors import UserError
+from specialm.common.files import read_sealed, write_sealed
 from specialm.common.progress import bar
 
 
@@ -38,20 +41,43 @@ def array(
     """
     path = Path(path)
     record, partial = path.with_name(path.name + ".json"), path.with_name(path.name + ".partial")
-    state = json.loads(record.read_text()) if record.exists() else {}
-    done = state.pop("done", 0)
+    state = read_sealed(record) if record.exists() else {}
+    done, digests = state.pop("done", 0), state.pop("digests", None)
     if state != facts or not (path.exists() or partial.exists()):
         path.unlink(missing_ok=True)
         partial.unlink(missing_ok=True)
-        done = 0
+        done, digests = 0, None
     if not path.exists():
-        write_json(record, {**facts, "done": done})  # first, as `partial` depends on these facts
+        # First, as `partial` depends on these facts.
+        write_sealed(record, {**facts, "done": done, "digests": digests or []})
         rows = np.lib.format.open_memmap(partial, "r+" if done else "w+", dtype, shape)
+        disk.reserve(partial)
+        _check(partial, rows, digests or [])
+        digests = list(digests or [])
         with bar(len(rows), title, unit="window", initial=done) as b:
             for start in range(done, len(rows), chunk):
                 stop = min(start + chunk, len(rows))
                 rows[start:stop] = compute(start, stop, b.update)
                 rows.flush()
-                write_json(record, {**facts, "done": stop})
+                digests.append([stop, _digest(rows[start:stop])])
+                write_sealed(record, {**facts, "done": stop, "digests": digests})
         os.replace(partial, path)
+    elif digests is not None:  # of a stage that was killed before it ended
+        _check(path, np.load(path, mmap_mode="r"), digests)
     return np.load(path, mmap_mode="r")
+
+
+def _digest(rows: np.ndarray) -> str:
+    return xxhash.xxh3_128_hexdigest(np.ascontiguousarray(rows).data)
+
+
+def _check(path: Path, rows: np.ndarray, digests: list) -> None:
+    """Raise UserError if the chunks that were finished are not what they were."""
+    start = 0
+    for stop, expected in digests:
+        if _digest(rows[start:stop]) != expected:
+            raise UserError(
+                f"{path}: is damaged: its rows {start:,} to {stop:,} are not those that were "
+                "written; remove it: the same command computes it again."
+            )
+        start = stop

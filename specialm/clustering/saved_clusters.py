@@ -9,7 +9,6 @@ With them new text is assigned to its experts without the generic corpus.
                                  clusters; written last
 """
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +16,9 @@ from ml_collections import ConfigDict
 
 from specialm.clustering import encoders, tree
 from specialm.clustering.clusters import Clusters, assign_specialist
-from specialm.common import processes
+from specialm.common import manifest, processes
 from specialm.common.errors import UserError
-from specialm.common.files import save_array, write_json
+from specialm.common.files import read_json, save_array, write_json
 from specialm.common.stages import Stages
 from specialm.data.prepare import Prepared
 
@@ -66,7 +65,8 @@ def assign(
       (int32 [N], fingerprint of the clusters)
 
     Raises:
-      UserError: `base` has no clusters, or its encoder is not the one it was trained with.
+      UserError: `base` has no clusters, they are damaged, or its encoder is not the one it was
+        trained with.
 
     """
     folder = base / FOLDER
@@ -75,14 +75,16 @@ def assign(
             f"--checkpoint={base} has no clusters (an earlier version wrote it); "
             "give the --config that it was trained with."
         )
-    facts = json.loads((folder / "clusters.json").read_text())
+    manifest.check(folder / "clusters.json")
+    facts = read_json(folder / "clusters.json")
     encoder = _encoder(folder, facts, config.clustering)
     if encoder.fingerprint != facts["encoder_fingerprint"]:
         raise UserError(
             f"--checkpoint={base}: its clusters were computed with another version of "
             f"{facts['encoder']}; set clustering.encoder_path to that one."
         )
-    centroids_KxD, file = np.load(folder / "centroids.npy"), folder / "tree.npz"
+    centroids_KxD = manifest.load_array(folder / "centroids.npy")
+    file = folder / "tree.npz"
     cluster_tree = tree.load(file) if file.exists() else None
     return assign_specialist(
         config.data,

@@ -1,14 +1,15 @@
 """A fast encoder without weights: TF-IDF of words and a singular value decomposition."""
 
 import hashlib
-import os
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
+from specialm.common import manifest
 from specialm.common.errors import UserError
+from specialm.common.files import write_with
 from specialm.common.progress import Progress, bar
 from specialm.data import scripts
 
@@ -100,19 +101,19 @@ class TfidfSvd:
 
     def save(self, path: str | Path) -> None:
         """Write one .npz (no pickle), atomically."""
-        temporary = Path(f"{path}.tmp")
-        with temporary.open("wb") as stream:
-            np.savez(
+        write_with(
+            Path(path),
+            lambda stream: np.savez(
                 stream,
                 terms=np.frombuffer("\n".join(self.terms).encode(), np.uint8),
                 idf_V=self.idf_V,
                 components_VxD=self.components_VxD,
-            )
-        os.replace(temporary, path)
+            ),
+        )
 
     @classmethod
     def load(cls, path: str | Path) -> "TfidfSvd":
-        """Read what `save` wrote."""
-        with np.load(path, allow_pickle=False) as saved:
+        """Read what `save` wrote; UserError if it is damaged."""
+        with manifest.arrays(Path(path)) as saved:
             terms = saved["terms"].tobytes().decode().split("\n")
             return cls(terms, saved["idf_V"], saved["components_VxD"])

@@ -26,6 +26,7 @@ from jax.sharding import Mesh
 from specialm.clustering import kmeans, levels, passes, resumable
 from specialm.clustering.descent import descender
 from specialm.clustering.tree_training import fit_level, train_groups
+from specialm.common import manifest
 from specialm.common.errors import UserError
 from specialm.common.files import write_bytes
 
@@ -112,12 +113,12 @@ def load(path: str | Path) -> Tree:
     """Read the tree that `Tree.save` wrote.
 
     Raises:
-      UserError: no file is there.
+      UserError: no file is there, or it is damaged.
 
     """
     if not Path(path).is_file():
         raise UserError(f"{path}: no such file with a tree of clusters; run `specialm prepare`.")
-    with np.load(path, allow_pickle=False) as saved:
+    with manifest.arrays(Path(path)) as saved:
         depth = range(len(saved["branching"]))
         return Tree(
             tuple(map(int, saved["branching"])),

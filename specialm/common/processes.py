@@ -27,9 +27,20 @@ def count() -> int:
     return jax.process_count() if jax and jax.distributed.is_initialized() else 1
 
 
+def index() -> int:
+    """Return the number of this process, from 0."""
+    return 0 if count() == 1 else sys.modules["jax"].process_index()
+
+
 def is_first() -> bool:
     """Whether this is process 0, the only one that prints and writes."""
-    return count() == 1 or sys.modules["jax"].process_index() == 0
+    return index() == 0
+
+
+def tell(line: str) -> None:
+    """Print a line to standard error; of several processes the first does."""
+    if is_first():
+        print(f"specialm: {line}", file=sys.stderr, flush=True)
 
 
 def run_on_first(what: str, work: Callable[[], Any]) -> Any:

@@ -4,6 +4,7 @@ import os
 import sys
 from pathlib import Path
 
+from specialm.common import signals
 from specialm.common.errors import UserError
 
 CLUSTER_VARIABLES = ("SPECIALM_COORDINATOR", "SPECIALM_PROCESSES", "SPECIALM_PROCESS")
@@ -65,6 +66,7 @@ def join_processes() -> None:
             f"here ({error}); unset it to run in one process, or start the processes "
             f"by hand with {', '.join(CLUSTER_VARIABLES)}."
         ) from error
+    signals.reinstall()  # JAX has taken SIGTERM
     # All processes exchange their lists of devices now, while none is busy with text.
     if jax.devices()[0].platform == "cpu":
         _silence_libraries()

@@ -2,7 +2,9 @@
 
 The folder's name has a hash of everything the result depends on, so a finished stage is reused, a
 changed setting gets a new folder next to the old one, and nothing is ever overwritten. A stage is
-finished when its `stage.json` exists; one that was killed starts with the files that it left.
+finished when its `stage.json` exists, written when all its files are on the disk and in a manifest
+(`manifest.py`); one that was killed starts with the files that it left. Who works in a folder locks
+it (`locks.py`).
 
 With several processes the folders are on a file system that all of them share. Process 0 writes and
 decides what is finished, so that no two have different answers; it does the work, or all do.
@@ -14,14 +16,15 @@ import resource
 import sys
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from specialm.common import processes
+from specialm.common import locks, manifest, processes
 from specialm.common.errors import UserError
-from specialm.common.files import write_json
+from specialm.common.files import flush, read_sealed, write_json, write_sealed
 
 
 @dataclass(frozen=True)
@@ -86,15 +89,17 @@ class Stages:
         return stage
 
     def _finished(self, path: Path) -> str:
-        return str(path.relative_to(self.root)) if (path / "stage.json").exists() else ""
+        return str(path.relative_to(self.root)) if (path / manifest.STAGE).exists() else ""
 
     def _read(self, path: str, reused: bool) -> Stage:
-        """Read a finished stage.
+        """Read a finished stage; all its files are there.
 
         Its path comes from process 0: the times of files, which some inputs hold, may differ on
         another host.
         """
-        saved = json.loads((self.root / path / "stage.json").read_text())
+        saved = read_stage(self.root / path)
+        if reused:
+            manifest.check_sizes(self.root / path)
         return Stage(
             saved["name"],
             self.root / path,
@@ -107,49 +112,85 @@ class Stages:
     def _run_on_first(self, name: str, inputs: dict, work) -> Stage:
         def find_or_run():
             path = self.path(name, inputs)
-            reused = bool(self._finished(path))
-            if not reused:
-                self._begin(path, inputs)
-                started = time.perf_counter()
-                self._end(path, name, inputs, work(path), started)
+            if self._finished(path):
+                return [self._finished(path), True]
+            path.mkdir(parents=True, exist_ok=True)
+            with locks.alone_in(path):
+                reused = bool(self._finished(path))  # by whom we waited for
+                if not reused:
+                    self._begin(path, inputs)
+                    started = time.perf_counter()
+                    self._end(path, name, inputs, work(path), started)
             return [self._finished(path), reused]
 
         return self._read(*processes.run_on_first(f"stage {name}", find_or_run))
 
     def _run_on_all(self, name: str, inputs: dict, work) -> Stage:
-        def begin():
-            self._begin(self.path(name, inputs), inputs)
-            return str(self.path(name, inputs).relative_to(self.root))
+        with ExitStack() as held:
 
-        path = processes.run_on_first(f"beginning {name}", begin)
-        started = time.perf_counter()
-        result = processes.run_on_all(f"stage {name}", lambda: work(self.root / path))[0]
-        processes.run_on_first(
-            f"ending {name}", lambda: self._end(self.root / path, name, inputs, result, started)
-        )
-        return self._read(path, False)
+            def begin():
+                path = self.path(name, inputs)
+                path.mkdir(parents=True, exist_ok=True)
+                held.enter_context(locks.alone_in(path))
+                if self._finished(path):
+                    return [self._finished(path), True]
+                self._begin(path, inputs)
+                return [str(path.relative_to(self.root)), False]
+
+            path, reused = processes.run_on_first(f"beginning {name}", begin)
+            if not reused:
+                started = time.perf_counter()
+                result = processes.run_on_all(f"stage {name}", lambda: work(self.root / path))[0]
+                processes.run_on_first(
+                    f"ending {name}",
+                    lambda: self._end(self.root / path, name, inputs, result, started),
+                )
+        return self._read(path, reused)
 
     def _begin(self, path: Path, inputs: dict) -> None:
-        path.mkdir(parents=True, exist_ok=True)
+        (path / manifest.NAME).unlink(missing_ok=True)  # killed between it and `stage.json`
+        for left in path.glob("*.tmp"):
+            left.unlink()
         write_json(path / "inputs.json", inputs)
 
     def _end(self, path: Path, name: str, inputs: dict, result: dict, started: float) -> None:
         seconds = max(result.get("seconds", 0.0), time.perf_counter() - started)
-        write_json(
-            path / "stage.json",
+        manifest.write(path)
+        write_sealed(
+            path / manifest.STAGE,
             {
                 "name": name,
                 "inputs": inputs,
                 "result": result,
                 "seconds": seconds,
                 "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+                "verified": True,
             },
         )
+        flush(path)
+
+
+def read_stage(path: Path) -> dict:
+    """Return what `stage.json` of a finished stage says.
+
+    Raises:
+      UserError: it is damaged.
+
+    """
+    saved = read_sealed(path / manifest.STAGE)
+    missing = [key for key in ("name", "inputs", "result", "seconds") if key not in saved]
+    if missing:
+        raise UserError(
+            f"{path / manifest.STAGE}: is damaged: {', '.join(missing)} missing; remove {path}: "
+            "the same command computes it again."
+        )
+    return saved
 
 
 def fingerprint(inputs: dict | list) -> str:
     """Return the sha256 of the inputs as canonical JSON."""
-    return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
+    content = json.dumps(inputs, sort_keys=True, allow_nan=False)
+    return hashlib.sha256(content.encode()).hexdigest()
 
 
 def digest(array: np.ndarray) -> str:

@@ -304,7 +304,7 @@ def _windows(
 
     stage = stages.run(f"windows/{name}-{split_name}", inputs, work)
     _check_size(name, split_name, stage.result, scan.result["documents"], data)
-    return WindowStore(stage.path, vocabulary.sha256)
+    return WindowStore(stage.path, vocabulary.sha256, vocabulary.size)
 
 
 def _check_size(name: str, split_name: str, counts: dict, documents: int, data: ConfigDict) -> None:

@@ -4,24 +4,35 @@ A store is a folder of shards and an `index.json`. Each shard holds its windows'
 with offsets, so nothing is padded on disk and any window is read without reading another; NumPy's
 memory maps give that with no dependency at training time. Sidecars (a cluster for each window)
 are next to it.
+
+A file is verified when a window of it is first read: against the manifest of its folder (see
+`common/manifest.py`), and against what the index says of its shard.
 """
 
 import collections
 import hashlib
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
+from specialm.common import manifest
 from specialm.common.errors import UserError
-from specialm.common.files import save_array, write_json, write_text
+from specialm.common.files import (
+    read_json,
+    read_sealed,
+    save_array,
+    to_json,
+    write_json,
+    write_sealed,
+    write_text,
+)
+from specialm.data.store_checks import COLUMNS, TOTALS, index_problem
 from specialm.data.windows import DocumentWindows
 
 VERSION = 1
-COLUMNS = ("tokens", "offsets", "bytes", "document")
 
 
 class StoreWriter:
@@ -47,13 +58,15 @@ class StoreWriter:
                 f"{path}: holds a finished window store; remove the folder or choose another."
             )
         progress = self.path / "progress.json"
-        state = json.loads(progress.read_text()) if progress.exists() else None
+        state = read_sealed(progress) if progress.exists() else None
         if state and state["settings"] != self.settings:
             raise UserError(
                 f"{path}: a store with other settings was begun here; remove the "
                 "folder or choose another."
             )
         self.shards = state["shards"] if state else []
+        for number, shard in enumerate(self.shards):
+            _check_shard(self.path, number, shard)
         self._clear()
 
     @property
@@ -93,7 +106,9 @@ class StoreWriter:
         self.shards.append(
             write_shard(self.path, len(self.shards), self._pending, first=self.documents)
         )
-        write_json(self.path / "progress.json", {"settings": self.settings, "shards": self.shards})
+        write_sealed(
+            self.path / "progress.json", {"settings": self.settings, "shards": self.shards}
+        )
         self._clear()
 
 
@@ -113,7 +128,7 @@ def write_shard(path: Path, number: int, documents: list[DocumentWindows], first
     for name in COLUMNS:
         save_array(prefix.with_suffix(f".{name}.npy"), columns[name])
         digest.update(np.ascontiguousarray(columns[name]).tobytes())
-    write_text(prefix.with_suffix(".documents.json"), json.dumps(names))
+    write_text(prefix.with_suffix(".documents.json"), to_json(names))
     return {
         "windows": len(columns["bytes"]),
         "documents": len(documents),
@@ -126,10 +141,7 @@ def write_shard(path: Path, number: int, documents: list[DocumentWindows], first
 def finish(path: Path, settings: dict, shards: list[dict], counts: collections.Counter) -> None:
     """Write the index of a store whose shards are written; `shards` are their records."""
     settings = {"version": VERSION, **settings}
-    total = {
-        key: sum(shard[key] for shard in shards)
-        for key in ("windows", "documents", "tokens", "bytes")
-    }
+    total = {key: sum(shard[key] for shard in shards) for key in TOTALS}
     content = json.dumps([settings, [shard["sha256"] for shard in shards]], sort_keys=True)
     write_json(
         path / "index.json",
@@ -161,12 +173,28 @@ def _concatenate(arrays: list[np.ndarray], dtype: type) -> np.ndarray:
     return np.concatenate(arrays).astype(dtype) if arrays else np.zeros(0, dtype)
 
 
-@dataclass(frozen=True)
-class _Shard:
-    tokens: np.ndarray
-    offsets: np.ndarray
-    bytes: np.ndarray
-    document: np.ndarray
+def _check_shard(path: Path, number: int, shard: dict) -> None:
+    """Raise UserError if the arrays of a shard are not those that its record is of."""
+    digest = hashlib.sha256()
+    for name in COLUMNS:
+        digest.update(np.ascontiguousarray(_load(path, number, name)).tobytes())
+    names = read_json(path / f"{number:05d}.documents.json")
+    if digest.hexdigest() != shard["sha256"] or len(names) != shard["documents"]:
+        raise _damaged(
+            path, f"shard {number:05d} holds other windows than those that were written to it"
+        )
+
+
+def _load(path: Path, number: int, name: str) -> np.ndarray:
+    """Return the memory map of a column of a shard."""
+    return manifest.load_array(path / f"{number:05d}.{name}.npy", mmap=True)
+
+
+def _damaged(path: Path, problem: str) -> UserError:
+    return UserError(
+        f"{path}: this window store is damaged: {problem}. Restore it from a copy, or remove the "
+        "folder: `specialm prepare` writes it again."
+    )
 
 
 class WindowStore:
@@ -175,19 +203,30 @@ class WindowStore:
     Args:
       path: the store's folder.
       vocabulary_sha256: of the vocabulary that the caller uses; checked if given.
+      vocabulary_size: of the same; ids must be below it.
 
     Raises:
-      UserError: no finished store at `path`, or it was written with another vocabulary.
+      UserError: no finished store at `path`, it was written with another vocabulary, or is damaged;
+        the latter from every method too.
 
     """
 
-    def __init__(self, path: str | Path, vocabulary_sha256: str | None = None):
-        self.path = Path(path)
+    def __init__(
+        self,
+        path: str | Path,
+        vocabulary_sha256: str | None = None,
+        vocabulary_size: int | None = None,
+    ):
+        self.path, self.vocabulary_size = Path(path), vocabulary_size
         if not (self.path / "index.json").exists():
             raise UserError(
                 f"{path}: no finished window store in this folder; run `specialm prepare`."
             )
-        self.index = json.loads((self.path / "index.json").read_text())
+        manifest.check(self.path / "index.json")
+        self.index = read_json(self.path / "index.json")
+        problem = index_problem(self.index)
+        if problem:
+            raise _damaged(self.path, f"index.json {problem}")
         store_sha256 = self.index["vocabulary_sha256"]
         if vocabulary_sha256 not in (None, store_sha256):
             raise UserError(
@@ -196,12 +235,17 @@ class WindowStore:
             )
         ends = np.cumsum([shard["windows"] for shard in self.index["shards"]], dtype=np.int64)
         self._starts = np.concatenate([[0], ends])
+        self._columns: dict[tuple[int, str], np.ndarray] = {}
 
     def __len__(self) -> int:
         return self.index["windows"]
 
     def __reduce__(self):
-        return WindowStore, (self.path,)  # other processes open it themselves
+        return WindowStore, (
+            self.path,
+            None,
+            self.vocabulary_size,
+        )  # other processes open it themselves
 
     @property
     def context(self) -> int:
@@ -213,64 +257,77 @@ class WindowStore:
         """A hash of the settings and of the content."""
         return self.index["fingerprint"]
 
-    @cached_property
-    def _shards(self) -> list[_Shard]:
-        return [
-            _Shard(
-                **{
-                    name: np.load(self.path / f"{i:05d}.{name}.npy", mmap_mode="r")
-                    for name in COLUMNS
-                }
-            )
-            for i in range(len(self.index["shards"]))
-        ]
+    def _column(self, number: int, name: str) -> np.ndarray:
+        """Return a column of a shard, verified when it is first asked for."""
+        key = (number, name)
+        if key not in self._columns:
+            column, record = _load(self.path, number, name), self.index["shards"][number]
+            problem = COLUMNS[name](column, record, self.vocabulary_size)
+            if problem:
+                raise _damaged(self.path, f"{number:05d}.{name}.npy: {problem}")
+            self._columns[key] = column
+        return self._columns[key]
+
+    def _all(self, name: str) -> list[np.ndarray]:
+        return [self._column(number, name) for number in range(len(self.index["shards"]))]
+
+    def _names(self, number: int) -> list:
+        """Return [id, hash of the text] of each document of a shard."""
+        file = self.path / f"{number:05d}.documents.json"
+        manifest.check(file)
+        names, expected = read_json(file), self.index["shards"][number]["documents"]
+        if not isinstance(names, list) or len(names) != expected:
+            raise _damaged(self.path, f"{file.name} does not name {expected} documents")
+        return names
 
     @cached_property
     def documents(self) -> list[tuple[str, int]]:
         """(id, hash of the text) of every document, in store order."""
         return [
             (name, key)
-            for i in range(len(self.index["shards"]))
-            for name, key in json.loads((self.path / f"{i:05d}.documents.json").read_text())
+            for number in range(len(self.index["shards"]))
+            for name, key in self._names(number)
         ]
 
     @cached_property
     def sizes_N(self) -> np.ndarray:
         """int32: tokens of each window."""
-        return _concatenate([np.diff(s.offsets) for s in self._shards], np.int32)
+        return _concatenate([np.diff(o) for o in self._all("offsets")], np.int32)
 
     @cached_property
     def bytes_N(self) -> np.ndarray:
         """int64: UTF-8 bytes of text of each window."""
-        return _concatenate([s.bytes for s in self._shards], np.int64)
+        return _concatenate(self._all("bytes"), np.int64)
 
     @cached_property
     def document_N(self) -> np.ndarray:
         """int64: index into `documents` of each window."""
-        return _concatenate([s.document for s in self._shards], np.int64)
+        return _concatenate(self._all("document"), np.int64)
 
     def cut(self, start: int, stop: int) -> Iterator[DocumentWindows]:
         """Yield the documents start ... stop - 1 as they were written."""
         first = 0
-        for number, (shard, record) in enumerate(
-            zip(self._shards, self.index["shards"], strict=True)
-        ):
+        for number, record in enumerate(self.index["shards"]):
             last = first + record["documents"]
             if max(start, first) < min(stop, last):
-                names = json.loads((self.path / f"{number:05d}.documents.json").read_text())
-                wanted = np.arange(max(start, first), min(stop, last) + 1, dtype=np.uint32)
-                edges = np.searchsorted(shard.document, wanted)
-                for document, low, high in zip(wanted, edges, edges[1:], strict=False):
-                    offsets = shard.offsets[low : high + 1]
-                    name, key = names[document - first]
-                    yield DocumentWindows(
-                        name,
-                        key,
-                        shard.tokens[offsets[0] : offsets[-1]],
-                        offsets[1:] - offsets[0],
-                        shard.bytes[low:high].astype(np.int64),
-                    )
+                yield from self._cut(number, first, max(start, first), min(stop, last))
             first = last
+
+    def _cut(self, number: int, first: int, start: int, stop: int) -> Iterator[DocumentWindows]:
+        """Yield the documents start ... stop - 1, of a shard whose first one is `first`."""
+        names, all_offsets = self._names(number), self._column(number, "offsets")
+        wanted = np.arange(start, stop + 1, dtype=np.uint32)
+        edges = np.searchsorted(self._column(number, "document"), wanted)
+        for document, low, high in zip(wanted, edges, edges[1:], strict=False):
+            offsets = all_offsets[low : high + 1]
+            name, key = names[document - first]
+            yield DocumentWindows(
+                name,
+                key,
+                self._column(number, "tokens")[offsets[0] : offsets[-1]],
+                offsets[1:] - offsets[0],
+                self._column(number, "bytes")[low:high].astype(np.int64),
+            )
 
     def read(self, indices_B: np.ndarray) -> np.ndarray:
         """Return int32 [B, L]: the windows of these indices, 0 (pad) after their ends.
@@ -286,11 +343,12 @@ class WindowStore:
         shard_B = np.searchsorted(self._starts, indices_B, side="right") - 1
         for number in np.unique(shard_B):
             rows = np.flatnonzero(shard_B == number)
-            shard, local = self._shards[number], indices_B[rows] - self._starts[number]
-            start, stop = shard.offsets[local], shard.offsets[local + 1]
+            tokens, offsets = self._column(number, "tokens"), self._column(number, "offsets")
+            local = indices_B[rows] - self._starts[number]
+            start, stop = offsets[local], offsets[local + 1]
             position = start[:, None] + np.arange(self.context)
             inside = position < stop[:, None]
-            values = shard.tokens[np.minimum(position, len(shard.tokens) - 1)]
+            values = tokens[np.minimum(position, len(tokens) - 1)]
             tokens_BxL[rows] = np.where(inside, values, 0)
         return tokens_BxL
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from specialm.common import manifest
 from specialm.common.errors import UserError
 from specialm.common.files import write_bytes
 from specialm.data.text_files import character_start
@@ -42,6 +43,7 @@ class Vocabulary:
             raise UserError(
                 f"data.vocabulary={str(path)!r}: no such SentencePiece model; give the path of one."
             )
+        manifest.check(self.path)
         content = self.path.read_bytes()
         self.sha256 = hashlib.sha256(content).hexdigest()
         self._model = sentencepiece.SentencePieceProcessor()

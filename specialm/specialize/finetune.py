@@ -18,18 +18,23 @@ from ml_collections import ConfigDict
 from specialm.common import processes
 from specialm.common.errors import UserError
 from specialm.common.progress import bar
+from specialm.common.signals import Interrupted, Stop
 from specialm.data.sampler import Sampler
 from specialm.data.store import WindowStore
 from specialm.models import lora, transformer
 from specialm.specialize import budget, tuning_step
+from specialm.specialize.early_stopping import Kept, Progress
 from specialm.specialize.tuning_step import ParameterMap
 from specialm.training import objectives, optimizer, scoring, sharding, step
 from specialm.training.checkpoints import Checkpoints
+from specialm.training.divergence import Watch
 from specialm.training.metrics import MetricsWriter
 from specialm.training.objectives import Objective
 from specialm.training.profile import Profile
+from specialm.training.votes import Votes
 
 VALID_BATCH = 64  # windows scored at once
+REMEDY = "lower finetune.learning_rate"
 
 
 @dataclass(frozen=True)
@@ -41,17 +46,6 @@ class Specialist:
     train_indices: np.ndarray
     valid_store: WindowStore
     valid_indices: np.ndarray
-
-
-@dataclass
-class Progress:
-    """What early stopping has to remember; saved with each checkpoint."""
-
-    step: int = 0
-    best_step: int = 0
-    best_nll: float = float("inf")  # nats per token on the validation split
-    worse: int = 0  # evaluations since the best one
-    seconds: float = 0.0
 
 
 def for_set(
@@ -118,7 +112,9 @@ def finetune(
       parameters were trained.
 
     Raises:
-      UserError: a LoRA setting is out of range.
+      UserError: a LoRA setting is out of range; the batch does not divide over the devices.
+      DivergedError: a loss or a gradient is not finite.
+      Interrupted: a signal came; the step under way is saved.
     """
     return fit(
         path,
@@ -177,7 +173,7 @@ def fit(
 ) -> dict:
     """Fine-tuning for any parameter map and any loss; see `finetune`."""
     with (
-        Checkpoints(path / "checkpoints", keep=1) as best,
+        Checkpoints(path / "checkpoints", keep=0) as best,
         Checkpoints(path / "latest", keep=1) as latest,
     ):
         entry = _fit(
@@ -191,8 +187,7 @@ def fit(
             seed,
             mesh,
             title,
-            best,
-            latest,
+            Kept(best, latest),
         )
     processes.run_on_all("fine-tuned", lambda: None)  # nobody uses `latest` any more
     if processes.is_first():
@@ -200,43 +195,44 @@ def fit(
     return entry
 
 
-def _fit(
-    path, config, trained, objective, specialist, train, tune, seed, mesh, title, best, latest
-):
+def _fit(path, config, trained, objective, specialist, train, tune, seed, mesh, title, kept):
     tx = optimizer.make(settings(train, tune), tune.max_steps, trained.declared)
-    state, done = _start(latest, trained, tx, mesh)
-    resumed = done.step if done.step else None  # that step was judged before it was saved
-    saved = done.step
+    sampler = Sampler(len(specialist.train_indices), tune.batch_size, seed)
+    rows_b = _rows(mesh, tune.batch_size)
+    state, done = kept.start(trained, tx, mesh)
     shown = {"seed": seed, "model": asdict(config), "finetune": tune.to_dict()}
-    metrics = MetricsWriter(path, train, shown, -1 if resumed is None else resumed)
-    profile, values = Profile(path, train.profile_steps, done.step), {}
+    metrics = MetricsWriter(path, train, shown, done.step if done.step else -1, done.metrics)
+    profile, saved = Profile(path, train.profile_steps, done.step), done.step
     train_step = tuning_step.make_train_step(
         trained, objective, tx, mesh, train.microbatch or step.default_microbatch(config.context)
     )
     score_step = step.make_score_step(config, mesh)
     to_params = jax.jit(trained.to_params)
-    devices = sharding.parts(mesh, "batch")
-    batch_size = max(devices, tune.batch_size // devices * devices)
-    sampler = Sampler(len(specialist.train_indices), batch_size, seed)
-    rows_b = sharding.rows(mesh, batch_size)
-    started, losses = time.perf_counter() - done.seconds, []
-    with bar(tune.max_steps, title, "step", initial=done.step) as progress:
+    watch = Watch(
+        path,
+        optimizer.schedule(settings(train, tune), tune.max_steps),
+        lambda number: specialist.train_indices[sampler.indices(number)],
+        kept.latest,
+        REMEDY,
+    )
+    started, pending = time.perf_counter() - done.seconds, None
+    with bar(tune.max_steps, title, "step", initial=done.step) as progress, Stop() as stop:
+        votes = Votes(stop, mesh)
         while True:
             last = done.step == tune.max_steps
-            if (done.step % tune.eval_every == 0 or last) and done.step != resumed:
+            if (done.step % tune.eval_every == 0 or last) and done.judged != done.step:
+                pending = _fetch(pending, done.step, done, watch)
                 done.seconds = time.perf_counter() - started
                 params = to_params(state.params, trained.fixed)
                 valid = _evaluate(score_step, params, specialist, mesh)
-                _judge(done, valid, params, best)
-                _record(metrics, done, valid, losses, batch_size * config.context, progress)
-                losses = []
+                watch.see(max(done.step, 1), {"valid_nll": valid})
+                kept.judge(done, valid, params)
+                _record(metrics, done, valid, tune.batch_size * config.context, progress)
                 if 0 < tune.patience <= done.worse or last:
                     break
                 if done.step // tune.checkpoint_every > saved // tune.checkpoint_every:
                     saved = done.step
-                    latest.save(
-                        done.step, state.params, (state.step, state.optimizer), asdict(done)
-                    )
+                    kept.save(done, state, metrics)
             profile.before(done.step)
             rows = sampler.indices(done.step)[rows_b]
             batch = specialist.train_store.batch(specialist.train_indices[rows])
@@ -244,23 +240,46 @@ def _fit(
             batch = sharding.put_batch(mesh, batch)
             state, values = train_step(state, batch)
             profile.after(done.step, values)
-            losses.append(values["loss"])
+            stop.hold()
+            pending = _fetch(pending, done.step, done, watch, values)
             done.step += 1
             progress.update(1)
-    profile.close(values)
+            if signal := votes.number():
+                pending = _fetch(pending, done.step, done, watch)
+                done.seconds = time.perf_counter() - started
+                kept.save(done, state, metrics)
+                kept.latest.wait()
+                raise Interrupted(signal, f"step {done.step} is saved in {path}")
+        profile.close(pending)
+        kept.end(done, params)
+        votes.end(f"all {done.step} steps are saved in {path}")
     metrics.close()
-    epochs = done.step * batch_size / len(specialist.train_indices)
+    watch.over()
+    epochs = done.step * tune.batch_size / len(specialist.train_indices)
     limits = {"max_steps": tune.max_steps, "epochs": epochs, "lora_rank": tune.lora_rank}
-    return _entry(config, trained, done, batch_size) | limits
+    return _entry(config, trained, done, tune.batch_size) | limits
 
 
-def _start(latest: Checkpoints, trained: ParameterMap, tx, mesh):
-    abstract = tuning_step.abstract_state(trained, tx, mesh)
-    found = latest.restore(abstract.params, (abstract.step, abstract.optimizer))
-    if found is None:
-        return tuning_step.init_state(trained, tx, mesh), Progress()
-    _, restored, (number, moments), record = found
-    return step.TrainState(number, restored, moments), Progress(**record)
+def _rows(mesh: jax.sharding.Mesh, batch_size: int) -> np.ndarray:
+    """This process's rows of a batch."""
+    devices = sharding.parts(mesh, "batch")
+    if batch_size % devices:
+        below = batch_size // devices * devices
+        near = " or ".join(str(size) for size in (below, below + devices) if size)
+        raise UserError(
+            f"finetune.batch_size={batch_size}: is not a multiple of the {devices} devices that "
+            f"windows are divided over; set it to {near}."
+        )
+    return sharding.rows(mesh, batch_size)
+
+
+def _fetch(pending, number: int, done: Progress, watch: Watch, following=None):
+    """Take the metrics of step `number`, counted from 1, one step late; return the next ones."""
+    if pending is not None:
+        values = {name: float(pending[name]) for name in ("loss", "grad_norm")}
+        watch.see(number, values)
+        done.losses.append(values["loss"])
+    return following
 
 
 def _evaluate(score_step, params: transformer.Params, specialist: Specialist, mesh) -> float:
@@ -270,18 +289,11 @@ def _evaluate(score_step, params: transformer.Params, specialist: Specialist, me
     return scored.nll_per_token
 
 
-def _judge(done: Progress, valid: float, params: transformer.Params, best: Checkpoints) -> None:
-    if valid < done.best_nll:
-        done.best_nll, done.best_step, done.worse = valid, done.step, 0
-        best.save(done.step, params, None, {"valid_nll": valid})
-    else:
-        done.worse += 1
-
-
-def _record(metrics, done: Progress, valid, losses, tokens_per_step: int, progress) -> None:
+def _record(metrics, done: Progress, valid, tokens_per_step: int, progress) -> None:
     values = {"tokens": done.step * tokens_per_step, "valid_nll": valid, "seconds": done.seconds}
-    if losses:
-        values["loss"] = float(np.mean([float(loss) for loss in losses]))
+    if done.losses:
+        values["loss"] = float(np.mean(done.losses))
+    done.losses = []
     metrics.write(done.step, values)
     progress.set_postfix(valid=f"{valid:.3f}", best=f"{done.best_nll:.3f}")
 

@@ -6,7 +6,6 @@ belongs to all other pieces together
 FOLDER/teacher.json       what they were computed with; written last
 """
 
-import json
 import os
 import time
 from collections.abc import Callable
@@ -17,8 +16,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from specialm.common import processes
-from specialm.common.files import write_json
+from specialm.common import disk, manifest, processes
+from specialm.common.errors import UserError
+from specialm.common.files import read_sealed, write_sealed
 from specialm.data.store import WindowStore
 from specialm.models import loss as loss_lib
 from specialm.models import transformer
@@ -63,8 +63,10 @@ def store(
     if not processes.run_on_first("finding a teacher", (path / "teacher.json").exists):
         _write(path, config, params, windows, indices_N, k, temperature, mesh)
         processes.run_on_all("storing a teacher", lambda: None)
-    record = json.loads((path / "teacher.json").read_text())
-    ids_NxLxv, p_NxLxv = (np.load(path / f"{name}.npy", mmap_mode="r") for name in ARRAYS)
+    record = read_sealed(path / "teacher.json")
+    if processes.is_first():
+        _check(path, record)
+    ids_NxLxv, p_NxLxv = (manifest.load_array(path / f"{name}.npy", mmap=True) for name in ARRAYS)
     return Stored(ids_NxLxv, p_NxLxv, record["seconds"])
 
 
@@ -88,19 +90,36 @@ def _write(path, config, params, windows, indices_N, k, temperature, mesh) -> No
         return
     for name, array in zip(ARRAYS, arrays, strict=True):
         array.flush()
-        os.replace(path / f"{name}.npy.tmp", path / f"{name}.npy")
-    write_json(
+        os.replace(path / f"{name}.npy.partial", path / f"{name}.npy")
+    write_sealed(
         path / "teacher.json",
-        {"k": k, "temperature": temperature, "seconds": time.perf_counter() - started},
+        {
+            "k": k,
+            "temperature": temperature,
+            "seconds": time.perf_counter() - started,
+            "digests": {name: manifest.digest(path / f"{name}.npy") for name in ARRAYS},
+        },
     )
+
+
+def _check(path: Path, record: dict) -> None:
+    """Raise UserError for arrays that are not what was stored."""
+    for name, expected in record.get("digests", {}).items():
+        if manifest.digest(path / f"{name}.npy") != expected:
+            raise UserError(
+                f"{path / name}.npy: is damaged: it is not what was stored; remove "
+                f"{path / 'teacher.json'}: the same command runs the teacher again."
+            )
 
 
 def _create(path: Path, shape: tuple[int, ...]) -> list[np.memmap]:
     path.mkdir(parents=True, exist_ok=True)
-    return [
-        np.lib.format.open_memmap(path / f"{name}.npy.tmp", "w+", dtype, shape)
-        for name, dtype in ARRAYS.items()
-    ]
+    arrays = []
+    for name, dtype in ARRAYS.items():
+        file = path / f"{name}.npy.partial"
+        arrays.append(np.lib.format.open_memmap(file, "w+", dtype, shape))
+        disk.reserve(file)
+    return arrays
 
 
 def make_top_k_step(

@@ -11,14 +11,19 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from specialm.common.progress import bar
+from specialm.common.signals import Interrupted, Stop
 from specialm.data.mixed import Joined
 from specialm.data.sampler import BatchSampler
 from specialm.data.store import WindowStore
 from specialm.models import families
 from specialm.training import hardware, objectives, optimizer, program, sharding, step
 from specialm.training.checkpoints import Checkpoints, with_sharding
+from specialm.training.divergence import Watch
 from specialm.training.metrics import MetricsWriter
 from specialm.training.profile import Profile
+from specialm.training.votes import Votes
+
+REMEDY = "lower train.learning_rate, or raise train.warmup_steps"
 
 
 def num_steps(train: ConfigDict, context: int) -> int:
@@ -48,7 +53,9 @@ def pretrain(
       The run's ledger entry: tokens, flops, seconds (over all sessions) and the last mean loss.
 
     Raises:
-      UserError: the batch does not divide over the devices and processes.
+      UserError: the batch does not divide over the devices; no saved step can be read.
+      DivergedError: a loss or a gradient is not finite.
+      Interrupted: a signal came; the step under way is saved.
     """
     program.check_batch(config, mesh, train.batch_size, sampler.num_groups)
     with Checkpoints(path / "checkpoints") as checkpoints:
@@ -59,10 +66,14 @@ def _pretrain(path, config, train, store, sampler, seed, mesh, title, start, che
     steps = num_steps(train, store.context)
     tx = optimizer.make(train, steps, families.declare(config))
     objective = objectives.make(train.objective, families.dense(config))
-    state, seconds = _start(checkpoints, config, tx, mesh, seed, start)
+    state, before = _start(checkpoints, config, tx, mesh, seed, start)
     first = int(state.step)
-    metrics = MetricsWriter(path, train, _settings(config, train, seed), first)
+    metrics = MetricsWriter(
+        path, train, _settings(config, train, seed), first, before.get("metrics")
+    )
     profile = Profile(path, train.profile_steps, first)
+    rate = optimizer.schedule(train, steps)
+    watch = Watch(path, rate, sampler.indices, checkpoints, REMEDY)
     meter = _Meter(
         config,
         train,
@@ -70,11 +81,13 @@ def _pretrain(path, config, train, store, sampler, seed, mesh, title, start, che
         train.batch_size * store.context // sampler.num_groups,
         mesh,
         metrics,
-        seconds,
+        watch,
+        before,
     )
     train_step = program.make_train_step(config, tx, mesh, train.microbatch, train.objective)
     pending, rows_b = None, sharding.rows(mesh, train.batch_size)
-    with bar(steps, title, "step", initial=first) as progress:
+    with bar(steps, title, "step", initial=first) as progress, Stop() as stop:
+        votes = Votes(stop, mesh)
         for number in range(first, steps):
             profile.before(number)
             batch = objective.transform(
@@ -84,19 +97,25 @@ def _pretrain(path, config, train, store, sampler, seed, mesh, title, start, che
             with jax.transfer_guard("disallow"):
                 state, values = train_step(state, batch)
             profile.after(number, values)
+            stop.hold()
             # Metrics are fetched one step late, while the device works on the next step.
             if pending is not None:
                 meter.add(number, pending, progress)
-            pending = values
-            if (number + 1) % train.checkpoint_every == 0 and number + 1 < steps:
-                _save(checkpoints, state, meter.record())
+            pending, signal = values, votes.number()
             progress.update(1)
-        if pending is not None:
-            meter.add(steps, pending, progress, last=True)
-    if first < steps:
-        _save(checkpoints, state, meter.record())
-    profile.close(pending)
+            if signal or (number + 1) % train.checkpoint_every == 0 or number + 1 == steps:
+                meter.add(number + 1, pending, progress, last=number + 1 == steps)
+                pending = None
+                _save(checkpoints, state, meter.record())
+            if signal:
+                checkpoints.wait()
+                raise Interrupted(signal, f"step {number + 1} of {steps} is saved in {path}")
+        profile.close(pending)
+        if first < steps:
+            checkpoints.read_back(steps, state.params)
+        votes.end(f"all {steps} steps are saved in {path}")
     metrics.close()
+    watch.over()
     return meter.entry(steps)
 
 
@@ -141,20 +160,23 @@ class _Meter:
         tokens_per_group: int,
         mesh,
         metrics: MetricsWriter,
+        watch: Watch,
         before: dict,
     ):
-        self.train, self.metrics = train, metrics
+        self.train, self.metrics, self.watch = train, metrics, watch
         self.tokens_per_step = train.batch_size * context
         self.flops_per_token = families.flops_per_token(config, True, tokens_per_group)
         self.peak = sum(hardware.peak_flops(device) for device in mesh.devices.flat)
         self.seconds = before.get("seconds", 0.0)
         self.loss = before.get("loss")
-        self._losses: list[float] = []
-        self._started = time.perf_counter()
+        self._losses: list[float] = before.get("losses", [])
+        self._started = time.perf_counter() - before.get("elapsed", 0.0)
 
     def add(self, number: int, values: dict, progress, last: bool = False) -> None:
         """Takes the metrics of step `number` (counted from 1), records every `log_every`."""
-        self._losses.append(float(values["loss"]))
+        fetched = {name: float(values[name]) for name in ("loss", "grad_norm")}
+        self.watch.see(number, fetched)
+        self._losses.append(fetched["loss"])
         if not (number % self.train.log_every == 0 or last):
             return
         now = time.perf_counter()
@@ -168,7 +190,7 @@ class _Meter:
             {
                 "tokens": number * self.tokens_per_step,
                 "loss": self.loss,
-                "grad_norm": float(values["grad_norm"]),
+                "grad_norm": fetched["grad_norm"],
                 "tokens_per_second": rate,
                 "mfu": rate * self.flops_per_token / self.peak,
                 "seconds": self.seconds,
@@ -177,7 +199,14 @@ class _Meter:
         progress.set_postfix(loss=f"{self.loss:.3f}", tok_s=f"{rate:,.0f}")
 
     def record(self) -> dict:
-        return {"seconds": self.seconds, "loss": self.loss}
+        """What a resumed run needs to report the same."""
+        return {
+            "seconds": self.seconds,
+            "loss": self.loss,
+            "losses": self._losses,  # since the last record
+            "elapsed": time.perf_counter() - self._started,
+            "metrics": self.metrics.state(),
+        }
 
     def entry(self, steps: int) -> dict:
         tokens = steps * self.tokens_per_step

@@ -22,9 +22,9 @@ import jax
 import numpy as np
 from jax.sharding import NamedSharding
 
-from specialm.common import processes
+from specialm.common import manifest, processes
 from specialm.common.errors import UserError
-from specialm.common.files import write_json
+from specialm.common.files import write_json, write_with
 from specialm.data.vocabularies import Vocabulary
 from specialm.models import families, tensors
 from specialm.training import model_record, sharding
@@ -58,17 +58,24 @@ def save_experts(path: Path, experts: Experts) -> None:
     """Writes `experts.npz` into a run folder; of several processes the first does."""
     if not processes.is_first():
         return
-    np.savez(
+    write_with(
         path / "experts.npz",
-        features=experts.features_kxC,
-        probability=experts.probability_k,
-        clusters=experts.clusters,
+        lambda stream: np.savez(
+            stream,
+            features=experts.features_kxC,
+            probability=experts.probability_k,
+            clusters=experts.clusters,
+        ),
     )
 
 
 def load_experts(path: Path) -> Experts:
-    """Reads `experts.npz` of a run folder."""
-    with np.load(path / "experts.npz", allow_pickle=False) as saved:
+    """Reads `experts.npz` of a run folder.
+
+    Raises:
+      UserError: it is damaged.
+    """
+    with manifest.arrays(path / "experts.npz") as saved:
         return Experts(saved["features"], saved["probability"], str(saved["clusters"]))
 
 
@@ -141,20 +148,24 @@ def layout(config: families.Config, mesh: jax.sharding.Mesh):
 def save(path: Path, params: Any) -> None:
     """Writes parameters that no step has trained yet as the checkpoint of a run folder."""
     with Checkpoints(path / "checkpoints") as checkpoints:
+        checkpoints.keep_only(set())  # what a killed attempt left
         checkpoints.save(0, params, None, {})
+        checkpoints.read_back(0, params)
 
 
 def read_record(path: Path) -> dict:
     """`model.json` of a run folder.
 
     Raises:
-      UserError: it is not there, or is not what a run folder has (the file and the key).
+      UserError: it is not there, damaged, or not what a run folder has (the file and the key).
     """
+    path = Path(path)
     if not (path / "model.json").is_file():
         raise UserError(
             f"--checkpoint={path}: no model.json there; give the folder of a run that "
             "`specialm train` or `specialm specialize` wrote."
         )
+    manifest.check(path / "model.json")
     try:
         record = json.loads((path / "model.json").read_bytes().decode("utf-8"))
     except (OSError, ValueError, RecursionError) as error:
@@ -164,14 +175,14 @@ def read_record(path: Path) -> dict:
 
 
 def load(path: str | Path, mesh: jax.sharding.Mesh, kinds: tuple[str, ...] = ("dense",)) -> Model:
-    """The newest readable checkpoint of a run folder.
+    """The model of a run folder, of the step that it ended with.
 
     Args:
       kinds: of those accepted, "dense", "bank", "mixture".
 
     Raises:
-      UserError: not a run folder, of another kind, without a finished checkpoint, or with a
-        vocabulary that has changed.
+      UserError: not a run folder, of another kind, without a finished checkpoint, damaged, or
+        with a vocabulary that has changed.
     """
     path = Path(path)
     record = read_record(path)
@@ -196,7 +207,8 @@ def load(path: str | Path, mesh: jax.sharding.Mesh, kinds: tuple[str, ...] = ("d
             f"--checkpoint={path}: vocabulary.model is not the one the model was "
             "trained with; restore the file."
         )
-    found = Checkpoints(path / "checkpoints").restore(abstract_params(config, mesh))
+    with Checkpoints(path / "checkpoints", read_only=True) as checkpoints:
+        found = checkpoints.restore_finished(abstract_params(config, mesh))
     if found is None:
         raise UserError(
             f"--checkpoint={path}: no checkpoint was finished there; run `specialm "

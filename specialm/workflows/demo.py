@@ -1,6 +1,5 @@
 """The demo: every method over every domain and seed, then the table and the report."""
 
-import json
 import time
 from pathlib import Path
 
@@ -10,7 +9,7 @@ from ml_collections import ConfigDict
 from specialm import methods
 from specialm.clustering.clusters import read_texts
 from specialm.common import processes, provenance
-from specialm.common.files import write_json, write_text
+from specialm.common.files import to_json, write_json, write_text
 from specialm.common.stages import Stage
 from specialm.data.corpora import download
 from specialm.evaluation import perplexity
@@ -240,6 +239,6 @@ def _publish(workdir: Path, rows: list[dict], record: dict) -> None:
 
     others = ("results.jsonl", "report.html", "figures", "tables")
     provenance.set_aside(workdir, "run.json", record["settings"], others)
-    write_text(workdir / "results.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    write_text(workdir / "results.jsonl", "".join(to_json(row) + "\n" for row in rows))
     write_json(workdir / "run.json", record)
     demo_page.write(record, workdir / "report.html")

@@ -5,7 +5,6 @@ Commands and the demo are short sequences of these functions; pretraining is in 
 import copy
 import dataclasses
 import json
-import os
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +17,7 @@ from specialm import methods
 from specialm.clustering import weights as weights_lib
 from specialm.clustering.clusters import Clusters, cluster
 from specialm.clustering.repetition import Budget
-from specialm.common import processes
+from specialm.common import manifest, processes
 from specialm.common import stages as stages_lib
 from specialm.common.errors import UserError
 from specialm.common.stages import Stage, Stages
@@ -367,11 +366,12 @@ def checkpoint_key(path: Path) -> str:
 
 def _checkpoint_key(path: Path) -> str:
     if (path / "stage.json").exists():
-        saved = json.loads((path / "stage.json").read_text())
-        return stages_lib.fingerprint(saved["inputs"])
-    runs.read_record(path)
-    steps = sorted(os.listdir(path / "checkpoints")) if (path / "checkpoints").exists() else []
-    return stages_lib.fingerprint({"model": (path / "model.json").read_text(), "steps": steps})
+        return stages_lib.fingerprint(stages_lib.read_stage(path)["inputs"])
+    record, steps = runs.read_record(path), {}
+    for saved in sorted((path / "checkpoints").glob("[0-9]*")):
+        listed = manifest.read(saved)
+        steps[saved.name] = listed and listed["files"]
+    return stages_lib.fingerprint({"model": record, "steps": steps})
 
 
 def heldout(run: Run, name: str) -> tuple[WindowStore, np.ndarray]:

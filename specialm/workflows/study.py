@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 from specialm import methods
 from specialm.clustering.clusters import cluster
 from specialm.common import processes, provenance
-from specialm.common.files import write_json, write_text
+from specialm.common.files import to_json, write_json, write_text
 from specialm.common.stages import Stage, Stages
 from specialm.evaluation import cost, perplexity
 from specialm.planning.inspection import inspect_config
@@ -59,7 +59,7 @@ def study(config: ConfigDict, workdir: Path) -> tuple[dict, str]:
             "cells": {"done": number + 1, "planned": len(planned)},
         }
         if processes.is_first() and number + 1 >= before:
-            write_text(workdir / "results.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+            write_text(workdir / "results.jsonl", "".join(to_json(row) + "\n" for row in rows))
             write_json(workdir / "study.json", record)
         _tell(number, planned, pace.left(expected[number + 1 :]), started)
     seconds = time.time() - started

@@ -1,11 +1,10 @@
 """The embedding cache: restart after a kill, and never a vector of another encoder or text."""
 
-import json
-
 import numpy as np
 import pytest
 
 from specialm.clustering.embeddings import embed
+from specialm.common import files
 
 TEXTS = [f"text {i}" for i in range(23)]
 
@@ -47,7 +46,8 @@ def test_computed_once_and_found_again(tmp_path):
     assert first.seen == TEXTS
     np.testing.assert_array_equal(run(path, second), expected(second))
     assert second.seen == []
-    facts = json.loads((tmp_path / "embeddings.npy.json").read_text())
+    facts = files.read_sealed(tmp_path / "embeddings.npy.json")
+    assert [stop for stop, _ in facts.pop("digests")] == [5, 10, 15, 20, 23]
     assert facts == {
         "encoder": "counting",
         "fingerprint": "a",

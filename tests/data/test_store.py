@@ -1,5 +1,6 @@
 import collections
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -143,3 +144,67 @@ def test_subset_takes_whole_documents_and_is_nested(store):
         assert tokens <= total < tokens + largest
         assert set(before) <= set(indices)
         before = indices
+
+
+@pytest.fixture
+def copied(store, tmp_path):
+    """A store of its own, of two shards or more."""
+    return WindowStore(shutil.copytree(store.path, tmp_path / "s"), vocabulary_size=512).path
+
+
+def change(path, number, name, value):
+    file = path / f"{number:05d}.{name}.npy"
+    array = np.load(file)
+    array[len(array) // 2] = value
+    np.save(file, array)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("tokens", 512, "id 512 is not below 512"),
+        ("offsets", 0, "does not rise from 0 to"),
+        ("document", 10_000, "documents are not in their order"),
+    ],
+)
+def test_what_no_window_can_have_is_refused(copied, name, value, message):
+    change(copied, 1, name, value)
+    store = WindowStore(copied, vocabulary_size=512)
+    with pytest.raises(UserError, match=f"00001.{name}.npy: .*{message}"):
+        store.read(np.arange(len(store)))
+        store.document_N  # noqa: B018
+
+
+def test_a_header_that_promises_more_than_there_is_allocates_nothing(copied):
+    file = copied / "00000.tokens.npy"
+    content = file.read_bytes()
+    size = str(len(np.load(file))).encode()
+    file.write_bytes(content.replace(b"(" + size, b"(9" + size, 1))
+    with pytest.raises(UserError, match="00000.tokens.npy"):
+        WindowStore(copied).read(np.arange(3))
+
+
+def test_an_index_that_contradicts_itself_is_refused(copied):
+    index = json.loads((copied / "index.json").read_text())
+    (copied / "index.json").write_text(json.dumps({**index, "windows": index["windows"] + 1}))
+    with pytest.raises(UserError, match="says .* windows, its shards have another sum"):
+        WindowStore(copied)
+    del index["shards"]
+    (copied / "index.json").write_text(json.dumps(index))
+    with pytest.raises(UserError, match="has no 'shards'"):
+        WindowStore(copied)
+    (copied / "index.json").write_text("{")
+    with pytest.raises(UserError, match="index.json: is damaged"):
+        WindowStore(copied)
+
+
+def test_a_shard_that_changed_while_the_writer_was_away_is_noticed(cuts, vocabulary, tmp_path):
+    def killed():
+        yield from cuts[:25]
+        raise RuntimeError("killed")
+
+    with pytest.raises(RuntimeError):
+        StoreWriter(tmp_path, settings(vocabulary), 2000).write(killed(), collections.Counter())
+    change(tmp_path, 0, "tokens", 3)
+    with pytest.raises(UserError, match="shard 00000 holds other windows than those"):
+        StoreWriter(tmp_path, settings(vocabulary), 2000)

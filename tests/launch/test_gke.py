@@ -75,6 +75,7 @@ def test_fields_of_the_manifest(fakes):
     pod = job["template"]["spec"]
     assert set(pod) == {
         "restartPolicy",
+        "terminationGracePeriodSeconds",
         "serviceAccountName",
         "nodeSelector",
         "tolerations",

@@ -86,8 +86,15 @@ def test_a_failed_slurm_job_goes_back_into_the_queue(fakes, status, restarts, re
 
 def test_a_slurm_job_at_its_time_limit_goes_back_into_the_queue(fakes):
     fakes.launch(*slurm(fakes))
-    (fakes.bin / "srun").write_text("#!/usr/bin/env bash\nkill -USR1 $PPID\nsleep 1\n")
-    start(fakes, submitted(fakes)[1], SLURM_RESTART_COUNT="50")
+    """After its processes, to which srun passes the signal on, have saved and ended."""
+    srun = """#!/usr/bin/env bash
+trap 'echo told; sleep 0.5; echo saved; exit 143' USR1
+kill -USR1 $PPID
+for i in {1..200}; do sleep 0.05; done
+"""
+    (fakes.bin / "srun").write_text(srun)
+    done = start(fakes, submitted(fakes)[1], SLURM_RESTART_COUNT="50")
+    assert done.stdout.splitlines()[:2] == ["told", "saved"] and done.returncode == 143
     assert fakes.calls("scontrol") == [["scontrol", "requeue", "7"]]
 
 

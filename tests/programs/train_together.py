@@ -14,7 +14,7 @@ import numpy as np
 from train_family import BATCH, EXPERTS, make
 
 from specialm import config
-from specialm.common import processes, runtime
+from specialm.common import processes, runtime, signals
 from specialm.data.sampler import Sampler
 from specialm.data.store import WindowStore
 from specialm.models import transformer
@@ -35,6 +35,7 @@ def sizes_of(family: str, store: WindowStore):
 
 def main(workdir: str, store_path: str, out: str, *names: str) -> None:
     runtime.join_processes()
+    signals.install(goes_on=True)
     store, saved, read = WindowStore(store_path), {}, {}
     train = config.default().train
     train.tokens, train.batch_size = STEPS * BATCH * store.context, BATCH
@@ -75,4 +76,8 @@ def main(workdir: str, store_path: str, out: str, *names: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    try:
+        main(*sys.argv[1:])
+    except signals.Interrupted as stopped:
+        print(signals.message(stopped.number, stopped.saved), file=sys.stderr)
+        sys.exit(stopped.status)

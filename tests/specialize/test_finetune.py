@@ -1,4 +1,5 @@
 import copy
+import json
 
 import jax
 import numpy as np
@@ -8,9 +9,19 @@ from gpt2_names import named
 
 from specialm import config
 from specialm.common.errors import UserError
+from specialm.data.sampler import Sampler
 from specialm.models import lora, tensors, transformer
 from specialm.specialize import finetune, tuning_step
-from specialm.training import metrics, objectives, optimizer, runs, scoring, sharding, step
+from specialm.training import (
+    divergence,
+    metrics,
+    objectives,
+    optimizer,
+    runs,
+    scoring,
+    sharding,
+    step,
+)
 
 
 @pytest.fixture(scope="module")
@@ -132,7 +143,7 @@ def test_a_model_that_only_gets_worse_is_kept_as_it_was(
     harmful = config.default()
     harmful.train.tensorboard = False
     harmful.finetune.update(settings.finetune)
-    harmful.finetune.learning_rate = 30.0
+    harmful.finetune.learning_rate = 1.0
     entry = run(tmp_path / "run", tiny_model, params, specialist, harmful)
     assert entry["best_step"] == 0
     runs.describe(tmp_path / "run", tiny_model, vocabulary, "slm", "numpy", 0, [entry])
@@ -144,10 +155,50 @@ def test_without_patience_it_never_stops_early(tiny_model, params, specialist, s
     patient = config.default()
     patient.train.update(settings.train)
     patient.finetune.update(settings.finetune)
-    patient.finetune.update(learning_rate=30.0, patience=0, max_steps=40)
+    patient.finetune.update(learning_rate=3.0, patience=0, max_steps=40)
     entry = run(tmp_path / "run", tiny_model, params, specialist, patient)
     assert (entry["steps"], entry["best_step"]) == (40, 0)
     assert len(metrics.read(tmp_path / "run" / "metrics.jsonl")) == 9
+
+
+def test_a_gradient_that_is_not_finite_ends_it(tiny_model, params, specialist, settings, tmp_path):
+    diverging = config.default()
+    diverging.train.tensorboard = False
+    diverging.finetune.update(settings.finetune)
+    diverging.finetune.learning_rate = 30.0
+    with pytest.raises(divergence.DivergedError, match="step 1?[0-9] diverged .*learning rate 30"):
+        run(tmp_path / "run", tiny_model, params, specialist, diverging)
+    found = json.loads((tmp_path / "run" / "divergence.json").read_text())
+    size = diverging.finetune.batch_size
+    drawn = Sampler(len(specialist.train_indices), size, 0).indices(found["step"] - 1)
+    assert found["windows"] == specialist.train_indices[drawn].tolist()
+
+
+def test_a_resumed_attempt_that_takes_another_course_has_its_own_best_step(
+    tuned, tiny_model, params, specialist, settings, tmp_path, monkeypatch
+):
+    """The killed one found a better step after its last checkpoint; the resumed one does not."""
+    arguments = (tmp_path / "run", tiny_model, params, specialist, settings)
+    valid = {r["step"]: r["valid_nll"] for r in metrics.read(tuned[0] / "metrics.jsonl")}
+    assert valid[15] < valid[10] < min(valid[0], valid[5]), valid  # what this test is about
+    kill(monkeypatch, arguments, at=5)
+    left = {int(path.name) for path in (tmp_path / "run" / "checkpoints").iterdir()}
+    assert left == {10, 15}
+    evaluate = finetune._evaluate
+    monkeypatch.setattr(finetune, "_evaluate", lambda *given: evaluate(*given) + 100)
+    entry = run(*arguments)
+    assert (entry["best_step"], entry["valid_nll"]) == (10, valid[10])
+    assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["10"]
+
+
+def test_a_batch_that_does_not_divide_is_refused(
+    tiny_model, params, specialist, settings, tmp_path
+):
+    odd = config.default()
+    odd.finetune.update(settings.finetune)
+    odd.finetune.batch_size = 5
+    with pytest.raises(UserError, match="finetune.batch_size=5: .* 2 devices .* to 4 or 6"):
+        run(tmp_path / "run", tiny_model, params, specialist, odd)
 
 
 def test_the_rate_is_a_third_of_pretraining_unless_set(settings):

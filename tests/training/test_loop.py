@@ -7,7 +7,8 @@ import pytest
 from specialm.common.errors import UserError
 from specialm.data.sampler import Sampler
 from specialm.models import transformer
-from specialm.training import loop, metrics, runs, sharding, step
+from specialm.training import divergence, loop, metrics, runs, sharding, step
+from specialm.training.checkpoints import Checkpoints
 
 
 def train(path, tiny_model, tiny_train, store, seed=0, mesh=None):
@@ -92,6 +93,62 @@ def test_resume_gives_the_same_parameters(
     jax.tree.map(np.testing.assert_array_equal, params, trained[2])
     records = metrics.read(tmp_path / "run" / "metrics.jsonl")
     assert [r["step"] for r in records] == [4, 8, 12, 16, 20, 24]
+
+
+def test_a_record_that_spans_a_resume_is_the_same(trained, tiny_model, tiny_train, store, tmp_path):
+    """Losses since the last record are in the checkpoint: of steps 5 and 6 before the kill."""
+    tiny_train.checkpoint_every = 6
+
+    def stopped(self, step):
+        if step == 7:
+            raise RuntimeError("power cut")
+        return Sampler.indices(self, step)
+
+    broken = type("Broken", (Sampler,), {"indices": stopped})
+    with pytest.raises(RuntimeError, match="power cut"):
+        sampler = broken(len(store), tiny_train.batch_size, 0)
+        mesh = sharding.make_mesh()
+        loop.pretrain(tmp_path / "run", tiny_model, tiny_train, store, sampler, 0, mesh)
+    entry = train(tmp_path / "run", tiny_model, tiny_train, store)
+    whole = metrics.read(trained[0] / "metrics.jsonl")
+    again = metrics.read(tmp_path / "run" / "metrics.jsonl")
+    for name in ("step", "tokens", "loss", "grad_norm"):
+        assert [r[name] for r in again] == [r[name] for r in whole], name
+    assert entry["loss"] == trained[1]["loss"]
+    assert np.all(np.diff([r["seconds"] for r in again]) > 0)
+
+
+def test_the_first_loss_that_is_not_finite_ends_it(tiny_model, tiny_train, store, tmp_path):
+    tiny_train.learning_rate, tiny_train.checkpoint_every = 1e9, 2
+    with pytest.raises(divergence.DivergedError, match=r"step (\d+) diverged") as caught:
+        train(tmp_path / "run", tiny_model, tiny_train, store)
+    found = json.loads(
+        (tmp_path / "run" / "divergence.json").read_text(), parse_constant=pytest.fail
+    )
+    number = found["step"]
+    assert f"step {number} diverged" in str(caught.value)
+    assert found["windows"] == Sampler(len(store), 8, 0).indices(number - 1).tolist()
+    assert found["learning_rate"] == pytest.approx(1e9 * (0.25 + 0.75 * (number - 1) / 4))
+    saved = Checkpoints(tmp_path / "run" / "checkpoints").steps()
+    assert found["checkpoint"] == max(saved, default=0) < number
+    # Replayed: the same step, with the same windows.
+    with pytest.raises(divergence.DivergedError, match=f"step {number} diverged"):
+        train(tmp_path / "run", tiny_model, tiny_train, store)
+
+
+def test_damaged_metrics_are_named_and_lost_ones_told(
+    tiny_model, tiny_train, store, tmp_path, capsys
+):
+    path = tmp_path / "run"
+    train(path, tiny_model, tiny_train, store)
+    file = path / "metrics.jsonl"
+    content = file.read_text()
+    file.write_text(content.replace('"loss": 6', '"loss": 5', 1) if '"loss": 6' in content else "x")
+    with pytest.raises(UserError, match="metrics.jsonl: is damaged"):
+        train(path, tiny_model, tiny_train, store)
+    file.unlink()
+    train(path, tiny_model, tiny_train, store)
+    assert "metrics.jsonl: is gone" in capsys.readouterr().err
 
 
 def test_a_finished_run_is_not_trained_again(trained, tiny_model, tiny_train, store):

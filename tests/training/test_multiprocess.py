@@ -4,6 +4,7 @@ windows; killed and resumed, with as many or other processes; the real commands;
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -205,6 +206,25 @@ def test_killed_and_resumed(jobs, store, tmp_path):
     )
     records = (tmp_path / "run/dense/metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in records] == list(range(1, STEPS + 1))
+
+
+def test_a_signal_to_one_process_saves_the_same_step_in_all(jobs, store, tmp_path):
+    _, made = jobs
+    with training(tmp_path / "first", store, 2, 2, "dense", workdir=tmp_path / "run") as job:
+        while '"step": 2' not in job.read("out", 0):
+            assert job.children[0].poll() is None, job.read("err", 0)[-3000:]
+            time.sleep(0.01)
+        job.children[1].send_signal(signal.SIGTERM)
+        ends = job.finish(status=143)
+    said = {re.search(r"SIGTERM: step (\d) of 8 is saved", error)[1] for _, error in ends}
+    assert len(said) == 1, ends
+    (step,) = map(int, said)
+    assert max(int(path.name) for path in (tmp_path / "run/dense/checkpoints").iterdir()) == step
+    with training(tmp_path / "again", store, 2, 2, "dense", workdir=tmp_path / "run") as two:
+        losses, params, _ = trained(two)
+    assert losses["dense"] == {i: made[2][0]["dense"][i] for i in range(step + 1, STEPS + 1)}
+    for name, value in of(params, "dense").items():
+        np.testing.assert_array_equal(value, of(made[2][1], "dense")[name], err_msg=name)
 
 
 def documents(text):

@@ -1,0 +1,81 @@
+"""What early stopping remembers, and the checkpoints that it keeps."""
+
+from dataclasses import asdict, dataclass, field
+
+from specialm.models import transformer
+from specialm.specialize import tuning_step
+from specialm.specialize.tuning_step import ParameterMap
+from specialm.training import step
+from specialm.training.checkpoints import Checkpoints
+from specialm.training.metrics import MetricsWriter
+
+
+@dataclass
+class Progress:
+    """What early stopping has to remember; saved with each checkpoint."""
+
+    step: int = 0
+    best_step: int = 0
+    best_nll: float = float("inf")  # nats per token on the validation split
+    worse: int = 0  # evaluations since the best one
+    seconds: float = 0.0
+    judged: int = -1  # the step that was evaluated last
+    losses: list[float] = field(default_factory=list)  # of the steps since then
+    metrics: list | None = None  # see `MetricsWriter.state`
+
+
+class Kept:
+    """The checkpoints of a fine-tuning: the best step, and the latest to go on from.
+
+    The best step that the latest one knows stays until a later one is on the disk: a resumed
+    attempt may take another course (on other devices) and never see what the killed one found.
+    """
+
+    def __init__(self, best: Checkpoints, latest: Checkpoints):
+        self.best, self.latest = best, latest
+        self._known: set[int] = set()  # the best step, as the latest one on the disk has it
+
+    def start(self, trained: ParameterMap, tx, mesh) -> tuple[step.TrainState, Progress]:
+        """A fresh state, or the latest.
+
+        Raises:
+          UserError: the best step so far is not there any more.
+        """
+        abstract = tuning_step.abstract_state(trained, tx, mesh)
+        found = self.latest.restore(abstract.params, (abstract.step, abstract.optimizer))
+        if found is None:
+            self.best.keep_only(set())
+            return tuning_step.init_state(trained, tx, mesh), Progress()
+        number, restored, (count, moments), record = found
+        done = Progress(**{"judged": number, **record})
+        self._known = {done.best_step}
+        self.best.keep_only(self._known)
+        self.best.require(done.best_step)
+        return step.TrainState(count, restored, moments), done
+
+    def judge(self, done: Progress, valid: float, params: transformer.Params) -> None:
+        """Take the parameters for the best if they are."""
+        done.judged = done.step
+        if valid >= done.best_nll:
+            done.worse += 1
+            return
+        done.best_nll, done.best_step, done.worse = valid, done.step, 0
+        self.latest.wait()
+        self.best.keep_only(self._known)
+        self.best.save(done.step, params, None, {"valid_nll": valid})
+
+    def save(self, done: Progress, state: step.TrainState, metrics: MetricsWriter) -> None:
+        """Save the state to go on from."""
+        self.best.wait()  # what it refers to is there before it is
+        done.metrics = metrics.state()
+        self.latest.save(done.step, state.params, (state.step, state.optimizer), asdict(done))
+        self._known = {done.best_step}
+
+    def end(self, done: Progress, params: transformer.Params) -> None:
+        """Leave the best step alone, and read it back.
+
+        Args:
+          params: of any step.
+        """
+        self.best.keep_only({done.best_step})
+        self.best.read_back(done.best_step, params)
