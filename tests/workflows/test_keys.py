@@ -1,0 +1,239 @@
+"""Every setting changes the key of the first stage that depends on it, or is in a short list of
+those that change no result, each with why. A setting that neither does fails here."""
+
+import copy
+
+import conftest
+import pytest
+from ml_collections import ConfigDict
+
+from specialm import config as config_lib
+from specialm.common.errors import UserError
+from specialm.common.stages import Stage, Stages, fingerprint
+from specialm.workflows import experts, pipeline, pretraining
+
+METHODS = ("slm_is", "slm_pn", "slm_mix", "soup")
+
+NO_RESULT = {
+    "title": "a heading",
+    "method": "in the name of a stage",
+    "methods": "which stages there are",
+    "domain": "in the name of a stage",
+    "domains": "which stages there are",
+    "seeds": "which stages there are",
+    "method_modules": "what they register is in the keys by its content",
+    "data.domains": "a domain's source is in the key of its scan, as data.generic is",
+    "data.corpora_root": "where files lie; they themselves are in the key of the scan",
+    "data.seqio_modules": "what they register is named by the source",
+    "data.shard_tokens": "the same windows in other files",
+    "data.vocabulary": "a vocabulary's hash is in the key of the windows",
+    "clustering.encoder": "its fingerprint is in the key of the embeddings; minilm is not here",
+    "clustering.encoder_path": "as clustering.encoder",
+    "clustering.max_tokens": "as clustering.encoder",
+    "clustering.candidates": "what is chosen of them is clustering.k, whose clusters are in the keys",
+    "clustering.level": "in the fingerprint of the clusters: tests/clustering",
+    "evaluate": "how many windows are scored at once; whether there is a check besides",
+    "generate": "no stage",
+    "study": "which stages there are",
+    "mesh": "how it is computed: sums in another order",
+    "model.attention": "how it is computed",
+    "model.embedder": "there is one",
+    "train.microbatch": "how it is computed",
+    "train.log_every": "how often is reported",
+    "train.checkpoint_every": "how often is saved",
+    "train.tensorboard": "more files of metrics",
+    "train.wandb": "metrics go elsewhere too",
+    "train.profile_steps": "a trace beside",
+    "finetune.checkpoint_every": "how often is saved",
+    "expert.halving_steps": "steps of a round are in the name and the key of its stage",
+}
+
+# Settings that are read only if others are set.
+WITH = {
+    "clustering.branching": {"clustering.method": "tree", "clustering.branching": (2, 2)},
+    "clustering.sample": {"clustering.method": "tree", "clustering.branching": (2, 2)},
+    "clustering.max_repetitions": {"train.tokens": 200_000},
+    "model.bank_layers": {"model.num_layers": 2},
+    "model.exits": {"model.num_layers": 2},
+    "train.specialist_start": {"train.specialist_fraction": 0.5},
+    "train.final_fraction": {"train.decay_fraction": 0.5},
+    "finetune.lora_alpha": {"finetune.lora_rank": 2},
+    "finetune.lora_matrices": {"finetune.lora_rank": 2},
+    "model.rope_base": {"model.positions": "rope"},
+    "model.rope_factor": {"model.positions": "rope"},
+}
+
+# What a setting is changed to, where twice the value, 0.25 for 0 or the opposite would not do.
+OTHERS = {
+    "train.optimizer": "adam",
+    "train.schedule": "constant",
+    "train.objective": "masked",
+    "train.moment_dtype": "bfloat16",
+    "train.groups": 4,
+    "train.trunk_fraction": 0.5,
+    "model.dtype": "bfloat16",
+    "model.norm": "rmsnorm",
+    "model.positions": "rope",
+    "model.mlp": "swiglu",
+    "model.head": "untied",
+    "model.head_size": 6,
+    "model.num_kv_heads": 1,
+    "model.only_expert": 1,
+    "model.bank_layers": (0,),
+    "model.exits": (0,),
+    "model.remat": "full",
+    "clustering.method": "minibatch",
+    "clustering.branching": (4,),
+    "clustering.sample": 50,
+    "clustering.smoothing": 0.5,
+    "clustering.max_repetitions": 1.0,
+    "data.field": "id",
+    "data.part_chars": 300,
+    "expert.choice": "loss",
+    "expert.index": 1,
+    "finetune.lora_matrices": ("qkv",),
+}
+
+FIRST = {  # the stages, one of whose keys has to change
+    "data": ("scan", "vocabulary", "windows"),
+    "data.specialist_tokens": ("finetuned",),
+    "data.valid_tokens": ("finetuned",),
+    "data.heldout_tokens": ("scores",),
+    "clustering": ("encoder", "embeddings", "clusters"),
+    "clustering.smoothing": ("pretrained",),
+    "clustering.power": ("pretrained",),
+    "clustering.max_repetitions": ("pretrained",),
+    "model": ("pretrained",),
+    "model.num_experts": ("clusters",),
+    "train": ("pretrained",),
+    "finetune": ("finetuned",),
+    "expert": ("experts", "losses"),
+    "seed": ("pretrained",),
+}
+
+
+class Keys(Stages):
+    """Runs nothing: notes the keys, and gives what an earlier run came to."""
+
+    def __init__(self, root, results):
+        super().__init__(root, quiet=True)
+        self.results, self.keys = results, {}
+
+    def run(self, name, inputs, work, on_all=False):
+        self.keys[name] = key = fingerprint(inputs)
+        if name not in self.results:
+            raise NewStageError
+        was = self.results[name]
+        return Stage(name, was.path, was.result, was.seconds, True, key)
+
+
+class NewStageError(Exception):
+    """No such stage was run before: the setting is in its name."""
+
+
+def stages_of(config, stages, method, teacher=None):
+    """All stages of `train` and `specialize`."""
+    run = pipeline.open_run(config, stages.root, ["linalg"], (method,), stages)
+    model = pretraining.pretrain(run, method, "linalg", config.seed)
+    key = model.fingerprint
+    tuned = experts.specialize(run, model.path, "linalg", config.seed, key, teacher)
+    pipeline.score_heldout(run, tuned.path, ["linalg"], tuned.fingerprint, "tuned")
+    return tuned
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    """{method: (config, its finished stages, the fine-tuned model)}."""
+    root = tmp_path_factory.mktemp("keys")
+    conftest.write_docstrings(root)
+    (root / "config.py").write_text(conftest.BANK_CONFIG.format(root=root))
+    (root / "other.jsonl").write_text((root / "linalg.jsonl").read_text())
+    made = {}
+    for method in METHODS:
+        config = config_lib.load(str(root / "config.py")).unlock()
+        config.method, config.domain = method, "linalg"
+        config.clustering.k, config.train.tokens = 4, 2 * 8 * 16
+        config.finetune.max_steps = 2
+        stages = Stages(root / "run", quiet=True)
+        tuned = stages_of(config, stages, method)
+        made[method] = (config, {stage.name: stage for stage in stages.done}, tuned)
+    return made
+
+
+def keys(base, method, changes):
+    """{stage: its key} with these settings changed."""
+    config, results, tuned = base[method]
+    changed = copy.deepcopy(config).unlock()
+    for name, value in changes.items():
+        config_of(changed, name)[name.rpartition(".")[2]] = value
+    root, teacher = tuned.path.parents[1], None
+    if any(name.startswith("finetune.distill") for name in changes):
+        teacher = pipeline.Teacher(tuned.path, tuned.fingerprint)
+    stages = Keys(root, results)
+    try:
+        stages_of(changed, stages, method, teacher)
+    except (NewStageError, UserError):
+        pass  # it does not fit what follows; the keys until here are noted
+    return stages.keys
+
+
+def config_of(config, name):
+    """The section that a setting is in."""
+    for section in name.split(".")[:-1]:
+        config = config[section]
+    return config
+
+
+def leaves(part, prefix=""):
+    for name, value in part.items():
+        name = f"{prefix}{name}"
+        if name in NO_RESULT:
+            continue
+        if isinstance(value, ConfigDict):
+            yield from leaves(value, f"{name}.")
+        else:
+            yield name
+
+
+SETTINGS = tuple(leaves(config_lib.default()))
+
+
+def other(config, name):
+    """Another value of a setting."""
+    if name == "data.generic":
+        return config.data.generic.replace("generic.jsonl", "other.jsonl")
+    value = config_of(config, name)[name.rpartition(".")[2]]
+    if name in OTHERS:
+        return OTHERS[name]
+    if isinstance(value, bool):
+        return not value
+    assert isinstance(value, int | float), f"{name}={value!r}: OTHERS has no other value for it"
+    return type(value)(2 * value if value not in (0, 1.0) else value + 1 if value == 0 else 0.5)
+
+
+def first(name):
+    return FIRST.get(name) or FIRST[name.partition(".")[0]]
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_a_setting_is_in_a_key(base, name):
+    changed = set()
+    for method in METHODS:
+        with_others = WITH.get(name, {})
+        if name.startswith("finetune.distill"):
+            with_others = {"finetune.distill_weight": 0.5}
+        before = keys(base, method, with_others)
+        value = other(base[method][0], name)
+        after = keys(base, method, with_others | {name: value})
+        changed |= {stage.partition("/")[0] for stage, _ in before.items() ^ after.items()}
+    assert changed & set(first(name)), (name, changed)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["data.shard_tokens", "train.microbatch", "train.log_every", "finetune.checkpoint_every"],
+)
+def test_what_changes_no_result_changes_no_key(base, name):
+    for method in METHODS:
+        config = base[method][0]
+        assert keys(base, method, {}) == keys(base, method, {name: other(config, name)})
