@@ -47,25 +47,26 @@ COMMANDS: dict[str, tuple[str, dict, str]] = {
     "train": ("train", {}, "Pretrains config.method (slm_is needs config.domain)."),
     "specialize": (
         "specialize",
-        {"checkpoint": "", "source": "", "teacher": ""},
+        {"checkpoint": "", "source": "", "teacher": "", "trust": False},
         "Fine-tunes --checkpoint (default: the result of `train` with this config) on "
         "config.domain;\nout of a bank or a mixture it first takes the expert that "
         "config.expert names.\nWith --config.finetune.max_steps=0 it only takes it "
         "out.\n--source=folder:PATH, or any other source or path of text, is a domain "
         "of your own; with\n--checkpoint and --source nothing else is needed, not even "
         "--config.\nWith --teacher=RUN, a model fine-tuned on the same domain, it "
-        "distils (finetune.distill_*).",
+        "distils (finetune.distill_*).\nModules and text that only the checkpoint's model.json "
+        "names are not touched without --trust.",
     ),
     "evaluate": (
         "evaluate",
-        {"checkpoint": "", "source": ""},
+        {"checkpoint": "", "source": "", "trust": False},
         "Scores --checkpoint on config.domain, or on all domains and the generic text, or "
         "on the held-out\npart of --source; with a leak check and what the model cost. "
         "Without --config the settings\nare those that the checkpoint carries.",
     ),
     "generate": (
         "generate",
-        {"checkpoint": "", "prompt": ""},
+        {"checkpoint": "", "prompt": "", "trust": False},
         "Continues --prompt with the model in --checkpoint.",
     ),
     "compile": (

@@ -124,10 +124,11 @@ def _open(config_path: str, overrides: list[str], options: dict, every_domain: b
 
     base = Path(options["checkpoint"]) if options["checkpoint"] else None
     if base is not None and not config_path:
-        config = from_checkpoint.load(base, overrides, options["source"])
+        config = from_checkpoint.load(base, overrides, options["source"], options["trust"])
         domains = domains_of(config)
         workdir = Path(options["workdir"] or f"runs/{config.domain or 'specialm'}")
-        return from_checkpoint.open_run(config, workdir, domains, base), base
+        run = from_checkpoint.open_run(config, workdir, domains, base, options["trust"])
+        return run, base
     config, workdir = _load(config_path, overrides, options)
     if options["source"]:
         config = from_checkpoint.with_source(config, options["source"])
@@ -235,6 +236,7 @@ def generate(config_path: str, overrides: list[str], options: dict):
     from specialm.models import families
     from specialm.serving import generate as generate_lib
     from specialm.training import runs, sharding
+    from specialm.workflows import trust
 
     if processes.count() > 1:
         raise UserError("generate continues a prompt in one process; unset SPECIALM_DISTRIBUTED.")
@@ -244,6 +246,8 @@ def generate(config_path: str, overrides: list[str], options: dict):
         settings, seed = config.generate, config.seed
     if not options["checkpoint"]:
         raise UserError("--checkpoint is missing: the folder of a trained model.")
+    if not options["trust"]:
+        trust.check_links(Path(options["checkpoint"]))
     model = runs.load(options["checkpoint"], sharding.make_mesh())
     text = generate_lib.generate(
         model.params,

@@ -25,6 +25,7 @@ from ml_collections import ConfigDict, config_flags
 from specialm import methods
 from specialm.clustering import levels
 from specialm.common.errors import UserError
+from specialm.common.names import is_name
 from specialm.models.config import Config as Architecture
 from specialm.specialize import choice
 
@@ -367,6 +368,11 @@ def check(config: ConfigDict) -> None:
     ):
         if not 0 <= _get(config, name) <= 1:
             raise UserError(f"{name}={_get(config, name)}: must be between 0 and 1.")
+    for domain in config.data.domains:
+        if not is_name(domain):
+            raise UserError(
+                f"data.domains: {domain!r} is no name; use letters, digits, '-', '_', '.', ' '."
+            )
     for domain in (*config.domains, *([config.domain] if config.domain else [])):
         _one_of("domain", domain, tuple(config.data.domains))
 

@@ -10,13 +10,15 @@ import numpy as np
 
 from specialm.common.errors import UserError
 from specialm.common.progress import Progress, bar
+from specialm.data import scripts
 
 
 class TfidfSvd:
     """TF-IDF of words, projected on the leading singular vectors of a sample: no weights needed.
 
-    Words of at least two letters, lower case, those in at least MIN_DOCUMENTS texts of the sample,
-    the MAX_TERMS most frequent; sublinear term frequency. A text without any known word (an empty
+    Words of at least two letters, lower case, in texts of scripts that set no spaces characters in
+    twos to fours (`data/scripts.py`): those in at least MIN_DOCUMENTS texts of the sample, the
+    MAX_TERMS most frequent; sublinear term frequency. A text without any known word (an empty
     one, for instance) becomes the first axis, the sample's leading singular direction.
     """
 
@@ -60,12 +62,17 @@ class TfidfSvd:
     def _vectorizer(**settings):
         from sklearn.feature_extraction.text import TfidfVectorizer
 
-        return TfidfVectorizer(sublinear_tf=True, dtype=np.float32, **settings)
+        return TfidfVectorizer(
+            analyzer=scripts.terms, sublinear_tf=True, dtype=np.float32, **settings
+        )
 
     @cached_property
     def fingerprint(self) -> str:
         """See `Encoder.fingerprint`."""
-        digest = hashlib.sha256(b"tfidf_svd 1\n" + "\n".join(self.terms).encode())
+        terms = "\n".join(self.terms)
+        # What 1 made of text without spaces was another thing.
+        version = 2 if scripts.ANY.search(terms) else 1
+        digest = hashlib.sha256(f"tfidf_svd {version}\n{terms}".encode())
         digest.update(self.idf_V.tobytes())
         digest.update(self.components_VxD.tobytes())
         return digest.hexdigest()

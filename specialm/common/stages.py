@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from specialm.common import processes
+from specialm.common.errors import UserError
 from specialm.common.files import write_json
 
 
@@ -44,7 +45,14 @@ class Stages:
         self.done: list[Stage] = []
 
     def path(self, name: str, inputs: dict) -> Path:
-        """Return the folder of the stage of this name and inputs."""
+        """Return the folder of the stage of this name and inputs.
+
+        Raises:
+          UserError: the name leads out of the work folder.
+
+        """
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            raise UserError(f"{name!r}: a name must not lead out of the work folder {self.root}.")
         return self.root / f"{name}-{fingerprint(inputs)[:10]}"
 
     def find(self, name: str, inputs: dict) -> Stage | None:

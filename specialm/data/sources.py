@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from specialm.common.errors import UserError
+from specialm.common.names import is_name
 from specialm.data.csv_files import CSV
 from specialm.data.documents import MAX_BYTES, Document, Source, file_source, stable_hash
 from specialm.data.examples import open_seqio, open_tfds
@@ -139,11 +140,6 @@ def open_source(
         )
     settings = Settings(field, corpora_root, seqio_modules, max_document_bytes)
     return SOURCES[scheme].open(spec, rest, settings)
-
-
-def is_name(name: str) -> bool:
-    """Whether a name can be a part of a path without leading anywhere else."""
-    return bool(re.fullmatch(r"[^\W.][\w .+-]*", name))
 
 
 def resolve_source(spec: str) -> tuple[str, str]:

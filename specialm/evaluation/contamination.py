@@ -18,7 +18,6 @@ second of CPU time.
 
 import hashlib
 import itertools
-import re
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -27,12 +26,12 @@ import numpy as np
 
 from specialm.common.errors import UserError
 from specialm.common.progress import bar
+from specialm.data.scripts import words
 from specialm.data.store import WindowStore
 from specialm.data.vocabularies import Vocabulary
 
 # The chance of missing a pair exactly at the threshold; pairs above it are missed less often.
 MISSED = 1e-4
-WORD = re.compile(r"\w+")
 DECODED = 1024  # windows read at a time
 REMEMBERED = 1_000_000  # words whose hashes are held at a time
 MIX = np.uint64(0x9E3779B97F4A7C15)
@@ -117,11 +116,6 @@ def window_texts(
     """The text of the windows of a store, decoded one by one; not more is held."""
     for start in range(0, len(indices_N), DECODED):
         yield from vocabulary.decode_all(store.read(indices_N[start : start + DECODED]))
-
-
-def words(text: str) -> list[str]:
-    """The lower-cased words of a text."""
-    return WORD.findall(text.casefold())
 
 
 def jaccard(a: Sequence[str], b: Sequence[str], shingle: int) -> float:

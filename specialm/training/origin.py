@@ -48,11 +48,18 @@ def _relative(path: Path, start: Path) -> str:
     return os.path.relpath(os.path.realpath(path), os.path.realpath(start))
 
 
-def generic_store(base: Path, split: str, vocabulary_sha256: str) -> WindowStore | None:
+def generic_store(
+    base: Path, split: str, vocabulary_sha256: str, trusted: bool = True
+) -> WindowStore | None:
     """The generic windows that `base` was trained on (or that were held out), if they still lie
     where they did and are the same.
+
+    Args:
+      trusted: whether they may lie anywhere; else only in the work folder that `base` is in.
     """
     place = runs.read_record(base).get("generic", {}).get(split)
+    if place and not trusted and not _in_work_folder(base, place["path"]):
+        return None
     there = place is not None and processes.run_on_first(
         "finding the generic windows", lambda: (Path(base) / place["path"] / "index.json").exists()
     )
@@ -64,3 +71,9 @@ def generic_store(base: Path, split: str, vocabulary_sha256: str) -> WindowStore
         and store.index["vocabulary_sha256"] == vocabulary_sha256
     )
     return store if same else None
+
+
+def _in_work_folder(base: Path, path: str) -> bool:
+    """Whether a path, seen from WORK/pretrained/NAME, is a folder of WORK/windows."""
+    base = Path(base).resolve()
+    return (base / path).resolve().parent == base.parent.parent / "windows"

@@ -26,7 +26,7 @@ from specialm.common.errors import UserError
 from specialm.common.files import write_json
 from specialm.data.vocabularies import Vocabulary
 from specialm.models import families, tensors
-from specialm.training import sharding
+from specialm.training import model_record, sharding
 from specialm.training.checkpoints import Checkpoints, with_sharding
 
 FORMAT = 2  # of the tree of parameters
@@ -135,14 +135,19 @@ def read_record(path: Path) -> dict:
     """`model.json` of a run folder.
 
     Raises:
-      UserError: it is not there.
+      UserError: it is not there, or is not what a run folder has (the file and the key).
     """
     if not (path / "model.json").is_file():
         raise UserError(
             f"--checkpoint={path}: no model.json there; give the folder of a run that "
             "`specialm train` or `specialm specialize` wrote."
         )
-    return json.loads((path / "model.json").read_text())
+    try:
+        record = json.loads((path / "model.json").read_bytes().decode("utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise model_record.damaged(path / "model.json", f"is not JSON ({error})") from error
+    model_record.check_record(path / "model.json", record)
+    return record
 
 
 def load(path: str | Path, mesh: jax.sharding.Mesh, kinds: tuple[str, ...] = ("dense",)) -> Model:
@@ -160,7 +165,7 @@ def load(path: str | Path, mesh: jax.sharding.Mesh, kinds: tuple[str, ...] = ("d
     kind = record.get("kind", "dense")
     if kind not in kinds:
         what = (
-            f"a {kind} of {record['model']['num_experts']} experts"
+            f"a {kind} of {record['model'].get('num_experts', 'several')} experts"
             if kind != "dense"
             else "one dense model, with no experts to choose from"
         )
@@ -171,7 +176,7 @@ def load(path: str | Path, mesh: jax.sharding.Mesh, kinds: tuple[str, ...] = ("d
             f"--checkpoint={path}: model.json has format={record.get('format', 1)}, this version "
             f"reads {FORMAT} (the tree of parameters has changed); train the model again."
         )
-    config = families.from_record(kind, record["model"])
+    config = model_record.model_config(path / "model.json", record)
     vocabulary = Vocabulary(path / "vocabulary.model")
     if vocabulary.sha256 != record["vocabulary_sha256"]:
         raise UserError(

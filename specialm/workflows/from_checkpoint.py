@@ -9,22 +9,28 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from specialm import config as config_lib
+from specialm.common import shapes
 from specialm.common.errors import UserError
+from specialm.common.names import is_name
 from specialm.common.stages import Stages
 from specialm.data.prepare import prepare_specialist
 from specialm.data.sources import resolve_source
 from specialm.data.vocabularies import Vocabulary
-from specialm.training import origin, runs, sharding
+from specialm.training import model_record, origin, runs, sharding
+from specialm.workflows import trust
 from specialm.workflows.pipeline import Run
 
 
-def load(base: Path, overrides: Sequence[str] = (), source: str = "") -> ConfigDict:
+def load(
+    base: Path, overrides: Sequence[str] = (), source: str = "", trusted: bool = False
+) -> ConfigDict:
     """The config that pretrained the model in the run folder `base`, with `--config.a.b=value`
     overrides; checked and locked.
 
     Args:
       source: a user's text, see `with_source`; all of its training part is used, whatever
         `data.specialist_tokens` was.
+      trusted: whether modules and places that the folder names hold, see `trust.py`.
 
     Raises:
       UserError: no run folder, one that carries no settings, or a wrong override or setting.
@@ -36,7 +42,11 @@ def load(base: Path, overrides: Sequence[str] = (), source: str = "") -> ConfigD
             "give the --config that it was trained with."
         )
     config = config_lib.default()
-    _fill(config, record["settings"])
+    if not trusted:
+        trust.check_links(base)
+    _fill(config, record["settings"], base / "model.json")
+    if not trusted:
+        config = trust.without_others(config, config_lib.default())
     if source:
         config = with_source(config, source).unlock()
         config.data.specialist_tokens = 0
@@ -51,23 +61,65 @@ def load(base: Path, overrides: Sequence[str] = (), source: str = "") -> ConfigD
         raise UserError(f"settings of --checkpoint={base}: {text}") from error
     config = holder.value
     config.lock()
-    config_lib.check(config)
+    if not trusted:
+        trust.check_methods(config, record["settings"], base)
+    try:
+        config_lib.check(config)
+    except UserError as error:
+        raise UserError(f"settings of --checkpoint={base}: {error}") from error
     return config
 
 
-def _fill(config: ConfigDict, saved: dict) -> None:
+def _fill(config: ConfigDict, saved: dict, file: Path, place: str = "settings") -> None:
     """Sets what is saved; a field that is no longer there is left out, and so is the mesh: this
     may be another machine.
+
+    Raises:
+      UserError: a value of another type than the setting has.
     """
     for name, value in saved.items():
         if name not in config or name == "mesh":
             continue
+        wrong = shapes.problem(value, _shape(name, config[name]), f"{place}.{name}")
+        if wrong:
+            raise model_record.damaged(file, wrong)
         if name == "domains" and isinstance(value, dict):  # all of them, not on top of the default
             config[name] = ConfigDict(value)
         elif isinstance(config[name], ConfigDict):
-            _fill(config[name], value)
+            _fill(config[name], value, file, f"{place}.{name}")
         else:
             config[name] = tuple(value) if isinstance(value, list) else value
+
+
+def _shape(name: str, default) -> shapes.Shape:
+    """What a setting may be, by its default; of an empty list not more than that it is one."""
+    if name == "domains" and isinstance(default, ConfigDict):
+        return DOMAINS
+    if isinstance(default, ConfigDict):
+        return shapes.OBJECT
+    if isinstance(default, tuple):
+        return [_shape("", default[0]) if default else SCALAR]
+    return OF_TYPE[type(default)]
+
+
+def _is_domain(name: str) -> bool:
+    return is_name(name) and "." not in name  # a ConfigDict takes none
+
+
+OF_TYPE: dict[type, shapes.Shape] = {
+    bool: shapes.FLAG,
+    int: shapes.WHOLE,
+    float: shapes.NUMBER,
+    str: shapes.TEXT,
+}
+SCALAR = shapes.Kind("a text or a number", lambda value: isinstance(value, str | int | float))
+DOMAINS = shapes.Kind(
+    "an object of names and sources",
+    lambda value: (
+        isinstance(value, dict)
+        and all(is_name(name) and isinstance(spec, str) for name, spec in value.items())
+    ),
+)
 
 
 def with_source(config: ConfigDict, source: str) -> ConfigDict:
@@ -86,7 +138,9 @@ def with_source(config: ConfigDict, source: str) -> ConfigDict:
     return changed.lock()
 
 
-def open_run(config: ConfigDict, workdir: Path, domains: list[str], base: Path) -> Run:
+def open_run(
+    config: ConfigDict, workdir: Path, domains: list[str], base: Path, trusted: bool = False
+) -> Run:
     """Prepares the domains alone, cut with the vocabulary of the model in `base`: enough to
     specialise and to score it. The generic windows are there if they still lie where they did
     when it was trained.
@@ -94,9 +148,11 @@ def open_run(config: ConfigDict, workdir: Path, domains: list[str], base: Path) 
     Raises:
       UserError: see `data.prepare.prepare`.
     """
+    if not trusted:
+        trust.check_domains(config, domains, base)
     stages, vocabulary = Stages(workdir), Vocabulary(base / "vocabulary.model")
     stores = {
-        split: origin.generic_store(base, split, vocabulary.sha256)
+        split: origin.generic_store(base, split, vocabulary.sha256, trusted)
         for split in ("train", "heldout")
     }
     prepared = dataclasses.replace(
