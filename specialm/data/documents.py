@@ -2,10 +2,11 @@
 
 import collections
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from specialm.common.errors import UserError
 
@@ -20,7 +21,7 @@ MARK = "\ufeff"  # the byte-order mark, which is not text
 class Counts(collections.Counter):
     """How often each reason occurred, and the places where it first did."""
 
-    def __init__(self, *args, **kwargs):
+    def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
         self.examples: dict[str, list[str]] = {}
 
@@ -147,8 +148,12 @@ def checked(name: str, text: str, group: str, limit: int = MAX_BYTES) -> Documen
     return Document(printable(name), text, group)
 
 
-def read_record(make: Callable[[], Document], place: str, counts: collections.Counter) -> Documents:
+def read_record(
+    make: Callable[[], Document], place: str, counts: collections.Counter
+) -> Generator[Document, None, bool]:
     """Yield the document that `make` returns and count it, or only count why there is none.
+
+    The generator returns whether there is one.
 
     This is the one net under all parsers: whatever they raise on a record skips that record.
     Running out of memory is no property of a record, and an error for the user none either.

@@ -135,17 +135,14 @@ def _is_text(spec: Any) -> bool:
 
 def _described(spec: Mapping[str, Any]) -> str:
     """Return fields with their types: "inputs (int32 [None]), text (string [])"."""
-    types = []
-    for name, of in sorted(spec.items()):
-        dtype = getattr(of, "dtype", None)
-        shape = getattr(of, "shape", None)
-        known = dtype is not None and shape is not None
-        types.append(
-            f"{name} ({dtype.name} {list(shape) if shape.rank is not None else '?'})"
-            if known
-            else f"{name} ({type(of).__name__})"
-        )
-    return ", ".join(types) or "no fields"
+    return ", ".join(f"{name} ({_type(of)})" for name, of in sorted(spec.items())) or "no fields"
+
+
+def _type(of: Any) -> str:
+    try:
+        return f"{of.dtype.name} {list(of.shape)}"
+    except (AttributeError, ValueError, TypeError):  # no tensor, or of no known rank
+        return type(of).__name__
 
 
 def _read_examples(

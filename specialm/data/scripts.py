@@ -3,13 +3,15 @@
 Chinese, Japanese, Thai, Lao, Khmer, Burmese and Tibetan set no spaces between words, so that a run
 of letters is a sentence, not a word. A text most of whose letters are of such scripts is taken as a
 sequence of atoms, each letter of these scripts and each word of others, without spaces and
-punctuation; its units are all n-grams of atoms. Which script prevails decides on n: a word has
-about 1.5 to 2 characters in Chinese and Japanese, 4 to 5 letters in the others.
+punctuation. Its units are n-grams of atoms; for TF-IDF n-grams of letters, and the words. Which
+script prevails decides on n: a word has about 1.5 to 2 characters in Chinese and Japanese, 4 to 5
+letters in the others.
 
 Korean sets spaces, and so do the scripts of India: their words are words, with their vowel signs.
 """
 
 import functools
+import itertools
 import re
 import unicodedata
 
@@ -72,7 +74,9 @@ def words(text: str) -> list[str]:
         return PLAIN_WORD.findall(text)
     text = unicodedata.normalize("NFC", text)
     script = unspaced(text)
-    return _word().findall(text) if script is None else _grams(text, SHINGLE_ATOMS[script])
+    if script is None:
+        return _word().findall(text)
+    return _grams(_atom().findall(text), SHINGLE_ATOMS[script])
 
 
 def terms(text: str) -> list[str]:
@@ -84,12 +88,20 @@ def terms(text: str) -> list[str]:
     script = unspaced(text)
     if script is None:
         return [word for word in _word().findall(text) if len(word) > 1]
-    return _grams(text, TERM_ATOMS[script])
+    return _words_and_grams(_atom().findall(text), TERM_ATOMS[script])
 
 
-def _grams(text: str, size: int) -> list[str]:
-    """Return all sequences of `size` atoms; of a shorter text the whole, of none nothing."""
-    atoms = _atom().findall(text)
+def _words_and_grams(atoms: list[str], size: int) -> list[str]:
+    """Return the words of other scripts, and of the letters between them all sequences."""
+    found: list[str] = []
+    for of_word, group in itertools.groupby(atoms, lambda atom: not ANY.match(atom)):
+        run = list(group)
+        found += [word for word in run if len(word) > 1] if of_word else _grams(run, size)
+    return found
+
+
+def _grams(atoms: list[str], size: int) -> list[str]:
+    """Return all sequences of `size` atoms; of fewer the whole, of none nothing."""
     if not atoms:
         return []
     count = max(len(atoms) - size + 1, 1)

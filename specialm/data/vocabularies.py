@@ -103,10 +103,11 @@ class Vocabulary:
     def _is_lossless(self) -> bool:
         """Whether the model gives every text back, but for SPACE_MARK: as its own file says."""
         try:
-            from sentencepiece import sentencepiece_model_pb2
+            from sentencepiece import sentencepiece_model_pb2 as layout
         except (ImportError, TypeError):  # no protobuf, or one too new: look at every text
             return False
-        model = sentencepiece_model_pb2.ModelProto.FromString(self._model.serialized_model_proto())
+        # The class is not in what mypy sees of the module.
+        model = getattr(layout, "ModelProto").FromString(self._model.serialized_model_proto())  # noqa: B009
         normalizer = model.normalizer_spec
         return (
             not normalizer.precompiled_charsmap

@@ -88,7 +88,7 @@ def damaged(file: Path, wrong: str) -> UserError:
     return UserError(f"{file}: {wrong}; restore the file, or train the model again.")
 
 
-def _shape_of(config_class: type) -> dict:
+def _shape_of(config_class: Any) -> dict:
     """{field: shape} of a dataclass, from the types of its fields."""
     types = typing.get_type_hints(config_class)
     shape: dict[str, shapes.Shape] = {}

@@ -284,3 +284,19 @@ def test_sample_texts():
     assert sample == [int(text) for text in sample_texts(read, 1000, 50, seed=2)]
     assert sample != [int(text) for text in sample_texts(read, 1000, 50, seed=3)]
     assert sample_texts(read, 7, 50) == [str(n) for n in range(7)]
+
+
+def test_tfidf_svd_tells_texts_without_spaces_apart():
+    """Sentences about two subjects, each of its own words, without a space between them."""
+    rng = np.random.default_rng(0)
+    for first in (0x4E00, 0x0E01):
+        subjects = [
+            ["".join(chr(first + i) for i in rng.integers(0, 46, 3)) for _ in range(30)]
+            for _ in range(2)
+        ]
+        texts = ["".join(subjects[i % 2][j] for j in rng.integers(0, 30, 40)) for i in range(200)]
+        vectors_NxD = TfidfSvd.fit(texts, dim=4).encode(texts, progress=False)
+        likeness_NxN = vectors_NxD @ vectors_NxD.T
+        np.fill_diagonal(likeness_NxN, -1)
+        nearest_N = likeness_NxN.argmax(1)
+        assert np.mean(nearest_N % 2 == np.arange(200) % 2) > 0.98

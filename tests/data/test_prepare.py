@@ -156,3 +156,18 @@ def test_parts_lose_no_text(make, tmp_path):
     assert all(800 <= size < 900 for size in sizes["b"][:-1]) and len(sizes["b"]) > 2
     assert sizes["c"] == [3000]
     assert all(d.text.startswith("Paragraph") for d in documents if d.id.startswith("a"))
+
+
+def test_what_is_not_read_is_told_with_places(make, tmp_path, capsys):
+    folder = tmp_path / "more"
+    folder.mkdir()
+    (folder / ".hidden.txt").write_text("hidden")
+    (folder / "gone.txt").symlink_to("nowhere")
+    (folder / "a.bin").write_bytes(bytes(5))
+    for i in range(60):
+        (folder / f"{i:02d}.txt").write_text(f"The words of text {i}. " * 40)
+    make(f"folder:{folder}")
+    told = capsys.readouterr().err
+    assert "mine: 1 documents skipped: binary (NUL bytes), as a.bin" in told
+    assert "mine: 1 left out: hidden files and folders, as .hidden.txt" in told
+    assert "mine: 1 left out: links that lead nowhere, as gone.txt" in told

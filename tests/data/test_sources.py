@@ -142,6 +142,93 @@ def test_seqio_task_and_tfds_data_source(tmp_path):
         read("tfds:no_such_builder")
 
 
+def add_task(name, rows, preprocessors=(), output_features=None):
+    """Registers a seqio Task over these rows."""
+    import seqio
+    import tensorflow as tf
+
+    def dataset(split, shuffle_files=False, seed=None):
+        return tf.data.Dataset.from_tensor_slices(rows)
+
+    seqio.TaskRegistry.add(
+        name,
+        seqio.FunctionDataSource(dataset, splits=["train"]),
+        preprocessors=list(preprocessors),
+        output_features=output_features or {},
+    )
+
+
+def test_a_task_is_read_through_its_preprocessors():
+    import tensorflow as tf
+
+    def upper(dataset):
+        return dataset.map(lambda row: {"text": tf.strings.upper(row["text"])})
+
+    def only_long(dataset):
+        return dataset.filter(lambda row: tf.strings.length(row["text"]) > 3)
+
+    add_task("specialm_test_upper", {"text": ["one", "three"]}, [upper, only_long])
+    documents, counts = read("seqio:specialm_test_upper")
+    assert [d.text for d in documents] == ["THREE"] and counts == {"documents": 1}
+
+
+def test_a_task_whose_preprocessors_leave_no_text_says_that_it_is_read_raw():
+    import tensorflow as tf
+
+    def numbers(dataset):
+        return dataset.map(lambda row: {"targets": tf.strings.length(row["text"])})
+
+    def fails(dataset):
+        raise RuntimeError("needs a sequence length")
+
+    add_task("specialm_test_numbers", {"text": ["one", "two"]}, [numbers])
+    documents, counts = read("seqio:specialm_test_numbers")
+    assert [d.text for d in documents] == ["one", "two"]
+    (note,) = [key for key in counts if key.startswith("note: ")]
+    assert "specialm_test_numbers:train is read without its preprocessors: what they give" in note
+    with pytest.raises(
+        UserError, match=r"targets \(int32 \[\]\), its raw examples have text \(str"
+    ):
+        read("seqio:specialm_test_numbers", field="targets")
+    add_task("specialm_test_fails", {"text": ["one"]}, [fails])
+    documents, counts = read("seqio:specialm_test_fails")
+    assert [d.text for d in documents] == ["one"]
+    assert any("they fail: RuntimeError: needs a sequence" in key for key in counts)
+
+
+def test_a_mixture_is_the_text_of_its_tasks():
+    import seqio
+
+    add_task("specialm_test_part_b", {"text": ["three"]})
+    add_task("specialm_test_part_a", {"text": ["one", "two"]})
+    seqio.MixtureRegistry.add(
+        "specialm_test_mixture", [("specialm_test_part_b", 9), ("specialm_test_part_a", 1)]
+    )
+    documents, counts = read("seqio:specialm_test_mixture")
+    assert [d.text for d in documents] == ["one", "two", "three"]
+    assert len({d.id for d in documents}) == 3
+    assert any("is a Mixture: every example of its 2 Tasks is read once" in key for key in counts)
+
+
+@pytest.mark.parametrize(
+    ("values", "kind"),
+    [([[1, 2]], r"int32 \[2\]"), ([1.5], "float32"), ([["a", "b"]], r"string \[2\]")],
+)
+def test_a_field_that_is_no_text_is_an_error_that_names_its_type(values, kind):
+    name = f"specialm_test_type_{len(kind)}"
+    add_task(name, {"text": values})
+    with pytest.raises(UserError, match=f"data.field='text': .* text \\({kind}"):
+        read(f"seqio:{name}")
+
+
+def test_a_module_that_registers_tasks_and_fails(tmp_path, monkeypatch):
+    (tmp_path / "fails_on_import.py").write_text("1 / 0")
+    monkeypatch.syspath_prepend(tmp_path)
+    for module, why in (("fails_on_import", "ZeroDivisionError"), ("not_there", "ModuleNotFound")):
+        with pytest.raises(UserError, match=f"data.seqio_modules: {module!r} cannot be .*{why}"):
+            read("seqio:x", seqio_modules=(module,))
+
+
 def test_tfds_by_name_version_and_split(tmp_path, monkeypatch):
     """A prepared data set on disk in the random-access format, no network."""
     import tensorflow_datasets as tfds

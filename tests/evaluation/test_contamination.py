@@ -217,3 +217,25 @@ def test_windows_of_a_store_are_decoded(store, vocabulary, monkeypatch):
     assert made == [vocabulary.decode(tokens_L) for tokens_L in tokens]
     report = find_contamination(made, made[3:5], shingle=3)
     assert [(i, number) for i, number, _ in report.leaked] == [(0, 3), (1, 4)]
+
+
+@pytest.mark.parametrize(("first", "count", "size"), [(0x4E00, 2000, 260), (0x0E01, 46, 290)])
+def test_copies_of_text_without_spaces_are_found(first, count, size):
+    """Windows of random letters of a script: copies with one letter changed, cut elsewhere, with
+    other punctuation and spacing; unrelated text of the same letters is not reported."""
+    rng = np.random.default_rng(0)
+
+    def text(length):
+        return "".join(chr(first + i) for i in rng.integers(0, count, length))
+
+    long = text(20 * size)
+    train = [long[start : start + size] for start in range(0, len(long), size)]
+    changed = [f"{w[:50]}{chr(first)}{w[51:]}" for w in train]
+    spaced = [f"{w[:40]}。 {w[40:80]}，{w[80:]}" for w in train]
+    shifted = [w[size // 2 :] + v[: size // 2] for w, v in zip(train, train[1:], strict=False)]
+    unrelated = [text(size) for _ in range(20)]
+    report = find_contamination(train, [*changed, *spaced, *shifted, *unrelated])
+    assert [i for i, *_ in report.leaked] == list(range(40))
+    assert all(similarity == 1 for i, _, similarity in report.leaked if i >= 20)
+    assert [i for i, _ in report.covered] == list(range(59))
+    assert report.too_short == 0
