@@ -73,15 +73,20 @@ def test_a_distribution_from_outside_is_trained_and_specialised(project):
     assert "slm_is_tempered-linalg" in trained["checkpoint"]
     tuned = specialm(project, "specialize", "tempered_weights", *chosen)
     assert tuned["base"] == trained["checkpoint"]
-    again = subprocess.run(  # its settings name the module, so the checkpoint is enough
-        [sys.executable, "-P", "-m", "specialm.cli", "evaluate", "--json"]
-        + [f"--checkpoint={tuned['checkpoint']}", f"--workdir={project / 'alone'}"],
-        cwd=EXAMPLES,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=300,
+    # Its settings name the module, so the checkpoint is enough, if it is trusted.
+    refused, again = (
+        subprocess.run(
+            [sys.executable, "-P", "-m", "specialm.cli", "evaluate", "--json", *trust]
+            + [f"--checkpoint={tuned['checkpoint']}", f"--workdir={project / 'alone'}"],
+            cwd=EXAMPLES,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        for trust in ((), ("--trust",))
     )
+    assert refused.returncode == 2 and "not imported" in refused.stderr
     assert again.returncode == 0, again.stderr
     found, wanted = json.loads(again.stdout), tuned["heldout"]
     nats = [report["scores"]["linalg"]["nll_per_token"] for report in (found, wanted)]

@@ -215,7 +215,7 @@ def put(record, path, value):
 
 
 def test_every_key_with_every_wrong_value_is_read_or_named(given, monkeypatch):
-    """Nothing but a `UserError` that names the key or the file: three values for each key, with
+    """Nothing but a `UserError` that names the key or the file: two values for each key, with
     SPECIALM_FUZZ=all each of them (some 3,000)."""
     folder = given(lambda record: None)
     record = json.loads((folder / "model.json").read_text())
@@ -223,7 +223,7 @@ def test_every_key_with_every_wrong_value_is_read_or_named(given, monkeypatch):
     whole = os.environ.get("SPECIALM_FUZZ") == "all"
     monkeypatch.setattr(trust, "check_links", lambda base: None)  # the same folder each time
     for path in keys:
-        values = WRONG if whole else random.Random(str(path)).sample(WRONG, 2)
+        values = WRONG if whole else random.Random(str(path)).sample(WRONG, 1)
         for value in (*values, KeyError):
             changed = put(record, path, value)
             (folder / "model.json").write_text(json.dumps(changed))
@@ -238,8 +238,7 @@ def test_every_key_with_every_wrong_value_is_read_or_named(given, monkeypatch):
                 assert str(folder) in str(error), (path, value, str(error))
                 named = key.removesuffix("s") in str(error) or "model." in str(error)
                 assert named, (path, value, str(error))
-    assert len(keys) > 150 and refused > 150 and read > 30
-    print(len(keys), refused, read)
+    assert len(keys) > 150 and refused > 150 and read > 10
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b"\xff", b"[" * 100_000, b'"a"'])
