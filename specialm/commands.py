@@ -151,7 +151,7 @@ def specialize(config_path: str, overrides: list[str], options: dict):
         ).path
     key = pipeline.checkpoint_key(base)
     if config.finetune.max_steps:
-        teacher = _teacher(options["teacher"])
+        teacher = _teacher(options["teacher"], options["trust"])
         stage = experts.specialize(run, base, config.domain, config.seed, key, teacher)
         summary = (
             f"best after {stage.result['best_step']} of {stage.result['steps']} steps, "
@@ -175,10 +175,12 @@ def specialize(config_path: str, overrides: list[str], options: dict):
     )
 
 
-def _teacher(path: str):
+def _teacher(path: str, trusted: bool):
     """The model to distil from, or None."""
-    from specialm.workflows import pipeline
+    from specialm.workflows import pipeline, trust
 
+    if path and not trusted:
+        trust.check_links(Path(path))
     return pipeline.Teacher(Path(path), pipeline.checkpoint_key(Path(path))) if path else None
 
 
