@@ -158,7 +158,7 @@ def specialize(config_path: str, overrides: list[str], options: dict):
     key = pipeline.checkpoint_key(base)
     before = None
     if config.finetune.max_steps:
-        teacher = _teacher(options["teacher"])
+        teacher = _teacher(options["teacher"], options["trust"])
         stage = experts.specialize(run, base, config.domain, config.seed, key, teacher)
         before = heldout.scores(
             run, *experts.before(run, base, config.domain, key, stage), [config.domain]
@@ -184,13 +184,15 @@ def specialize(config_path: str, overrides: list[str], options: dict):
     )
 
 
-def _teacher(path: str):
+def _teacher(path: str, trusted: bool):
     """The model to distil from, or None."""
-    from specialm.workflows import listing, pipeline
+    from specialm.workflows import listing, pipeline, trust
 
     if not path:
         return None
     found = listing.resolve(path, "teacher")
+    if not trusted:
+        trust.check_links(found)
     return pipeline.Teacher(found, pipeline.checkpoint_key(found))
 
 

@@ -112,7 +112,7 @@ DOMAINS = shapes.Kind(
     "an object of names and sources",
     lambda value: (
         isinstance(value, dict)
-        and all(is_name(name) and isinstance(spec, str) for name, spec in value.items())
+        and all(_is_domain(name) and isinstance(spec, str) for name, spec in value.items())
     ),
 )
 

@@ -97,7 +97,12 @@ def test_a_bank_carries_its_tree(command, project, tmp_path):
     assert carried.branching == (4,)  # model.num_experts=4 is the first level
     with_config = command("specialize", base, "--config.method=slm_pn")[1]
     alone = command(
-        "specialize", base, "--config.domain=linalg", f"--workdir={tmp_path}", config=False
+        "specialize",
+        base,
+        "--config.domain=linalg",
+        f"--workdir={tmp_path}",
+        "--trust",
+        config=False,
     )[1]
     assert sum(with_config["histogram"]) == pytest.approx(1, abs=1e-4)
     assert alone["histogram"] == with_config["histogram"]

@@ -247,6 +247,15 @@ def test_every_key_with_every_wrong_value_is_read_or_named(given, monkeypatch):
     assert len(keys) > 150 and refused > 150 and read > 10
 
 
+@pytest.mark.parametrize("name", ["a.b", "../x", "/x", "", "a/b"])
+def test_a_domain_of_theirs_whose_name_is_a_path(given, name):
+    def edit(record):
+        record["settings"]["data"]["domains"] = {name: "corpora:med"}
+
+    with pytest.raises(UserError, match="model.json: settings.data.domains is"):
+        from_checkpoint.load(given(edit))
+
+
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b"\xff", b"[" * 100_000, b'"a"'])
 def test_what_is_no_record_is_named(given, content):
     folder = given(lambda record: None)
