@@ -61,6 +61,7 @@ METHODS = {  # name -> changes of the config of importance sampling
         "clustering.branching=(16, 16)",
         "clustering.level=1",
     ),
+    "early": ("train.valid_every=50",),  # ends by the specialist's validation loss
     "auto": ("clustering.max_repetitions=auto",),
 }
 

@@ -104,6 +104,19 @@ TRAIN = (
     ),
     Setting("train.log_every", 25, "steps", least=1),
     Setting("train.checkpoint_every", 500, "steps", least=1),
+    Setting(
+        "train.valid_every",
+        0,
+        "steps between validations on the domain's specialist text, by which pretraining ends "
+        "early; 0 for none. For dense methods that aim at a domain",
+        least=0,
+    ),
+    Setting(
+        "train.patience",
+        5,
+        "validations without improvement before pretraining ends; 0 for never",
+        least=0,
+    ),
     # What shows the metrics; RUN/metrics.jsonl has them in any case.
     Setting("train.tensorboard", True, "also writes TensorBoard's files (docs/tracking.md)"),
     Setting(

@@ -21,6 +21,7 @@ class Progress:
     seconds: float = 0.0
     judged: int = -1  # the step that was evaluated last
     losses: list[float] = field(default_factory=list)  # of the steps since then
+    loss: float | None = None  # their mean, at the last evaluation
     metrics: list | None = None  # see `MetricsWriter.state`
 
 

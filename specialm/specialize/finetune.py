@@ -19,7 +19,7 @@ from specialm.common import processes
 from specialm.common.errors import UserError
 from specialm.common.progress import bar
 from specialm.common.signals import Interrupted, Stop
-from specialm.data.sampler import Sampler
+from specialm.data.sampler import BatchSampler, Sampler
 from specialm.data.store import WindowStore
 from specialm.models import lora, transformer
 from specialm.specialize import budget, tuning_step
@@ -46,6 +46,21 @@ class Specialist:
     train_indices: np.ndarray
     valid_store: WindowStore
     valid_indices: np.ndarray
+
+
+@dataclass(frozen=True)
+class Draws:
+    """What is drawn of the training store where that is not shuffled epochs of the training set.
+
+    Attributes:
+      sampler: the windows of every step.
+      optimizer: its settings, those of `train`, instead of fine-tuning's.
+      remedy: what to do if it diverges.
+    """
+
+    sampler: BatchSampler
+    optimizer: ConfigDict
+    remedy: str
 
 
 def for_set(
@@ -170,8 +185,18 @@ def fit(
     seed: int,
     mesh: jax.sharding.Mesh,
     title: str,
+    draws: Draws | None = None,
 ) -> dict:
-    """Fine-tuning for any parameter map and any loss; see `finetune`."""
+    """Fine-tuning for any parameter map and any loss; see `finetune`.
+
+    Args:
+      draws: None for shuffled epochs of the specialist's training windows.
+    """
+    draws = draws or Draws(
+        _Chosen(Sampler(len(specialist.train_indices), tune.batch_size, seed), specialist),
+        settings(train, tune),
+        REMEDY,
+    )
     with (
         Checkpoints(path / "checkpoints", keep=0) as best,
         Checkpoints(path / "latest", keep=1) as latest,
@@ -188,6 +213,7 @@ def fit(
             mesh,
             title,
             Kept(best, latest),
+            draws,
         )
     processes.run_on_all("fine-tuned", lambda: None)  # nobody uses `latest` any more
     if processes.is_first():
@@ -195,9 +221,24 @@ def fit(
     return entry
 
 
-def _fit(path, config, trained, objective, specialist, train, tune, seed, mesh, title, kept):
-    tx = optimizer.make(settings(train, tune), tune.max_steps, trained.declared)
-    sampler = Sampler(len(specialist.train_indices), tune.batch_size, seed)
+class _Chosen:
+    """The training windows of a specialist in a sampler's order, by their indices in the store."""
+
+    def __init__(self, sampler: Sampler, specialist: Specialist):
+        self.rows, self._indices_N = sampler, specialist.train_indices
+        self.batch_size, self.num_groups = sampler.batch_size, 1
+
+    def indices(self, step: int) -> np.ndarray:
+        """int64 [B]: the windows of this step."""
+        return self._indices_N[self.rows.indices(step)]
+
+    def features(self, step: int) -> None:
+        """None: there are none."""
+
+
+def _fit(path, config, trained, objective, specialist, train, tune, seed, mesh, title, kept, draws):
+    tx = optimizer.make(draws.optimizer, tune.max_steps, trained.declared)
+    sampler, rows_of = draws.sampler, getattr(draws.sampler, "rows", draws.sampler)
     rows_b = _rows(mesh, tune.batch_size)
     state, done = kept.start(trained, tx, mesh)
     shown = {"seed": seed, "model": asdict(config), "finetune": tune.to_dict()}
@@ -210,10 +251,10 @@ def _fit(path, config, trained, objective, specialist, train, tune, seed, mesh, 
     to_params = jax.jit(trained.to_params)
     watch = Watch(
         path,
-        optimizer.schedule(settings(train, tune), tune.max_steps),
-        lambda number: specialist.train_indices[sampler.indices(number)],
+        optimizer.schedule(draws.optimizer, tune.max_steps),
+        sampler.indices,
         kept.latest,
-        REMEDY,
+        draws.remedy,
     )
     started, pending = time.perf_counter() - done.seconds, None
     with bar(tune.max_steps, title, "step", initial=done.step) as progress, Stop() as stop:
@@ -234,9 +275,9 @@ def _fit(path, config, trained, objective, specialist, train, tune, seed, mesh, 
                     saved = done.step
                     kept.save(done, state, metrics)
             profile.before(done.step)
-            rows = sampler.indices(done.step)[rows_b]
-            batch = specialist.train_store.batch(specialist.train_indices[rows])
-            batch = objective.transform(batch | objective.columns(rows), seed, done.step, rows_b)
+            batch = specialist.train_store.batch(sampler.indices(done.step)[rows_b])
+            columns = objective.columns(rows_of.indices(done.step)[rows_b])
+            batch = objective.transform(batch | columns, seed, done.step, rows_b)
             batch = sharding.put_batch(mesh, batch)
             state, values = train_step(state, batch)
             profile.after(done.step, values)
@@ -292,7 +333,7 @@ def _evaluate(score_step, params: transformer.Params, specialist: Specialist, me
 def _record(metrics, done: Progress, valid, tokens_per_step: int, progress) -> None:
     values = {"tokens": done.step * tokens_per_step, "valid_nll": valid, "seconds": done.seconds}
     if done.losses:
-        values["loss"] = float(np.mean(done.losses))
+        values["loss"] = done.loss = float(np.mean(done.losses))
     done.losses = []
     metrics.write(done.step, values)
     progress.set_postfix(valid=f"{valid:.3f}", best=f"{done.best_nll:.3f}")
@@ -309,6 +350,7 @@ def _entry(
         "tokens": tokens,
         "flops": tokens * trained.flops_per_token,
         "seconds": done.seconds,
+        "loss": done.loss,
         "valid_nll": done.best_nll,
         "trained_params": sum(leaf.size for leaf in jax.tree.leaves(trained.start)),
     }

@@ -415,6 +415,8 @@ def settings_in_result(part: ConfigDict, used: tuple[str, ...] = (), teacher: bo
         unused |= {"lora_rank", "lora_alpha", "lora_matrices"}
     if not settings.get("specialist_fraction", 0):
         unused |= {"specialist_fraction", "specialist_start"}
+    if "valid_every" in settings and not settings["valid_every"]:
+        unused |= {"valid_every", "patience"}
     if not teacher:
         unused |= {"distill_weight", "distill_temperature", "distill_top_k"}
     return {name: value for name, value in settings.items() if name not in unused}

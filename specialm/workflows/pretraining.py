@@ -2,10 +2,11 @@
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import jax
+import numpy as np
 from ml_collections import ConfigDict
 
 from specialm import budgets, methods
@@ -19,6 +20,7 @@ from specialm.data.sampler import BatchSampler, Sampler
 from specialm.data.store import WindowStore
 from specialm.models import families, tensors
 from specialm.planning import memory
+from specialm.specialize import validated
 from specialm.training import loop, origin, profile, runs
 from specialm.workflows import pipeline, repeats
 from specialm.workflows.pipeline import Run
@@ -32,6 +34,7 @@ class _Drawn:
     sampler: BatchSampler
     key: dict  # what identifies it, for the stage
     notes: Sequence[str] = ()  # for people, before it is trained
+    valid: tuple[WindowStore, np.ndarray] | None = None  # what it is validated on
 
 
 def pretrain(run: Run, method: str, domain: str, seed: int, must_exist: bool = False) -> Stage:
@@ -54,6 +57,8 @@ def pretrain(run: Run, method: str, domain: str, seed: int, must_exist: bool = F
     if methods.trains_one_expert(config, method):
         train = budgets.one_expert_settings(train, config.model.num_experts)
     drawn = _drawn(run, method, domain, seed)
+    if config.train.valid_every:
+        drawn = _validated(run, drawn, method, domain)
     return _train(run, method, domain, seed, train, drawn, must_exist, start)
 
 
@@ -99,6 +104,19 @@ def _with_specialist(run: Run, drawn: _Drawn, domain: str) -> _Drawn:
         drawn.key | {"specialist": [part.train_store.fingerprint, digest(part.train_indices)]},
         drawn.notes,
     )
+
+
+def _validated(run: Run, drawn: _Drawn, method: str, domain: str) -> _Drawn:
+    """The same with the specialist's validation windows, by which it ends early."""
+    if not domain or not methods.get(method).is_dense:
+        raise UserError(
+            f"train.valid_every={run.config.train.valid_every}: pretraining can be validated for "
+            f"dense methods that aim at a domain, which method={method!r} is not; set it to 0."
+        )
+    part = pipeline.specialist(run, domain)
+    valid = part.valid_store, part.valid_indices
+    key = drawn.key | {"valid": [part.valid_store.fingerprint, digest(part.valid_indices)]}
+    return replace(drawn, valid=valid, key=key)
 
 
 def _title(method: str, domain: str, seed: int) -> str:
@@ -161,17 +179,13 @@ def _train(
         initial, ledger = _start(run, config, start)
         steps = loop.num_steps(train, drawn.store.context)
         runs.begin(path, method, domain, seed, "pretrained", steps)
-        entry = loop.pretrain(
-            path,
-            config,
-            train,
-            drawn.store,
-            drawn.sampler,
-            seed,
-            run.mesh,
-            _title(method, domain, seed),
-            initial,
-        )
+        what = (train, drawn.store, drawn.sampler)
+        title = _title(method, domain, seed)
+        if drawn.valid:
+            dense = families.dense(config)
+            entry = validated.pretrain(path, dense, *what, drawn.valid, seed, run.mesh, title)
+        else:
+            entry = loop.pretrain(path, config, *what, seed, run.mesh, title, initial)
         entry |= {"domain": domain, "devices": run.mesh.size}
         _describe(run, path, method, domain, seed, [*ledger, entry])
         if families.kind(config) != families.DENSE:

@@ -56,6 +56,7 @@ WITH = {
     "model.bank_layers": {"model.num_layers": 2},
     "model.exits": {"model.num_layers": 2},
     "train.specialist_start": {"train.specialist_fraction": 0.5},
+    "train.patience": {"train.valid_every": 1},
     "train.final_fraction": {"train.decay_fraction": 0.5},
     "finetune.lora_alpha": {"finetune.lora_rank": 2},
     "finetune.lora_matrices": {"finetune.lora_rank": 2},
