@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import stats
 
 ROWS = [
     json.loads(line)
@@ -106,3 +107,19 @@ def test_the_cap_is_met_and_rows_say_what_they_are():
     assert of(LARGE, "cap2", field="expected_repetitions") == pytest.approx(
         of(LARGE, "slm", field="expected_repetitions"), rel=1e-5
     )
+
+
+def test_the_choice_of_the_proxy():
+    """Rank correlation, and bits lost against the best method of each domain."""
+    path = Path(__file__).parents[2] / "results" / "repetition" / "proxy.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    for tokens, rank, mean, most in ((SMALL, 0.53, 0.0043, 0.0068), (LARGE, 0.70, 0.0, 0.0)):
+        ranks, lost = [], []
+        for domain in DOMAINS:
+            of = [line for line in lines if (line["tokens"], line["domain"]) == (tokens, domain)]
+            assert "late0.5" not in {line["method"] for line in of} and len(of) >= 8
+            ours, theirs = (np.array([line[name] for line in of]) for name in ("proxy", "trained"))
+            ranks.append(stats.spearmanr(ours, theirs).statistic)
+            lost.append(theirs[ours.argmin()] / theirs.min() - 1)
+        assert np.mean(ranks) == pytest.approx(rank, abs=6e-3)
+        assert [np.mean(lost), max(lost)] == pytest.approx([mean, most], abs=6e-5)
