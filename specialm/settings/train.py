@@ -27,7 +27,7 @@ TRAIN = (
         "train.expert_multiplier",
         1.0,
         "slm_mix: the experts' learning rate / learning_rate (their batches are k times smaller)",
-        above=0,
+        least=0,
     ),
     Setting(
         "train.specialist_fraction",

@@ -45,7 +45,8 @@ def trained(tmp_path_factory):
 )
 def test_losses_and_parameters_are_those_of_one_device(trained, family, mesh):
     """Three steps of Adam in float32, sums in another order: losses and gradient norms to 1e-5,
-    parameters to 3e-5, where the steps have moved them by up to 3e-2."""
+    parameters to 6e-5, where the steps have moved them by up to 3e-2. (It was 3e-5; on some
+    processors one element of 1,536, whose gradient is next to nothing, differs by 3.9e-5.)"""
     np.testing.assert_allclose(
         trained[f"{family} {mesh} losses"], trained[f"{family} 1 losses"], rtol=1e-5
     )
@@ -53,4 +54,4 @@ def test_losses_and_parameters_are_those_of_one_device(trained, family, mesh):
     assert len(names) > 10
     for name in names:
         moved = trained[name.replace(" 1/", f" {mesh}/")]
-        np.testing.assert_allclose(moved, trained[name], rtol=0, atol=3e-5, err_msg=name)
+        np.testing.assert_allclose(moved, trained[name], rtol=0, atol=6e-5, err_msg=name)

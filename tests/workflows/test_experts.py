@@ -14,8 +14,10 @@ from conftest import write_docstrings
 
 from specialm import budgets, cli
 from specialm import config as config_lib
+from specialm.common import manifest
 from specialm.common.errors import UserError
 from specialm.models import transformer
+from specialm.settings import SETTINGS
 from specialm.training import metrics, runs
 from specialm.workflows import experts, pipeline
 
@@ -263,7 +265,7 @@ SPECIALISED = [
     *(
         (method, choice)
         for method in ("slm_pn", "slm_mix")
-        for choice in config_lib.CHOICES
+        for choice in SETTINGS["expert.choice"].allowed()
         if choice != "histogram"
     ),
     *((method, choice) for method in ("slm_hn", "soup") for choice in ("frequent", "soup")),
@@ -482,6 +484,7 @@ def test_an_untrained_expert_is_not_chosen(choice, project, trained, run, histog
         probability_k = np.where(np.arange(K) == np.argmin(judged["nll"]), 0, known.probability_k)
         best = int(np.argmin(judged["nll"]))
     runs.save_experts(base, dataclasses.replace(known, probability_k=probability_k))
+    manifest.write(base)
     config = config_lib.load(str(project / "config.py"), [f"--config.expert.choice={choice}"])
     changed = pipeline.open_run(config, project / "run", ["linalg"])
     taken = experts.take(changed, base, "linalg", f"without {best} {choice}")

@@ -10,7 +10,7 @@ import pytest
 
 from specialm import cli
 from specialm import config as config_lib
-from specialm.common import provenance
+from specialm.common import manifest, provenance
 from specialm.common.errors import UserError
 from specialm.training import runs
 from specialm.workflows import from_checkpoint, own_text
@@ -69,6 +69,7 @@ def test_a_run_folder_without_settings_asks_for_the_config(bank, tmp_path):
     record = runs.read_record(tmp_path / "old")
     del record["settings"]
     (tmp_path / "old" / "model.json").write_text(json.dumps(record))
+    manifest.write(tmp_path / "old")
     with pytest.raises(UserError, match="old carries no settings.* give the --config"):
         from_checkpoint.load(tmp_path / "old")
 
@@ -80,6 +81,7 @@ def test_settings_of_another_version(bank, tmp_path):
     record["settings"]["finetune"]["gone"] = 1
     del record["settings"]["finetune"]["patience"]
     (tmp_path / "other" / "model.json").write_text(json.dumps(record))
+    manifest.write(tmp_path / "other")
     loaded = from_checkpoint.load(tmp_path / "other")
     assert "gone" not in loaded.finetune
     assert loaded.finetune.patience == config_lib.default().finetune.patience
@@ -300,5 +302,6 @@ def test_clusters_of_another_bank(bank, moved, notes, command, tmp_path):
         else:
             facts["fingerprint" if change == "exchanged" else "encoder_fingerprint"] = "x"
             (broken / "clusters" / "clusters.json").write_text(json.dumps(facts))
+        manifest.write(broken)
         status, error = command("specialize", f"--checkpoint={broken}", f"--source={notes}")
         assert status == 2 and message in error, error

@@ -4,11 +4,13 @@ import json
 import math
 import re
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
 
 from specialm import cli
+from specialm.common import signals
 from specialm.common.errors import UserError
 from specialm.specialize import finetune
 from specialm.training import loop, runs
@@ -128,7 +130,7 @@ def test_interrupted_runs_are_told_from_finished_ones(
     def failing(*given):
         calls.append(1)
         if len(calls) == 3:
-            raise KeyboardInterrupt
+            raise signals.Interrupted(signal.SIGINT, "its step is saved")
         return evaluate(*given)
 
     arguments = ["--config.seed=7", "--config.finetune.max_steps=6", "--workdir=runs/stopped"]
@@ -159,7 +161,7 @@ def test_interrupted_runs_are_told_from_finished_ones(
 
 def test_an_interrupted_pretraining(bank, tmp_path, monkeypatch, json_of):
     def stopped(*_):
-        raise KeyboardInterrupt
+        raise signals.Interrupted(signal.SIGINT, "its step is saved")
 
     monkeypatch.setattr(loop, "pretrain", stopped)
     argv = [f"--config={bank / 'config.py'}", f"--workdir={tmp_path}", "--config.method=slm"]
