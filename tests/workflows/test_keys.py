@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 
 from specialm import config as config_lib
-from specialm import methods
 from specialm.clustering import encoders
 from specialm.common.errors import UserError
 from specialm.common.stages import Stage, Stages, fingerprint
@@ -417,14 +416,17 @@ def test_what_changes_no_result_changes_no_key(project, name):
     assert changed_kinds(project, name) == set()
 
 
-def test_a_given_vocabulary_is_in_the_key_by_its_content(project, vocabulary):
+def test_a_given_vocabulary_is_in_the_key_by_its_content(project, tmp_path):
     config, root, first = project
+    another = tmp_path / FILE
+    unknown_field = b"\xc0\x3e\x01"  # of the format's, which changes nothing but the content
+    another.write_bytes((first["vocabulary"].path / FILE).read_bytes() + unknown_field)
     trained = keys(project, "slm_is", {})
     same = keys(project, "slm_is", {"data.vocabulary": str(first["vocabulary"].path / FILE)})
     assert {kind(name) for name, _ in trained.items() ^ same.items()} == {"vocabulary"}
     stages = Named(root, first)
     with pytest.raises(UserError, match="this store was written with vocabulary"):
-        go_on(changed(config, {"data.vocabulary": str(vocabulary.path)}), stages, "slm_is")
+        go_on(changed(config, {"data.vocabulary": str(another)}), stages, "slm_is")
     assert stages.keys["windows/generic-train"] != same["windows/generic-train"]
 
 
