@@ -303,6 +303,29 @@ def test_the_generic_text_of_a_bank_is_scored_expert_by_expert(study, config, wo
     assert len(np.unique(cluster_N)) == 2
 
 
+def test_each_generic_window_is_scored_by_the_expert_of_its_cluster(study, config, workdir):
+    """Whatever the experts have learnt: which windows each of them was given."""
+    from specialm.clustering.clusters import assign_heldout
+    from specialm.training import scoring
+
+    arm = next(arm for arm in grid.arms(config)[0] if arm.name == "slm_pn")
+    run = study_lib.StudyRun(config, workdir).run(grid.Cell(arm, 3000, 400, 0))
+    stage = pretraining.pretrain(run, "slm_pn", "", 0)
+    cluster_N = assign_heldout(run.stages, run.prepared, run.clusters("slm_pn"))
+    given = []
+
+    def spy(run, model, known, store, indices_kxN, title):
+        given.extend(indices_kxN)
+        return {0: scoring.Score(1.0, 1, 1, 1)}
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(experts, "_score_experts", spy)
+        experts.score_generic(run, stage.path, "another key", "which windows")
+    assert [set(cluster_N[windows]) for windows in given] == [{0}, {1}]
+    used = run.prepared.generic_heldout.subset(1000)
+    assert sorted(np.concatenate(given)) == sorted(used)
+
+
 def test_a_study_with_other_settings_keeps_the_results(study, config, workdir):
     before = (workdir / "results.jsonl").read_text()
     changed = copy.deepcopy(config).unlock()
