@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from nasty import nasty_strings
 
 from specialm.common.errors import UserError
 from specialm.data import vocabularies
 from specialm.data.vocabularies import bpe
 from specialm.data.vocabularies.tokenizer_json import BYTE_LETTERS, TokenizerJson
+from specialm.serving.nasty import nasty_strings
 
 TEXT = st.text(st.characters(codec="utf-8"), max_size=60)
 

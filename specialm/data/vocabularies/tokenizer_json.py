@@ -91,6 +91,16 @@ class TokenizerJson(Vocabulary):
             f"in {CONFIG_FILE} beside it."
         )
 
+    @property
+    def adds_start(self) -> bool:
+        """Whether the tokenizer itself puts `start` before every text."""
+        return self._tokenizer.encode("").ids[:1] == [self._start]
+
+    @property
+    def names(self) -> list[str | None]:
+        """The name of each id; None for one that no token has."""
+        return self._names
+
     def _find_start(self) -> int:
         """What the tokenizer itself puts in front, else the end of the document before."""
         added = self._tokenizer.encode("").ids  # of no text: what is added to every one

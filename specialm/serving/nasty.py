@@ -1,4 +1,6 @@
-"""Strings that tokenisers stumble over."""
+"""Strings that tokenisers stumble over, to compare two of them."""
+
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -33,21 +35,19 @@ PARTS = (
 )
 
 
-def nasty_strings(count, seed=0):
-    """`count` strings of every Unicode plane, emoji, spaces, control bytes, mixed scripts."""
+def nasty_strings(count: int, seed: int = 0) -> list[str]:
+    """`count` strings of every Unicode plane, emoji, runs of spaces, control bytes, all mixed."""
     rng = np.random.default_rng(seed)
-    return [_one(rng) for _ in range(count)]
+    return ["".join(_pieces(rng)) for _ in range(count)]
 
 
-def _one(rng):
-    pieces = []
+def _pieces(rng: np.random.Generator) -> Iterator[str]:
     for _ in range(rng.integers(1, 8)):
         if rng.random() < 0.5:
-            pieces.append(PARTS[rng.integers(len(PARTS))])
+            yield PARTS[rng.integers(len(PARTS))]
         else:
-            plane = rng.integers(17) if rng.random() < 0.5 else 0
+            plane = int(rng.integers(17)) if rng.random() < 0.5 else 0
             points = (plane << 16) + rng.integers(0, 1 << 16, rng.integers(1, 6))
-            pieces.append("".join(chr(p) for p in points if not 0xD800 <= p < 0xE000))
+            yield "".join(chr(p) for p in points if not 0xD800 <= p < 0xE000)
         if rng.random() < 0.3:
-            pieces.append(" " * rng.integers(1, 5))
-    return "".join(pieces)
+            yield " " * rng.integers(1, 5)
