@@ -1,8 +1,14 @@
 """What `import specialm` offers: a model from a run folder, in a few lines of Python.
 
->>> import specialm  # doctest: +SKIP
->>> model = specialm.load("runs/open/pretrained/smollm2-135m-0123456789")  # doctest: +SKIP
->>> model.generate("The patient", tokens=8)  # doctest: +SKIP
+>>> import specialm
+>>> model = specialm.load(RUN)  # the run folder of a dense model
+>>> scores = model.score(["one text", "another"])
+>>> scores.bytes.tolist()
+[8, 7]
+>>> scores.bits_per_byte > 0
+True
+>>> model.generate("one text", tokens=4).startswith("one text")
+True
 """
 
 from collections.abc import Sequence

@@ -1,6 +1,7 @@
 """Import and export against transformers and llama.cpp (extra `runtimes`), and bad input."""
 
 import dataclasses
+import doctest
 import json
 
 import jax
@@ -49,10 +50,14 @@ CONFIGS = {
 
 
 def random_params(config, seed=0):
+    """Norms of about 1, all else drawn so that logits are not small."""
     rng = np.random.default_rng(seed)
-    return jax.tree.map(
-        lambda leaf: (leaf + 0.2 * rng.normal(size=leaf.shape)).astype(np.float32), blank(config)
-    )
+
+    def draw(path, leaf):
+        mean, deviation = (1.0, 0.1) if path[-1].key == "scale" else (0.0, 0.2)
+        return rng.normal(mean, deviation, leaf.shape).astype(np.float32)
+
+    return jax.tree_util.tree_map_with_path(draw, blank(config))
 
 
 def made(path, config, vocabulary):
@@ -122,6 +127,8 @@ def test_an_export_runs_in_transformers_and_llama_cpp(name, bpe_vocabulary, tmp_
         assert figures["strings_with_equal_ids"] == 2000
         if kind == "hf":
             assert figures["largest_difference_of_logits"] < 1e-4
+        else:
+            assert figures["continuations_of_text"] > 4
         card = (tmp_path / f"{kind}-{dtype}" / "README.md").read_text()
         assert "2,000" in card and "pretrained" in card
 
@@ -365,4 +372,5 @@ def test_api(exported, tmp_path, bpe_vocabulary):
     assert model.generate("a text", tokens=3).startswith("a text")
     with pytest.raises(UserError, match="takes a list of texts"):
         model.score("one text")
-    assert api.load.__doc__
+    examples = doctest.DocTestFinder().find(api, globs={"RUN": stage.path})
+    assert [doctest.DocTestRunner().run(each).failed for each in examples if each.examples] == [0]
