@@ -48,7 +48,7 @@ def texts() -> list[str]:
 def build(folder: Path) -> tuple[WindowStore, float]:
     """A store of these texts, and the tokens per second of making it."""
     documents = texts()
-    vocabulary = vocabularies.train(documents, folder / "vocabulary.model", 1024)
+    vocabulary = vocabularies.train(documents, folder, 1024)
     started = time.perf_counter()
     cuts = [
         cut(Document(str(i), text, str(i)), tokens, vocabulary, CONTEXT)

@@ -41,7 +41,7 @@ def token_seconds(context: int) -> float:
     source = CORPUS if Path(CORPUS).is_dir() else None
     texts = read_windows(source, characters=2300, limit_bytes=MEGABYTES * 200_000)
     with tempfile.TemporaryDirectory() as folder:
-        vocabulary = vocabularies.train(texts[:1000], Path(folder) / "vocabulary.model", 8192)
+        vocabulary = vocabularies.train(texts[:1000], Path(folder), 8192)
 
         def work():
             cuts = [

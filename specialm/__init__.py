@@ -15,3 +15,13 @@ full key.
 """
 
 __version__ = "0.1.0"
+__all__ = ["load"]
+
+
+def __getattr__(name: str):
+    """`specialm.load`, without JAX for those who do not call it."""
+    if name in __all__:
+        from specialm import api
+
+        return getattr(api, name)
+    raise AttributeError(f"module 'specialm' has no attribute {name!r}")

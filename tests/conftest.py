@@ -45,8 +45,15 @@ def vocabulary(real_documents, tmp_path_factory):
     """A vocabulary of 512 pieces trained on `real_documents`."""
     from specialm.data import vocabularies
 
-    path = tmp_path_factory.mktemp("vocabulary") / "vocabulary.model"
-    return vocabularies.train(real_documents, path, 512)
+    return vocabularies.train(real_documents, tmp_path_factory.mktemp("vocabulary"), 512)
+
+
+@pytest.fixture(scope="session")
+def bpe_vocabulary(real_documents, tmp_path_factory):
+    """Byte-level BPE of 512 tokens trained on `real_documents`."""
+    from specialm.data import vocabularies
+
+    return vocabularies.train(real_documents, tmp_path_factory.mktemp("bpe"), 512, "bpe")
 
 
 @pytest.fixture(scope="session")

@@ -231,12 +231,14 @@ def skip_lines(counts: Mapping[str, int], examples: Mapping[str, list[str]]) -> 
 
 def _vocabulary(stages, source: Source, scan: Stage, data: ConfigDict) -> vocabularies.Vocabulary:
     if data.vocabulary:
-        return vocabularies.Vocabulary(data.vocabulary)
+        return vocabularies.read(data.vocabulary)
+    kind = data.vocabulary_kind
     inputs = {
         "text": scan.result["sha256"],
         "size": data.vocabulary_size,
         "sample_bytes": data.vocabulary_sample_bytes,
         "heldout": data.generic_heldout_fraction,
+        **({"kind": kind} if kind != "unigram" else {}),
     }
     share = data.vocabulary_sample_bytes / scan.result["bytes"]
     split = Split(data.generic_heldout_fraction)
@@ -252,11 +254,11 @@ def _vocabulary(stages, source: Source, scan: Stage, data: ConfigDict) -> vocabu
             f"{min(data.vocabulary_sample_bytes, scan.result['bytes']) / 1e6:.0f} MB",
             file=sys.stderr,
         )
-        trained = vocabularies.train(texts(), path / "vocabulary.model", data.vocabulary_size)
+        trained = vocabularies.train(texts(), path, data.vocabulary_size, kind)
         return {"sha256": trained.sha256, "size": trained.size}
 
     stage = stages.run("vocabulary", inputs, work)
-    return vocabularies.Vocabulary(stage.path / "vocabulary.model")
+    return vocabularies.of_run(stage.path)
 
 
 def _windows(
@@ -277,6 +279,7 @@ def _windows(
         "heldout": split.heldout,
         "valid": split.valid,
         "split": split_name,
+        **({"start": vocabulary.start} if vocabulary.start else {}),
     }
 
     def work(path: Path) -> dict:

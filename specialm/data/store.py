@@ -253,6 +253,11 @@ class WindowStore:
         return self.index["context"]
 
     @property
+    def start(self) -> int:
+        """The token that stands before every window."""
+        return self.index.get("start", 0)
+
+    @property
     def fingerprint(self) -> str:
         """A hash of the settings and of the content."""
         return self.index["fingerprint"]
@@ -353,12 +358,13 @@ class WindowStore:
         return tokens_BxL
 
     def batch(self, indices_B: np.ndarray) -> dict[str, np.ndarray]:
-        """Return inputs (targets shifted right, 0 first), targets and float32 mask, each [B, L].
+        """Return inputs (targets shifted right, `start` first), targets and float32 mask, each
+        [B, L].
 
-        Every token of a window is predicted, its first one from the 0 only.
+        Every token of a window is predicted, its first one from `start` only.
         """
         tokens_BxL = self.read(indices_B)
-        inputs_BxL = np.zeros_like(tokens_BxL)
+        inputs_BxL = np.full_like(tokens_BxL, self.start)
         inputs_BxL[:, 1:] = tokens_BxL[:, :-1]
         mask_BxL = np.arange(self.context) < self.sizes_N[indices_B][:, None]
         return {"inputs": inputs_BxL, "targets": tokens_BxL, "mask": mask_BxL.astype(np.float32)}

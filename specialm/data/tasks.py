@@ -87,9 +87,9 @@ def _register(name: str, store: WindowStore, vocabulary_path, blocks, total: int
     seqio = extras.load("seqio", "seqio", "a seqio Task")
     import tensorflow as tf
 
-    from specialm.data.vocabularies import Vocabulary
+    from specialm.data.vocabularies.unigram import Unigram  # what seqio reads
 
-    WindowStore(store.path, Vocabulary(vocabulary_path).sha256)  # raises if it is another one
+    WindowStore(store.path, Unigram(vocabulary_path).sha256)  # raises if it is another one
 
     def examples():
         for indices in blocks():

@@ -9,8 +9,6 @@ from specialm.common.errors import UserError
 from specialm.data.vocabularies import Vocabulary
 from specialm.models import transformer
 
-START = 0  # the token before a document, as in training
-
 
 @partial(jax.jit, static_argnames=("config", "top_k"), donate_argnames="cache")
 def _next(params, tokens_1xL, cache, first, position, key, temperature, config, top_k):
@@ -45,14 +43,14 @@ def generate(
         raise UserError(f"generate.temperature={temperature}: must not be negative.")
     if not config.causal:
         raise UserError("model.causal=False: only causal models continue a text.")
-    text = [START, *vocabulary.encode([prompt])[0]]
+    text = [vocabulary.start, *vocabulary.encode([prompt])[0]]
     cache, filled = transformer.init_cache(config, 1), 0
     for key in jax.random.split(jax.random.key(seed), max(tokens, 1))[:tokens]:
         window = text[-config.context :]
         if 0 < filled == len(text) - 1 < config.context:
             given_1xL, first = jnp.array([[text[-1]]], jnp.int32), filled
         else:
-            padding = [START] * (config.context - len(window))
+            padding = [vocabulary.start] * (config.context - len(window))
             given_1xL, first = jnp.array([window + padding], jnp.int32), 0
         token, cache = _next(
             params,
@@ -66,7 +64,7 @@ def generate(
             top_k,
         )
         filled = len(text)
-        if int(token) == vocabulary.eos:
+        if int(token) in vocabulary.stops:
             break
         text.append(int(token))
     return vocabulary.decode(text[1:])

@@ -1,6 +1,6 @@
 """Settings of text, vocabulary and windows."""
 
-from specialm.common.setting import Setting
+from specialm.common.setting import Setting, table
 
 TOKENS = 10**15  # the most tokens, bytes or characters that anything is given
 
@@ -50,7 +50,17 @@ DATA = (
     Setting("data.seqio_modules", (), "modules imported first, which register your seqio Tasks"),
     Setting("data.context", 128, "tokens a window, at most", least=1),
     Setting(
-        "data.vocabulary", "", "a given SentencePiece model; empty trains one on the generic text"
+        "data.vocabulary",
+        "",
+        "a given one: a SentencePiece model, a tokenizer.json or a folder with it; empty trains "
+        "one on the generic text",
+    ),
+    Setting(
+        "data.vocabulary_kind",
+        "unigram",
+        "of one that is trained: SentencePiece's unigram model, or byte-level BPE, which "
+        "transformers and llama.cpp read",
+        choices=table("specialm.data.vocabularies:KINDS", "unigram", "bpe"),
     ),
     Setting("data.vocabulary_size", 2048, "pieces of the vocabulary", least=1),
     Setting(

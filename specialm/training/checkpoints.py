@@ -302,8 +302,9 @@ class Checkpoints:
             )
 
 
-def _abstract(array: jax.Array) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=array.sharding)
+def _abstract(array: jax.Array | np.ndarray) -> jax.ShapeDtypeStruct:
+    sharding = getattr(array, "sharding", None)  # an array of NumPy has none
+    return jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=sharding)
 
 
 @jax.jit

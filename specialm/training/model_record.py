@@ -26,6 +26,17 @@ ENTRY = {
     "devices?": SIZE,
     "domain?": NAME_OR_NONE,
 }
+# A checkpoint that others trained: its name, where it was, its licence and hash, and the longest
+# window that it was made for.
+IMPORTED = {
+    "name": TEXT,
+    "format": TEXT,
+    "source": TEXT,
+    "licence": TEXT,
+    "sha256": TEXT,
+    "architecture": TEXT,
+    "context": SIZE,
+}
 KIND = shapes.Kind(
     f"one of {', '.join(CLASSES)}", lambda value: isinstance(value, str) and value in CLASSES
 )
@@ -39,6 +50,7 @@ RECORD = {
     "seed": WHOLE,
     "ledger": [ENTRY],
     "settings?": shapes.OBJECT,
+    "imported?": IMPORTED,
     "generic?": {"train?": STORE, "heldout?": STORE},
 }
 OF_TYPE: dict[Any, shapes.Shape] = {

@@ -3,6 +3,7 @@
 settings   the config that pretrained it
 generic    where the windows of the generic text lie, seen from the run folder, and their
            fingerprints: {"train": {"path", "fingerprint"}, "heldout": ...}
+imported   of a checkpoint that others trained: where it came from (`model_record.IMPORTED`)
 """
 
 import os
@@ -33,13 +34,15 @@ def describe(path: Path, config: ConfigDict, generic: dict[str, WindowStore]) ->
 def inherited(base: Path, path: Path) -> dict:
     """The origin of a model derived from `base` in the run folder `path`."""
     record = runs.read_record(base)
+    imported = {"imported": record["imported"]} if "imported" in record else {}
     if "settings" not in record:
-        return {}
+        return imported
     return {
+        **imported,
         "settings": record["settings"],
         "generic": {
             split: {**place, "path": _relative(Path(base) / place["path"], path)}
-            for split, place in record["generic"].items()
+            for split, place in record.get("generic", {}).items()
         },
     }
 

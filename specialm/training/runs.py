@@ -4,7 +4,8 @@ RUN/model.json         sizes, vocabulary hash, method, domain, seed, and the led
                        that led to these parameters, with tokens, FLOPs and seconds; the
                        settings, and where the generic windows lie (`origin.py`)
 RUN/started.json       before that: method, domain, seed, phase and steps of the run
-RUN/vocabulary.model   the SentencePiece model
+RUN/vocabulary.model   the SentencePiece model, or RUN/tokenizer.json and
+                       RUN/tokenizer_config.json
 RUN/checkpoints/       orbax steps
 RUN/metrics.jsonl      and RUN/tensorboard/
 RUN/experts.npz        of a bank or a mixture: what it knows of its clusters
@@ -25,6 +26,7 @@ from jax.sharding import NamedSharding
 from specialm.common import manifest, processes
 from specialm.common.errors import UserError
 from specialm.common.files import write_json, write_with
+from specialm.data import vocabularies
 from specialm.data.vocabularies import Vocabulary
 from specialm.models import families, tensors
 from specialm.training import model_record, sharding
@@ -119,7 +121,8 @@ def describe(
     }
     if processes.is_first():
         path.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(vocabulary.path, path / "vocabulary.model")
+        for name, file in vocabulary.files.items():
+            shutil.copyfile(file, path / name)
         write_json(path / "model.json", record)
     return record
 
@@ -201,10 +204,10 @@ def load(path: str | Path, mesh: jax.sharding.Mesh, kinds: tuple[str, ...] = ("d
             f"reads {FORMAT} (the tree of parameters has changed); train the model again."
         )
     config = model_record.model_config(path / "model.json", record)
-    vocabulary = Vocabulary(path / "vocabulary.model")
+    vocabulary = vocabularies.of_run(path)
     if vocabulary.sha256 != record["vocabulary_sha256"]:
         raise UserError(
-            f"--checkpoint={path}: vocabulary.model is not the one the model was "
+            f"--checkpoint={path}: {vocabulary.path.name} is not the one the model was "
             "trained with; restore the file."
         )
     with Checkpoints(path / "checkpoints", read_only=True) as checkpoints:

@@ -12,8 +12,8 @@ from specialm.common import shapes
 from specialm.common.errors import UserError
 from specialm.common.names import is_name
 from specialm.common.stages import Stages
+from specialm.data import vocabularies
 from specialm.data.prepare import prepare_specialist
-from specialm.data.vocabularies import Vocabulary
 from specialm.settings import SETTINGS
 from specialm.training import model_record, origin, runs, sharding
 from specialm.workflows import own_text, trust
@@ -129,7 +129,7 @@ def open_run(
     """
     if not trusted:
         trust.check_domains(config, domains, base)
-    stages, vocabulary = Stages(workdir), Vocabulary(base / "vocabulary.model")
+    stages, vocabulary = Stages(workdir), vocabularies.of_run(base)
     stores = {
         split: origin.generic_store(base, split, vocabulary.sha256, trusted)
         for split in ("train", "heldout")

@@ -232,6 +232,7 @@ def spent(ledger: list[dict]) -> dict:
     """FLOPs, tokens, device seconds and GPU hours: generic cost, and that of specialisation."""
     return {
         "flops_per_second": cost.UTILISATION * cost.A100_FLOPS,
+        "imported": [entry["model"] for entry in ledger if entry["phase"] == "imported"],
         **{
             name: {**dataclasses.asdict(part), "gpu_hours": cost.gpu_hours(part.flops)}
             for name, part in zip(("generic", "specialisation"), cost.split(ledger), strict=True)
@@ -311,4 +312,5 @@ def _cost_lines(spent: dict) -> list[str]:
             f"{name:16} {part['flops']:10.2e} {part['tokens']:12,.0f} "
             f"{part['device_seconds']:10,.1f} {part['gpu_hours']:10.2g}"
         )
+    lines += [f"not counted: the pretraining of {name}" for name in spent.get("imported", ())]
     return [*lines, f"GPU hours at {spent['flops_per_second']:.3g} FLOP/s"]

@@ -20,7 +20,8 @@ from specialm.training.scoring import Score
 
 # Folder of stages -> phase of its models, unless their record says more; in this order in tables.
 PHASES = {"pretrained": "pretrained", "experts": "expert", "finetuned": "fine-tuned"}
-UNTRAINED, LORA, DISTILLED = "untrained", "LoRA", "distilled"  # instead of these
+# Instead of these.
+UNTRAINED, LORA, DISTILLED, IMPORTED = "untrained", "LoRA", "distilled", "imported"
 SHOWN = 20  # models named in an error
 AGES = ((86_400, "d"), (3_600, "h"), (60, "min"))
 
@@ -30,7 +31,7 @@ class Listed:
     """A run folder of a model.
 
     Attributes:
-      phase: one of PHASES, or UNTRAINED, LORA, DISTILLED.
+      phase: one of PHASES, or UNTRAINED, LORA, DISTILLED, IMPORTED.
       step: the last one recorded; None if none is.
       steps: at most; None if that is not known.
       key: identifies it; "" if no stage made it.
@@ -154,6 +155,8 @@ def _phase(stage: str, entry: dict, inputs: dict) -> str:
     folder = stage.partition("/")[0]
     if folder not in PHASES:  # a copy
         folder = "pretrained" if done == "pretrained" else "finetuned"
+    if done == IMPORTED:
+        return IMPORTED
     if folder == "pretrained" and not done and not entry.get("ledger", True):
         return UNTRAINED
     if folder == "finetuned" and (done == "distilled" or "teacher" in inputs):
@@ -167,6 +170,20 @@ def _last_step(path: Path) -> int | None:
     file = path / "metrics.jsonl"
     lines = metrics.read(file) if file.exists() else []
     return lines[-1]["step"] if lines else None
+
+
+def held_out_rows(path: Path) -> list[dict]:
+    """The newest held-out scores of the model in a run folder, {"held-out text", metric: value}."""
+    if path.resolve().parent.name not in PHASES:
+        return []
+    models = find(path.resolve().parent.parent)
+    scores = [model.scores for model in models if model.path.resolve() == path.resolve()]
+    return [
+        {"held-out text": name}
+        | {metric.label: round(metric.of(score), 3) for metric in perplexity.METRICS}
+        for of_model in scores
+        for name, score in of_model.items()
+    ]
 
 
 def table(models: Sequence[Listed]) -> str:

@@ -393,7 +393,7 @@ def _same_vocabulary(run: Run, base: Path, record: dict) -> None:
             f"--checkpoint={base} was trained with vocabulary "
             f"{record['vocabulary_sha256'][:12]}, the windows were cut with "
             f"{run.prepared.vocabulary.sha256[:12]}; set data.vocabulary to "
-            f"{base / 'vocabulary.model'}."
+            f"{base}."
         )
 
 

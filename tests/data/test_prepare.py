@@ -9,10 +9,10 @@ from ml_collections import ConfigDict
 from specialm import config as config_lib
 from specialm.common.errors import UserError
 from specialm.common.stages import Stages
-from specialm.data import vocabularies
 from specialm.data.prepare import cut_long_documents, prepare, prepare_specialist
 from specialm.data.sources import open_source
 from specialm.data.store import WindowStore
+from specialm.data.vocabularies.unigram import Unigram
 
 
 @pytest.fixture
@@ -115,17 +115,17 @@ def test_a_killed_preparation_goes_on(make, notes, tmp_path, monkeypatch):
     for path in (tmp_path / "work").rglob("*"):
         if path.name in ("stage.json", "index.json"):
             path.unlink()
-    encode, calls = vocabularies.Vocabulary.encode, []
+    encode, calls = Unigram.encode, []
 
     def killed(self, texts, threads=None):
         calls.append(len(texts))
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(vocabularies.Vocabulary, "encode", killed)
+    monkeypatch.setattr(Unigram, "encode", killed)
     with pytest.raises(KeyboardInterrupt):
         make(f"folder:{notes}")
     assert calls and finished(tmp_path) == ["scan/mine"]
-    monkeypatch.setattr(vocabularies.Vocabulary, "encode", encode)
+    monkeypatch.setattr(Unigram, "encode", encode)
     again = make(f"folder:{notes}")
     assert {name: store.fingerprint for name, store in again.items()} == whole
     for store in again.values():

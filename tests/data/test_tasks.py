@@ -87,6 +87,6 @@ def test_errors(store, vocabulary, clusters, tmp_path, real_documents):
     tasks.register("twice", store, vocabulary.path)
     with pytest.raises(UserError, match="'specialm_twice' already"):
         tasks.register("twice", store, vocabulary.path)
-    other = vocabularies.train(real_documents, tmp_path / "other.model", 400)
+    other = vocabularies.train(real_documents, tmp_path, 400)
     with pytest.raises(UserError, match="written with vocabulary"):
         tasks.register("other", store, other.path)

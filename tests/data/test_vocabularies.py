@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from specialm.common.errors import UserError
-from specialm.data import vocabularies
-from specialm.data.vocabularies import EOS, PAD, UNK, Vocabulary
+from specialm.data.vocabularies import unigram
+from specialm.data.vocabularies.unigram import EOS, PAD, UNK, Unigram
 
 
 def test_control_ids_are_those_of_t5(vocabulary):
@@ -74,7 +74,7 @@ def given_model(path, texts, **settings):
         **settings,
     )
     path.write_bytes(model.getvalue())
-    return Vocabulary(path)
+    return Unigram(path)
 
 
 LOSSLESS = {
@@ -99,12 +99,12 @@ def test_a_text_that_does_not_come_back_is_noticed(tmp_path, real_documents, los
     assert model.changes(text)
     assert model.decode(model.encode([text])[0]) != text
     assert not model.changes("plain words")
-    assert model._is_lossless == (not lost)
+    assert model.is_lossless == (not lost)
 
 
 @given(st.text(st.characters(codec="utf-8"), max_size=40))
 def test_changes_is_what_encoding_and_decoding_shows(vocabulary, text):
-    assert vocabulary._is_lossless
+    assert vocabulary.is_lossless
     assert vocabulary.changes(text) == (vocabulary.decode(vocabulary.encode([text])[0]) != text)
 
 
@@ -113,9 +113,9 @@ def test_long_lines_are_trained_on(tmp_path):
     draw = np.random.default_rng(0)
     syllables = ["".join(chr(0x4E00 + i) for i in draw.integers(0, 99, 3)) for _ in range(300)]
     line = "".join(syllables[i] for i in draw.integers(0, 300, 40_000))  # 360,000 bytes
-    assert len(line.encode()) > 5 * vocabularies.LINE_BYTES
+    assert len(line.encode()) > 5 * unigram.LINE_BYTES
     for text in (line, f"\u2585{line}"):
-        trained = vocabularies.train([text], tmp_path / "v.model", 600)
+        trained = unigram.train([text], tmp_path / "v.model", 600)
         tokens = trained.encode([line[:6000]])[0]
         assert len(tokens) < 6000 / 1.5  # most syllables of three are pieces
         assert trained.decode(tokens) == line[:6000]
@@ -123,28 +123,28 @@ def test_long_lines_are_trained_on(tmp_path):
 
 @given(st.text(st.characters(codec="utf-8"), max_size=300), st.integers(4, 40))
 def test_a_line_in_pieces_is_the_line(text, limit):
-    with mock.patch.object(vocabularies, "LINE_BYTES", limit):
-        parts = list(vocabularies._pieces_of_line(text))
+    with mock.patch.object(unigram, "LINE_BYTES", limit):
+        parts = list(unigram._pieces_of_line(text))
     assert "".join(parts) == text
     assert all(len(part.encode()) <= limit for part in parts)
     assert all(len(part.encode()) > limit - 4 for part in parts[:-1])
 
 
 def test_training_is_deterministic(vocabulary, real_documents, tmp_path):
-    again = vocabularies.train(real_documents, tmp_path / "again.model", 512)
+    again = unigram.train(real_documents, tmp_path / "again.model", 512)
     assert again.sha256 == vocabulary.sha256
 
 
 def test_errors_name_the_setting(tmp_path):
     with pytest.raises(UserError, match="data.vocabulary_size=9000: at most"):
-        vocabularies.train(["too little text"], tmp_path / "v.model", 9000)
+        unigram.train(["too little text"], tmp_path / "v.model", 9000)
     with pytest.raises(UserError, match="data.vocabulary_size=10: at least"):
-        vocabularies.train(["too little text"], tmp_path / "v.model", 10)
+        unigram.train(["too little text"], tmp_path / "v.model", 10)
     with pytest.raises(UserError, match="no such SentencePiece model"):
-        Vocabulary(tmp_path / "missing.model")
+        Unigram(tmp_path / "missing.model")
     (tmp_path / "text.model").write_text("not a model")
     with pytest.raises(UserError, match="not a SentencePiece model"):
-        Vocabulary(tmp_path / "text.model")
+        Unigram(tmp_path / "text.model")
 
 
 def test_rows_are_decoded_like_one_by_one(vocabulary, store):

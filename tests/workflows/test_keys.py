@@ -90,6 +90,7 @@ OTHERS = {
     "clustering.max_repetitions": 1.0,
     "data.field": "id",
     "data.part_chars": 300,
+    "data.vocabulary_kind": "bpe",
     "expert.choice": "loss",
     "expert.index": 1,
     "finetune.lora_matrices": ("qkv",),

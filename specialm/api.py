@@ -1,0 +1,178 @@
+"""What `import specialm` offers: a model from a run folder, in a few lines of Python.
+
+>>> import specialm
+>>> model = specialm.load(RUN)  # the run folder of a dense model
+>>> scores = model.score(["one text", "another"])
+>>> scores.bytes.tolist()
+[8, 7]
+>>> scores.bits_per_byte > 0
+True
+>>> model.generate("one text", tokens=4).startswith("one text")
+True
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from specialm.common.errors import UserError
+from specialm.data.vocabularies import Vocabulary
+from specialm.models import families
+from specialm.models.config import Config
+from specialm.training import runs
+
+BATCH = 8  # windows that are scored at a time
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Of texts, one number each."""
+
+    nats: np.ndarray  # float64 [d]: -log p of the tokens, the end of the document among them
+    bytes: np.ndarray  # int64 [d]: of the text in UTF-8
+    tokens: np.ndarray  # int64 [d]
+
+    @property
+    def bits_per_byte(self) -> float:
+        """Of all texts together: comparable between vocabularies."""
+        return float(self.nats.sum() / np.log(2) / self.bytes.sum())
+
+
+class LanguageModel:
+    """A dense model of a run folder."""
+
+    def __init__(self, model: runs.Model):
+        self._model = model
+
+    def __repr__(self) -> str:
+        return f"<specialm model {self.path.name}>"
+
+    @property
+    def path(self) -> Path:
+        """The run folder."""
+        return self._model.path
+
+    @property
+    def config(self) -> Config:
+        """Sizes and architecture."""
+        return families.dense(self._model.config)
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """Text <-> ids."""
+        return self._model.vocabulary
+
+    @property
+    def record(self) -> dict:
+        """What `model.json` holds: settings, origin, ledger."""
+        return self._model.record
+
+    def generate(
+        self,
+        prompt: str,
+        tokens: int = 64,
+        temperature: float = 0.0,
+        top_k: int = 40,
+        seed: int = 0,
+    ) -> str:
+        """`prompt` and what follows it: at most `tokens` tokens, up to the end of the document.
+
+        Args:
+          temperature: 0 takes the likeliest token.
+
+        Raises:
+          UserError: `top_k` or `temperature` out of range, or the model is not causal.
+        """
+        from specialm.serving import generate
+
+        return generate.generate(
+            self._model.params,
+            self.config,
+            self.vocabulary,
+            prompt,
+            tokens,
+            temperature,
+            min(top_k, self.config.vocab_size),
+            seed,
+        )
+
+    def score(self, texts: Sequence[str]) -> Scores:
+        """-log p of each text, cut into windows of `config.context` tokens as in evaluation.
+
+        Raises:
+          UserError: `texts` is one text, or the model is not causal.
+        """
+        if isinstance(texts, str):
+            raise UserError("score: takes a list of texts; put a single one into a list.")
+        if not self.config.causal:
+            raise UserError("model.causal=False: only causal models give a text a probability.")
+        encoded = [[*tokens, self.vocabulary.eos] for tokens in self.vocabulary.encode([*texts])]
+        context = self.config.context
+        windows = [
+            (i, tokens[first : first + context])
+            for i, tokens in enumerate(encoded)
+            for first in range(0, len(tokens), context)
+        ]
+        nats_d = np.zeros(len(encoded))
+        for start in range(0, len(windows), BATCH):
+            part = windows[start : start + BATCH]
+            of_windows = self._nats([tokens for _, tokens in part])
+            np.add.at(nats_d, [i for i, _ in part], of_windows)
+        sizes = [len(text.encode()) for text in texts]
+        counts = [len(tokens) for tokens in encoded]
+        return Scores(nats_d, np.array(sizes, np.int64), np.array(counts, np.int64))
+
+    def _nats(self, windows: list[list[int]]) -> np.ndarray:
+        """float64 [B] of at most BATCH windows."""
+        shape = (BATCH, self.config.context)
+        targets_BxL = np.zeros(shape, np.int32)
+        mask_BxL = np.zeros(shape, np.float32)
+        for row, tokens in enumerate(windows):
+            targets_BxL[row, : len(tokens)] = tokens
+            mask_BxL[row, : len(tokens)] = 1
+        inputs_BxL = np.full(shape, self.vocabulary.start, np.int32)
+        inputs_BxL[:, 1:] = targets_BxL[:, :-1]
+        nll_BxL = self._token_nll(self._model.params, inputs_BxL, targets_BxL)
+        return np.asarray(nll_BxL * mask_BxL, np.float64).sum(1)[: len(windows)]
+
+    @cached_property
+    def _token_nll(self):
+        import jax
+
+        from specialm.models import transformer
+
+        config = self.config
+
+        def token_nll(params, inputs_BxL, targets_BxL):
+            return transformer.token_nll(params, inputs_BxL, targets_BxL, config)
+
+        return jax.jit(token_nll)
+
+    def export(self, to: str | Path, format: str = "hf", dtype: str = "f32") -> dict:  # noqa: A002
+        """Writes the model for another program; see docs/open_models.md.
+
+        Args:
+          to: a folder that is not there yet.
+          format: "hf" or "gguf".
+          dtype: f32, f16 or bf16 (hf); f32, f16 or q8_0 (gguf).
+
+        Raises:
+          UserError: what the format does not hold, with the way out.
+        """
+        from specialm.serving import exporting
+
+        return exporting.export(self._model, Path(to), format, dtype)
+
+
+def load(run: str | Path) -> LanguageModel:
+    """The dense model in a run folder that `train`, `specialize` or `import` wrote.
+
+    Raises:
+      UserError: no run folder, or one with several experts.
+    """
+    from specialm.training import sharding
+
+    return LanguageModel(runs.load(Path(run), sharding.make_mesh()))

@@ -1,0 +1,74 @@
+"""Vocabularies: text <-> token ids, with the exact bytes of every token.
+
+A kind is a class (`interface.Vocabulary`), the name of its file in a run folder and, if it can be
+trained here, a function.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from specialm.common.errors import UserError
+from specialm.data.vocabularies import bpe, tokenizer_json, unigram
+from specialm.data.vocabularies.interface import Vocabulary
+
+__all__ = ["KINDS", "Kind", "Vocabulary", "of_run", "read", "train"]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of vocabularies that are trained here."""
+
+    file: str  # in a run folder
+    train: Callable[[Iterable[str], Path, int], Vocabulary]  # (texts, path, size)
+
+
+# data.vocabulary_kind
+KINDS = {"unigram": Kind(unigram.FILE, unigram.train), "bpe": Kind(tokenizer_json.FILE, bpe.train)}
+
+
+def read(path: str | Path) -> Vocabulary:
+    """Read a vocabulary of any kind.
+
+    Args:
+      path: a tokenizer.json (any name that ends in .json), a SentencePiece model, or a folder that
+        holds either, such as a run folder.
+
+    Raises:
+      UserError: it is neither.
+
+    """
+    path = Path(path)
+    if path.is_dir():
+        return of_run(path, f"data.vocabulary={str(path)!r}")
+    if path.suffix == ".json":
+        return tokenizer_json.TokenizerJson(path)
+    return unigram.Unigram(path)
+
+
+def of_run(folder: Path, who: str = "") -> Vocabulary:
+    """Read the vocabulary that lies in a run folder.
+
+    Args:
+      folder: of the run.
+      who: names the folder, for the error.
+
+    Raises:
+      UserError: there is none.
+
+    """
+    for kind in KINDS.values():
+        if (folder / kind.file).exists():
+            return read(folder / kind.file)
+    names = " or ".join(kind.file for kind in KINDS.values())
+    raise UserError(f"{who or f'--checkpoint={folder}'}: no {names} there; restore the file.")
+
+
+def train(texts: Iterable[str], folder: Path, size: int, kind: str = "unigram") -> Vocabulary:
+    """Train a vocabulary on `texts` and write it into a folder.
+
+    Raises:
+      UserError: there is too little text for `size` tokens, or `size` is too small.
+
+    """
+    return KINDS[kind].train(texts, folder / KINDS[kind].file, size)
