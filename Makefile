@@ -2,31 +2,39 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-STAMP := $(VENV)/.installed
+LIGHT := $(VENV)/.installed-light
+FULL := $(VENV)/.installed
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 BEAM := .venv-beam
 LIBTPU := .libtpu
 WORKDIR ?= runs/demo
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo minilm test test-beam test-tpu lint format bench clean
+.PHONY: help install install-light demo minilm test test-beam test-tpu check-pythons lint format bench clean
 
 help:  ## this list
-	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/\1\t\2/p' Makefile | expand -t 12
+	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/\1\t\2/p' Makefile | expand -t 15
 
-install: $(STAMP)  ## .venv with all that the project needs (3 GB)
+install: $(FULL)  ## .venv with all that the project needs (3.5 GB: TensorFlow for seqio, the tests' tools)
 
-$(STAMP): setup.cfg constraints.txt
+install-light: $(LIGHT)  ## .venv without TensorFlow, seqio and tools (1.1 GB): all commands work
+
+$(LIGHT): setup.cfg constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Python >= 3.11 is needed; set PYTHON=... (this is $$($(PYTHON) --version))"; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
-	touch $(STAMP)
+	$(PIP) -c constraints.txt -e .
+	touch $(LIGHT)
 
-demo: install  ## the whole job on real text, in minutes; WORKDIR=runs/demo has the report
+$(FULL): $(LIGHT)
+	$(PIP) -c constraints.txt -e '.[dev,seqio,tensorboard,wandb]'
+	touch $(FULL)
+
+demo: install-light  ## the whole job on real text, in minutes; WORKDIR=runs/demo has the report
 	$(BIN)/specialm demo --config=configs/local/demo.py --workdir=$(WORKDIR)
 
-minilm: install  ## downloads the weights of the sentence encoder MiniLM, 84 MB
+minilm: install-light  ## downloads the weights of the sentence encoder MiniLM, 84 MB
 	$(BIN)/python -m specialm.clustering.minilm_files
 
 test: install  ## the test suite; JOBS=2 processes, PYTEST_ARGS=... for pytest
@@ -45,9 +53,12 @@ test-tpu: install $(LIBTPU)/.installed  ## tests of compiling for TPU slices; li
 	JAX_PLATFORMS=cpu PYTHONPATH=$(LIBTPU) $(BIN)/python -m pytest $(PYTEST_ARGS) tests/planning/test_compilation.py
 
 $(LIBTPU)/.installed: constraints.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade \
+	$(PIP) --no-deps --upgrade \
 	  --target $(LIBTPU) -c constraints.txt libtpu
 	touch $@
+
+check-pythons: install-light  ## whether Python 3.11 to 3.14 can install it, by a dry run of pip for each
+	$(BIN)/python tests/programs/resolve_pythons.py
 
 lint: install  ## ruff, mypy and the order of imports
 	$(BIN)/ruff check .
@@ -60,7 +71,7 @@ format: install  ## sorts imports and formats the code
 	$(BIN)/ruff format .
 
 bench: install  ## times the training step and the data path; installs PyTorch to compare with
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	$(PIP) -c constraints.txt -e '.[bench]'
 	$(BIN)/python -m benchmarks.step
 	$(BIN)/python -m benchmarks.data
 

@@ -3,7 +3,7 @@ docs/scaling.md.
 
     python -m benchmarks.scaling [--out=results/scaling/slices.jsonl] [--table]
 
-Needs libtpu (pip install 'specialm[tpu]'), no TPU. One line of JSON for each family and slice, in
+Needs libtpu (pip install -e '.[tpu]'), no TPU. One line of JSON for each family and slice, in
 the order of the table; what is in the file already is not compiled again, so that a run that was
 interrupted goes on. A compilation takes one to three minutes on two cores, all of them two hours.
 `--table` prints the table of what is there.

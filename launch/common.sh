@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # Shared by the launchers: options, errors, dry runs, and packing the code. Sourced, not run.
 
-root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 config='' workdir='' command=train name='' topology='' dry_run=''
 program=() # words for specialm after --config: overrides and --checkpoint
 own=() # flags for sbatch
@@ -53,8 +53,12 @@ check_run() {
   [[ $command == train || $command == specialize ]] ||
     fail "--command=$command: must be train or specialize."
   local file=${config%%:*}
+  if [[ ! -f $file ]]; then # a config of the package: local/slm_is
+    file=${file#configs/}
+    file=$root/specialm/configs/${file%.py}.py
+  fi
   [[ -f $file ]] || fail "--config=$config: no such file. The given ones are under configs/."
-  file=$(cd "$(dirname "$file")" && pwd)/${file##*/}
+  file=$(cd "$(dirname "$file")" && pwd -P)/${file##*/}
   [[ $file == "$root"/* ]] ||
     fail "--config=$config: lies outside of $root, which is what the hosts get; copy it there."
   local argument=${config#"${config%%:*}"}

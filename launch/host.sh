@@ -59,17 +59,19 @@ install_gcsfuse() {
 }
 
 # The requirements, in a virtual environment for each version of them; the code itself comes from
-# PYTHONPATH. SPECIALM_VENV=none installs into the Python on PATH (a container's).
+# PYTHONPATH. SPECIALM_VENV=none installs into the Python on PATH (a container's). SPECIALM_EXTRAS
+# has more extras: seqio, for hosts that read tfds: or seqio: sources themselves.
 install_requirements() {
-  local venv=${SPECIALM_VENV:-$HOME/specialm-env}
+  local venv=${SPECIALM_VENV:-$HOME/specialm-env} extras=$1${SPECIALM_EXTRAS:+,$SPECIALM_EXTRAS}
   export PYTHONPATH=$code
   if [[ $venv != none ]]; then
-    venv+=-$1-$(cat "$code/setup.cfg" "$code/constraints.txt" | cksum | cut -d ' ' -f 1)
+    venv+=-${extras//,/-}-$(cat "$code/setup.cfg" "$code/constraints.txt" | cksum | cut -d ' ' -f 1)
     if [[ ! -x $venv/bin/python ]]; then make_venv "$venv"; fi
     export PATH=$venv/bin:$PATH
     if [[ -f $venv/installed ]]; then return; fi
   fi
-  python -m pip install --quiet --disable-pip-version-check -c "$code/constraints.txt" "${code}[$1]"
+  python -m pip install --quiet --disable-pip-version-check -c "$code/constraints.txt" \
+    "${code}[$extras]"
   if [[ $venv != none ]]; then touch "$venv/installed"; fi
 }
 

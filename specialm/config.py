@@ -17,12 +17,11 @@ import dataclasses
 import difflib
 import math
 from collections.abc import Sequence
-from pathlib import Path
 
 from absl import flags
 from ml_collections import ConfigDict, config_dict, config_flags
 
-from specialm import methods
+from specialm import config_files, methods
 from specialm.clustering import levels
 from specialm.common.errors import UserError
 from specialm.models.config import Config as Architecture
@@ -174,7 +173,10 @@ def _train() -> ConfigDict:
     train.moment_dtype = "float32"  # of Adam's first moment: float32 | bfloat16 (less traffic)
     train.log_every = 25
     train.checkpoint_every = 500
-    train.tensorboard = True
+    # What shows the metrics (docs/tracking.md); RUN/metrics.jsonl has them in any case.
+    train.tensorboard = True  # TensorBoard's files in RUN/tensorboard
+    train.wandb = ""  # a project of Weights & Biases, with the extra wandb; "" for none
+    train.profile_steps = 0  # steps of JAX's trace in RUN/profile; 0 for none
     return train
 
 
@@ -271,10 +273,7 @@ def load(path: str, overrides: Sequence[str] = ()) -> ConfigDict:
       UserError: the file is missing or has no `get_config`; an override names an unknown field
         (the nearest name is given) or has a value of the wrong type; a setting is out of range.
     """
-    file = path.split(":")[0]
-    if not Path(file).is_file():
-        raise UserError(f"--config={path}: no such file. The given ones are under configs/.")
-    argv = ["specialm", f"--config={path}", *overrides]
+    argv = ["specialm", f"--config={config_files.find(path)}", *overrides]
     values = flags.FlagValues()
     try:
         holder = config_flags.DEFINE_config_file("config", None, flag_values=values, sys_argv=argv)

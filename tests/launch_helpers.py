@@ -22,7 +22,7 @@ SYSTEM = (
     "bash env git tar gzip dirname basename cat cksum cut grep mkdir mktemp rm sleep date "
     "hostname flock setsid nohup touch true id"
 ).split()
-CONFIG = "configs/local/slm.py"
+CONFIG = "specialm/configs/local/slm.py"
 
 # One program for all fakes. It records {"tool", "args"} and then does what the launchers rely on.
 FAKE = r'''
@@ -97,6 +97,7 @@ class Fakes:
 
     def __init__(self, folder: Path):
         self.folder, self.bin, self.repository = folder, folder / "bin", folder / "repository"
+        self.more: dict[str, str] = {}  # environment of a launch or a host
         self.detached = False  # whether a job was started behind an ssh session
         self.bin.mkdir()
         for name in SYSTEM:
@@ -113,8 +114,9 @@ class Fakes:
         ):
             (self.bin / name).write_text(f"#!{sys.executable} -S\n{FAKE}")
             (self.bin / name).chmod(0o755)
-        for name in ("launch", "configs/local"):
+        for name in ("launch", "specialm/configs/local"):
             shutil.copytree(ROOT / name, self.repository / name)
+        (self.repository / "configs").symlink_to("specialm/configs")
         for name in ("setup.cfg", "constraints.txt", ".gitignore"):
             shutil.copy(ROOT / name, self.repository / name)
         subprocess.run(["git", "init", "--quiet", self.repository], check=True)
@@ -128,6 +130,7 @@ class Fakes:
             "SPECIALM_POLL_SECONDS": "0",
             "SPECIALM_RETRY_SECONDS": "0",
             "SPECIALM_GCS": str(self.folder / "gcs"),
+            **self.more,
         }
 
     def answer(self, name: str, *lines: str) -> None:

@@ -9,7 +9,7 @@ from specialm.common import provenance
 from specialm.common.errors import UserError
 
 ROOT = Path(__file__).parent.parent
-CONFIGS = sorted((ROOT / "configs").rglob("*.py"))
+CONFIGS = sorted((ROOT / "configs").glob("*/[!_]*.py"))
 SMALL = "from specialm.config import default\ndef get_config():\n    return default()\n"
 
 

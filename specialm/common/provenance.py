@@ -1,5 +1,6 @@
 """Provenance of results (command, versions, machine, settings); setting earlier ones aside."""
 
+import contextlib
 import datetime
 import json
 import os
@@ -24,7 +25,7 @@ VERSIONS = (
     "scikit-learn",
     "seqio",
     "tensorflow",
-)
+)  # those of extras where they are installed
 
 
 def describe(config: ConfigDict) -> dict:
@@ -64,10 +65,11 @@ def set_aside(folder: Path, record: str, settings: dict, others: tuple[str, ...]
 
 
 def _versions() -> dict[str, str]:
-    return {
-        "python": platform.python_version(),
-        **{name: metadata.version(name) for name in VERSIONS},
-    }
+    versions = {"python": platform.python_version()}
+    for name in VERSIONS:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            versions[name] = metadata.version(name)
+    return versions
 
 
 def _machine() -> dict:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Iterator
 from functools import partial
 
+from specialm.common import extras
 from specialm.common.errors import UserError
 from specialm.data.documents import NOT_UTF8, Document, Source, checked
 
@@ -21,8 +22,7 @@ def open_seqio(spec: str, task: str, field: str, modules: tuple[str, ...]) -> So
 
 
 def _read_tfds(spec: str, field: str, counts: collections.Counter) -> Iterator[Document]:
-    import tensorflow_datasets as tfds
-
+    tfds = extras.load("tensorflow_datasets", "seqio", f"source 'tfds:{spec}'")
     # NAME:SPLIT, where a name may end in :VERSION itself.
     name, _, split = spec.rpartition(":")
     if not name or re.fullmatch(r"[0-9*]+(\.[0-9*]+)*", split):
@@ -37,8 +37,7 @@ def _read_tfds(spec: str, field: str, counts: collections.Counter) -> Iterator[D
 def _read_seqio(
     spec: str, field: str, modules: tuple[str, ...], counts: collections.Counter
 ) -> Iterator[Document]:
-    import seqio
-
+    seqio = extras.load("seqio", "seqio", f"source 'seqio:{spec}'")
     for module in modules:
         importlib.import_module(module)
     name, _, split = spec.partition(":")

@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
+from specialm.common import extras
 from specialm.common.errors import UserError
 from specialm.data.documents import Document
 from specialm.data.sources import open_source
@@ -63,11 +64,11 @@ def register(
       heldout_documents: of each subset of the Pile.
 
     Raises:
-      UserError: `vocabulary_path` is no file, or a Task of such a name is registered.
+      UserError: `vocabulary_path` is no file, a Task of such a name is registered, or seqio is not
+        installed (the extra `seqio`).
 
     """
-    import seqio
-
+    seqio = extras.load("seqio", "seqio", "a seqio Task")
     if vocabulary_path and not Path(vocabulary_path).is_file():
         raise UserError(
             f"vocabulary_path={str(vocabulary_path)!r}: no such SentencePiece model; give its path."

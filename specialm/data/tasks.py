@@ -11,13 +11,14 @@
 Windows end where their document does, with eos; `sequence_length` must be at least the store's
 `context`, as seqio trims longer ones silently.
 
-TensorFlow and seqio are imported only when a Task is registered.
+TensorFlow and seqio, the extra `seqio`, are imported only when a Task is registered.
 """
 
 from pathlib import Path
 
 import numpy as np
 
+from specialm.common import extras
 from specialm.common.errors import UserError
 from specialm.data.sampler import Sampler
 from specialm.data.store import WindowStore
@@ -32,7 +33,7 @@ def register(name: str, store: WindowStore, vocabulary_path: str | Path) -> str:
     Features: `targets`, the tokens of a window (unpadded), with eos at a document's end.
 
     Raises:
-      UserError: the name is taken, or the vocabulary is not the store's.
+      UserError: the name is taken, the vocabulary is not the store's, or seqio is not installed.
 
     """
     return _register(
@@ -83,7 +84,7 @@ def _blocks(indices: np.ndarray):
 
 
 def _register(name: str, store: WindowStore, vocabulary_path, blocks, total: int) -> str:
-    import seqio
+    seqio = extras.load("seqio", "seqio", "a seqio Task")
     import tensorflow as tf
 
     from specialm.data.vocabularies import Vocabulary

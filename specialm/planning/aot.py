@@ -16,6 +16,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
 from specialm import methods
+from specialm.common import extras
 from specialm.common.errors import UserError
 from specialm.models import families, target
 from specialm.training import loop, optimizer, program, sharding, step
@@ -58,7 +59,7 @@ def slice_devices(topology: str) -> list:
         text = str(error).split("\n")[0][:300]
         raise UserError(
             f"--topology={topology}: {text}. Write NAME:AxB as in v5e:16x16 or "
-            "v5p:4x4x4; the compiler comes with pip install 'specialm[tpu]'."
+            f"v5p:4x4x4; for the compiler {extras.how('tpu')}."
         ) from error
     return list(description.devices)
 

@@ -28,6 +28,7 @@ from specialm.training import objectives, optimizer, scoring, sharding, step
 from specialm.training.checkpoints import Checkpoints
 from specialm.training.metrics import MetricsWriter
 from specialm.training.objectives import Objective
+from specialm.training.profile import Profile
 
 VALID_BATCH = 64  # windows scored at once
 
@@ -200,7 +201,9 @@ def _fit(
     tx = optimizer.make(settings(train, tune), tune.max_steps, trained.declared)
     state, done = _start(latest, trained, tx, mesh)
     resumed = done.step if done.step else None  # that step was judged before it was saved
-    metrics = MetricsWriter(path, train.tensorboard, -1 if resumed is None else resumed)
+    shown = {"seed": seed, "model": asdict(config), "finetune": tune.to_dict()}
+    metrics = MetricsWriter(path, train, shown, -1 if resumed is None else resumed)
+    profile, values = Profile(path, train.profile_steps, done.step), {}
     train_step = tuning_step.make_train_step(
         trained, objective, tx, mesh, train.microbatch or step.default_microbatch(config.context)
     )
@@ -227,14 +230,17 @@ def _fit(
                     latest.save(
                         done.step, state.params, (state.step, state.optimizer), asdict(done)
                     )
+            profile.before(done.step)
             rows = sampler.indices(done.step)[rows_b]
             batch = specialist.train_store.batch(specialist.train_indices[rows])
             batch = objective.transform(batch | objective.columns(rows), seed, done.step, rows_b)
             batch = sharding.put_batch(mesh, batch)
             state, values = train_step(state, batch)
+            profile.after(done.step, values)
             losses.append(values["loss"])
             done.step += 1
             progress.update(1)
+    profile.close(values)
     metrics.close()
     return _entry(config, trained, done, batch_size)
 

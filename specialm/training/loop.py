@@ -1,5 +1,6 @@
 """Pretraining: the loop around the step, with resume, checkpoints, metrics and a progress bar."""
 
+import dataclasses
 import math
 import time
 from pathlib import Path
@@ -17,6 +18,7 @@ from specialm.models import families
 from specialm.training import hardware, objectives, optimizer, program, sharding, step
 from specialm.training.checkpoints import Checkpoints, with_sharding
 from specialm.training.metrics import MetricsWriter
+from specialm.training.profile import Profile
 
 
 def num_steps(train: ConfigDict, context: int) -> int:
@@ -59,7 +61,8 @@ def _pretrain(path, config, train, store, sampler, seed, mesh, title, start, che
     objective = objectives.make(train.objective, families.dense(config))
     state, seconds = _start(checkpoints, config, tx, mesh, seed, start)
     first = int(state.step)
-    metrics = MetricsWriter(path, train.tensorboard, first)
+    metrics = MetricsWriter(path, train, _settings(config, train, seed), first)
+    profile = Profile(path, train.profile_steps, first)
     meter = _Meter(
         config,
         train,
@@ -73,12 +76,14 @@ def _pretrain(path, config, train, store, sampler, seed, mesh, title, start, che
     pending, rows_b = None, sharding.rows(mesh, train.batch_size)
     with bar(steps, title, "step", initial=first) as progress:
         for number in range(first, steps):
+            profile.before(number)
             batch = objective.transform(
                 _batch(store, sampler, number, rows_b), seed, number, rows_b
             )
             batch = sharding.put_batch(mesh, batch)
             with jax.transfer_guard("disallow"):
                 state, values = train_step(state, batch)
+            profile.after(number, values)
             # Metrics are fetched one step late, while the device works on the next step.
             if pending is not None:
                 meter.add(number, pending, progress)
@@ -90,8 +95,14 @@ def _pretrain(path, config, train, store, sampler, seed, mesh, title, start, che
             meter.add(steps, pending, progress, last=True)
     if first < steps:
         _save(checkpoints, state, meter.record())
+    profile.close(pending)
     metrics.close()
     return meter.entry(steps)
+
+
+def _settings(config: families.Config, train: ConfigDict, seed: int) -> dict:
+    """What a tracker shows of a run."""
+    return {"seed": seed, "model": dataclasses.asdict(config), "train": train.to_dict()}
 
 
 def _batch(

@@ -49,7 +49,7 @@ class Runner:
         except ImportError as error:
             raise UserError(
                 "Apache Beam is not installed here; it has an environment of its own: "
-                "pip install -r constraints-beam.txt."
+                "pip install -r constraints-beam.txt in the folder of specialm's source."
             ) from error
         self._options = PipelineOptions(list(arguments))
         self.counters: dict[str, collections.Counter] = {}

@@ -26,11 +26,18 @@ from specialm.data.store import WindowStore
 from specialm.models import families
 from specialm.specialize import distill
 from specialm.specialize import finetune as finetune_lib
-from specialm.training import loop, origin, runs, scoring, sharding, step
+from specialm.training import loop, origin, profile, runs, scoring, sharding, step
 from specialm.workflows import proxy
 
 # Settings that change no result.
-NOT_IN_RESULT = ("log_every", "checkpoint_every", "tensorboard", "microbatch")
+NOT_IN_RESULT = (
+    "log_every",
+    "checkpoint_every",
+    "tensorboard",
+    "wandb",
+    "profile_steps",
+    "microbatch",
+)
 
 
 @dataclass(frozen=True)
@@ -306,7 +313,10 @@ def finetune(
         )
         return entry
 
-    return run.stages.run(name, inputs, work, on_all=True)
+    stage = run.stages.run(name, inputs, work, on_all=True)
+    if stage.reused:
+        profile.say_nothing_traced(run.config.train.profile_steps, f"{name} was trained before")
+    return stage
 
 
 def score_heldout(

@@ -18,7 +18,7 @@ from specialm.data.mixed import Joined
 from specialm.data.sampler import BatchSampler, Sampler
 from specialm.data.store import WindowStore
 from specialm.models import families, tensors
-from specialm.training import loop, origin, runs
+from specialm.training import loop, origin, profile, runs
 from specialm.workflows import pipeline, repeats
 from specialm.workflows.pipeline import Run
 
@@ -175,7 +175,10 @@ def _train(
             saved_clusters.save(path, run.config.clustering, clusters)
         return entry
 
-    return run.stages.run(name, inputs, work, on_all=True)
+    stage = run.stages.run(name, inputs, work, on_all=True)
+    if stage.reused and not must_exist:
+        profile.say_nothing_traced(train.profile_steps, f"{name} was trained before")
+    return stage
 
 
 def _inputs(

@@ -1,5 +1,6 @@
 """Extraction on tiny made-up archives, packing, duplicates, the manifest. Nothing is downloaded."""
 
+import configparser
 import dataclasses
 import hashlib
 import json
@@ -7,12 +8,16 @@ import shutil
 import subprocess
 import sys
 from functools import partial
+from importlib import metadata
+from pathlib import Path
 from zipfile import ZipFile
 
+import numpy as np
 import pytest
 import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
+from packaging.requirements import Requirement
 
 from specialm.common.errors import UserError
 from specialm.data.corpora import archives, catalogue, download, extractors, prose
@@ -324,6 +329,19 @@ def test_docstrings_parse_modules_without_importing_them(tmp_path):
     assert texts(extractors.docstrings(folder, below=("nothing",))) == []
 
 
+def test_docstrings_of_a_wheel_are_those_of_the_installed_package(tmp_path):
+    """Same modules in the same order; here NumPy, packed."""
+    folder = Path(np.__file__).parent
+    with ZipFile(tmp_path / "numpy.whl", "w") as wheel:
+        for path in (folder / "linalg").rglob("*.py"):
+            wheel.write(path, path.relative_to(folder.parent).as_posix())
+        wheel.write(folder / "version.py", "numpy_other/version.py")
+    with ZipFile(tmp_path / "numpy.whl") as wheel:
+        packed = list(extractors.docstrings(wheel, below=("numpy",)))
+    assert packed == list(extractors.docstrings(folder, below=("linalg",)))
+    assert len(packed) > 10
+
+
 # ---- Fetching ------------------------------------------------------------------------------------
 
 
@@ -494,6 +512,32 @@ def test_installed_package(tmp_path):
     missing = dataclasses.replace(corpus, parts=(Part(Installed("no-such", "no"), None),))
     with pytest.raises(UserError, match="'no-such' is not installed"):
         download.fetch(tmp_path, corpora=(missing,))
+
+
+def test_the_default_corpora_need_no_package_of_an_extra():
+    installed = {
+        part.package.name
+        for corpus in catalogue.CORPORA
+        for part in corpus.parts
+        if isinstance(part.package, Installed)
+    }
+    assert installed  # all of them are what every installation has
+    settings = configparser.ConfigParser()
+    settings.read(Path(__file__).parents[2] / "setup.cfg")
+    assert installed <= _with_what_they_need(settings["options"]["install_requires"].split("\n"))
+
+
+def _with_what_they_need(lines: list[str]) -> set[str]:
+    """Names of the packages that are installed with these requirements."""
+    found = set()
+    waiting = [Requirement(line) for line in lines if line]
+    while waiting:
+        needed = waiting.pop()
+        applies = needed.marker is None or needed.marker.evaluate({"extra": ""})
+        if applies and needed.name not in found:
+            found.add(needed.name)
+            waiting += [Requirement(line) for line in metadata.requires(needed.name) or ()]
+    return found
 
 
 def test_catalogue_is_complete_and_serialisable():

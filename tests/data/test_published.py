@@ -2,6 +2,7 @@
 
 import json
 
+import needs
 import numpy as np
 import pytest
 import zstandard
@@ -9,6 +10,7 @@ import zstandard
 from specialm.common.errors import UserError
 from specialm.data import published
 
+pytestmark = needs.SEQIO
 CONTEXT, HELDOUT, PER_SET = 24, 3, 8
 
 

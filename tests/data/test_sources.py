@@ -2,6 +2,7 @@ import collections
 import gzip
 import json
 
+import needs
 import pytest
 import zstandard
 
@@ -115,6 +116,7 @@ def test_stable_hash_is_the_same_in_every_process():
     assert stable_hash("specialm") == int.from_bytes(bytes.fromhex("27524e7a5d651c41"), "little")
 
 
+@needs.SEQIO
 def test_seqio_task_and_tfds_data_source(tmp_path):
     import seqio
     import tensorflow as tf
@@ -142,6 +144,7 @@ def test_seqio_task_and_tfds_data_source(tmp_path):
         read("tfds:no_such_builder")
 
 
+@needs.SEQIO
 def test_tfds_by_name_version_and_split(tmp_path, monkeypatch):
     """A prepared data set on disk in the random-access format, no network."""
     import tensorflow_datasets as tfds

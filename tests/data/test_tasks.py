@@ -1,3 +1,4 @@
+import needs
 import numpy as np
 import pytest
 from scipy import stats
@@ -7,6 +8,7 @@ from specialm.common.errors import UserError
 from specialm.data import tasks
 from specialm.data.sampler import Sampler
 
+pytestmark = needs.SEQIO
 CONTEXT, K = 16, 6
 PROBABILITY = np.array([0.45, 0.0, 0.3, 0.15, 0.08, 0.02])
 

@@ -68,6 +68,11 @@ def test_help_offers_only_options_that_there_are(fakes, script):
         )
 
 
+@pytest.mark.parametrize("name", ["configs/local/slm.py", "local/slm.py", "local/slm"])
+def test_a_config_of_the_package_has_a_short_name(fakes, name):
+    assert f"--config={CONFIG}" in fakes.launch(*GKE, f"--config={name}", "--dry_run").stdout
+
+
 # Errors.
 
 

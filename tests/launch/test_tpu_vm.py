@@ -97,7 +97,7 @@ def test_tpu_vm_trains_and_the_same_command_resumes_after_preemption(fakes):
     title = '--config.title=it\'s "a" $HOME & more'
     options = (*TPU, title, "--config.data.generic=jsonl:gs://bucket/c4")
     new = fakes.repository / "specialm/new.py"  # a file that is not committed is copied too
-    new.parent.mkdir()
+    new.parent.mkdir(exist_ok=True)
     new.write_text("pass\n")
     fakes.answer("describe", "ERROR NOT_FOUND", "READY")
     fakes.launch(*options)
@@ -153,6 +153,15 @@ def test_a_host_whose_python_is_too_old_gets_one_from_uv(fakes):
     pip, uv = [words for words in fakes.calls("python3") if words[1] == "-m"]
     assert pip[-1] == "uv" and uv[1:4] == ["-m", "uv", "venv"] and "--python=3.12" in uv
     assert len(fakes.recorded("runs")) == 1
+
+
+def test_a_host_with_more_extras_has_an_environment_of_its_own(fakes):
+    (fakes.folder / "run").mkdir()
+    for extras in ("", "seqio"):
+        fakes.more = {"SPECIALM_EXTRAS": extras}
+        fakes.launch("host.sh", "tpu", str(fakes.folder / "run"), "train")
+    light, full = [words[-1] for words in fakes.calls("python")]
+    assert light.endswith("[tpu]") and full.endswith("[tpu,seqio]")
 
 
 def test_while_a_job_runs_the_same_command_starts_no_second_one(fakes):

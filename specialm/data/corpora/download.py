@@ -145,7 +145,6 @@ def _fingerprints(wanted: list[Corpus]) -> dict[str, str]:
         parts = [
             [
                 _package_facts(part.package),
-                getattr(part.package, "below", ()),
                 getattr(part.extract, "func", part.extract).__name__,
                 getattr(part.extract, "keywords", {}),
             ]

@@ -296,20 +296,19 @@ FUNCTION_WORDS = frozenset(
 TESTS = re.compile(r"(^|/)(tests?|testing|_test_utils|conftest|\w*_tests?\.py|test_\w*)(/|$|\.)")
 
 
-def docstrings(folder: Path, below: tuple[str, ...] = ("",)) -> Iterator[Document]:
+def docstrings(package: Path | ZipFile, below: tuple[str, ...] = ("",)) -> Iterator[Document]:
     """Extract the prose of the long strings (docstrings and others) in a package's modules.
 
-    Tests are left out. The modules are parsed, never imported. Code examples, tables and markup are
-    dropped.
+    The package is a folder or an open wheel. Tests are left out. The modules are parsed, never
+    imported. Code examples, tables and markup are dropped.
     """
     blocks: list[str] = []
     seen: set[int] = set()
-    for path in sorted(path for part in below for path in (folder / part).rglob("*.py")):
-        if TESTS.search(path.relative_to(folder).as_posix()):
-            continue
+    names = [name for part in below for name in _modules(package, part) if not TESTS.search(name)]
+    for name in sorted(names, key=lambda name: name.split("/")):
         try:
             with warnings.catch_warnings(action="ignore"):
-                tree = ast.parse(path.read_bytes())
+                tree = ast.parse(_module(package, name))
         except (SyntaxError, ValueError):
             continue  # a template or a file for another Python
         strings = [
@@ -326,6 +325,18 @@ def docstrings(folder: Path, below: tuple[str, ...] = ("",)) -> Iterator[Documen
             if len(text) >= 100:
                 blocks.append(text)
     yield from numbered(pack(blocks))
+
+
+def _modules(package: Path | ZipFile, part: str) -> list[str]:
+    """Return the paths of the modules below the folder `part` of a package."""
+    if isinstance(package, Path):
+        return [path.relative_to(package).as_posix() for path in (package / part).rglob("*.py")]
+    start = f"{part}/" if part else ""
+    return [name for name in package.namelist() if name.startswith(start) and name.endswith(".py")]
+
+
+def _module(package: Path | ZipFile, name: str) -> bytes:
+    return (package / name).read_bytes() if isinstance(package, Path) else package.read(name)
 
 
 def docstring_prose(docstring: str) -> str:

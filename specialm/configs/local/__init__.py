@@ -1,0 +1,1 @@
+"""Sizes for a laptop: minutes to hours on two CPU cores."""

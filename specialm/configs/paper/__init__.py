@@ -1,0 +1,1 @@
+"""The published sizes, for accelerators."""
