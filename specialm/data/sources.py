@@ -60,16 +60,27 @@ def _rows(row_format: RowFormat) -> Scheme:
     )
 
 
+# The folders of the generic corpora (see data/corpora/widen.py).
+GENERIC = {"generic": ("generic",), "generic_wide": ("generic", "generic_wide")}
+
+
 def _open_default_corpus(spec: str, name: str, settings: Settings) -> Source:
     root = Path(settings.corpora_root)
-    path = root / ("generic" if name == "generic" else f"domains/{name}.jsonl")
-    if not path.exists():
-        raise UserError(
-            f"source {spec!r}: {path} is not there yet; run `specialm fetch` first "
-            "(or set data.corpora_root to where the corpora are)."
-        )
-    files = find_files(spec, str(path), JSONL.endings)
+    paths = [root / part for part in GENERIC.get(name, (f"domains/{name}.jsonl",))]
+    for path in paths:
+        if not path.exists():
+            raise UserError(
+                f"source {spec!r}: {path} is not there yet; run `{_fetching(name)}` first "
+                "(or set data.corpora_root to where the corpora are)."
+            )
+    files = tuple(f for path in paths for f in find_files(spec, str(path), JSONL.endings))
     return file_source(spec, files, partial(read_documents, settings.field, None, (JSONL,)))
+
+
+def _fetching(name: str) -> str:
+    from specialm.data.corpora import widen
+
+    return f"specialm fetch{' --wide' if widen.is_wide(name) else ''}"
 
 
 SOURCES = {
