@@ -45,15 +45,45 @@ def test_html_keeps_sentences_and_their_headings():
     assert list(pages.html_prose(PAGE)) == BLOCKS
 
 
+def test_a_head_that_is_never_closed_ends_at_the_title():
+    text = "This is the text that follows the title of the page."
+    html = f'<div class="main header"><p>The menu is not in the text of it.<h1>A</h1><p>{text}'
+    assert list(pages.html_prose(html)) == ["A", text]
+
+
+def page(text):
+    return f"<html><body><p>{text}</p></body></html>".encode()
+
+
+LONG = " ".join(
+    f"This is sentence {n} of the long text of a page that is a group." for n in range(30)
+)
+
+
 def test_html_pages_are_groups_and_repeat_no_block():
-    second = PAGE.replace("long", "short")
-    found = list(pages.html_pages([("a/one.html", PAGE.encode()), ("a/two.html", second.encode())]))
-    assert [(document.id, document.group) for document in found] == [
-        ("a/one/000", "a/one"),
-        ("a/two/000", "a/two"),
+    again = page(f"{LONG[:-1]} again.</p><p>{LONG}")
+    found = list(pages.html_pages([("a/one.html", page(LONG)), ("a/two.xhtml", again)]))
+    assert found == [
+        Document("a/one/000", LONG, "a/one"),
+        Document("a/two/000", f"{LONG[:-1]} again.", "a/two"),
     ]
-    assert found[0].text == "\n\n".join(BLOCKS)
-    assert found[1].text == BLOCKS[1].replace("long", "short")
+
+
+def test_short_html_pages_of_a_folder_are_joined():
+    files = [
+        ("a/1.html", page("This is the first of the short pages.")),
+        ("a/2.html", page("This is the second of the short pages.")),
+        ("a/3.html", page("No.")),
+        ("b/1.html", page("This is in the other folder of the two.")),
+        ("b/2.html", page(LONG)),
+        ("b/3.html", page("This is after the long page of them all.")),
+    ]
+    assert [(document.group, document.text) for document in pages.html_pages(files)] == [
+        ("a/1", "This is the first of the short pages.\n\nThis is the second of the short pages."),
+        ("b/1", "This is in the other folder of the two."),
+        ("b/2", LONG),
+        ("b/3", "This is after the long page of them all."),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -147,7 +177,7 @@ def test_man_pages_are_unpacked_and_groups():
 
 POD = """=head1 The I<first> part
 
-This is C<code>, a L<link|perlop/"x"> to L<perlnumber>, and E<lt>b<gt>I<< of << it >>.
+This is C<code>, a L<link|perlop/"x"> to L<perlnumber>, and E<lt>bE<gt> of I<< << it >>.
 
     the verbatim text is not a part of the text
 
@@ -166,14 +196,21 @@ The comment of the text is not a part of it.
 =cut
 
 sub the_code_of_a_file_is_not_in_the_text { to be }
+
+=head1 The last part
+
+This is the text that follows the code of it, see L</The first
+part>.
 """
 
 
 def test_pod_prose():
     assert list(manuals.pod_prose(POD)) == [
         "The first part",
-        "This is code, a link to perlnumber, and <b<gt>of << it.",
+        "This is code, a link to perlnumber, and <b> of << it.",
         "This is an item that is a sentence of the text.",
+        "The last part",
+        "This is the text that follows the code of it, see The first part.",
     ]
 
 
@@ -259,7 +296,7 @@ def test_metamath():
 """
     (found,) = references.metamath([("db/set.mm", database.encode())])
     assert found.text == "The union of a set is a set, see uniex and Quine p. 4."
-    assert found.group == "db/set"
+    assert (found.id, found.group) == ("set/0000", "set/0000")
 
 
 # ---- Games ---------------------------------------------------------------------------------------

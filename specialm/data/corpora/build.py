@@ -27,7 +27,7 @@ def build(
       seen: keys of texts that are dropped (see `text_keys`); those written are added.
     """
     total = sum(corpus.limit for corpus in corpora)
-    with bar(total, "extracting corpora", unit="B") as progress:
+    with bar(total, "extracting corpora" if corpora else "", unit="B") as progress:
         for corpus in corpora:
             progress.set_postfix(source=corpus.name, refresh=False)
             counts: collections.Counter = collections.Counter()

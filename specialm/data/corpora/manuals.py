@@ -62,7 +62,7 @@ def man_paragraphs(page: str) -> Iterator[str]:
             hidden = "" if request == hidden else hidden
             continue
         if request in ENDS or request in HIDDEN or (not line.strip() and not request):
-            yield tidy(" ".join(block))
+            yield _joined(block)
             block = []
         if request in HIDDEN and (request != "Bd" or re.search("-(literal|unfilled)", rest)):
             hidden = HIDDEN[request]
@@ -72,7 +72,11 @@ def man_paragraphs(page: str) -> Iterator[str]:
             if request == "Nm":
                 own_name = own_name or rest.split(" ")[0]
             block.append(_line(request, rest, own_name) if request else _plain(line))
-    yield tidy(" ".join(block))
+    yield _joined(block)
+
+
+def _joined(block: list[str]) -> str:
+    return re.sub(r" +(?=[.,;:!?)]( |$))", "", tidy(" ".join(block)))
 
 
 def _plain(text: str) -> str:
@@ -162,18 +166,16 @@ def pods(files: Files) -> Iterator[Document]:
 
 def pod_prose(text: str) -> Iterator[str]:
     """Yield the paragraphs that are sentences, and the headings in front of them."""
-    heading, hidden = "", False
+    heading, end = "", ""  # `end` begins the command that ends what is passed over
     for paragraph in paragraphs(text):
-        if paragraph.startswith(("=begin", "=end", "=cut", "=pod", "=for")):
-            hidden = paragraph.startswith(("=begin", "=cut"))
+        if end and not paragraph.startswith(end):
             continue
-        command = re.match(r"=(\w+)\s*", paragraph)
-        if hidden or paragraph[0].isspace():
-            continue
-        block = tidy(" ".join(_pod_plain(paragraph[command.end() if command else 0 :]).split()))
-        if command and command[1].startswith("head"):
+        name, _, rest = paragraph.partition(" ") if paragraph[0] == "=" else ("", "", paragraph)
+        end = {"=begin": "=end", "=cut": "="}.get(name.strip(), "")
+        block = tidy(" ".join(_pod_plain(rest).split()))
+        if name.startswith("=head"):
             heading = block
-        elif is_prose(block):
+        elif name in ("", "=item") and not rest[:1].isspace() and is_prose(block):
             yield from filter(None, (heading, block))
             heading = ""
 
@@ -190,8 +192,8 @@ def _pod_plain(text: str) -> str:
 def _pod_code(match: re.Match) -> str:
     letter, text = match[1], match[2] if match[2] is not None else match[3]
     if letter == "L":
-        shown, bar, target = text.partition("|")
-        return shown if bar else re.sub(r'^(\w*)/"?(.*?)"?$', r"\2", target or shown)
+        shown, bar, _ = text.partition("|")
+        return shown if bar else re.sub(r'(?s)^[\w:]*/"?(.*?)"?$', r"\1", shown)
     if letter == "E":
         return POD_CHARACTERS.get(text, html.unescape(f"&{text};"))
     return "" if letter in "XZ" else text

@@ -20,11 +20,12 @@ def missing() -> str:
 def download(package: Package, folder: Path) -> Package:
     """Download a package's tarball into `folder` and return the package."""
     requirement = f"{package.name}@{package.version}"
-    command = ["npm", "pack", requirement, "--ignore-scripts", "--pack-destination", str(folder)]
+    command = ["npm", "pack", requirement, "--ignore-scripts"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=folder)
     if done.returncode or not (folder / package.archive).exists():
-        lines = [line for line in done.stderr.splitlines() if line.strip()][-1:]
-        raise UserError(f"npm could not download {requirement} ({' '.join(lines) or 'no message'})")
+        errors = [line.removeprefix("npm error ") for line in done.stderr.splitlines()]
+        said = "; ".join(line for line in errors if line and "complete log" not in line)
+        raise UserError(f"npm could not download {requirement} ({said or 'no message'})")
     return package
 
 

@@ -5,17 +5,18 @@ from collections.abc import Iterable, Iterator
 from html.parser import HTMLParser
 
 from specialm.data.corpora.extractors import FUNCTION_WORDS, parts
-from specialm.data.corpora.prose import pack, tidy
+from specialm.data.corpora.prose import SIZE, pack, tidy
 from specialm.data.documents import Document
 
 Files = Iterable[tuple[str, bytes]]  # (name, content) of an archive, in its order
 
+SHORT = 1000  # characters of a page that is joined with those after it
 # Cut out before a page is parsed: most of the bytes of API references are coloured code.
 CODE = re.compile(r"<(pre|script|style|svg|math|head)\b[^>]*>.*?</\1\s*>", re.DOTALL | re.I)
 SKIPPED = frozenset("nav header footer aside form button select textarea title".split())
-SKIPPED_CLASSES = re.compile(
-    r"\b(navheader|navfooter|sphinxsidebar|related|headerlink|copiable-(anchor|link)|toc|"
-    r"clearer|nav-panel|header|footer|indextable|genindextable|index-fn|pi|MathJax_\w+|up|apidocs)\b"
+SKIPPED_CLASSES = frozenset(
+    "navheader navfooter sphinxsidebar related headerlink copiable-anchor copiable-link toc header "
+    "footer nav-panel clearer indextable genindextable index-fn MathJax_Preview up".split()
 )
 BLOCKS = frozenset(
     "p li dd dt td th tr table h1 h2 h3 h4 h5 h6 div section article blockquote caption figcaption "
@@ -27,11 +28,34 @@ VOID = frozenset("br hr img input meta link area base col embed source track wbr
 
 
 def html_pages(files: Files) -> Iterator[Document]:
-    """Extract HTML pages, each a group; a block that occurred before in the source is dropped."""
+    """Extract HTML pages; a block that occurred before in the source is dropped.
+
+    A page is a group. Consecutive pages of one folder that are short, as those of glossaries are,
+    become one document.
+    """
     seen: set[str] = set()
-    for name, content in files:
-        blocks = unseen(html_prose(content.decode("utf-8", "replace")), seen)
-        yield from parts(re.sub(r"\.x?html?$", "", name), pack(blocks))
+    pending: list[tuple[str, str]] = []
+    for path, content in files:
+        name = re.sub(r"\.x?html?$", "", path)
+        text = "\n\n".join(unseen(html_prose(content.decode("utf-8", "replace")), seen))
+        full = sum(len(short) for _, short in pending) > SIZE
+        if pending and (full or len(text) >= SHORT or _folder(name) != _folder(pending[0][0])):
+            yield from _joined(pending)
+            pending = []
+        if len(text) >= SHORT:
+            yield from parts(name, pack(text.split("\n\n")))
+        elif text:
+            pending.append((name, text))
+    yield from _joined(pending)
+
+
+def _folder(name: str) -> str:
+    return name.rpartition("/")[0]
+
+
+def _joined(pages: list[tuple[str, str]]) -> Iterator[Document]:
+    if pages:
+        yield from parts(pages[0][0], pack(text for _, text in pages))
 
 
 def unseen(blocks: Iterable[str], seen: set[str]) -> Iterator[str]:
@@ -85,6 +109,8 @@ class _Parser(HTMLParser):
         return self._blocks
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag == "h1":
+            self._skipped = ""  # in some pages the head is never closed
         if self._skipped:
             self._depth += tag == self._skipped
         elif tag not in VOID and (tag in SKIPPED or _is_navigation(attrs)):
@@ -116,7 +142,7 @@ class _Parser(HTMLParser):
 
 def _is_navigation(attributes: list[tuple[str, str | None]]) -> bool:
     return any(
-        (name == "class" and value is not None and SKIPPED_CLASSES.search(value) is not None)
+        (name == "class" and not SKIPPED_CLASSES.isdisjoint((value or "").split()))
         or (name == "role" and value in ("navigation", "search", "note"))
         for name, value in attributes
     )

@@ -5,6 +5,7 @@ import re
 import struct
 import zlib
 from collections.abc import Iterator
+from pathlib import PurePosixPath
 
 from specialm.data.corpora.extractors import numbered, parts
 from specialm.data.corpora.pages import Files, unseen
@@ -95,13 +96,18 @@ CREDITS = re.compile(
 
 
 def metamath(files: Files) -> Iterator[Document]:
-    """Extract the comments on theorems, in the order of the databases; formulas stay, in ASCII."""
+    """Extract the comments on theorems, in the order of the databases; formulas stay, in ASCII.
+
+    A document is a group: nearly all of the text is in one database.
+    """
     seen: set[str] = set()
     for name, content in files:
         comments = re.findall(r"\$\(\s(.*?)\s\$\)", content.decode("utf-8", "replace"), re.DOTALL)
         texts = (tidy(" ".join(_comment(comment).split())) for comment in comments)
         worded = (text for text in texts if len(text.split()) >= 5 and not _is_header(text))
-        yield from parts(name.removesuffix(".mm"), pack(unseen(worded, seen), joiner="\n"))
+        for number, text in enumerate(pack(unseen(worded, seen), joiner="\n")):
+            place = f"{PurePosixPath(name).stem}/{number:04d}"
+            yield Document(place, text, place)
 
 
 def _comment(text: str) -> str:

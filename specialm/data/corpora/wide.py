@@ -85,7 +85,6 @@ DOMAINS = (
 BOOKS = (
     _rest("sotu", 10),
     _rest("wordnet", 10),
-    _rest("icd10cm", 3),
     _rest("chebi", 10),
     _rest("fbbt", 3),
     _generic(
@@ -126,7 +125,7 @@ BOOKS = (
     ),
     _html(
         "anarchism",
-        10,
+        11,
         GPL,
         "An Anarchist FAQ, copyright 1995-2017 the Anarchist FAQ Editorial Collective.",
         r"usr/share/doc/anarchism/html/.*\.html",
@@ -272,7 +271,7 @@ PAGES = (
     ),
     _html(
         "python-sqlalchemy-doc",
-        3,
+        5,
         "Expat",
         "The documentation of SQLAlchemy.",
         r".*/html/" + NOT + r".*\.html",
@@ -304,7 +303,7 @@ PAGES = (
         6,
         "GFDL-1.3 or later, no invariant sections",
         "The documentation of LilyPond: notation of music, a glossary of its terms.",
-        r".*/html/Documentation/(?!.*-big-page|contributor/|web/)[\w/-]+\.html",
+        r".*/html/Documentation/(?!.*-big-page|contributor/|internals/|web/)[\w/-]+\.html",
     ),
     _html(
         "csound-doc",
