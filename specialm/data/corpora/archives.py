@@ -5,6 +5,7 @@ import hashlib
 import importlib.metadata
 import importlib.util
 import os
+import struct
 import subprocess
 import sys
 import tarfile
@@ -12,6 +13,7 @@ import tempfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from gzip import BadGzipFile
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile, ZipFile
@@ -20,6 +22,17 @@ from specialm.common.errors import UserError
 from specialm.common.progress import bar
 from specialm.data.corpora import debian, npm
 from specialm.data.corpora.catalogue import Corpus, DebianPackage, Installed, NpmPackage, Package
+
+# What reading a damaged archive, or one of another layout, raises.
+UNREADABLE = (
+    BadZipFile,
+    BadGzipFile,
+    KeyError,
+    tarfile.TarError,
+    EOFError,
+    zlib.error,
+    struct.error,
+)
 
 Failed = Callable[[Package, UserError], object]
 
@@ -160,7 +173,7 @@ def opened(package: Package, path: Path, members: str) -> Iterator[Any]:
     try:
         with CLIENTS[type(package)].opened(path, members) as archive:
             yield archive
-    except (BadZipFile, KeyError, tarfile.TarError, EOFError, zlib.error) as error:
+    except UNREADABLE as error:
         raise UserError(
             f"{path} cannot be read as expected ({error}); delete it and run again."
         ) from error

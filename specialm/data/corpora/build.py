@@ -3,9 +3,10 @@
 import collections
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
+from specialm.common.errors import UserError
 from specialm.common.files import write_bytes
 from specialm.common.progress import bar
 from specialm.data.corpora import archives
@@ -16,7 +17,11 @@ SHORTEST = 200  # characters; shorter documents are titles and remainders
 
 
 def build(
-    root: Path, corpora: Sequence[Corpus], paths: dict[str, Path], seen: set[int]
+    root: Path,
+    corpora: Sequence[Corpus],
+    paths: dict[str, Path],
+    seen: set[int],
+    failed: Callable[[Corpus, UserError], object] | None = None,
 ) -> Iterator[tuple[Corpus, dict]]:
     """Write the files of the corpora, one by one; yield each with its entry of the manifest.
 
@@ -25,16 +30,39 @@ def build(
       corpora: what to write, in this order.
       paths: {package name: its archive}.
       seen: keys of texts that are dropped (see `text_keys`); those written are added.
+      failed: called with a corpus that cannot be read or has no text, and why; None to raise it.
     """
     total = sum(corpus.limit for corpus in corpora)
     with bar(total, "extracting corpora" if corpora else "", unit="B") as progress:
         for corpus in corpora:
             progress.set_postfix(source=corpus.name, refresh=False)
-            counts: collections.Counter = collections.Counter()
-            documents = _sample(_distinct(_read(corpus, paths), seen, counts), corpus.limit, counts)
-            seen |= {_text_key(document.text) for document in documents}
-            yield corpus, {**write(corpus, root, documents), "counts": dict(counts)}
+            try:
+                documents, counts = _documents(corpus, paths, seen)
+            except UserError as error:
+                if failed is None:
+                    raise
+                failed(corpus, error)
+            else:
+                seen |= {_text_key(document.text) for document in documents}
+                yield corpus, {**write(corpus, root, documents), "counts": dict(counts)}
             progress.update(corpus.limit)
+
+
+def _documents(
+    corpus: Corpus, paths: dict[str, Path], seen: set[int]
+) -> tuple[list[Document], collections.Counter]:
+    """Return the documents of a corpus, and how many were dropped and why."""
+    counts: collections.Counter = collections.Counter()
+    documents = _sample(_distinct(_read(corpus, paths), seen, counts), corpus.limit, counts)
+    if not documents:
+        packages = ", ".join(_title(part.package) for part in corpus.parts)
+        raise UserError(f"there is no text for {corpus.name!r} in {packages}.")
+    return documents, counts
+
+
+def _title(package: Package | Installed) -> str:
+    """Return name and version."""
+    return " ".join([package.name, *([package.version] if isinstance(package, Package) else [])])
 
 
 def text_keys(paths: Iterable[Path]) -> set[int]:

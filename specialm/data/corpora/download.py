@@ -81,12 +81,12 @@ def entries(manifest: dict) -> list[dict]:
 
 def table(manifest: dict) -> str:
     """Return the corpora with their sizes and licences, and what was left out, as text."""
-    lines = [f"{'corpus':26} {'role':8} {'documents':>9} {'MB':>6}  licence"]
+    lines = [f"{'corpus':26} {'role':12} {'documents':>9} {'MB':>6}  licence"]
     totals: collections.Counter = collections.Counter()
     for entry in entries(manifest):
         totals[entry["role"]] += entry["bytes"]
         lines.append(
-            f"{entry['name']:26} {entry['role']:8} {entry['documents']:9,} "
+            f"{entry['name']:26} {entry['role']:12} {entry['documents']:9,} "
             f"{entry['bytes'] / 1e6:6.2f}  {entry['licence']}"
         )
     lines += [f"{role}: {size / 1e6:.1f} MB" for role, size in totals.items()]

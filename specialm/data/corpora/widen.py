@@ -101,6 +101,7 @@ class _Widening:
         self.before = download.read_manifest(root / MANIFEST)
         self.versions: dict[str, dict] = self.before.get("versions", {})
         self.failed: dict[str, str] = {}  # package -> why
+        self.errors: dict[str, str] = {}  # those of `failed` that a client tried to get
         self.left_out: list[tuple[str, str]] = []
         names = [corpus.name for corpus in catalogue_]
         self.built = {n: e for n, e in self.before["corpora"].items() if n in names}
@@ -115,11 +116,14 @@ class _Widening:
           files: the default corpora.
         """
         stale, paths = self._download(wanted)
+        if self.errors:
+            first, *_ = self.errors.values()
+            _tell(f"left out, as they could not be downloaded: {', '.join(self.errors)} ({first}).")
         stale = [kept for corpus in stale if (kept := self._available(corpus))]
         names = {corpus.name for corpus in stale}
         there = [e["path"] for n, e in self.built.items() if n not in names]
         seen = text_keys([*files, *(self.root / path for path in there)]) if stale else set()
-        for corpus, entry in build(self.root, stale, paths, seen):
+        for corpus, entry in build(self.root, stale, paths, seen, self._unreadable):
             self.built[corpus.name] = {**entry, "fingerprint": self._fingerprint(corpus)}
             self._write()
         return self._write()
@@ -133,11 +137,11 @@ class _Widening:
             located = [self._located(corpus) for corpus in wanted]
             stale = [c for c in located if not self._is_valid(c)]
             packages = [p for p in archives.packages_of(stale) if p.name not in self.failed]
-            found = len(self.versions), len(self.failed)
+            before = dict(self.versions), dict(self.failed)
             paths = archives.download(
                 self.root / "downloads", self._reachable(packages), self._fail, self._replace
             )
-            if found == (len(self.versions), len(self.failed)):
+            if before == (self.versions, self.failed):
                 return stale, paths
 
     def _located(self, corpus: Corpus) -> Corpus:
@@ -169,12 +173,15 @@ class _Widening:
             else:
                 reachable.append(package)
         for reason, names in reasons.items():
-            _tell(f"{reason}: {len(names)} sources are left out ({', '.join(names)}).")
+            _tell(f"{reason}; left out: {', '.join(names)}.")
         return reachable
 
     def _fail(self, package: Package, error: UserError) -> None:
-        self.failed[package.name] = str(error)
-        _tell(f"{package.name} is left out: {error}.")
+        self.failed[package.name] = self.errors[package.name] = str(error).rstrip(".")
+
+    def _unreadable(self, corpus: Corpus, error: UserError) -> None:
+        self.left_out.append((corpus.name, str(error)))
+        _tell(f"{corpus.name} is left out: {error}")
 
     def _replace(self, pinned: Package, found: Package) -> None:
         before = self.versions.get(pinned.name, {})
