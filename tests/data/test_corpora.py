@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from packaging.requirements import Requirement
 
 from specialm.common.errors import UserError
-from specialm.data.corpora import archives, catalogue, download, extractors, prose
+from specialm.data.corpora import archives, build, catalogue, download, extractors, prose
 from specialm.data.corpora.catalogue import Corpus, Installed, Package, Part
 from specialm.data.sources import Document
 
@@ -421,11 +421,9 @@ def test_second_fetch_reuses_files_and_redoes_only_what_changed(world, monkeypat
     first = download.fetch(root, corpora=made)
     shutil.rmtree(root / "downloads")  # nothing is read again
     built = []
-    write = download._write
+    write = build.write
     monkeypatch.setattr(
-        download,
-        "_write",
-        lambda corpus, *rest: (built.append(corpus.name), write(corpus, *rest))[1],
+        build, "write", lambda corpus, *rest: (built.append(corpus.name), write(corpus, *rest))[1]
     )
     assert download.fetch(root, corpora=made) == first
     assert built == []

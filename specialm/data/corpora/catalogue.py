@@ -17,12 +17,22 @@ from specialm.data.documents import Document
 
 @dataclass(frozen=True)
 class Package:
-    """A wheel on the package index, pinned by version and content."""
+    """An archive, pinned by version and content: a wheel on the package index of pip."""
 
     name: str
     version: str
     archive: str
     sha256: str
+
+
+@dataclass(frozen=True)
+class NpmPackage(Package):
+    """A tarball of the npm registry."""
+
+
+@dataclass(frozen=True)
+class DebianPackage(Package):
+    """A .deb; another version is taken, with a warning, where the pinned one has gone."""
 
 
 @dataclass(frozen=True)
@@ -35,22 +45,33 @@ class Installed:
 
 @dataclass(frozen=True)
 class Part:
-    """Where documents come from, and the function that reads them there."""
+    """Where documents come from, and the function that reads them there.
+
+    `extract` gets an open ZipFile of a wheel, the folder of an Installed, or (name, content) of the
+    files whose names match `members` in any other archive.
+    """
 
     package: Package | Installed
-    extract: Callable[[Any], Iterator[Document]]  # an open ZipFile, or the folder of an Installed
+    extract: Callable[[Any], Iterator[Document]]
+    members: str = ""  # a regular expression
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """One JSONL file. `limit`: bytes of text at most; the documents are sampled by their hashes."""
+    """One JSONL file.
+
+    Attributes:
+      limit: bytes of text at most; the documents are sampled by their hashes.
+      prefix: what ids and groups begin with; the name if it is empty.
+    """
 
     name: str
-    role: str  # generic | domain
+    role: str  # generic | generic_wide | domain
     parts: tuple[Part, ...]
     limit: int
     licence: str
     note: str
+    prefix: str = ""
 
 
 CELLXGENE = Package(

