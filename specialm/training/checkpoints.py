@@ -14,6 +14,7 @@ import json
 import logging
 import os
 import shutil
+import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,24 @@ from specialm.common.files import flush
 for _library in ("absl", "asyncio"):  # orbax reports every file at INFO, and its errors twice
     logging.getLogger(_library).setLevel(logging.CRITICAL)
 log = logging.getLogger("specialm")
+
+
+def _hide_echoes() -> None:
+    """Hide what follows the first error of a save or a read, which is raised.
+
+    Orbax closes its event loop at that error; tensorstore's other reads and writes then fail to
+    report to the loop, each with a traceback.
+    """
+    before = sys.unraisablehook
+
+    def hook(found) -> None:
+        if str(found.exc_value) != "Event loop is closed":
+            before(found)
+
+    sys.unraisablehook = hook
+
+
+_hide_echoes()
 
 TEMPORARY = ".orbax-checkpoint-tmp"
 LATER = ("_CHECKPOINT_METADATA", "commit_success.txt")  # orbax writes times there after `_seal`

@@ -27,18 +27,23 @@ with signals.Stop() as stop:
 """
 
 
+def listen():
+    """In the child: what the shell of the tests may have set for its background does not hold."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.fixture
 def start():
     """(code, arguments) -> a process that has said that it is ready."""
     children = []
 
-    def begin(code, *arguments, **how):
+    def begin(code, *arguments, prepare=listen):
         child = subprocess.Popen(
             [sys.executable, "-c", code, *arguments],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            **how,
+            preexec_fn=prepare,
         )
         children.append(child)
         assert child.stdout.readline() == "ready\n"
@@ -101,7 +106,7 @@ def test_a_signal_that_is_ignored_stays_ignored(start):
     def ignore():
         signal.signal(signal.SIGINT, signal.SIG_IGN)
 
-    child = start(LOOP, "0.3", preexec_fn=ignore)
+    child = start(LOOP, "0.3", prepare=ignore)
     child.send_signal(signal.SIGINT)
     time.sleep(0.5)
     assert child.poll() is None
@@ -136,6 +141,7 @@ def test_ctrl_c_at_any_moment_of_a_command_is_one_line(tmp_path, seconds):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=listen,
     ) as child:
         time.sleep(seconds)
         child.send_signal(signal.SIGINT)
