@@ -7,7 +7,7 @@ import types
 
 import pytest
 
-from benchmarks import finetune, overlap, proxy, repetition
+from benchmarks import finetune, overlap, planted_bugs, proxy, repetition
 
 
 @pytest.mark.parametrize("place", finetune.PARTS)
@@ -82,3 +82,35 @@ def test_overlap_is_the_share_of_the_distinct_runs_of_a_domain(tmp_path):
     assert overlap.overlap(tmp_path, 3, ("generic", "generic_wide")) == {"law": 2 / 3}
     by_source = overlap.overlap(tmp_path, 3, ("generic", "generic_wide"), by_source=True)
     assert by_source == {"law": {"web": 1 / 3, "docs": 1 / 3}}
+
+
+def test_every_planted_bug_can_be_planted():
+    """An entry whose text has changed is to be brought up to date or removed."""
+    bugs = planted_bugs.read()
+    assert planted_bugs.problems(bugs) == []
+    assert len(bugs) >= 100 and len({bug.room for bug in bugs}) >= 12
+
+
+def test_an_entry_that_no_longer_applies_is_named():
+    gone = planted_bugs.Bug("gone", "specialm/cli.py", "no such text", "other", ("tests/none.py",))
+    twice = planted_bugs.Bug("same", "specialm/cli.py", "import", "import os", ())
+    found = planted_bugs.problems([gone, twice, gone])
+    assert "gone is there twice" in found and "gone: no tests/none.py" in found
+    assert any("gone: specialm/cli.py has its `old` 0 times" in each for each in found)
+    assert any("same: specialm/cli.py has its `old`" in each for each in found)
+
+
+def test_rows_of_planted_bugs_count_by_room(tmp_path):
+    """A row of an earlier form of a bug does not count, nor does a line that was cut off."""
+    bugs = [
+        planted_bugs.Bug(name, f"specialm/{room}/x.py", name, "b", (), why)
+        for name, room, why in (("1", "data", ""), ("2", "data", ""), ("3", "models", "same"))
+    ]
+    rows = [{"key": bugs[0].key(), "failed": "t"}, {"key": "other", "failed": ""}]
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows) + '{"key": "cut')
+    done = planted_bugs.rows(path)
+    assert planted_bugs.by_room(bugs, done) == {"data": (1, 1, 2), "models": (0, 0, 0)}
+    lines = planted_bugs.summary(bugs, done)
+    assert "| all | 1 | 1 | 2 |" in lines and "- `3` (specialm/models/x.py): same" in lines
+    assert planted_bugs.rows(tmp_path / "none") == {}
