@@ -31,6 +31,17 @@ def test_a_pair_at_the_threshold_is_one(threshold, found):
         assert report.leaked == [(0, 0, pytest.approx(0.8))]
 
 
+def test_a_part_of_a_training_window_at_the_threshold():
+    """4 of the training window's 5 words, and no other: both shares are 4 / 5."""
+    found = contamination.find_contamination([text_of(*range(5))], [text_of(*range(4))], 0.8, 1)
+    assert found.leaked == [(0, 0, pytest.approx(0.8))]
+
+
+def test_macro_perplexity_is_of_the_mean_loss():
+    rows = perplexity.rows("m", "p", 0, 1, {"a": Score(2.0, 1, 1, 1), "b": Score(4.0, 1, 1, 1)})
+    assert rows[-1]["perplexity"] == pytest.approx(np.exp(3))
+
+
 def test_covered_at_the_threshold():
     """4 of 5 words of a window, in two training windows."""
     window = text_of(0, 1, 2, 3, 4)
