@@ -119,7 +119,7 @@ class Unigram(Vocabulary):
         """Whether the model gives every text back, but for SPACE_MARK: as its own file says."""
         try:
             from sentencepiece import sentencepiece_model_pb2 as layout
-        except (ImportError, TypeError):  # no protobuf, or one too new: look at every text
+        except Exception:  # no protobuf, one too old or too new (its own error): look at every text
             return False
         # The class is not in what mypy sees of the module.
         model = getattr(layout, "ModelProto").FromString(self._model.serialized_model_proto())  # noqa: B009
