@@ -112,7 +112,7 @@ def test_a_bank_carries_its_tree(command, project, tmp_path):
     ("overrides", "message"),
     [
         (["level=3"], "clustering.level=3: .*levels 1 to 2; 0 is the last one"),
-        (["branching=(4,0)"], r"clustering.branching=\(4, 0\): must be whole numbers"),
+        (["branching=(4,0)"], r"clustering.branching=\(4, 0\): must be a tuple of whole numbers"),
         (["branching=(100000,4)"], r"clustering.branching=\(100000, 4\): there are only"),
         (["sample=0"], "clustering.sample=0: must be at least 1"),
         (["method=trees"], "Did you mean 'tree'"),
