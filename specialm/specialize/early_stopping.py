@@ -73,10 +73,13 @@ class Kept:
         self._known = {done.best_step}
 
     def end(self, done: Progress, params: transformer.Params) -> None:
-        """Leave the best step alone, and read it back.
+        """Read the best step back. Earlier ones stay as long as the latest, which needs one.
 
         Args:
           params: of any step.
         """
-        self.best.keep_only({done.best_step})
         self.best.read_back(done.best_step, params)
+
+    def saved(self) -> int:
+        """The step that an attempt after this one goes on from."""
+        return max(self.latest.steps(), default=0)

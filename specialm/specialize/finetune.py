@@ -197,27 +197,26 @@ def fit(
         settings(train, tune),
         REMEDY,
     )
-    with (
-        Checkpoints(path / "checkpoints", keep=0) as best,
-        Checkpoints(path / "latest", keep=1) as latest,
-    ):
-        entry = _fit(
-            path,
-            config,
-            trained,
-            objective,
-            specialist,
-            train,
-            tune,
-            seed,
-            mesh,
-            title,
-            Kept(best, latest),
-            draws,
-        )
-    processes.run_on_all("fine-tuned", lambda: None)  # nobody uses `latest` any more
-    if processes.is_first():
-        shutil.rmtree(path / "latest", ignore_errors=True)
+    with Checkpoints(path / "checkpoints", keep=0) as best:
+        with Checkpoints(path / "latest", keep=1) as latest:
+            entry = _fit(
+                path,
+                config,
+                trained,
+                objective,
+                specialist,
+                train,
+                tune,
+                seed,
+                mesh,
+                title,
+                Kept(best, latest),
+                draws,
+            )
+        processes.run_on_all("fine-tuned", lambda: None)  # nobody uses `latest` any more
+        if processes.is_first():
+            shutil.rmtree(path / "latest", ignore_errors=True)
+        best.keep_only({entry["best_step"]})  # `latest` may have needed an earlier one
     return entry
 
 
@@ -293,7 +292,7 @@ def _fit(path, config, trained, objective, specialist, train, tune, seed, mesh, 
                 raise Interrupted(signal, f"step {done.step} is saved in {path}")
         profile.close(pending)
         kept.end(done, params)
-        votes.end(f"all {done.step} steps are saved in {path}")
+        votes.end(f"step {kept.saved()} of {done.step} is saved in {path}")
     metrics.close()
     watch.over()
     epochs = done.step * tune.batch_size / len(specialist.train_indices)

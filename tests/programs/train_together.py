@@ -6,7 +6,9 @@ OUT/windows-I.json, {run: [windows it read, for each step of this session]}.
 """
 
 import json
+import os
 import sys
+import time
 from pathlib import Path
 
 import jax
@@ -50,6 +52,7 @@ def main(workdir: str, store_path: str, out: str, *names: str) -> None:
                 print(json.dumps({"run": name, "step": number, "loss": values["loss"]}), flush=True)
 
         def recorded(self, indices, name=name):
+            time.sleep(float(os.environ.get("STEP_SECONDS", "0")))
             read.setdefault(name, []).append([int(i) for i in indices])
             return batch(self, indices)
 

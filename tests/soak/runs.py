@@ -88,7 +88,7 @@ def kills(trial: Trial, draw: random.Random, most: int = 3) -> Counter:
     trial.again()
     counts: Counter = Counter()
     for _ in range(draw.randint(1, most)):
-        if draw.random() < 0.5:
+        if draw.random() < 0.3:
             child = trial.run()
             time.sleep(draw.uniform(0, seconds))
             child.send(signal.SIGKILL)
@@ -107,8 +107,16 @@ def signals(trial: Trial, draw: random.Random) -> Counter:
     """A signal at a random moment; its status, the seconds until the end, the steps lost."""
     number = draw.choice(list(SIGNALS))
     trial.again()
+    seconds = trial.whole[1]
     child = trial.run()
-    time.sleep(draw.uniform(0.3, trial.whole[1]))
+    if trial.job.command[0] == "train" and draw.random() < 0.7:  # while it takes steps
+        metrics = "pretrained/*/metrics.jsonl"  # its first record is that of step 4
+        while not (child.ended() or any(f.stat().st_size for f in trial.workdir.glob(metrics))):
+            time.sleep(0.002)
+        seconds /= 20
+    else:
+        time.sleep(0.3)
+    time.sleep(draw.uniform(0, seconds))
     sent = time.monotonic()
     child.send(number)
     end = child.end()

@@ -22,6 +22,7 @@ from specialm.training import (
     sharding,
     step,
 )
+from specialm.training.checkpoints import Checkpoints
 
 
 @pytest.fixture(scope="module")
@@ -189,6 +190,27 @@ def test_a_resumed_attempt_that_takes_another_course_has_its_own_best_step(
     entry = run(*arguments)
     assert (entry["best_step"], entry["valid_nll"]) == (10, valid[10])
     assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["10"]
+
+
+def test_killed_between_its_last_evaluation_and_its_end_it_goes_on(
+    tuned, tiny_model, params, specialist, settings, tmp_path, monkeypatch
+):
+    """The latest checkpoint, of step 10, needs its best step, which is not that of the end."""
+    arguments = (tmp_path / "run", tiny_model, params, specialist, settings)
+    assert tuned[1]["best_step"] not in (0, 5, 10), tuned[1]  # what this test is about
+
+    def killed(self, step, params):
+        raise RuntimeError("killed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoints, "read_back", killed)
+        with pytest.raises(RuntimeError, match="killed"):
+            run(*arguments)
+    entry = run(*arguments)
+    for name in ("steps", "best_step", "valid_nll"):
+        assert entry[name] == tuned[1][name], name
+    (kept,) = (tmp_path / "run" / "checkpoints").iterdir()
+    assert kept.name == str(entry["best_step"])
 
 
 def test_a_batch_that_does_not_divide_is_refused(
