@@ -16,7 +16,8 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
-from benchmarks.repetition import METHODS, Cell, Runs, config_of, read
+from benchmarks.repetition import Runs, config_of, read
+from benchmarks.repetition_grid import CORPORA, METHODS, Cell, at_best_rates
 from specialm.workflows import demo, pipeline, proxy
 
 TOLD_APART = tuple(name for name in METHODS if name not in ("auto", "late0.5", "early"))
@@ -24,7 +25,7 @@ TOLD_APART = tuple(name for name in METHODS if name not in ("auto", "late0.5", "
 
 def score(run: pipeline.Run, cell: Cell, scorers: dict) -> float:
     """The proxy's bits per byte; it knows how often windows are drawn, not in which order."""
-    key = (cell.size, cell.domain)
+    key = (cell.corpus, cell.size, cell.domain)
     if key not in scorers:
         scorers[key] = proxy.Proxy(run).scorer(cell.domain)
     if cell.method == "slm":
@@ -39,7 +40,7 @@ def score(run: pipeline.Run, cell: Cell, scorers: dict) -> float:
 
 def trained(rows: list[dict], cell: Cell) -> float | None:
     """Mean over the seeds of the validation score after fine-tuning; None without rows."""
-    names = ("size", "tokens", "method", "domain")
+    names = ("corpus", "size", "tokens", "method", "domain")
     found = [row for row in rows if all(row[name] == getattr(cell, name) for name in names)]
     return float(np.mean([row["valid_after"] for row in found])) if found else None
 
@@ -49,14 +50,15 @@ def summary(lines: list[dict]) -> list[str]:
     the domains.
     """
     said = []
-    keys = sorted({(line["size"], line["tokens"]) for line in lines})
-    for size, tokens in keys:
+    keys = sorted({(line["corpus"], line["size"], line["tokens"]) for line in lines})
+    for corpus, size, tokens in keys:
         ranks, lost = [], []
         for domain in sorted({line["domain"] for line in lines}):
             of = [
                 line
                 for line in lines
-                if (line["size"], line["tokens"], line["domain"]) == (size, tokens, domain)
+                if (line["corpus"], line["size"]) == (corpus, size)
+                and (line["tokens"], line["domain"]) == (tokens, domain)
             ]
             if len(of) < 3:
                 continue
@@ -65,7 +67,7 @@ def summary(lines: list[dict]) -> list[str]:
             lost.append(theirs[ours.argmin()] / theirs.min() - 1)
         if ranks:
             said.append(
-                f"{size:>5} {tokens:>11,}: rank correlation {np.mean(ranks):.2f}, "
+                f"{corpus:<8} {size:>5} {tokens:>11,}: rank correlation {np.mean(ranks):.2f}, "
                 f"lost by the proxy's choice {np.mean(lost):.2%}, at most {np.max(lost):.2%}"
             )
     return said
@@ -79,19 +81,19 @@ def main() -> None:
     parser.add_argument("--domains", default=["med", "books", "ency"])
     parser.add_argument("--set", action="append", default=[], help="FIELD=VALUE of the config")
     options = parser.parse_args()
-    rows, opened, lines, scorers = read(Path(options.rows)), Runs(options), [], {}
-    sizes = sorted({row["size"] for row in rows})
-    tokens = sorted({row["tokens"] for row in rows})
-    for size, budget, domain, method in itertools.product(
-        sizes, tokens, options.domains, TOLD_APART
-    ):
-        cell = Cell(size, budget, method, domain, 0)
+    rows = at_best_rates([row for row in read(Path(options.rows)) if row["corpus"] in CORPORA])
+    opened, scorers = Runs(options), {}
+    # The earlier corpus cannot be prepared any more: its lines stay.
+    lines = [line for line in read(Path(options.out)) if line["corpus"] not in CORPORA]
+    keys = sorted({(row["corpus"], row["size"], row["tokens"]) for row in rows})
+    for key, domain, method in itertools.product(keys, options.domains, TOLD_APART):
+        cell = Cell(*key, method, 1e-3, domain, 0)
         value = trained(rows, cell)
         if value is None:
             continue
         demo.fetch(config_of(cell, options))
         found = score(opened.of(cell), cell, scorers)
-        names = ("size", "tokens", "method", "domain")
+        names = ("corpus", "size", "tokens", "method", "domain")
         lines.append({name: getattr(cell, name) for name in names})
         lines[-1] |= {"proxy": found, "trained": value}
         print(json.dumps(lines[-1]), flush=True)

@@ -7,7 +7,7 @@ import types
 
 import pytest
 
-from benchmarks import finetune, overlap, planted_bugs, proxy, repetition
+from benchmarks import finetune, overlap, planted_bugs, proxy, repetition, repetition_grid
 
 
 @pytest.mark.parametrize("place", finetune.PARTS)
@@ -19,49 +19,74 @@ def test_every_timed_function_exists(place):
     assert callable(owner)
 
 
-OPTIONS = types.SimpleNamespace(
-    sizes=list(repetition.SIZES),
-    tokens=[1000],
-    methods=list(repetition.METHODS),
-    domains=["med", "books"],
-    seeds=[0],
-    set=["data.specialist_tokens=70"],
-)
+OPTIONS = types.SimpleNamespace(set=["data.specialist_tokens=70"])
 
 
-def test_every_cell_of_the_repetition_benchmark_has_a_config():
-    planned = repetition.cells(OPTIONS)
-    assert len(planned) == len(set(planned)) == 2 * 2 * len(repetition.METHODS)
+@pytest.mark.parametrize("block", repetition_grid.GRID)
+def test_every_cell_of_the_repetition_benchmark_has_a_config(block):
+    first = dataclasses.replace(block, seeds=block.seeds[:1])
+    planned = list(first.cells([]))
+    assert len(planned) == len(set(planned)) == first.count()
     settings = [repetition.config_of(cell, OPTIONS) for cell in planned]
     assert {config.data.specialist_tokens for config in settings} == {70}
-    assert len({config.to_json() for config in settings}) == 2 * len(
-        repetition.METHODS
-    )  # domains share one
+    assert {config.train.learning_rate for config in settings} == set(block.rates)
+    different = len(block.methods) * len(block.rates)  # domains share one
+    assert len({config.to_json() for config in settings}) == different
+
+
+def grid_row(cell, **values):
+    return dataclasses.asdict(cell) | {"valid_after": 1.0} | values
+
+
+def test_a_methods_other_seeds_have_its_best_rate():
+    block = repetition_grid.Block("default", "1M", 1000, ("slm", "cap8"), (1e-3, 2e-3), (0, 1))
+    rows, seen = [], []
+    for cell in block.cells(rows):  # asks for the next one when a row is there, as main does
+        seen.append(cell)
+        better = {"slm": 2e-3, "cap8": 1e-3}[cell.method] == cell.learning_rate
+        other = cell.domain == "med"  # one domain says otherwise
+        rows.append(grid_row(cell, valid_after=1.0 if better != other else 2.0))
+    assert len(seen) == block.count() == 18
+    last = {(cell.method, cell.learning_rate) for cell in seen if cell.seed == 1}
+    assert last == {("slm", 2e-3), ("cap8", 1e-3)}
+    kept = repetition_grid.at_best_rates(rows)
+    assert {(row["method"], row["learning_rate"]) for row in kept} == last and len(kept) == 12
+    assert repetition_grid.work_left([block], rows) == 0
+    assert repetition_grid.work_left([block], rows[:17]) == repetition_grid.work_of(seen[-1])
+    # A rate whose domains are not all there is not chosen.
+    assert repetition_grid.best_rates(rows[:4])[("default", "1M", 1000, "slm")] == 1e-3
 
 
 def test_the_repetition_benchmark_goes_on_after_whole_lines(tmp_path):
-    cell = repetition.cells(OPTIONS)[0]
-    line = dataclasses.asdict(cell) | {"valid_after": 1.0}
+    cell = next(repetition_grid.GRID[0].cells([]))
+    line = grid_row(cell)
     (tmp_path / "rows").write_text(json.dumps(line) + '\n{"size": "0.2')
     rows = repetition.read(tmp_path / "rows")
     assert rows == [line] and (tmp_path / "rows").read_text() == json.dumps(line) + "\n"
-    assert repetition.is_done(cell, rows, heldout=False)
-    assert not repetition.is_done(cell, rows, heldout=True)
-    assert not repetition.is_done(dataclasses.replace(cell, seed=1), rows, heldout=False)
+    assert repetition_grid.find(cell, rows) == line
+    assert repetition_grid.find(dataclasses.replace(cell, seed=1), rows) is None
     assert repetition.read(tmp_path / "none") == []
 
 
 def test_the_summary_counts_a_cell_once():
-    cell = dataclasses.asdict(repetition.cells(OPTIONS)[0])
-    line = cell | {"valid_after": 1.5, "expected_repetitions": 2.0, "max_repetitions": 8.0}
+    cell = next(repetition_grid.GRID[0].cells([]))
+    line = grid_row(cell, valid_after=1.5, expected_repetitions=2.0, max_repetitions=8.0)
     other = line | {"domain": "books", "valid_after": 2.5}
-    (said,) = repetition.summary([line | {"valid_after": 9.0}, line, other], "valid_after")
+    (said,) = repetition.summary([line | {"valid_after": 9.0}, line, other])
     assert "2.0000 (2), repetitions 2.0, most 8.0" in said
 
 
 def test_what_is_lost_by_the_choice_of_the_proxy():
     lines = [
-        {"size": "1M", "tokens": 9, "method": m, "domain": "d", "proxy": p, "trained": t}
+        {
+            "corpus": "c",
+            "size": "1M",
+            "tokens": 9,
+            "method": m,
+            "domain": "d",
+            "proxy": p,
+            "trained": t,
+        }
         for m, p, t in (("a", 1.0, 2.2), ("b", 1.1, 2.0), ("c", 1.2, 2.1))
     ]
     (said,) = proxy.summary(lines)
