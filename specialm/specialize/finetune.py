@@ -15,8 +15,8 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from specialm.common import processes
-from specialm.common.files import remove_folder
 from specialm.common.errors import UserError
+from specialm.common.files import remove_folder
 from specialm.common.progress import bar
 from specialm.common.signals import Interrupted, Stop
 from specialm.data.sampler import BatchSampler, Sampler
