@@ -1,6 +1,5 @@
 """Embedding and clustering of the window stores, as stages; clusters are sidecars of the stores."""
 
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -13,7 +12,7 @@ from ml_collections import ConfigDict
 from specialm.clustering import embeddings, encoders, kmeans, levels, tree
 from specialm.common import manifest
 from specialm.common.errors import UserError
-from specialm.common.files import save_array
+from specialm.common.files import remove_folder, save_array
 from specialm.common.stages import Stages, digest
 from specialm.common.stages import fingerprint as hash_of
 from specialm.data.prepare import Prepared
@@ -242,7 +241,7 @@ def _embed(
             key=store.fingerprint,
             rows=computed,
         )
-        shutil.rmtree(path / "pieces", ignore_errors=True)
+        remove_folder(path / "pieces")
         return {"windows": len(embedded_NxD), "dim": encoder.dim}
 
     stage = stages.run(f"embeddings/{name}", inputs, work)
@@ -301,7 +300,7 @@ def _nearest(
     cluster_N = np.concatenate(
         [computed(start, min(start + chunk, count)) for start in range(0, count, chunk)]
     )
-    shutil.rmtree(pieces)
+    remove_folder(pieces)
     return cluster_N
 
 

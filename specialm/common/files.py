@@ -9,6 +9,7 @@ that a changed character is noticed.
 
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
@@ -60,6 +61,18 @@ def write_with(path: Path, write: Callable[[IO[bytes]], object]) -> None:
         temporary.unlink(missing_ok=True)
         raise
     os.replace(temporary, path)
+
+
+def remove_folder(path: Path) -> None:
+    """Remove a folder, if it is there: killed on the way, nothing half of it has its name.
+
+    What is left then has a name that ends with `.tmp`; `Stages` removes that.
+    """
+    leaving = path.with_name(f"{path.name}.tmp")
+    shutil.rmtree(leaving, ignore_errors=True)
+    if path.exists():
+        os.rename(path, leaving)
+        shutil.rmtree(leaving)
 
 
 def flush(path: Path) -> None:

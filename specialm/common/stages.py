@@ -13,6 +13,7 @@ decides what is finished, so that no two have different answers; it does the wor
 import hashlib
 import json
 import resource
+import shutil
 import sys
 import time
 from collections.abc import Callable
@@ -150,7 +151,7 @@ class Stages:
     def _begin(self, path: Path, inputs: dict) -> None:
         (path / manifest.NAME).unlink(missing_ok=True)  # killed between it and `stage.json`
         for left in path.glob("*.tmp"):
-            left.unlink()
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
         write_json(path / "inputs.json", inputs)
 
     def _end(self, path: Path, name: str, inputs: dict, result: dict, started: float) -> None:

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from specialm.common.files import save_array, write_json
+from specialm.common.files import remove_folder, save_array, write_json
 from specialm.common.stages import fingerprint
 from specialm.data.documents import Source
 from specialm.data.readers import LocalReader, Scan, merge_scans, scan_files
@@ -104,7 +104,7 @@ class InPieces(LocalReader):
             Scan(**json.loads((piece_path(folder, i) / "scan.json").read_text()))
             for i in range(len(parts))
         ]
-        shutil.rmtree(path / "pieces")
+        remove_folder(path / "pieces")
         return merge_scans(scans)
 
     def write(
@@ -136,7 +136,7 @@ class InPieces(LocalReader):
         self.write_pieces(f"shards {name}", shards, planned, partial(assemble, cut))
         records = [_move(piece_path(shards, i), path) for i in range(len(planned))]
         finish(path, settings, records, _counts(stores))
-        shutil.rmtree(path / "pieces")
+        remove_folder(path / "pieces")
 
     def _parts(self, source: Source) -> list[tuple[Path, ...]]:
         return group_files(source, self.part_bytes) if source.read else []

@@ -6,7 +6,6 @@ too.
 """
 
 import copy
-import shutil
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from ml_collections import ConfigDict
 
 from specialm.common import processes
 from specialm.common.errors import UserError
+from specialm.common.files import remove_folder
 from specialm.common.progress import bar
 from specialm.common.signals import Interrupted, Stop
 from specialm.data.sampler import BatchSampler, Sampler
@@ -215,7 +215,7 @@ def fit(
             )
         processes.run_on_all("fine-tuned", lambda: None)  # nobody uses `latest` any more
         if processes.is_first():
-            shutil.rmtree(path / "latest", ignore_errors=True)
+            remove_folder(path / "latest")
         best.keep_only({entry["best_step"]})  # `latest` may have needed an earlier one
     return entry
 

@@ -26,7 +26,7 @@ import orbax.checkpoint as ocp
 
 from specialm.common import disk, manifest, processes
 from specialm.common.errors import UserError
-from specialm.common.files import flush
+from specialm.common.files import flush, remove_folder
 
 for _library in ("absl", "asyncio"):  # orbax reports every file at INFO, and its errors twice
     logging.getLogger(_library).setLevel(logging.CRITICAL)
@@ -67,7 +67,7 @@ class Checkpoints:
 
     def __init__(self, path: Path, keep: int = 2, read_only: bool = False):
         self.path = Path(path).absolute()
-        self._read_only, self._saving = read_only, -1
+        self._read_only, self._keep, self._saving = read_only, keep, -1
         self._sums: dict[int, jax.Array] = {}
         if not read_only:
             processes.run_on_first("clearing checkpoints", self._clear)
@@ -83,9 +83,10 @@ class Checkpoints:
         self._manager = ocp.CheckpointManager(self.path, options=options)
 
     def _clear(self) -> None:
-        """Remove what a killed save left, which has no name of a step yet."""
-        for left in self.path.glob(f"*{TEMPORARY}*"):
-            shutil.rmtree(left)
+        """Remove what a killed save or removal left, which has no name of a step."""
+        for pattern in (f"*{TEMPORARY}*", "*.tmp"):
+            for left in self.path.glob(pattern):
+                shutil.rmtree(left)
 
     def save(self, step: int, params: Any, rest: Any, record: dict) -> None:
         """Starts saving; returns as soon as the arrays are copied.
@@ -237,6 +238,14 @@ class Checkpoints:
                 f"copy, or remove {self.path.parent} to start again."
             )
 
+    def trim(self) -> None:
+        """Remove steps but the newest that stay: who was killed after a save may not have."""
+        self.wait()
+        processes.run_on_first(
+            "removing steps", lambda: self._remove(set(self.steps()[-self._keep :]))
+        )
+        self._manager.reload()
+
     def keep_only(self, steps: set[int]) -> None:
         """Remove all other steps."""
         self.wait()
@@ -245,7 +254,7 @@ class Checkpoints:
 
     def _remove(self, kept: set[int]) -> None:
         for step in set(self.steps()) - kept:
-            shutil.rmtree(self.path / str(step))
+            remove_folder(self.path / str(step))
 
     def _damage(self, step: int) -> str:
         """Why a step is not as it was saved, or "", in all processes alike."""

@@ -113,6 +113,7 @@ def _pretrain(path, config, train, store, sampler, seed, mesh, title, start, che
         profile.close(pending)
         if first < steps:
             checkpoints.read_back(steps, state.params)
+        checkpoints.trim()
         votes.end(f"all {steps} steps are saved in {path}")
     metrics.close()
     watch.over()

@@ -92,3 +92,21 @@ def test_a_full_disk_is_a_sentence(tmp_path):
         raise ValueError("RESOURCE_EXHAUSTED: [OS error 28: No space left on device]")
     except ValueError as error:
         assert disk.is_full(error) and not disk.is_full(ValueError("space"))
+
+
+def test_a_removal_killed_on_the_way_leaves_no_half_of_a_folder(tmp_path, monkeypatch):
+    folder = tmp_path / "pieces"
+
+    def killed(*_, **__):
+        raise KeyboardInterrupt
+
+    (folder / "00000").mkdir(parents=True)
+    (folder / "00000" / "scan.json").write_text("{}")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "rmdir", killed)
+        with pytest.raises(KeyboardInterrupt):
+            files.remove_folder(folder)
+    assert not folder.exists() and (tmp_path / "pieces.tmp").exists()
+    folder.mkdir()
+    files.remove_folder(folder)
+    assert not list(tmp_path.iterdir())

@@ -35,6 +35,19 @@ def test_a_stage_that_failed_is_unfinished_and_finds_what_it_left(tmp_path):
     assert done.result == {"found": "half"} and not done.reused
 
 
+def test_what_a_killed_write_or_removal_left_is_removed(tmp_path):
+    def killed(path):
+        (path / "a.json.12.tmp").write_text("half")
+        (path / "pieces.tmp" / "00000").mkdir(parents=True)
+        raise KeyboardInterrupt
+
+    stages = Stages(tmp_path, quiet=True)
+    with pytest.raises(KeyboardInterrupt):
+        stages.run("s", {}, killed)
+    done = stages.run("s", {}, lambda path: {"left": [p.name for p in path.glob("*.tmp")]})
+    assert done.result == {"left": []}
+
+
 def test_the_record_says_what_went_in_and_how_long_it_took(tmp_path):
     stage = Stages(tmp_path, quiet=True).run("s", {"x": 1}, lambda path: {"seconds": 12.5})
     record = json.loads((stage.path / "stage.json").read_text())

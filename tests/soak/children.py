@@ -92,7 +92,7 @@ def command(arguments: list[str], kill_at: int = 0, count_into: Path | None = No
         seen = [0]
 
         def hook(event: str, values: tuple) -> None:
-            if event not in FILE_EVENTS or not str(values[0]).startswith(workdir):
+            if event not in FILE_EVENTS or not _path(event, values).startswith(workdir):
                 return
             seen[0] += 1
             if seen[0] == kill_at:
@@ -106,6 +106,13 @@ def command(arguments: list[str], kill_at: int = 0, count_into: Path | None = No
         return status
 
     return work
+
+
+def _path(event: str, values: tuple) -> str:
+    """What an event is about; inside `shutil.rmtree` names are those in an open folder."""
+    if event in ("os.remove", "os.rmdir") and values[1] >= 0:
+        return os.path.join(os.readlink(f"/proc/self/fd/{values[1]}"), values[0])
+    return str(values[0])
 
 
 def preload() -> None:

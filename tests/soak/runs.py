@@ -77,8 +77,17 @@ class Trial:
     def compare(self) -> None:
         """Raise AssertionError if the work folder holds something else than the unbroken run."""
         found, whole = self.outcome(self.workdir), self.whole[0]
-        different = sorted(k for k in found.keys() | whole if found.get(k) != whole.get(k))
-        assert not different, f"{self.job.name}: {len(different)} differ, as {different[:5]}"
+        ways = {
+            "are missing": sorted(whole.keys() - found.keys()),
+            "should not be there": sorted(found.keys() - whole.keys()),
+            "differ": sorted(k for k in found.keys() & whole if found[k] != whole[k]),
+        }
+        wrong = [f"{len(names)} {way}, as {names[:5]}" for way, names in ways.items() if names]
+        if wrong:
+            kept = self.folder / f"wrong{sum(1 for _ in self.folder.glob('wrong*'))}"
+            shutil.copytree(self.workdir, kept)
+            wrong.append(f"it lies in {kept}, the unbroken one in {self.folder / 'whole'}")
+        assert not wrong, f"{self.job.name}: {'; '.join(wrong)}"
 
 
 def kills(trial: Trial, draw: random.Random, most: int = 3) -> Counter:

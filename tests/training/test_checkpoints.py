@@ -178,3 +178,18 @@ def test_what_a_killed_save_left_is_cleared(tmp_path):
     (left / "params").mkdir(parents=True)
     save(tmp_path, [4])
     assert not left.exists() and Checkpoints(tmp_path).steps() == [4]
+
+
+def test_steps_that_should_have_gone_go_at_the_end_and_no_others(tmp_path):
+    """A kill after the save of step 3, before orbax has removed step 1 for it."""
+    save(tmp_path, [1, 2, 3], keep=5)
+    (tmp_path / "0.tmp").mkdir()  # and one in a removal
+    with Checkpoints(tmp_path, keep=2) as checkpoints:
+        assert checkpoints.restore(ABSTRACT)[0] == 3
+        checkpoints.trim()
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["2", "3"]
+        checkpoints.trim()
+        assert checkpoints.steps() == [2, 3]
+    with Checkpoints(tmp_path, keep=0) as checkpoints:
+        checkpoints.trim()
+        assert checkpoints.steps() == [2, 3]

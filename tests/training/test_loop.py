@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import jax
 import numpy as np
@@ -149,6 +150,17 @@ def test_damaged_metrics_are_named_and_lost_ones_told(
     file.unlink()
     train(path, tiny_model, tiny_train, store)
     assert "metrics.jsonl: is gone" in capsys.readouterr().err
+
+
+def test_a_run_killed_between_its_last_save_and_its_end_has_no_step_too_many(
+    trained, tiny_model, tiny_train, store, tmp_path
+):
+    shutil.copytree(trained[0], tmp_path / "run")
+    steps = tmp_path / "run" / "checkpoints"
+    kept = sorted(path.name for path in steps.iterdir())
+    shutil.copytree(steps / "16", steps / "8")  # orbax removes it after the last save
+    train(tmp_path / "run", tiny_model, tiny_train, store)
+    assert sorted(path.name for path in steps.iterdir()) == kept == ["16", "24"]
 
 
 def test_a_finished_run_is_not_trained_again(trained, tiny_model, tiny_train, store):
