@@ -75,6 +75,13 @@ TRAIN = (
         choices=("constant", "cosine"),
     ),
     Setting("train.learning_rate", 4e-3, "at its peak", above=0),
+    Setting(
+        "train.init_learning_rate",
+        0.0,
+        "train --init: at its peak, instead of learning_rate; 0 for a third of learning_rate, and "
+        "1e-4 * 576 / model.d_model (at most 1e-4) for a model from an open checkpoint",
+        least=0,
+    ),
     Setting("train.warmup_steps", 100, "0 starts at the peak", least=0),
     Setting("train.final_fraction", 0.1, "cosine: last learning rate / peak", least=0, most=1),
     Setting(
