@@ -57,6 +57,14 @@ TRAIN = (
         choices=table("specialm.training.objectives:OBJECTIVES", "next_token", "masked"),
     ),
     Setting(
+        "train.replay_fraction",
+        0.0,
+        "importance sampling: of the weighted draws, how many are of the generic text as it is, "
+        "against forgetting",
+        least=0,
+        most=1,
+    ),
+    Setting(
         "train.microbatch",
         0,
         "windows at a time on a device, gradients added up; 0 chooses",

@@ -33,7 +33,7 @@ from specialm.workflows.initial import Initial
 # Settings that change no result.
 NOT_IN_RESULT = {"log_every", "checkpoint_every", "profile_steps", "microbatch", *trackers.TRACKERS}
 # Those that are in another part of a stage's key: that of the draws, or the learning rate itself.
-ELSEWHERE = ("importance_start", "init_learning_rate")
+ELSEWHERE = ("importance_start", "replay_fraction", "init_learning_rate")
 
 
 @dataclass(frozen=True)
@@ -193,9 +193,14 @@ def weigh(
         planned_windows(run.config),
         run.config.clustering.power,
         repetition_budget(
-            clusters, run.cap(domain) if cap is None else cap, run.config.train.importance_start
+            clusters, run.cap(domain) if cap is None else cap, _uniform(run.config.train)
         ),
     )
+
+
+def _uniform(train: ConfigDict) -> float:
+    """The part of the draws of importance sampling that is uniform."""
+    return train.importance_start + (1 - train.importance_start) * train.replay_fraction
 
 
 def repetition_budget(clusters: Clusters | None, cap: float, uniform: float) -> Budget:
