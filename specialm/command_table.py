@@ -20,6 +20,7 @@ class Option:
 CHECKPOINT = Option("checkpoint", "", "the folder of a model that train or specialize wrote")
 TRUST = Option("trust", False, "touch modules and text that only the checkpoint's model.json names")
 SOURCE = Option("source", "", "a domain of your own: a source, or a path of text")
+INIT = Option("init", "", "the folder of a dense model to go on from, see train")
 TOPOLOGY = Option("topology", "", "a TPU slice, such as v5e:16x16 or v5p:4x4x4")
 
 
@@ -85,10 +86,14 @@ COMMANDS: dict[str, Command] = {
         ("domain", "domains", *DATA, "train"),
     ),
     "train": Command(
-        "pretrain a model",
-        "Pretrains config.method (slm_is needs config.domain).",
+        "pretrain a model, or go on from one",
+        "Pretrains config.method (slm_is needs config.domain). With --init=RUN it goes on from\n"
+        "that dense model, an imported one for example; a bank or a mixture is upcycled from it.\n"
+        "Its sizes and its vocabulary hold, and without --config all its settings.",
         "specialm train --config=configs/local/slm_is.py --config.domain=med --workdir=runs/local",
         ("method", "domain", "seed", *DATA, *TRAINING),
+        (INIT, TRUST),
+        OPTIONAL,
     ),
     "specialize": Command(
         "fine-tune a pretrained model on a domain",
@@ -181,6 +186,8 @@ COMMANDS: dict[str, Command] = {
         "Prints parameters, FLOPs per token and state bytes.",
         "specialm inspect --config=configs/paper/llm.py --config.model.num_layers=12",
         ("method", "data", "model", "train"),
+        (INIT, TRUST),
+        OPTIONAL,
     ),
     "demo": Command(
         "all of it: compare methods over domains, write a report",

@@ -30,8 +30,7 @@ def _load(
     config = config_lib.load(config_path, overrides)
     check(config)
     runtime.join_processes()
-    file, _ = config_files.split(config_path)
-    return config, Path(options["workdir"] or f"runs/{Path(file).stem}")
+    return config, _workdir(config_path, options, "")
 
 
 def fetch(config_path: str, overrides: list[str], options: dict):
@@ -97,12 +96,12 @@ def weights(config_path: str, overrides: list[str], options: dict):
 
 
 def train(config_path: str, overrides: list[str], options: dict):
-    """Pretrains one model."""
-    config, workdir = _load(config_path, overrides, options, precheck.check_training)
+    """Pretrains one model, or goes on from one."""
+    config, workdir, init = _load_from(config_path, overrides, options, precheck.check_training)
     from specialm.workflows import pipeline, pretraining, repeats
 
     domains = precheck.pretrained(config)
-    run = pipeline.open_run(config, workdir, domains, used=(config.method,))
+    run = pipeline.open_run(config, workdir, domains, used=(config.method,), init=init)
     stage = pretraining.pretrain(run, config.method, config.domain, config.seed)
     repetitions = repeats.row(run, config.method, config.domain, config.seed)
     result = {"checkpoint": str(stage.path), "reused": stage.reused, **stage.result, **repetitions}
@@ -110,6 +109,32 @@ def train(config_path: str, overrides: list[str], options: dict):
         f"{stage.path}: {stage.result['tokens']:,} tokens in "
         f"{stage.result['seconds']:.0f} s, last loss {stage.result['loss']:.3f}"
     )
+
+
+def _load_from(
+    config_path: str, overrides: list[str], options: dict, check: Callable[[ConfigDict], Any]
+):
+    """(config, workdir, the model of --init or None); with one the config is its own if none is
+    given.
+    """
+    if not options["init"]:
+        return *_load(config_path, overrides, options, check), None
+    runtime.join_processes()
+    from specialm.workflows import continuing, initial, listing, pipeline, trust
+
+    base = listing.resolve(options["init"], "init")
+    if not options["trust"]:
+        trust.check_links(base)
+    init = initial.read(base, pipeline.checkpoint_key(base))
+    config = continuing.load_config(init, config_path, overrides, options["trust"])
+    check(config)
+    return config, _workdir(config_path, options, "continued"), init
+
+
+def _workdir(config_path: str, options: dict, default: str) -> Path:
+    """--workdir, or a folder named after the config file, or `default` without one."""
+    name = Path(config_files.split(config_path)[0]).stem if config_path else default
+    return Path(options["workdir"] or f"runs/{name}")
 
 
 def _open(config_path: str, overrides: list[str], options: dict, every_domain: bool):
@@ -300,10 +325,10 @@ def list_models(config_path: str, overrides: list[str], options: dict):
 
 def inspect(config_path: str, overrides: list[str], options: dict):
     """Parameters, FLOPs and memory of a config."""
-    config, _ = _load(config_path, overrides, options)
+    config, _, init = _load_from(config_path, overrides, options, lambda config: None)
     from specialm.planning.inspection import inspect_config
 
-    result = inspect_config(config)
+    result = inspect_config(config, init.dense(config) if init else None)
     return result, "\n".join(
         f"{name:28} {value:,}" if isinstance(value, int) else f"{name:28} {value}"
         for name, value in result.items()

@@ -18,7 +18,7 @@ from specialm.common.errors import UserError
 from specialm.common.stages import digest
 from specialm.data.groups import ExpertSampler, GroupSampler, HistogramSampler, MixtureSampler
 from specialm.data.mixed import Late
-from specialm.data.sampler import BatchSampler, Sampler
+from specialm.data.sampler import BatchSampler, Sampler, with_replay
 
 if TYPE_CHECKING:  # it imports JAX, which a config is read without
     from specialm.clustering.clusters import Clusters
@@ -127,8 +127,9 @@ def shuffled(weights: WeightReport, seed: int) -> np.ndarray:
 class Weighted(Draws):
     """A cluster by its probability for one domain, then a window uniformly inside it.
 
-    Whatever the rule, `clustering.max_repetitions` caps its probabilities, and
-    `train.importance_start` lets uniform draws come first.
+    Whatever the rule, `clustering.max_repetitions` caps its probabilities,
+    `train.importance_start` lets uniform draws come first, and of those that follow
+    `train.replay_fraction` are uniform.
 
     Attributes:
       rule: (the domain's importance weights, seed) -> float64 [K], the probabilities.
@@ -153,7 +154,10 @@ class Weighted(Draws):
     def sampler(self, config: ConfigDict, source: Source, seed: int) -> BatchSampler:
         """See `Draws`."""
         clusters, weights = _needed(source.clusters), _needed(source.weights)
-        batch_size, probability_K = config.train.batch_size, self.capped(source, seed).probability_K
+        batch_size, capped_K = config.train.batch_size, self.capped(source, seed).probability_K
+        probability_K = with_replay(
+            capped_K, weights.generic_counts_K, config.train.replay_fraction
+        )
         weighted = Sampler(
             source.windows, batch_size, seed, clusters.generic_N, probability_K, epoch=weights.epoch
         )
@@ -170,7 +174,11 @@ class Weighted(Draws):
     def key(self, config: ConfigDict, source: Source, seed: int) -> list[str]:
         """See `Draws`."""
         weights, probability_K = _needed(source.weights), self.capped(source, seed).probability_K
-        more = {"epoch": weights.epoch, "uniform": weights.budget.uniform}
+        more = {
+            "epoch": weights.epoch,
+            "uniform": weights.budget.uniform,
+            "replay": config.train.replay_fraction,
+        }
         return [
             _needed(source.clusters).fingerprint,
             digest(probability_K),

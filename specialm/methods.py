@@ -291,10 +291,18 @@ def dense_config(config: ConfigDict, vocabulary_size: int) -> "transformer.Confi
 
 
 def model_config(
-    config: ConfigDict, method: str, vocabulary_size: int, centroid_size: int
+    config: ConfigDict,
+    method: str,
+    vocabulary_size: int,
+    centroid_size: int,
+    dense: "transformer.Config | None" = None,
 ) -> "families.Config":
-    """What a method pretrains: a dense model, a bank or a mixture."""
-    record, dense = get(method), dense_config(config, vocabulary_size)
+    """What a method pretrains: a dense model, a bank or a mixture.
+
+    Args:
+      dense: the small transformer's architecture; None for that of the settings.
+    """
+    record, dense = get(method), dense or dense_config(config, vocabulary_size)
     if record.is_bank:
         return _bank_config(config, record, dense, centroid_size)
     return _mixture_config(config, dense) if record.is_mixture else dense

@@ -44,7 +44,7 @@ def settings(tokens_windows=1600, **changed):
 def source_of(config, clusters, method="slm_is"):
     special_K = np.array([40, 9, 0, 0, 3, 0, 1, 0])
     budget = Budget(
-        config.clustering.max_repetitions, config.train.importance_start, clusters.centroids_KxD
+        config.clustering.max_repetitions, pipeline._uniform(config.train), clusters.centroids_KxD
     )
     report = weights.report(
         "d",
@@ -98,6 +98,7 @@ def test_another_cap_or_start_is_another_key():
     clusters, weighted = corpus(), draws.Weighted()
     changes = [{"clustering__max_repetitions": cap} for cap in (0.0, 2.0, 4.0, 1000.0)]
     changes += [{"train__importance_start": 0.5}, {"clustering__power": 0.5}]
+    changes += [{"train__replay_fraction": 0.5}]
     keys = {
         tuple(weighted.key(settings(**c), source_of(settings(**c), clusters), 0)) for c in changes
     }
@@ -277,3 +278,42 @@ def test_specialist_text_in_pretraining_takes_draws_from_the_generic_text():
     config = settings(train__specialist_fraction=0.5, train__specialist_start=0.5)
     run = fake_run(config, corpus())
     assert repeats.of(run, "slm", "med", 0).now.draws == 1200
+
+
+@pytest.mark.parametrize("start", [0.0, 0.25])
+def test_replay_is_an_exact_mixture_with_the_generic_text(start):
+    """Of what is drawn by importance a third are windows drawn uniformly; so many are planned."""
+    fraction, steps = 1 / 3, 200
+    config = settings(train__replay_fraction=fraction, train__importance_start=start)
+    clusters = corpus()
+    source, weighted = source_of(config, clusters), draws.Weighted()
+    counts_K = source.weights.generic_counts_K
+    sampling_K, share_K = source.weights.sampling_K, counts_K / N
+    late = weighted.sampler(config, source, 0)
+    sampler = late.after if start else late
+    wanted_K = fraction * share_K + (1 - fraction) * sampling_K
+    np.testing.assert_allclose(sampler.probability_K, wanted_K, rtol=1e-12)
+    drawn_K = np.bincount(clusters.generic_N[sampler.draws(0, N)[0]], minlength=K)
+    assert (np.abs(drawn_K - wanted_K * N) < 1).all()
+    planned_K, _ = weighted.drawn(config, source, 0)
+    np.testing.assert_allclose(planned_K, start * share_K + (1 - start) * wanted_K, rtol=1e-12)
+    times_K = np.bincount(
+        clusters.generic_N[np.concatenate([late.indices(step) for step in range(steps)])],
+        minlength=K,
+    )
+    assert np.abs(times_K / (steps * BATCH) - planned_K).max() < 0.01
+
+
+def test_replay_alone_is_the_generic_text():
+    config, clusters = settings(train__replay_fraction=1.0), corpus()
+    source = source_of(config, clusters)
+    sampler = draws.Weighted().sampler(config, source, 0)
+    np.testing.assert_allclose(sampler.probability_K, source.weights.generic_counts_K / N)
+
+
+def test_a_cap_counts_the_replayed_windows():
+    config, clusters = settings(train__replay_fraction=0.5), corpus()
+    config.clustering.max_repetitions = 3.0
+    weighted, source = draws.Weighted(), source_of(config, clusters)
+    found = expected(*weighted.drawn(config, source, 0), pipeline.planned_windows(config))
+    assert found.most == pytest.approx(3)

@@ -73,6 +73,23 @@ def permute(index: np.ndarray, size: np.ndarray | int, key: np.ndarray) -> np.nd
     return value.astype(np.int64)
 
 
+def with_replay(probability_K: np.ndarray, size_K: np.ndarray, fraction: float) -> np.ndarray:
+    """float64 [K]: a mixture of two distributions over windows, as one over their clusters: with
+    probability `fraction` all windows alike, else a cluster by `probability_K`.
+
+    It is exact, for inside of a cluster both draw uniformly.
+
+    Args:
+      probability_K: of each cluster.
+      size_K: windows of each cluster.
+      fraction: between 0 and 1.
+
+    """
+    if not fraction:
+        return probability_K
+    return (1 - fraction) * probability_K + fraction * size_K / np.sum(size_K)
+
+
 class Sampler:
     """Draws windows; see the head of this file.
 

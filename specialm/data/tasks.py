@@ -4,7 +4,7 @@
     tasks.register("generic", "runs/demo/windows/generic-train-...")
     capped_K = report.capped.probability_K  # a WeightReport's
     tasks.register_weighted("generic_for_med", store, vocabulary, clusters_N, capped_K, seed=0,
-                            epoch=report.epoch)
+                            epoch=report.epoch, replay=config.train.replay_fraction)
     dataset = seqio.get_mixture_or_task("specialm_generic_for_med").get_dataset(
         sequence_length={"targets": 128}, split="train", shuffle=False)
 
@@ -20,7 +20,7 @@ import numpy as np
 
 from specialm.common import extras
 from specialm.common.errors import UserError
-from specialm.data.sampler import Sampler
+from specialm.data.sampler import Sampler, with_replay
 from specialm.data.store import WindowStore
 
 PREFIX = "specialm_"
@@ -50,6 +50,7 @@ def register_weighted(
     seed: int,
     windows: int | None = None,
     epoch: int = 0,
+    replay: float = 0.0,
 ) -> str:
     """Register `specialm_NAME`: windows drawn with the importance weights, as our trainer does.
 
@@ -66,8 +67,11 @@ def register_weighted(
       seed: of the draws.
       windows: length of the stream; None for as many as the store has.
       epoch: `WeightReport.epoch`.
+      replay: `train.replay_fraction`.
 
     """
+    size_K = np.bincount(cluster_N, minlength=len(probability_K))
+    probability_K = with_replay(np.asarray(probability_K), size_K, replay)
     sampler = Sampler(len(store), CHUNK, seed, cluster_N, probability_K, epoch=epoch)
     total = len(store) if windows is None else windows
 

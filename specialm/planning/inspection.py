@@ -10,8 +10,11 @@ from specialm.models import families, transformer
 from specialm.training import loop, optimizer, step
 
 
-def inspect_config(config: ConfigDict) -> dict:
+def inspect_config(config: ConfigDict, dense: transformer.Config | None = None) -> dict:
     """Sizes and costs of the model of a config.
+
+    Args:
+      dense: the architecture of the small transformer; None for that of the settings.
 
     Returns:
       pretrain_params (all that is trained), inference_params (the model that is served),
@@ -20,7 +23,7 @@ def inspect_config(config: ConfigDict) -> dict:
     """
     methods.check_sizes(config, config.method)
     model = methods.model_config(
-        config, config.method, config.data.vocabulary_size, methods.centroid_size(config)
+        config, config.method, config.data.vocabulary_size, methods.centroid_size(config), dense
     )
     dense = families.dense(model)
     train = config.train

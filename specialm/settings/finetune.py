@@ -8,7 +8,8 @@ FINETUNE = (
         "finetune.learning_rate",
         0.0,
         "0 as published: train.learning_rate / 3, and train.learning_rate for specialist sets of "
-        "full_rate_tokens and for a model that was not pretrained",
+        "full_rate_tokens and for a model that was not pretrained; of a model from an open "
+        "checkpoint 1e-4 * 576 / model.d_model, at most 1e-4",
         least=0,
     ),
     Setting("finetune.full_rate_tokens", 1_000_000, "see learning_rate", least=0, most=TOKENS),

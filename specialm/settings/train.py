@@ -57,6 +57,14 @@ TRAIN = (
         choices=table("specialm.training.objectives:OBJECTIVES", "next_token", "masked"),
     ),
     Setting(
+        "train.replay_fraction",
+        0.0,
+        "importance sampling: of the weighted draws, how many are of the generic text as it is, "
+        "against forgetting",
+        least=0,
+        most=1,
+    ),
+    Setting(
         "train.microbatch",
         0,
         "windows at a time on a device, gradients added up; 0 chooses",
@@ -75,6 +83,13 @@ TRAIN = (
         choices=("constant", "cosine"),
     ),
     Setting("train.learning_rate", 4e-3, "at its peak", above=0),
+    Setting(
+        "train.init_learning_rate",
+        0.0,
+        "train --init: at its peak, instead of learning_rate; 0 for a third of learning_rate, and "
+        "1e-4 * 576 / model.d_model (at most 1e-4) for a model from an open checkpoint",
+        least=0,
+    ),
     Setting("train.warmup_steps", 100, "0 starts at the peak", least=0),
     Setting("train.final_fraction", 0.1, "cosine: last learning rate / peak", least=0, most=1),
     Setting(

@@ -69,6 +69,7 @@ def for_set(
     specialist: Specialist,
     untrained: bool,
     max_steps: int = 0,
+    open_rate: float = 0.0,
 ) -> ConfigDict:
     """The settings of fine-tuning with what depends on the specialist set put in.
 
@@ -78,6 +79,7 @@ def for_set(
     Args:
       untrained: the model has had no pretraining.
       max_steps: instead of `finetune.max_steps`.
+      open_rate: the learning rate of a model that others pretrained, where none is given.
     """
     changed = copy.deepcopy(finetune).unlock()
     windows = len(specialist.train_indices)
@@ -87,7 +89,7 @@ def for_set(
     changed.max_steps = budget.max_steps(changed, windows)
     if not finetune.learning_rate:
         full = untrained or tokens >= finetune.full_rate_tokens
-        changed.learning_rate = train.learning_rate / (1 if full else 3)
+        changed.learning_rate = open_rate or train.learning_rate / (1 if full else 3)
     return changed.lock()
 
 

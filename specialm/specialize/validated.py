@@ -4,6 +4,7 @@ It is fine-tuning on other draws: those of a pretraining method, with the settin
 The checkpoint that stays is the best one.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
@@ -32,8 +33,9 @@ def pretrain(
     seed: int,
     mesh: jax.sharding.Mesh,
     title: str,
+    start: Callable[[], transformer.Params] | None = None,
 ) -> dict:
-    """Trains a dense model from scratch in the run folder `path`; resumes if it was killed there.
+    """Trains a dense model in the run folder `path`; resumes if it was killed there.
 
     Every `train.valid_every` steps it is validated; after `train.patience` validations without an
     improvement, or `train.tokens` tokens, it ends. The learning rate is that of the whole budget.
@@ -41,6 +43,7 @@ def pretrain(
     Args:
       sampler: gives the windows of each step.
       valid: (store, windows of it) of the specialist.
+      start: reads the parameters that it starts from; None draws them.
 
     Returns:
       The run's ledger entry, as `loop.pretrain` returns it, with `best_step` and `valid_nll`.
@@ -50,10 +53,11 @@ def pretrain(
       DivergedError: a loss or a gradient is not finite.
       Interrupted: a signal came; the step under way is saved.
     """
-    params = jax.jit(
+    draw = jax.jit(
         lambda: tensors.init(transformer.declare(config), jax.random.key(seed)),
         out_shardings=runs.layout(config, mesh),
-    )()
+    )
+    params = (start or draw)()
     # A `Joined` reads like a store.
     windows = Specialist(title, cast(WindowStore, store), np.arange(len(store)), *valid)
     entry = finetune.fit(

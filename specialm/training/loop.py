@@ -3,8 +3,8 @@
 import dataclasses
 import math
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
@@ -15,7 +15,7 @@ from specialm.common.signals import Interrupted, Stop
 from specialm.data.mixed import Joined
 from specialm.data.sampler import BatchSampler
 from specialm.data.store import WindowStore
-from specialm.models import families
+from specialm.models import families, transformer
 from specialm.training import hardware, objectives, optimizer, program, sharding, step
 from specialm.training.checkpoints import Checkpoints, with_sharding
 from specialm.training.divergence import Watch
@@ -40,14 +40,15 @@ def pretrain(
     seed: int,
     mesh: jax.sharding.Mesh,
     title: str = "pretraining",
-    start: Any = None,
+    start: Callable[[], transformer.Params] | None = None,
 ) -> dict:
-    """Trains from scratch in the run folder `path`, or goes on from its newest checkpoint.
+    """Trains in the run folder `path`, or goes on from its newest checkpoint.
 
     Args:
       sampler: gives the windows of each step; that of a bank their features as well (see
         `data/groups.py`).
-      start: initial parameters; None draws them.
+      start: reads the dense model that training starts from, or all experts start as; called if
+        there is no checkpoint. None draws initial parameters.
 
     Returns:
       The run's ledger entry: tokens, flops, seconds (over all sessions) and the last mean loss.
@@ -136,12 +137,13 @@ def _batch(
     return batch
 
 
-def _start(checkpoints: Checkpoints, config, tx, mesh, seed: int, params):
+def _start(checkpoints: Checkpoints, config, tx, mesh, seed: int, start):
     layout = step.state_sharding(config, tx, mesh)
     abstract = with_sharding(step.abstract_state(config, tx), layout)
     found = checkpoints.restore(abstract.params, (abstract.step, abstract.optimizer))
     if found is None:
-        return step.init_state(config, tx, mesh, jax.random.key(seed), params), {}
+        dense = start and start()
+        return step.init_state(config, tx, mesh, jax.random.key(seed), dense=dense), {}
     _, params, (number, moments), record = found
     return step.TrainState(number, params, moments), record
 

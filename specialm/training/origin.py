@@ -16,13 +16,17 @@ from specialm.data.store import WindowStore
 from specialm.training import runs
 
 
-def describe(path: Path, config: ConfigDict, generic: dict[str, WindowStore]) -> dict:
+def describe(
+    path: Path, config: ConfigDict, generic: dict[str, WindowStore], start: dict | None = None
+) -> dict:
     """The origin of the model that is pretrained in the run folder `path`.
 
     Args:
       generic: {"train": store, "heldout": store}.
+      start: the record of the model that it goes on from, if there is one.
     """
     return {
+        **imported(start or {}),
         "settings": config.to_dict(),
         "generic": {
             split: {"path": _relative(store.path, path), "fingerprint": store.fingerprint}
@@ -34,17 +38,21 @@ def describe(path: Path, config: ConfigDict, generic: dict[str, WindowStore]) ->
 def inherited(base: Path, path: Path) -> dict:
     """The origin of a model derived from `base` in the run folder `path`."""
     record = runs.read_record(base)
-    imported = {"imported": record["imported"]} if "imported" in record else {}
     if "settings" not in record:
-        return imported
+        return imported(record)
     return {
-        **imported,
+        **imported(record),
         "settings": record["settings"],
         "generic": {
             split: {**place, "path": _relative(Path(base) / place["path"], path)}
             for split, place in record.get("generic", {}).items()
         },
     }
+
+
+def imported(record: dict) -> dict:
+    """What a record says of the checkpoint that others trained, if the model came from one."""
+    return {"imported": record["imported"]} if "imported" in record else {}
 
 
 def _relative(path: Path, start: Path) -> str:

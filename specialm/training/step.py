@@ -30,15 +30,24 @@ def init_state(
     mesh: jax.sharding.Mesh,
     key: jax.Array | None = None,
     params: Any = None,
+    dense: transformer.Params | None = None,
 ) -> TrainState:
-    """A state at step 0, laid out on the mesh: with fresh parameters from `key`, or `params`."""
+    """A state at step 0, laid out on the mesh: with fresh parameters from `key`, or `params`.
 
-    def build(given):
-        start = tensors.init(families.declare(config), key) if given is None else given
+    Args:
+      dense: a dense model that all experts start as, with what else there is from `key`.
+    """
+
+    def build(given, dense):
+        start = given
+        if dense is not None:
+            start = families.from_dense(config, dense, key)
+        elif given is None:
+            start = tensors.init(families.declare(config), key)
         return TrainState(jnp.zeros((), jnp.int32), start, _init(config, optimizer)(start))
 
     layout = state_sharding(config, optimizer, mesh)
-    return jax.jit(build, out_shardings=layout)(params)
+    return jax.jit(build, out_shardings=layout)(params, dense)
 
 
 def _init(config: families.Config, optimizer) -> Callable:

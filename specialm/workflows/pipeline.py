@@ -26,11 +26,14 @@ from specialm.data.store import WindowStore
 from specialm.models import families
 from specialm.specialize import budget, distill
 from specialm.specialize import finetune as finetune_lib
-from specialm.training import loop, origin, profile, runs, scoring, sharding, step, trackers
-from specialm.workflows import proxy
+from specialm.training import loop, origin, profile, rates, runs, scoring, sharding, step, trackers
+from specialm.workflows import initial, proxy
+from specialm.workflows.initial import Initial
 
 # Settings that change no result.
 NOT_IN_RESULT = {"log_every", "checkpoint_every", "profile_steps", "microbatch", *trackers.TRACKERS}
+# Those that are in another part of a stage's key: that of the draws, or the learning rate itself.
+ELSEWHERE = ("importance_start", "replay_fraction", "init_learning_rate")
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,7 @@ class Run:
     domains: list[str]
     mesh: jax.sharding.Mesh
     base: Path | None = None  # opened from this run folder, without the generic text
+    init: Initial | None = None  # what pretraining goes on from
     _clusters: dict[int, Clusters] = field(default_factory=dict)
     _caps: dict[str, float] = field(default_factory=dict)
 
@@ -85,10 +89,13 @@ class Run:
         return self._caps[domain] if domain else proxy.FALLBACK
 
     def model_config(self, method: str) -> families.Config:
-        """What a method pretrains; the vocabulary's size comes from the vocabulary itself."""
+        """What a method pretrains; the vocabulary's size comes from the vocabulary itself, all
+        sizes from the model that pretraining goes on from.
+        """
         needed = methods.num_clusters(self.config, method)
         size = self.clusters(method).centroids_KxD.shape[1] if needed else 0
-        return methods.model_config(self.config, method, self.prepared.vocabulary.size, size)
+        dense = self.init.dense(self.config) if self.init else None
+        return methods.model_config(self.config, method, self.prepared.vocabulary.size, size, dense)
 
 
 def _there(store: WindowStore | None) -> WindowStore:
@@ -113,18 +120,22 @@ def open_run(
     domains: list[str],
     used: tuple[str, ...] = (),
     stages: Stages | None = None,
+    init: Initial | None = None,
 ) -> Run:
     """Prepares the data (finished stages are reused).
 
     Args:
       used: methods whose settings are checked and whose clusters are computed before all else.
       stages: those of another run in the same work folder, to go on with.
+      init: what pretraining goes on from; the config is the one that `continuing.load_config` gave.
     """
     records = [methods.get(method) for method in used]
     for method in used:
         methods.check(config, method)
     stages = stages or Stages(workdir)
     prepared = prepare(config, stages, domains)
+    if init:
+        initial.tell(init, stages)
     experts = config.model.num_experts if any(record.is_mixture for record in records) else 1
     mesh = sharding.make_mesh(
         config.train.batch_size,
@@ -133,7 +144,7 @@ def open_run(
         layout=config.mesh,
         experts=experts,
     )
-    run = Run(config, stages, prepared, domains, mesh)
+    run = Run(config, stages, prepared, domains, mesh, init=init)
     if (
         config.clustering.candidates
         and domains
@@ -182,9 +193,14 @@ def weigh(
         planned_windows(run.config),
         run.config.clustering.power,
         repetition_budget(
-            clusters, run.cap(domain) if cap is None else cap, run.config.train.importance_start
+            clusters, run.cap(domain) if cap is None else cap, _uniform(run.config.train)
         ),
     )
+
+
+def _uniform(train: ConfigDict) -> float:
+    """The part of the draws of importance sampling that is uniform."""
+    return train.importance_start + (1 - train.importance_start) * train.replay_fraction
 
 
 def repetition_budget(clusters: Clusters | None, cap: float, uniform: float) -> Budget:
@@ -251,7 +267,9 @@ def finetune(
     part, of_base = specialist(run, domain), methods.find(record["method"])
     limit = budget.limit(run.config.finetune, len(part.train_indices), max_steps)
     untrained = of_base is not None and not of_base.pretrained
-    tune = finetune_lib.for_set(run.config.train, run.config.finetune, part, untrained, max_steps)
+    tune = finetune_lib.for_set(
+        run.config.train, run.config.finetune, part, untrained, max_steps, _open_rate(record)
+    )
     inputs = {
         "base": key,
         "seed": seed,
@@ -311,6 +329,11 @@ def finetune(
     if stage.reused:
         profile.say_nothing_traced(run.config.train.profile_steps, f"{name} was trained before")
     return stage
+
+
+def _open_rate(record: dict) -> float:
+    """The learning rate of fine-tuning a model from an open checkpoint; 0 for other models."""
+    return rates.of_open(record["model"]["d_model"]) if "imported" in record else 0.0
 
 
 def score_heldout(
@@ -407,7 +430,7 @@ def settings_in_result(part: ConfigDict, used: tuple[str, ...] = (), teacher: bo
     """
     of_methods = {name for record in methods.METHODS.values() for name in record.settings}
     unused = {name.partition(".")[2] for name in of_methods.difference(used)}
-    unused |= {*NOT_IN_RESULT, "importance_start"}  # the latter is in the key of the draws
+    unused |= {*NOT_IN_RESULT, *ELSEWHERE}
     settings = copy.deepcopy(part.to_dict())
     if settings.get("moment_dtype") == "float32":
         unused.add("moment_dtype")

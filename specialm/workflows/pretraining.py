@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -18,7 +19,7 @@ from specialm.data import mixed
 from specialm.data.mixed import Joined
 from specialm.data.sampler import BatchSampler, Sampler
 from specialm.data.store import WindowStore
-from specialm.models import families, tensors
+from specialm.models import families, tensors, transformer
 from specialm.planning import memory
 from specialm.specialize import validated
 from specialm.training import loop, origin, profile, runs
@@ -37,6 +38,14 @@ class _Drawn:
     valid: tuple[WindowStore, np.ndarray] | None = None  # what it is validated on
 
 
+@dataclass(frozen=True)
+class _Start:
+    """The dense model that training goes on from."""
+
+    path: Path
+    inputs: dict  # what identifies it, for the stage
+
+
 def pretrain(run: Run, method: str, domain: str, seed: int, must_exist: bool = False) -> Stage:
     """The pretrained model of a method (and domain, where it aims at one).
 
@@ -51,9 +60,11 @@ def pretrain(run: Run, method: str, domain: str, seed: int, must_exist: bool = F
         return _untrained(run, method, seed)
     domain = _aimed_at(run, method, domain)
     train, start = config.train, None
+    if run.init:
+        train, start = run.init.rated(train), _Start(run.init.path, {"init": run.init.key})
     if record.trunk:
         trunk, train = budgets.trunk(train)
-        start = trunk and _trunk(run, trunk, seed, must_exist)
+        start = _trunk(run, trunk, seed, must_exist, start) if trunk else start
     if methods.trains_one_expert(config, method):
         train = budgets.one_expert_settings(train, config.model.num_experts)
     drawn = _drawn(run, method, domain, seed)
@@ -123,11 +134,14 @@ def _title(method: str, domain: str, seed: int) -> str:
     return " ".join(filter(None, [method, domain, f"seed {seed}"]))
 
 
-def _trunk(run: Run, train: ConfigDict, seed: int, must_exist: bool) -> Stage:
+def _trunk(
+    run: Run, train: ConfigDict, seed: int, must_exist: bool, start: _Start | None
+) -> _Start:
     """The dense model that others start from: the base method's, with another budget."""
     sampler = Sampler(len(run.generic), train.batch_size, seed)
     drawn = _Drawn(run.generic, sampler, {"sampling": []})
-    return _train(run, methods.BASE, "", seed, train, drawn, must_exist)
+    stage = _train(run, methods.BASE, "", seed, train, drawn, must_exist, start)
+    return _Start(stage.path, {"trunk": stage.fingerprint})
 
 
 def _untrained(run: Run, method: str, seed: int) -> Stage:
@@ -159,7 +173,7 @@ def _train(
     train: ConfigDict,
     drawn: _Drawn,
     must_exist: bool,
-    start: Stage | None = None,
+    start: _Start | None = None,
 ) -> Stage:
     """The stage that pretrains a model, or goes on from the dense one in `start`."""
     config, inputs = run.model_config(method), _inputs(run, method, seed, train, drawn, start)
@@ -176,18 +190,22 @@ def _train(
         memory.check_devices(run.config, method, params, devices, processes.count())
         if processes.is_first():
             print("".join(f"{note}\n" for note in drawn.notes), end="", file=sys.stderr, flush=True)
-        initial, ledger = _start(run, config, start)
+        before = runs.read_record(start.path) if start else {}
+        initial = partial(_params, run, start) if start else None
         steps = loop.num_steps(train, drawn.store.context)
         runs.begin(path, method, domain, seed, "pretrained", steps)
         what = (train, drawn.store, drawn.sampler)
         title = _title(method, domain, seed)
         if drawn.valid:
             dense = families.dense(config)
-            entry = validated.pretrain(path, dense, *what, drawn.valid, seed, run.mesh, title)
+            entry = validated.pretrain(
+                path, dense, *what, drawn.valid, seed, run.mesh, title, initial
+            )
         else:
             entry = loop.pretrain(path, config, *what, seed, run.mesh, title, initial)
         entry |= {"domain": domain, "devices": run.mesh.size}
-        _describe(run, path, method, domain, seed, [*ledger, entry])
+        ledger = [*before.get("ledger", ()), entry]
+        _describe(run, path, method, domain, seed, ledger, before)
         if families.kind(config) != families.DENSE:
             clusters = run.clusters(method)
             runs.save_experts(path, methods.experts(clusters, method))
@@ -201,7 +219,7 @@ def _train(
 
 
 def _inputs(
-    run: Run, method: str, seed: int, train: ConfigDict, drawn: _Drawn, start: Stage | None
+    run: Run, method: str, seed: int, train: ConfigDict, drawn: _Drawn, start: _Start | None
 ) -> dict:
     """What a pretrained model depends on."""
     inputs = {
@@ -212,22 +230,28 @@ def _inputs(
         "method": method,
         **drawn.key,
     }
-    if start:
-        inputs["trunk"] = start.fingerprint
+    inputs |= start.inputs if start else {}
     if methods.trains_one_expert(run.config, method):
         inputs["only_expert"] = run.config.model.only_expert
     return inputs
 
 
-def _start(run: Run, config: families.Config, start: Stage | None):
-    """(initial parameters, None to draw them; the ledger so far)."""
-    if start is None:
-        return None, []
-    trunk = runs.load(start.path, run.mesh)
-    return families.from_dense(config, trunk.params), trunk.record["ledger"]
+def _params(run: Run, start: _Start) -> transformer.Params:
+    return runs.load(start.path, run.mesh).params
 
 
-def _describe(run: Run, path: Path, method: str, domain: str, seed: int, ledger: list) -> None:
+def _describe(
+    run: Run,
+    path: Path,
+    method: str,
+    domain: str,
+    seed: int,
+    ledger: list,
+    before: dict | None = None,
+) -> None:
+    """Args:
+    before: the record of the model that it went on from, if there was one.
+    """
     stores = {"train": run.generic, "heldout": run.generic_heldout}
     runs.describe(
         path,
@@ -237,5 +261,5 @@ def _describe(run: Run, path: Path, method: str, domain: str, seed: int, ledger:
         domain,
         seed,
         ledger,
-        origin.describe(path, run.config, stores),
+        origin.describe(path, run.config, stores, before),
     )

@@ -72,6 +72,14 @@ def test_a_capped_task_draws_no_window_more_often(store, vocabulary, clusters):
     assert read(name, count) == [every[i] for i in drawn]
 
 
+def test_a_task_replays_the_generic_text(store, vocabulary, clusters):
+    cluster_N, probability_K = clusters
+    arguments = (store, vocabulary.path, cluster_N, probability_K, 3)
+    name = tasks.register_weighted("replayed", *arguments, windows=3000, replay=0.4)
+    share_K = np.bincount(cluster_N, minlength=K) / len(store)
+    assert_follows(read(name, 3000), store, cluster_N, 0.6 * probability_K + 0.4 * share_K)
+
+
 def assert_follows(seen, store, cluster_N, probability_K):
     """Chi-square of the clusters of examples against the distribution."""
     cluster_of = {tuple(w): c for w, c in zip(windows_of(store), cluster_N, strict=True)}

@@ -109,7 +109,7 @@ def test_beside_the_projection_flops_are_those_of_the_dense_model(name):
 
 def test_every_expert_of_a_mixture_made_from_a_dense_model_is_that_model():
     config, plain = CONFIGS["mixture"], random_params(transformer.declare(MODEL), dtype=np.float32)
-    params = families.from_dense(config, jax.tree.map(jnp.array, plain))
+    params = families.from_dense(config, jax.tree.map(jnp.array, plain), jax.random.key(0))
     assert jax.tree.map(lambda leaf: leaf.shape, params) == jax.tree.map(
         lambda leaf: leaf.shape, tensors.abstract(families.declare(config))
     )

@@ -43,6 +43,7 @@ NO_RESULT = {
     "train.checkpoint_every": "how often is saved",
     "train.tensorboard": "more files of metrics",
     "train.wandb": "metrics go elsewhere too",
+    "train.init_learning_rate": "with --init it is train.learning_rate in the key: test_initial.py",
     "train.profile_steps": "a trace beside",
     "finetune.checkpoint_every": "how often is saved",
     "expert.halving_steps": "steps of a round are in the name and the key of its stage",

@@ -58,9 +58,15 @@ def dense(config: Config) -> transformer.Config:
     return config if isinstance(config, transformer.Config) else config.model
 
 
-def from_dense(config: Config, params: transformer.Params) -> Any:
-    """Initial parameters of a mixture, or of a dense model, from a dense model."""
-    return mixture.from_dense(params, config) if isinstance(config, mixture.Config) else params
+def from_dense(config: Config, params: transformer.Params, key: jax.Array) -> Any:
+    """Initial parameters all of whose experts are this dense model.
+
+    Args:
+      key: of what a bank's coefficients are computed with.
+    """
+    if isinstance(config, mixture.Config):
+        return mixture.from_dense(params, config)
+    return bank.from_dense(params, config, key) if isinstance(config, bank.Config) else params
 
 
 def expert(

@@ -108,6 +108,32 @@ def _banked(part: tensors.Tree, config: Config) -> tensors.Tree:
     return tensors.map_tensors(banked, part)
 
 
+def from_dense(params: transformer.Params, config: Config, key: jax.Array) -> Any:
+    """Parameters whose every expert is the given dense model, to the bit: its banked parts are the
+    first of the bank's weights, whose coefficient is 1, and the others are 0 (see `declare`).
+
+    Args:
+      key: of the mixer's initial values.
+    """
+
+    def banked(leaf_Y: jax.Array) -> jax.Array:
+        first_S = leaf_Y[np.array(config.layers)]
+        shape = (len(config.layers), config.rank, *leaf_Y.shape[1:])
+        return jnp.zeros(shape, leaf_Y.dtype).at[:, 0].set(first_S)
+
+    layers, outside = params["layers"], np.array(config.others)
+    shared = {name: part for name, part in layers.items() if name not in config.parts}
+    if config.others:
+        shared |= {
+            name: jax.tree.map(lambda leaf: leaf[outside], layers[name]) for name in config.parts
+        }
+    bank = {name: jax.tree.map(banked, layers[name]) for name in config.parts}
+    mixer = tensors.init(record.get(config.family).mixer(config), key)
+    return {"shared": {**params, "layers": shared}, "bank": bank} | (
+        {"mixer": mixer} if mixer else {}
+    )
+
+
 def coefficients(mixer: Any, features_GxC: jax.Array, config: Config) -> jax.Array:
     """[G, S, h]: the coefficients of the bank's weights for each group.
 
