@@ -75,9 +75,24 @@ def flatten(declared: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[s
         yield from flatten(part, (*path, name))
 
 
-def abstract(declared: Any) -> Any:
-    """Shapes and dtypes; nothing is allocated."""
-    return map_tensors(lambda tensor: jax.ShapeDtypeStruct(tensor.shape, jnp.float32), declared)
+def abstract(declared: Any, dtype: str = "float32") -> Any:
+    """Shapes and dtypes; nothing is allocated.
+
+    Args:
+      dtype: of matrices; all else is float32.
+    """
+    return map_tensors(
+        lambda tensor: jax.ShapeDtypeStruct(tensor.shape, _dtype(tensor, dtype)), declared
+    )
+
+
+def _dtype(tensor: Tensor, dtype: str) -> Any:
+    return jnp.dtype(dtype if tensor.decay else "float32")
+
+
+def cast(declared: Any, values: Any, dtype: str) -> Any:
+    """Parameters in the dtypes of `abstract`."""
+    return jax.tree.map(lambda leaf, of: leaf.astype(of.dtype), values, abstract(declared, dtype))
 
 
 def logical_axes(declared: Any) -> Any:
