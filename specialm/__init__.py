@@ -15,13 +15,17 @@ full key.
 """
 
 __version__ = "0.1.0"
-__all__ = ["load"]
+__all__ = ["ImportanceWeights", "load"]
 
 
 def __getattr__(name: str):
-    """`specialm.load`, without JAX for those who do not call it."""
-    if name in __all__:
-        from specialm import api
+    """What __all__ names, without JAX for those who do not use it."""
+    if name == "load":
+        from specialm.api import load
 
-        return getattr(api, name)
+        return load
+    if name == "ImportanceWeights":
+        from specialm.importance import ImportanceWeights
+
+        return ImportanceWeights
     raise AttributeError(f"module 'specialm' has no attribute {name!r}")

@@ -28,6 +28,7 @@ from specialm.clustering import levels
 from specialm.common.errors import UserError
 from specialm.common.setting import MOST, Setting
 from specialm.data import sources
+from specialm.models import ranks
 from specialm.settings import SECTIONS, SETTINGS, suggestion
 
 FLAG = "--config."
@@ -180,6 +181,8 @@ def check(config: ConfigDict) -> None:
             levels.check(config.clustering.branching, level, "clustering.candidates")
     methods.dense_config(config, config.data.vocabulary_size)
     _check_steps(config)
+    if config.finetune.lora_targets:
+        ranks.read(config.finetune.lora_targets, config.finetune.lora_rank)
     if config.train.specialist_fraction and not methods.get(config.method).is_dense:
         raise UserError(
             f"train.specialist_fraction={config.train.specialist_fraction}: only dense "

@@ -156,7 +156,7 @@ OVERRIDES = [
     ("model.d_model=wide", "--config.model.d_model=wide: must be a whole number, at least 1."),
     ("model.qk_norm=maybe", "--config.model.qk_norm=maybe: must be True or False."),
     ("clustering.branching=(4,", "--config.clustering.branching=(4,: must be a tuple of whole"),
-    ("model.mlp=relu", "model.mlp='relu': must be one of gelu, swiglu"),
+    ("model.mlp=relu", "model.mlp='relu': must be one of geglu, gelu, swiglu"),
     ("train.objective=next", "Did you mean 'next_token'?"),
     ("train.optimizer=adamm", "must be one of adam, adamw. Did you mean 'adam"),
     ("study.largest_only=llm", "each one of slm, slm_is"),
@@ -173,6 +173,10 @@ OVERRIDES = [
     ),
     ("data.generic=http://x", "data.generic='http://x': unknown scheme 'http'"),
     # Several settings together.
+    (
+        "finetune.lora_targets=q=2",
+        "finetune.lora_targets='q=2': LoRA is off; set finetune.lora_rank",
+    ),
     ("model.num_heads=5", "model.num_heads=5 does not divide model.d_model=64."),
     ("model.num_kv_heads=3", "model.num_kv_heads=3 does not divide model.num_heads=4."),
     ("model.exits=9", "model.exits=(9,): must be different layers, from 1 to 1"),

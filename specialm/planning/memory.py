@@ -17,6 +17,7 @@ from specialm import methods
 from specialm.clustering import levels
 from specialm.common.errors import UserError
 from specialm.config import find
+from specialm.models import ranks
 
 FLOAT = 4  # bytes
 COPIES = 2  # of a batch: on the host and on the devices
@@ -59,8 +60,15 @@ def of_batches(config: ConfigDict) -> Iterator[Need]:
     for name in ("train.batch_size", "finetune.batch_size", "evaluate.batch_size"):
         batch = COPIES * BATCH * find(config, name) * config.data.context
         yield Need("the tokens of a batch", batch, (name, "data.context"))
-    adapters = 4 * FLOAT * config.finetune.lora_rank * model.num_layers * model.d_model
-    yield Need("LoRA's matrices and moments", adapters, ("finetune.lora_rank", *SIZES[:2]))
+    rank, setting, text = (
+        config.finetune.lora_rank,
+        "finetune.lora_rank",
+        config.finetune.lora_targets,
+    )
+    if text:
+        rank, setting = max(rank for _, rank in ranks.read(text, rank)), ranks.SETTING
+    adapters = 4 * FLOAT * rank * model.num_layers * model.d_model
+    yield Need("LoRA's matrices and moments", adapters, (setting, *SIZES[:2]))
 
 
 def of_clusters(config: ConfigDict, method: str) -> Iterator[Need]:

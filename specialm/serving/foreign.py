@@ -44,8 +44,13 @@ class Foreign:
         ]
         if not rows:
             raise UserError(f"{self.where}: has no embedding of tokens; the file is incomplete.")
-        config = self.architecture.read(self.config, rows[0])
-        check.check(config)
+        try:
+            config = self.architecture.read(self.config, rows[0])
+            check.check(config)
+        except (TypeError, ValueError, AttributeError, LookupError, ArithmeticError) as error:
+            raise UserError(
+                f"{self.where}: its sizes hold a value that is none ({error}); download it again."
+            ) from error
         if self.vocabulary.size > config.vocab_size:
             raise UserError(
                 f"{self.where}: the tokenizer has {self.vocabulary.size:,} tokens, the model's "

@@ -162,6 +162,17 @@ def _vocabulary(fields: Json, scratch: Path, where: Path) -> TokenizerJson:
             raise UserError(f"{where}: has no tokenizer.ggml.{key}; the file is incomplete.")
     tokens = fields["tokenizer.ggml.tokens"]
     kinds = fields.get("tokenizer.ggml.token_type") or [NORMAL] * len(tokens)
+    if len(kinds) != len(tokens):
+        raise UserError(
+            f"{where}: has {len(tokens):,} tokens and the kinds of {len(kinds):,}: its tokenizer "
+            "is damaged or pieced together from two models; download it again."
+        )
+    start = fields.get("tokenizer.ggml.bos_token_id")
+    if fields.get("tokenizer.ggml.add_bos_token") and not _is_id(start, tokens):
+        raise UserError(
+            f"{where}: tokenizer.ggml.bos_token_id={start!r}: is none of its {len(tokens):,} "
+            "tokens."
+        )
     layout = {
         "version": "1.0",
         "truncation": None,
@@ -192,6 +203,10 @@ def _vocabulary(fields: Json, scratch: Path, where: Path) -> TokenizerJson:
     return TokenizerJson(scratch / FILE)
 
 
+def _is_id(value: Any, tokens: list[str]) -> bool:
+    return isinstance(value, int) and 0 <= value < len(tokens)
+
+
 def _added(i: int, token: str, special: bool) -> Json:
     flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
     return {"id": i, "content": token, **flags, "special": special}
@@ -215,8 +230,8 @@ def _roles(fields: Json, tokens: list[str]) -> Json:
     roles = {"bos": "bos", "eos": "eos", "unk": "unknown", "pad": "padding"}
     found: Json = {"tokenizer_class": "PreTrainedTokenizerFast"}
     for ours, theirs in roles.items():
-        i = fields.get(f"tokenizer.ggml.{theirs}_token_id")
-        if isinstance(i, int) and 0 <= i < len(tokens):
+        i: Any = fields.get(f"tokenizer.ggml.{theirs}_token_id")
+        if _is_id(i, tokens):
             found[f"{ours}_token"] = tokens[i]
     if fields.get("tokenizer.chat_template"):
         found["chat_template"] = fields["tokenizer.chat_template"]

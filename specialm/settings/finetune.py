@@ -51,6 +51,14 @@ FINETUNE = (
         some=True,
     ),
     Setting(
+        "finetune.lora_targets",
+        "",
+        "ranks of single linear maps, instead of lora_matrices: NAME=RANK, comma, and so on; names "
+        "are q, k, v, out, gate, up, down or patterns such as attention.* and mlp.*; the last that "
+        "fits counts, 0 leaves out, without =RANK it is lora_rank",
+    ),
+    Setting("finetune.dora", False, "LoRA with a trained magnitude of each output (DoRA)"),
+    Setting(
         "finetune.distill_weight",
         0.5,
         "with a teacher: (1 - weight) * -log p of the data + weight * temperature^2 * KL(teacher "

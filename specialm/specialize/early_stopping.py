@@ -1,6 +1,7 @@
 """What early stopping remembers, and the checkpoints that it keeps."""
 
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from specialm.models import transformer
 from specialm.specialize import tuning_step
@@ -54,8 +55,14 @@ class Kept:
         self.best.require(done.best_step)
         return step.TrainState(count, restored, moments), done
 
-    def judge(self, done: Progress, valid: float, params: transformer.Params) -> None:
-        """Take the parameters for the best if they are."""
+    def judge(
+        self, done: Progress, valid: float, params: transformer.Params, adapters: Any = None
+    ) -> None:
+        """Take the parameters for the best if they are.
+
+        Args:
+          adapters: that they follow from, saved beside; None without any.
+        """
         done.judged = done.step
         if valid >= done.best_nll:
             done.worse += 1
@@ -63,7 +70,7 @@ class Kept:
         done.best_nll, done.best_step, done.worse = valid, done.step, 0
         self.latest.wait()
         self.best.keep_only(self._known)
-        self.best.save(done.step, params, None, {"valid_nll": valid})
+        self.best.save(done.step, params, adapters, {"valid_nll": valid})
 
     def save(self, done: Progress, state: step.TrainState, metrics: MetricsWriter) -> None:
         """Save the state to go on from."""

@@ -95,7 +95,8 @@ def for_set(
 
 def adapters(finetune: ConfigDict) -> str:
     """The part of a fine-tuned model's name that says whether it is LoRA's; "" if not."""
-    return f"lora{finetune.lora_rank}" if finetune.lora_rank else ""
+    kind = "dora" if finetune.dora else "lora"
+    return f"{kind}{finetune.lora_rank}" if finetune.lora_rank else ""
 
 
 def settings(train: ConfigDict, finetune: ConfigDict) -> ConfigDict:
@@ -157,9 +158,21 @@ def parameter_map(
     """
     if not tune.lora_rank:
         return tuning_step.everything(config, params)
-    adapters = lora.Config(tune.lora_rank, tune.lora_alpha, tuple(tune.lora_matrices))
+    adapters = adapters_config(config, tune)
     _check(adapters, tuple(lora.linear_maps(config)))
     return tuning_step.low_rank(config, params, adapters, jax.random.key(seed))
+
+
+def adapters_config(config: transformer.Config, tune: ConfigDict) -> lora.Config:
+    """What the settings say of adapters.
+
+    Raises:
+      UserError: `lora_targets` names what the model has not.
+    """
+    text = tune.lora_targets
+    ranks = lora.ranks(config, text, tune.lora_rank) if text else ()
+    matrices = () if ranks else tuple(tune.lora_matrices)
+    return lora.Config(tune.lora_rank, tune.lora_alpha, matrices, ranks, tune.dora)
 
 
 def _check(adapters: lora.Config, maps: tuple[str, ...]) -> None:
@@ -170,7 +183,7 @@ def _check(adapters: lora.Config, maps: tuple[str, ...]) -> None:
     if adapters.alpha <= 0:
         raise UserError(f"finetune.lora_alpha={adapters.alpha}: must be above 0.")
     unknown = [name for name in adapters.matrices if name not in maps]
-    if unknown or not adapters.matrices:
+    if unknown or not (adapters.matrices or adapters.ranks):
         raise UserError(
             f"finetune.lora_matrices={adapters.matrices}: must be some of {', '.join(maps)}."
         )
@@ -268,7 +281,7 @@ def _fit(path, config, trained, objective, specialist, train, tune, seed, mesh, 
                 params = to_params(state.params, trained.fixed)
                 valid = _evaluate(score_step, params, specialist, mesh)
                 watch.see(max(done.step, 1), {"valid_nll": valid})
-                kept.judge(done, valid, params)
+                kept.judge(done, valid, params, state.params if trained.adapters else None)
                 _record(metrics, done, valid, tune.batch_size * config.context, progress)
                 if 0 < tune.patience <= done.worse or last:
                     break

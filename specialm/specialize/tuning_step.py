@@ -25,6 +25,7 @@ class ParameterMap:
     flops_per_token: int  # of a training step on -log p
     fixed: Any = ()  # a tree of arrays that `to_params` needs and that nothing changes
     fixed_axes: Any = ()  # a tree like it, of logical axes
+    adapters: lora.Config | None = None  # if these are what is trained
 
 
 def everything(config: transformer.Config, params: transformer.Params) -> ParameterMap:
@@ -42,15 +43,15 @@ def low_rank(
     config: transformer.Config, params: transformer.Params, adapters: lora.Config, key: jax.Array
 ) -> ParameterMap:
     """LoRA adapters are trained, `params` stay as they are."""
-    declared = lora.declare(config, adapters)
     return ParameterMap(
         config,
-        tensors.init(declared, key),
-        declared,
+        lora.init(params, config, adapters, key),
+        lora.declare(config, adapters),
         lambda trained, base: lora.merge(base, trained, config, adapters),
         lora.flops_per_token(config, adapters),
         params,
         transformer.logical_axes(config),
+        adapters,
     )
 
 

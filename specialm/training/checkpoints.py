@@ -172,8 +172,8 @@ class Checkpoints:
             )
         return None
 
-    def restore_finished(self, params: Any) -> tuple[int, Any, Any, dict] | None:
-        """The same of the parameters of a run that is not to be changed: of its last step.
+    def restore_finished(self, params: Any, rest: Any = None) -> tuple[int, Any, Any, dict] | None:
+        """The same of a run that is not to be changed: of its last step.
 
         Raises:
           UserError: that step is damaged.
@@ -189,7 +189,7 @@ class Checkpoints:
                 f"remove {self.path.parent / manifest.STAGE}: the command that trained it then "
                 "goes on from the step before."
             )
-        return self._load(steps[-1], params)
+        return self._load(steps[-1], params, rest)
 
     def finished_steps(self) -> list[int]:
         """The steps of a finished run, as its manifest has them; of one at work, those there are.

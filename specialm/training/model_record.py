@@ -37,6 +37,15 @@ IMPORTED = {
     "architecture": TEXT,
     "context": SIZE,
 }
+# What was trained of a model that LoRA tuned (`training/adapters.py`).
+ADAPTERS = {
+    "base": TEXT,
+    "rank": WHOLE,
+    "alpha": NUMBER,
+    "matrices": [TEXT],
+    "ranks": shapes.OBJECT,
+    "dora": FLAG,
+}
 KIND = shapes.Kind(
     f"one of {', '.join(CLASSES)}", lambda value: isinstance(value, str) and value in CLASSES
 )
@@ -51,6 +60,7 @@ RECORD = {
     "ledger": [ENTRY],
     "settings?": shapes.OBJECT,
     "imported?": IMPORTED,
+    "adapters?": ADAPTERS,
     "generic?": {"train?": STORE, "heldout?": STORE},
 }
 OF_TYPE: dict[Any, shapes.Shape] = {

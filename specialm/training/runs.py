@@ -2,7 +2,8 @@
 
 RUN/model.json         sizes, vocabulary hash, method, domain, seed, and the ledger: every phase
                        that led to these parameters, with tokens, FLOPs and seconds; the
-                       settings, and where the generic windows lie (`origin.py`)
+                       settings, and where the generic windows lie (`origin.py`); of LoRA what
+                       was trained (`adapters.py`)
 RUN/started.json       before that: method, domain, seed, phase and steps of the run
 RUN/vocabulary.model   the SentencePiece model, or RUN/tokenizer.json and
                        RUN/tokenizer_config.json

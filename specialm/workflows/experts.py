@@ -19,6 +19,7 @@ from specialm.common.errors import UserError
 from specialm.common.stages import Stage, digest
 from specialm.models import families, transformer
 from specialm.specialize import choice, finetune
+from specialm.training import adapters as adapters_lib
 from specialm.training import origin, runs, scoring, step
 from specialm.workflows import pipeline
 from specialm.workflows.pipeline import Run
@@ -379,7 +380,7 @@ def _keep(
             domain,
             seed,
             [*record["ledger"], *entries],
-            origin.inherited(stage.path, path),
+            {**origin.inherited(stage.path, path), **adapters_lib.copied(stage.path, path)},
         )
         return {**stage.result, "expert": expert, "candidates": candidates}
 

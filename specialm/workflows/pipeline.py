@@ -26,6 +26,7 @@ from specialm.data.store import WindowStore
 from specialm.models import families
 from specialm.specialize import budget, distill
 from specialm.specialize import finetune as finetune_lib
+from specialm.training import adapters as adapters_lib
 from specialm.training import loop, origin, profile, rates, runs, scoring, sharding, step, trackers
 from specialm.workflows import initial, proxy
 from specialm.workflows.initial import Initial
@@ -289,6 +290,7 @@ def finetune(
         model, ledger = runs.load(base, run.mesh), record["ledger"]
         common = (part, run.config.train, tune, seed, run.mesh)
         dense = families.dense(model.config)
+        changed = finetune_lib.adapters_config(dense, tune) if tune.lora_rank else None
         runs.begin(path, method, domain, seed, "finetuned", tune.max_steps)
         if processes.is_first():
             planned = budget.plan(tune, limit, len(part.train_indices))
@@ -321,7 +323,7 @@ def finetune(
             domain,
             seed,
             [*ledger, entry],
-            origin.inherited(base, path),
+            origin.inherited(base, path) | adapters_lib.describe(changed, base, path),
         )
         return entry
 
@@ -435,7 +437,13 @@ def settings_in_result(part: ConfigDict, used: tuple[str, ...] = (), teacher: bo
     dtypes = ("moment_dtype", "second_moment_dtype", "param_dtype")
     unused |= {name for name in dtypes if settings.get(name) == "float32"}
     if not settings.get("lora_rank", 0):
-        unused |= {"lora_rank", "lora_alpha", "lora_matrices"}
+        unused |= {"lora_rank", "lora_alpha", "lora_matrices", "lora_targets", "dora"}
+    elif settings["lora_targets"]:
+        unused.add("lora_matrices")
+    else:
+        unused.add("lora_targets")
+    if not settings.get("dora"):
+        unused.add("dora")
     if not settings.get("specialist_fraction", 0):
         unused |= {"specialist_fraction", "specialist_start"}
     if "valid_every" in settings and not settings["valid_every"]:

@@ -46,12 +46,23 @@ LLAMA = dataclasses.replace(
     head="untied",
     exits=(1,),
 )
+GEMMA = dataclasses.replace(
+    LLAMA,
+    norm="rmsnorm_plus1",
+    post_norms=True,
+    mlp="geglu",
+    embedder="scaled_tokens",
+    sliding_window=3,
+    global_every=2,
+    exits=(),
+)
 FAMILIES |= {
     "llama": LLAMA,
     "llama_projected": bank.Config(LLAMA, "projected", 4, 3, 2, (1,)),
     "llama_soup": bank.Config(LLAMA, "soup", 4, 3, 2, (0, 1), hidden=5),
     "llama_mixture": mixture.Config(LLAMA, 4),
     "bert": dataclasses.replace(DENSE, causal=False),
+    "gemma": GEMMA,
 }
 # Devices along (expert, data, fsdp, model).
 MESHES = ((1, 8, 1, 1), (1, 2, 4, 1), (1, 1, 8, 1), (1, 2, 1, 4), (1, 2, 2, 2))

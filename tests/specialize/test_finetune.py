@@ -1,4 +1,5 @@
 import copy
+import dataclasses
 import json
 
 import jax
@@ -12,6 +13,7 @@ from specialm.common.errors import UserError
 from specialm.data.sampler import Sampler
 from specialm.models import lora, tensors, transformer
 from specialm.specialize import finetune, tuning_step
+from specialm.training import adapters as adapters_lib
 from specialm.training import (
     divergence,
     metrics,
@@ -279,6 +281,16 @@ def test_lora_ends_in_a_dense_checkpoint_with_only_its_matrices_changed(
     for path in (("layers", "attention", "qkv"), ("layers", "mlp", "down")):
         others = tensors.updated(others, path, tensors.get(base, path))
     jax.tree.map(np.testing.assert_array_equal, others, base)
+
+
+def test_the_adapters_of_the_best_step_lie_beside_it(adapted, tiny_model, base):
+    path, entry = adapted
+    model = runs.load(path, sharding.make_mesh())
+    known = adapters_lib.describe(lora.Config(4, 8.0, ("qkv", "down")), path, path)
+    settings, factors = adapters_lib.read(dataclasses.replace(model, record=known))
+    assert entry["best_step"] > 0 and np.any(np.asarray(factors["qkv"]["b"]))
+    merged = lora.merge(base, factors, tiny_model, settings)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), merged, model.params)
 
 
 def test_lora_resumes_where_it_was_killed(

@@ -37,7 +37,6 @@ NO_RESULT = {
     "study": "which stages there are",
     "mesh": "how it is computed: sums in another order",
     "model.attention": "how it is computed",
-    "model.embedder": "there is one",
     "train.microbatch": "how it is computed",
     "train.log_every": "how often is reported",
     "train.checkpoint_every": "how often is saved",
@@ -61,6 +60,10 @@ WITH = {
     "train.final_fraction": {"train.decay_fraction": 0.5},
     "finetune.lora_alpha": {"finetune.lora_rank": 2},
     "finetune.lora_matrices": {"finetune.lora_rank": 2},
+    "finetune.lora_targets": {"finetune.lora_rank": 2},
+    "finetune.dora": {"finetune.lora_rank": 2},
+    "model.global_every": {"model.sliding_window": 4},
+    "model.local_rope_base": {"model.sliding_window": 4, "model.positions": "rope"},
     "model.rope_base": {"model.positions": "rope"},
     "model.rope_factor": {"model.positions": "rope"},
 }
@@ -81,6 +84,7 @@ OTHERS = {
     "model.mlp": "swiglu",
     "model.head": "untied",
     "model.head_size": 6,
+    "model.embedder": "scaled_tokens",
     "model.num_kv_heads": 1,
     "model.only_expert": 1,
     "model.bank_layers": (0,),
@@ -97,6 +101,7 @@ OTHERS = {
     "expert.choice": "loss",
     "expert.index": 1,
     "finetune.lora_matrices": ("qkv",),
+    "finetune.lora_targets": "q=3,v",
 }
 
 FIRST = {  # the stages, one of whose keys has to change
