@@ -15,7 +15,9 @@ from specialm.models.tensors import Tensor, normal
 
 @dataclass(frozen=True)
 class Position:
-    """One choice of the table. `first` is the position of the first token that is given."""
+    """One choice of the table. `first` is the position of the first token that is given: a number,
+    or int32 [B], one for each window.
+    """
 
     declare: Callable[[Config], dict[str, Tensor]]
     add: Callable[..., jax.Array]  # (weights, x_BxLxD, first) -> x, before the first layer
@@ -35,7 +37,12 @@ def _add_learned(weights: Weights, x_BxLxD: jax.Array, first) -> jax.Array:
     table_LxD, length = weights["table"], x_BxLxD.shape[1]
     if isinstance(first, int):
         return x_BxLxD + table_LxD[first : first + length]
-    return x_BxLxD + jax.lax.dynamic_slice_in_dim(table_LxD, first, length)
+    return x_BxLxD + table_LxD[jnp.maximum(_positions(first, length), 0)]
+
+
+def _positions(first, length: int) -> jax.Array:
+    """[L] of one first position, [B, L] of one for each window."""
+    return jnp.asarray(first)[..., None] + jnp.arange(length)
 
 
 def rope(x_BxLxHxA: jax.Array, first, config: Config) -> jax.Array:
@@ -47,9 +54,9 @@ def rope(x_BxLxHxA: jax.Array, first, config: Config) -> jax.Array:
     """
     size = x_BxLxHxA.shape[-1]
     frequency = config.rope_base ** (-jnp.arange(0, size, 2, dtype=jnp.float32) / size)
-    position_L = (first + jnp.arange(x_BxLxHxA.shape[1])) / config.rope_factor
-    angle_Lx1xk = position_L[:, None, None] * frequency
-    cos, sin = jnp.cos(angle_Lx1xk), jnp.sin(angle_Lx1xk)
+    position = _positions(first, x_BxLxHxA.shape[1]) / config.rope_factor
+    angle = position[..., None, None] * frequency
+    cos, sin = jnp.cos(angle), jnp.sin(angle)
     low, high = jnp.split(x_BxLxHxA.astype(jnp.float32), 2, axis=-1)
     turned = jnp.concatenate([low * cos - high * sin, high * cos + low * sin], axis=-1)
     return turned.astype(x_BxLxHxA.dtype)
