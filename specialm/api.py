@@ -11,7 +11,7 @@ True
 True
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -72,32 +72,80 @@ class LanguageModel:
 
     def generate(
         self,
-        prompt: str,
+        prompt: str | Sequence[str],
         tokens: int = 64,
         temperature: float = 0.0,
         top_k: int = 40,
         seed: int = 0,
-    ) -> str:
-        """`prompt` and what follows it: at most `tokens` tokens, up to the end of the document.
+        **sampling,
+    ):
+        """`prompt` and what follows it: at most `tokens` tokens, up to the end of the document; of
+        a list of prompts a list, each as it would be alone.
 
         Args:
           temperature: 0 takes the likeliest token.
+          sampling: top_p, min_p, repetition_penalty, stop, slide; see
+            `specialm.serving.decoding.sampling.Sampling`.
 
         Raises:
-          UserError: `top_k` or `temperature` out of range, or the model is not causal.
+          UserError: a value out of range, a prompt that is too long, or the model is not causal.
+        """
+        given = [prompt] if isinstance(prompt, str) else [*prompt]
+        made = self.complete(given, tokens, temperature, top_k, seed, **sampling)
+        texts = [text + each.text for text, each in zip(given, made, strict=True)]
+        return texts[0] if isinstance(prompt, str) else texts
+
+    def complete(
+        self,
+        prompts: Sequence[str],
+        tokens: int = 64,
+        temperature: float = 0.0,
+        top_k: int = 40,
+        seed: int = 0,
+        **sampling,
+    ):
+        """As `generate`, but a list of `Completion`: the text without its prompt, its tokens with
+        their log-probabilities, and why it ends.
         """
         from specialm.serving import generate
+        from specialm.serving.decoding.sampling import of
 
-        return generate.generate(
-            self._model.params,
-            self.config,
-            self.vocabulary,
-            prompt,
-            tokens,
-            temperature,
-            min(top_k, self.config.vocab_size),
-            seed,
-        )
+        wanted = of(tokens=tokens, temperature=temperature, top_k=top_k, seed=seed, **sampling)
+        ids = [generate.encode(self.vocabulary, self.config, text, wanted) for text in prompts]
+        return generate.complete(self._engine, ids, wanted)
+
+    def stream(self, prompt: str, **sampling) -> Iterator[str]:
+        """What follows `prompt`, as it comes, in whole characters; arguments as of `generate`."""
+        from specialm.serving import generate
+        from specialm.serving.decoding.sampling import of
+
+        wanted = of(**sampling)
+        ids = generate.encode(self.vocabulary, self.config, prompt, wanted)
+        # An engine of its own: other texts may be wanted before this one ends.
+        engine = generate.engine(self._model.params, self.config, self.vocabulary)
+        return (delta.text for _, delta in generate.stream(engine, ids, wanted) if delta.text)
+
+    def chat(self, messages: Sequence[Mapping[str, str]], **sampling) -> str:
+        """The assistant's next turn in a conversation, by the model's chat template.
+
+        Args:
+          messages: [{"role": "user", "content": "..."}, ...].
+          sampling: as of `generate`.
+
+        Raises:
+          UserError: the model has no chat template, or it refuses these messages.
+        """
+        from specialm.serving import chat, generate
+        from specialm.serving.decoding.sampling import of
+
+        ids = chat.encode(self.vocabulary, messages)
+        return generate.complete(self._engine, [ids], of(**sampling), bare=True)[0].text
+
+    @cached_property
+    def _engine(self):
+        from specialm.serving import generate
+
+        return generate.engine(self._model.params, self.config, self.vocabulary)
 
     def score(self, texts: Sequence[str]) -> Scores:
         """-log p of each text, cut into windows of `config.context` tokens as in evaluation.

@@ -202,9 +202,18 @@ def _add(parser: argparse.ArgumentParser, option: Option) -> None:
         kind = {"nargs": "?", "const": True, "type": _truth, "metavar": "BOOL"}
     elif isinstance(option.default, int):
         kind = {"type": _whole, "metavar": "N"}
+    elif isinstance(option.default, tuple):
+        kind = {"action": _Each, "metavar": "..."}
     parser.add_argument(
         f"--{option.name}", default=option.default, help=option.help + default, **kind
     )
+
+
+class _Each(argparse.Action):
+    """Collects the values of an option that is given several times."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        setattr(namespace, self.dest, (*getattr(namespace, self.dest), values))
 
 
 class _Override(argparse.Action):

@@ -13,7 +13,7 @@ class Option:
     """An option of one command; its type is that of the default."""
 
     name: str
-    default: str | int | bool
+    default: str | int | bool | tuple  # a tuple: it may be given several times
     help: str
 
 
@@ -120,12 +120,39 @@ COMMANDS: dict[str, Command] = {
     ),
     "generate": Command(
         "continue a prompt",
-        "Continues --prompt with the model in --checkpoint. Without --config the settings are\n"
-        "those that the checkpoint carries.",
+        "Continues --prompt, or every one of --prompts, with the model in --checkpoint; text\n"
+        "comes as it is drawn. Without --config the settings are those that the checkpoint\n"
+        "carries. --json adds tokens, log-probabilities and why each text ends.",
         'specialm generate --checkpoint=RUN --prompt="The patient" --config.generate.tokens=32',
         ("generate", "seed"),
-        (CHECKPOINT, Option("prompt", "", "the beginning of the text"), TRUST),
+        (
+            CHECKPOINT,
+            Option("prompt", "", "the beginning of the text"),
+            Option("prompts", "", "a file of them: a line each, or JSON strings (.jsonl)"),
+            Option("chat", False, "the prompt is a user's turn, for a model with a chat template"),
+            TRUST,
+        ),
         OPTIONAL,
+    ),
+    "serve": Command(
+        "models with OpenAI's interface on this machine, and a page to compare them",
+        "Serves the dense models of one or several --checkpoint: /v1/completions, /v1/models,\n"
+        "/v1/chat/completions where a model has a chat template, /metrics, and a page with two\n"
+        "models side by side. Only this machine reaches it, unless --host says otherwise; a\n"
+        "bearer token is read from --token_file or SPECIALM_TOKEN. Needs the extra serve.",
+        "specialm serve --checkpoint=RUN --checkpoint=ANOTHER_RUN",
+        options=(
+            Option("checkpoint", (), "the folder of a model; several times for several"),
+            Option("host", "127.0.0.1", "the address that is listened on"),
+            Option("port", 8000, "and its port; 0 for a free one"),
+            Option("token_file", "", "a file with the token that clients must bring"),
+            Option("rows", 16, "texts of a model that are continued at the same time"),
+            Option("waiting", 256, "texts of a model that may wait"),
+            Option("tokens", 4096, "that a request may ask for at most"),
+            Option("seconds", 120, "that a request may take"),
+            TRUST,
+        ),
+        config=NONE,
     ),
     "import": Command(
         "an open checkpoint (Hugging Face folder, GGUF, by name) as a run folder",

@@ -1,6 +1,7 @@
 """What each subcommand of `specialm` does: (config path, overrides, options) -> (JSON, text)."""
 
 import os
+import sys
 from pathlib import Path
 
 from specialm import command_inputs as inputs
@@ -161,8 +162,7 @@ def generate(config_path: str, overrides: list[str], options: dict):
     runtime.join_processes()
     if processes.count() > 1:
         raise UserError("generate continues a prompt in one process; unset SPECIALM_DISTRIBUTED.")
-    from specialm.models import families
-    from specialm.serving import generate as generate_lib
+    from specialm.serving import continuing
     from specialm.training import runs, sharding
     from specialm.workflows import from_checkpoint, listing, trust
 
@@ -171,18 +171,40 @@ def generate(config_path: str, overrides: list[str], options: dict):
         trust.check_links(path)
     if config is None:
         config = from_checkpoint.load(path, overrides, trusted=options["trust"], must_carry=False)
+    prompts = continuing.prompts(options["prompt"], options["prompts"])
     model = runs.load(path, sharding.make_mesh())
-    text = generate_lib.generate(
-        model.params,
-        families.dense(model.config),
-        model.vocabulary,
-        options["prompt"],
-        config.generate.tokens,
-        config.generate.temperature,
-        config.generate.top_k,
-        config.seed,
-    )
-    return {"text": text, "checkpoint": str(path)}, text
+    out = None if options["json"] else sys.stdout
+    made = continuing.run(model, prompts, config, options["chat"], out)
+    return {"checkpoint": str(path), **made}, ""
+
+
+def serve(config_path: str, overrides: list[str], options: dict):
+    """Models with OpenAI's interface and a page, until a signal comes."""
+    from specialm.serving.server.limits import Limits
+
+    if not options["checkpoint"]:
+        raise UserError(
+            "--checkpoint is missing: the folder of a trained model; give it again for more."
+        )
+    runtime.join_processes()
+    if processes.count() > 1:
+        raise UserError("serve works in one process; unset SPECIALM_DISTRIBUTED.")
+    from specialm.serving import serve as serve_lib
+    from specialm.workflows import listing, trust
+
+    token = serve_lib.token_of(options["token_file"])
+    serve_lib.check_address(options["host"], options["port"], token)
+    paths = [listing.resolve(path) for path in options["checkpoint"]]
+    for path in paths:
+        if not options["trust"]:
+            trust.check_links(path)
+    given = {name: options[name] for name in ("rows", "waiting", "tokens", "seconds")}
+    for name, value in given.items():
+        if value < 1:
+            raise UserError(f"--{name}={value}: must be at least 1.")
+    address = (options["host"], options["port"], token)
+    serve_lib.serve(paths, *address, Limits(**given), serve_lib.announce)
+    return {"checkpoints": [str(path) for path in paths]}, "The server has ended."
 
 
 def import_model(config_path: str, overrides: list[str], options: dict):

@@ -4,6 +4,8 @@ They compute the plain formulas, exactly; what is gained is time on a CPU: less 
 backward pass, and the matrix products come in the order that XLA's CPU libraries multiply fastest.
 """
 
+import math
+from dataclasses import dataclass
 from functools import partial
 
 import jax
@@ -42,20 +44,50 @@ def outer(a: jax.Array, b: jax.Array) -> jax.Array:
     return product.transpose(*range(b.ndim - 1, product.ndim), *range(b.ndim - 1))
 
 
-@jax.custom_vjp
-def linear(x: jax.Array, weight: jax.Array, bias: jax.Array | None) -> jax.Array:
+@partial(jax.tree_util.register_dataclass, data_fields=["rows"], meta_fields=["outs"])
+@dataclass(frozen=True)
+class Transposed:
+    """A linear map laid out for few tokens at a time, as `linear` takes it: [outs, ins].
+
+    For 1 to 16 tokens a CPU reads it at up to twice the speed of [ins, outs], for more at the same.
+    """
+
+    rows: jax.Array  # [outs, ins], each of all axes together
+    outs: tuple[int, ...]  # the axes of the outputs
+
+    @classmethod
+    def of(cls, weight: jax.Array, inputs: int) -> "Transposed":
+        """[ins..., outs...] in this layout; `inputs` is how many axes are ins."""
+        ins, outs = weight.shape[:inputs], weight.shape[inputs:]
+        return cls(weight.reshape(math.prod(ins), -1).T, outs)
+
+    def product(self, x: jax.Array) -> jax.Array:
+        """[T, ins...] -> [T, outs...]"""
+        x_TxI = x.reshape(x.shape[0], -1)
+        return _dot(self.rows.astype(x.dtype), x_TxI, (1,), (1,)).T.reshape(-1, *self.outs)
+
+
+def linear(x: jax.Array, weight: jax.Array | Transposed, bias: jax.Array | None) -> jax.Array:
     """x weight + bias in the dtype of x: [T, ins...], [ins..., outs...], [outs...] ->
     [T, outs...].
 
-    The parameters' gradients are float32 sums. A bias of None is none.
+    The parameters' gradients are float32 sums; a `Transposed` has none. A bias of None is none.
     """
+    if isinstance(weight, Transposed):
+        product = weight.product(x)
+        return product if bias is None else product + bias.astype(x.dtype)
+    return _linear(x, weight, bias)
+
+
+@jax.custom_vjp
+def _linear(x: jax.Array, weight: jax.Array, bias: jax.Array | None) -> jax.Array:
     axes = x.ndim - 1
     product = _dot(x, weight.astype(x.dtype), tuple(range(1, x.ndim)), tuple(range(axes)))
     return product if bias is None else product + bias.astype(x.dtype)
 
 
 def _linear_forward(x, weight, bias):
-    return linear(x, weight, bias), (x, weight, None if bias is None else ())
+    return _linear(x, weight, bias), (x, weight, None if bias is None else ())
 
 
 def _linear_backward(saved, grad):
@@ -68,7 +100,7 @@ def _linear_backward(saved, grad):
     return grad_x, outer(x, grad), grad_bias
 
 
-linear.defvjp(_linear_forward, _linear_backward)
+_linear.defvjp(_linear_forward, _linear_backward)
 
 
 def attention(
@@ -146,22 +178,30 @@ def _best_attention(length: int, size: int, causal: bool) -> str:
 
 
 def cached_attention(
-    q_BxLxHxA: jax.Array, k_BxzxJxA: jax.Array, v_BxzxJxA: jax.Array, seen_Lxz: jax.Array
+    q_BxLxHxA: jax.Array, k_BxJxAxz: jax.Array, v_BxJxzxA: jax.Array, seen_BxLxz: jax.Array
 ) -> jax.Array:
     """As `attention`, of L new tokens over a cache of z: [B, L, H, A].
 
     Args:
-      seen_Lxz: bool, the places of the cache that each token sees.
+      seen_BxLxz: bool, the places of the cache that each token sees.
     """
     batch, length, heads, size = q_BxLxHxA.shape
-    q_BxLxJxqxA = q_BxLxHxA.reshape(batch, length, k_BxzxJxA.shape[2], -1, size)
-    scores_BxJxqxLxz = jnp.einsum(
-        "BLJqA,BzJA->BJqLz", q_BxLxJxqxA, k_BxzxJxA, preferred_element_type=jnp.float32
+    groups = k_BxJxAxz.shape[1]
+    # The queries that share a head of keys, one after the other: one product for each head of keys.
+    q_BxJxQxA = (
+        q_BxLxHxA.reshape(batch, length, groups, -1, size)
+        .transpose(0, 2, 3, 1, 4)
+        .reshape(batch, groups, -1, size)
     )
-    scores_BxJxqxLxz = jnp.where(seen_Lxz, scores_BxJxqxLxz * size**-0.5, MASKED)
-    weights_BxJxqxLxz = jax.nn.softmax(scores_BxJxqxLxz).astype(v_BxzxJxA.dtype)
-    mixed_BxLxJxqxA = jnp.einsum("BJqLz,BzJA->BLJqA", weights_BxJxqxLxz, v_BxzxJxA)
-    return mixed_BxLxJxqxA.reshape(batch, length, heads, size)
+    scores_BxJxQxz = _dot(q_BxJxQxA, k_BxJxAxz, (3,), (2,), (0, 1), jnp.float32)
+    scores_BxJxqxLxz = scores_BxJxQxz.reshape(batch, groups, -1, length, k_BxJxAxz.shape[3])
+    scores_BxJxqxLxz = jnp.where(seen_BxLxz[:, None, None], scores_BxJxqxLxz * size**-0.5, MASKED)
+    weights_BxJxqxLxz = jax.nn.softmax(scores_BxJxqxLxz).astype(v_BxJxzxA.dtype)
+    mixed_BxJxQxA = _dot(
+        weights_BxJxqxLxz.reshape(scores_BxJxQxz.shape), v_BxJxzxA, (3,), (2,), (0, 1)
+    )
+    mixed_BxJxqxLxA = mixed_BxJxQxA.reshape(batch, groups, -1, length, size)
+    return mixed_BxJxqxLxA.transpose(0, 3, 1, 2, 4).reshape(batch, length, heads, size)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(5,))

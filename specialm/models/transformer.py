@@ -17,7 +17,6 @@ from specialm.models import loss as loss_lib
 from specialm.models import tensors
 from specialm.models.config import Config
 from specialm.models.parts import attention
-from specialm.models.parts.attention import Cache
 from specialm.models.parts.embedders import EMBEDDERS
 from specialm.models.parts.heads import HEADS
 from specialm.models.parts.mlps import MLPS
@@ -119,14 +118,15 @@ def _layer_axes(config: Config, place: Placement) -> tensors.Tree:
     return {part: axes(declared, part in place.whole) for part, declared in layers.items()}
 
 
-def _embedded(params: Params, inputs_BxL: jax.Array, first, config: Config) -> jax.Array:
+def embedded(params: Params, inputs_BxL: jax.Array, first, config: Config) -> jax.Array:
     """[T, D] in `config.dtype`: what enters the first layer."""
     x_BxLxD = EMBEDDERS[config.embedder].apply(params["embed"], inputs_BxL)
     x_BxLxD = POSITIONS[config.positions].add(params.get("position"), x_BxLxD, first)
     return x_BxLxD.astype(config.dtype).reshape(-1, config.d_model)
 
 
-def _normed(params: Params, head: str, x_TxD: jax.Array, config: Config) -> jax.Array:
+def normed(params: Params, head: str, x_TxD: jax.Array, config: Config) -> jax.Array:
+    """What a head reads of the states."""
     norm = params["heads"][head]["norm"]
     return NORMS[config.norm].apply(norm, x_TxD, config.norm_epsilon)
 
@@ -136,7 +136,7 @@ def head_matrix(params: Params, config: Config, head: str = LAST) -> jax.Array:
     return HEADS[config.head].matrix(params["heads"][head], params["embed"])
 
 
-def _block(w: Params, x_TxD: jax.Array, attend, config: Config, place: Placement = WHOLE):
+def block(w: Params, x_TxD: jax.Array, attend, config: Config, place: Placement = WHOLE):
     """(x [T, D], what else `attend` returns): attention, then the MLP, each of the normed state.
 
     Args:
@@ -165,7 +165,7 @@ def _layer(config: Config, length: int, place: Placement, mask_BxL: jax.Array | 
         def attend(w, normed):
             return attention.apply(w, normed, length, config, place, mask_BxL, is_local), None
 
-        return _block(place.gather(w, axes, config.dtype), x_TxD, attend, config, place)
+        return block(place.gather(w, axes, config.dtype), x_TxD, attend, config, place)
 
     if config.remat != "none" or place.fsdp > 1:
         return jax.checkpoint(layer, prevent_cse=False, policy=remat_policy(config.remat))
@@ -186,7 +186,7 @@ def hidden(
       place: how the layers lie, inside of a `jax.shard_map`; all else is whole (`gather_ends`).
       mask_BxL: of attention that is not causal: 1 for the tokens that are there.
     """
-    x_TxD = _embedded(params, inputs_BxL, 0, config)
+    x_TxD = embedded(params, inputs_BxL, 0, config)
     layer = _layer(config, inputs_BxL.shape[1], place, mask_BxL)
     few = platform() == "cpu" and config.num_layers <= UNROLLED_LAYERS
     layers = (params["layers"], attention.local_layers(config))
@@ -194,7 +194,7 @@ def hidden(
     for head in sorted(heads, key=head_layers(config).__getitem__):
         end = head_layers(config)[head]
         x_TxD = _scan(layer, x_TxD, layers, first, end, few)
-        states[head], first = _normed(params, head, x_TxD, config), end
+        states[head], first = normed(params, head, x_TxD, config), end
     return states
 
 
@@ -240,41 +240,6 @@ def _scores(x: jax.Array, head_VxD: jax.Array) -> jax.Array:
     return jnp.einsum(
         "...D,VD->...V", x, head_VxD.astype(x.dtype), preferred_element_type=jnp.float32
     )
-
-
-def init_cache(config: Config, batch: int, length: int = 0) -> Cache:
-    """An empty cache of all layers, [Y, B, z, J, A].
-
-    Args:
-      length: tokens that it holds; 0 for `config.context`.
-    """
-    shape: tuple[int, ...] = (config.num_layers, batch, length or config.context)
-    shape = (*shape, config.kv_heads, config.size_of_head)
-    return Cache(jnp.zeros(shape, config.dtype), jnp.zeros(shape, config.dtype))
-
-
-def decode(
-    params: Params, tokens_BxL: jax.Array, cache: Cache, first, config: Config
-) -> tuple[jax.Array, Cache]:
-    """(float32 [B, L, V], cache): `logits` of L more tokens, after the `first` ones of the cache.
-
-    Args:
-      first: int or int32 []; that much of the cache is filled. `first` + L must not pass its end.
-    """
-    x_TxD, length = _embedded(params, tokens_BxL, first, config), tokens_BxL.shape[1]
-
-    def layer(x_TxD, part):
-        w, cache, is_local = part
-
-        def attend(w, normed):
-            return attention.decode(w, normed, length, cache, first, config, is_local)
-
-        return _block(w, x_TxD, attend, config)
-
-    layers = (params["layers"], cache, attention.local_layers(config))
-    x_TxD, cache = jax.lax.scan(layer, x_TxD, layers)
-    x_BxLxD = _normed(params, LAST, x_TxD, config).reshape(*tokens_BxL.shape, config.d_model)
-    return _scores(x_BxLxD, head_matrix(params, config)), cache
 
 
 def token_nll(

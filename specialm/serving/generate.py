@@ -1,70 +1,130 @@
-"""Plain text generation: sampling with temperature and top-k, one token at a time from a cache."""
+"""Continuing prompts: one or many, whole or as they come."""
 
-from functools import partial
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
-import jax
-import jax.numpy as jnp
+import numpy as np
 
 from specialm.common.errors import UserError
 from specialm.data.vocabularies import Vocabulary
 from specialm.models import transformer
+from specialm.models.config import Config
+from specialm.serving.decoding.engine import Engine, check_length
+from specialm.serving.decoding.sampling import Sampling
+from specialm.serving.decoding.sequence import LENGTH, Delta, Token
+from specialm.serving.decoding.sequence import Sequence as Growing
+
+MOST_ROWS = 16  # texts that are continued at the same time
 
 
-@partial(jax.jit, static_argnames=("config", "top_k"), donate_argnames="cache")
-def _next(params, tokens_1xL, cache, first, position, key, temperature, config, top_k):
-    """(the token after place `position` of these, the cache with their keys and values)."""
-    logits_1xLxV, cache = transformer.decode(params, tokens_1xL, cache, first, config)
-    best_k, tokens_k = jax.lax.top_k(logits_1xLxV[0, position], top_k)
-    sampled = jax.random.categorical(key, best_k / jnp.maximum(temperature, 1e-6))
-    return tokens_k[jnp.where(temperature > 0, sampled, 0)], cache
+@dataclass(frozen=True)
+class Completion:
+    """What follows a prompt.
+
+    Attributes:
+      text: without the prompt, and without a stop string that ended it.
+      finish: "stop" after a token or a string that ends the text; "length" after as many tokens as
+        were wanted, or at the end of the context.
+      is_context_full: whether it was the end of the context.
+      prompt_tokens: how many tokens the prompt has.
+    """
+
+    text: str
+    tokens: tuple[Token, ...]
+    finish: str
+    is_context_full: bool
+    prompt_tokens: int
+
+    @property
+    def logprobs(self) -> np.ndarray:
+        """float64: natural logarithm of each token's probability under the model."""
+        return np.array([token.logp for token in self.tokens], np.float64)
 
 
-def generate(
+def engine(
     params: transformer.Params,
-    config: transformer.Config,
+    config: Config,
     vocabulary: Vocabulary,
-    prompt: str,
-    tokens: int,
-    temperature: float,
-    top_k: int,
-    seed: int,
-) -> str:
-    """Continues `prompt` by at most `tokens` tokens, stopping at the end of the document.
+    rows: int = MOST_ROWS,
+    seconds: float = 0.03,
+) -> Engine:
+    """See `Engine`."""
+    return Engine(params, config, vocabulary, rows, seconds)
 
-    Temperature 0 takes the likeliest token. After a full window the text slides: then, and at the
-    start, the whole window is read; in between one token at a time.
+
+def encode(vocabulary: Vocabulary, config: Config, prompt: str, sampling: Sampling) -> list[int]:
+    """The token ids of a prompt.
 
     Raises:
-      UserError: `top_k` or `temperature` out of range, or the model is not causal.
+      UserError: it is not a Unicode text, or fills the model's window and must not slide.
     """
-    if not 1 <= top_k <= config.vocab_size:
-        raise UserError(f"generate.top_k={top_k}: must be between 1 and {config.vocab_size}.")
-    if temperature < 0:
-        raise UserError(f"generate.temperature={temperature}: must not be negative.")
-    if not config.causal:
-        raise UserError("model.causal=False: only causal models continue a text.")
-    text = [vocabulary.start, *vocabulary.encode([prompt])[0]]
-    cache, filled = transformer.init_cache(config, 1), 0
-    for key in jax.random.split(jax.random.key(seed), max(tokens, 1))[:tokens]:
-        window = text[-config.context :]
-        if 0 < filled == len(text) - 1 < config.context:
-            given_1xL, first = jnp.array([[text[-1]]], jnp.int32), filled
-        else:
-            padding = [vocabulary.start] * (config.context - len(window))
-            given_1xL, first = jnp.array([window + padding], jnp.int32), 0
-        token, cache = _next(
-            params,
-            given_1xL,
-            cache,
-            first,
-            len(window) - 1 - first,
-            key,
-            temperature,
-            config,
-            top_k,
+    content = utf8(prompt)
+    longest = max(map(len, vocabulary.token_bytes))
+    if not sampling.slide and len(content) > longest * config.context:
+        raise UserError(
+            f"prompt: has {len(content):,} bytes, and the model reads at most {config.context:,} "
+            "tokens; give a shorter one, or generate.slide=True to read its end."
         )
-        filled = len(text)
-        if int(token) in vocabulary.stops:
-            break
-        text.append(int(token))
-    return vocabulary.decode(text[1:])
+    ids = vocabulary.encode([prompt])[0]
+    check_length(len(ids), config, sampling)
+    return ids
+
+
+def utf8(prompt: str) -> bytes:
+    """The bytes of a text.
+
+    Raises:
+      UserError: it holds halves of surrogate pairs, or what was not UTF-8 when it was read.
+    """
+    try:
+        return prompt.encode()
+    except UnicodeEncodeError as error:
+        raise UserError(
+            f"prompt: is not UTF-8 from character {error.start} on; convert it, for example with "
+            "iconv."
+        ) from error
+
+
+def complete(
+    engine: Engine, prompts: Sequence[list[int]], sampling: Sampling, bare: bool = False
+) -> list[Completion]:
+    """What follows each prompt of token ids; each is what it would be alone.
+
+    Args:
+      bare: see `Engine.add`.
+
+    Raises:
+      UserError: a prompt fills the model's window and must not slide.
+    """
+    sequences = [engine.add(prompt, sampling, bare) for prompt in prompts]
+    found = {sequence: Delta() for sequence in sequences}
+    while not engine.is_idle:
+        for sequence, delta in engine.step():
+            found[sequence].text += delta.text
+            found[sequence].tokens += delta.tokens
+    return [completion(each, found[each].text, found[each].tokens) for each in sequences]
+
+
+def completion(sequence: Growing, text: str, tokens: list[Token]) -> Completion:
+    """What has become of a sequence."""
+    prompt_tokens = len(sequence.tokens) - sequence.drawn
+    is_full = sequence.finish == LENGTH and sequence.is_context_full
+    return Completion(text, tuple(tokens), sequence.finish, is_full, prompt_tokens)
+
+
+def stream(
+    engine: Engine, prompt: list[int], sampling: Sampling, bare: bool = False
+) -> Iterator[tuple[Growing, Delta]]:
+    """What follows a prompt of token ids, as it comes; the last one says why it ends.
+
+    Raises:
+      UserError: see `complete`.
+    """
+    sequence = engine.add(prompt, sampling, bare)
+    try:
+        while not sequence.finish:
+            yield from engine.step()
+    finally:
+        if not sequence.finish:  # nobody wants the rest
+            sequence.cancelled = True
+            engine.step()

@@ -72,6 +72,35 @@ USE = (
         "looks for held-out windows that are near-duplicates of training windows",
     ),
     Setting("generate.tokens", 64, "at most", least=1),
-    Setting("generate.temperature", 0.8, "0 takes the likeliest token", least=0),
-    Setting("generate.top_k", 40, "likeliest tokens that are drawn from", least=1),
+    Setting("generate.temperature", 0.8, "0 takes the likeliest token", least=0, most=100),
+    Setting("generate.top_k", 40, "likeliest tokens that are drawn from; 0 for all", least=0),
+    Setting(
+        "generate.top_p",
+        1.0,
+        "the fewest likeliest tokens of this probability together are drawn from",
+        above=0,
+        most=1,
+    ),
+    Setting(
+        "generate.min_p",
+        0.0,
+        "tokens less likely than this fraction of the likeliest are left out",
+        least=0,
+        most=1,
+    ),
+    Setting(
+        "generate.repetition_penalty",
+        1.0,
+        "above 1 makes tokens that were there less likely",
+        least=0.01,
+        most=100,
+    ),
+    Setting("generate.stop", (), "texts before which a continuation ends"),
+    Setting(
+        "generate.slide",
+        False,
+        "beyond the context the oldest text is forgotten; else a prompt that is too long is "
+        "refused, and a text ends there",
+    ),
+    Setting("generate.top_logprobs", 0, "likeliest tokens in --json", least=0, most=20),
 )

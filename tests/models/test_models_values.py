@@ -54,7 +54,10 @@ def test_cached_attention_of_large_scores():
     k[0, :, 0, 0] = [15, 20, 99]
     v = np.random.default_rng(1).normal(size=k.shape).astype(np.float32)
     made = operations.cached_attention(
-        *map(jnp.asarray, (q, k, v)), jnp.array([[True, True, False]])
+        jnp.asarray(q),
+        jnp.asarray(k.transpose(0, 2, 3, 1)),
+        jnp.asarray(v.swapaxes(1, 2)),
+        jnp.array([[[True, True, False]]]),
     )
     for head in range(2):
         np.testing.assert_allclose(made[0, 0, head], v[0, 1, 0], rtol=1e-5)

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from specialm.common.errors import UserError
-from specialm.models import check, lora, tensors, transformer
+from specialm.models import check, decoder, lora, tensors, transformer
 
 GPT2 = transformer.Config(vocab_size=23, context=12, num_layers=3, d_model=16, num_heads=4, d_ff=24)
 LLAMA = dataclasses.replace(
@@ -46,7 +46,7 @@ CONFIGS = {
     "bert": dataclasses.replace(GPT2, causal=False),
     "exits": dataclasses.replace(LLAMA, exits=(1, 2)),
 }
-BOTH = jax.jit(transformer.decode, static_argnums=4)
+DECODE = jax.jit(decoder.decode, static_argnums=5)
 
 
 def make_params(config, seed=0):
@@ -135,18 +135,55 @@ def test_gradients_are_those_of_central_differences(name):
     np.testing.assert_allclose(slope, wanted, rtol=2e-4)
 
 
+def decoded(params, config, tokens, parts, column=0, held=(0, 0), columns=20):
+    """Logits of tokens [2, L] that are given in parts, each behind the one before."""
+    laid_out, caches = decoder.laid_out(params, config), decoder.init_caches(config, 2, columns)
+    found, first, held = [], 0, np.array(held, np.int32)
+    for size in parts:
+        part = tokens[:, first : first + size]
+        states, caches = DECODE(laid_out, part, caches, column + first, held + first, config)
+        found += [decoder.scores(laid_out, states[:, i], config) for i in range(size)]
+        first += size
+    return np.stack(found, axis=1)
+
+
 @pytest.mark.parametrize("name", ["gpt2", "gemma", "llama", "qwen", "one kv head", "exits"])
-@pytest.mark.parametrize("split", [1, 4])
-def test_cached_decoding_is_the_full_forward_pass(name, split):
+@pytest.mark.parametrize("parts", [(11,), (1,) * 11, (4, 5, 1, 1)])
+def test_cached_decoding_is_the_full_forward_pass(name, parts):
     config = CONFIGS[name]
     params, tokens = make_params(config), make_tokens(config)
     wanted = transformer.logits(params, tokens, config)
-    cache, found = transformer.init_cache(config, 2), []
-    for first in (0, *range(split, 11)):
-        part = tokens[:, first : split if first == 0 else first + 1]
-        logits, cache = BOTH(params, part, cache, first, config)
-        found.append(logits)
-    np.testing.assert_allclose(np.concatenate(found, 1), wanted, rtol=0, atol=1e-5)
+    for column in (0, 7):
+        found = decoded(params, config, tokens, parts, column)
+        np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["gpt2", "qwen"])
+@pytest.mark.parametrize("pads", [(3, 0), (5, 6)])
+def test_rows_behind_padding_are_texts_of_their_own(name, pads):
+    config = CONFIGS[name]
+    params, tokens = make_params(config), make_tokens(config, 2, 9)
+    found = decoded(params, config, tokens, (7, 1, 1), 3, (-pads[0], -pads[1]))
+    for row, pad in enumerate(pads):
+        wanted = transformer.logits(params, tokens[row : row + 1, pad:], config)[0]
+        np.testing.assert_allclose(found[row, pad:], wanted, rtol=0, atol=2e-5)
+
+
+def test_moved_rows_go_on_where_they_were():
+    config = QWEN
+    params, tokens = make_params(config), make_tokens(config)
+    laid_out, caches = decoder.laid_out(params, config), decoder.init_caches(config, 2, 16)
+    held = np.zeros(2, np.int32)
+    _, caches = DECODE(laid_out, tokens[:, :6], caches, 5, held, config)
+    for columns, column in ((30, 20), (12, 6)):
+        shifted = decoder.moved(caches, np.array([1, 0, 0, 1]), column - 11, columns)
+        states, _ = DECODE(
+            laid_out, tokens[[1, 0, 0, 1], 6:9], shifted, column, np.full(4, 6, np.int32), config
+        )
+        wanted = transformer.logits(params, tokens[[1, 0, 0, 1], :9], config)[:, 8]
+        np.testing.assert_allclose(
+            decoder.scores(laid_out, states[:, 2], config), wanted, rtol=0, atol=1e-5
+        )
 
 
 def test_rotary_positions_go_beyond_the_context_and_scores_know_distances_alone():
@@ -157,13 +194,8 @@ def test_rotary_positions_go_beyond_the_context_and_scores_know_distances_alone(
         numpy_transformer.logits(params, tokens, config),
         atol=1e-4,
     )
-    cache, found = transformer.init_cache(config, 2, 11), []
-    for first in range(11):
-        logits, cache = BOTH(params, tokens[:, first : first + 1], cache, first, config)
-        found.append(logits)
-    np.testing.assert_allclose(
-        np.concatenate(found, 1), transformer.logits(params, tokens, config), rtol=0, atol=1e-5
-    )
+    found = decoded(params, config, tokens, (1,) * 11)
+    np.testing.assert_allclose(found, transformer.logits(params, tokens, config), rtol=0, atol=1e-5)
     rotate = transformer.POSITIONS["rope"].rotate
     rng = np.random.default_rng(0)
     q, k = (jnp.asarray(rng.normal(size=(1, 1, 1, 6)), jnp.float32) for _ in range(2))

@@ -151,7 +151,7 @@ def test_from_a_folder_of_text_to_a_small_model(bank, moved, notes, command, tmp
     )
     assert six.startswith(one) and len(one) < len(six)
     for override, message in (
-        ("generate.top_k=0", "generate.top_k=0: must be at least 1"),
+        ("generate.top_k=-1", "generate.top_k=-1: must be at least 0"),
         ("generate.tokns=5", "Did you mean 'generate.tokens'"),
         ("generate.tokens=few", "--config.generate.tokens=few: must be a whole number"),
     ):

@@ -6,7 +6,7 @@ are one matrix product; along `model` its J groups are divided.
 """
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -26,10 +26,18 @@ HEAD_NORMS = ("q_norm", "k_norm")
 
 
 class Cache(NamedTuple):
-    """Keys and values of one layer, or of all on a leading axis: [B, z, J, A]."""
+    """Keys and values of one layer, in columns that all rows share."""
 
-    keys: jax.Array
-    values: jax.Array
+    k_BxJxAxz: jax.Array
+    v_BxJxzxA: jax.Array
+
+
+class Places(NamedTuple):
+    """Where new tokens stand: in their texts, and in the cache."""
+
+    held_B: jax.Array  # int32, tokens of each row's text that the cache has already
+    column: Any  # int, or int32 []: the first that the new tokens are written to
+    seen_BxLxz: jax.Array  # bool, the columns that each new token sees
 
 
 def declare(config: Config) -> dict:
@@ -135,18 +143,21 @@ def decode(
     x_TxD: jax.Array,
     length: int,
     cache: Cache,
-    first,
+    places: Places,
     config: Config,
     is_local=None,
 ) -> tuple[jax.Array, Cache]:
-    """As `apply`, for `length` tokens a window that follow the `first` tokens of a cache."""
-    q, k, v = _project(weights, x_TxD, length, first, config, WHOLE, is_local)
+    """As `apply`, for `length` more tokens of each row of a cache."""
+    q, k, v = _project(weights, x_TxD, length, places.held_B, config, WHOLE, is_local)
+    new = k.transpose(0, 2, 3, 1), v.swapaxes(1, 2)
     cache = Cache(
         *(
-            jax.lax.dynamic_update_slice_in_dim(old, new.astype(old.dtype), first, axis=1)
-            for old, new in zip(cache, (k, v), strict=True)
+            jax.lax.dynamic_update_slice_in_dim(old, own.astype(old.dtype), places.column, axis)
+            for old, own, axis in zip(cache, new, (3, 2), strict=True)
         )
     )
-    size = cache.keys.shape[1]
-    seen_Lxz = operations.seen(first + jnp.arange(length), size, _window(config, size, is_local))
-    return _output(weights, operations.cached_attention(q, *cache, seen_Lxz), WHOLE), cache
+    columns, seen_BxLxz = cache.v_BxJxzxA.shape[2], places.seen_BxLxz
+    window = _window(config, columns, is_local)
+    if window is not None:
+        seen_BxLxz &= operations.seen(places.column + jnp.arange(length), columns, window)
+    return _output(weights, operations.cached_attention(q, *cache, seen_BxLxz), WHOLE), cache

@@ -15,7 +15,9 @@ from specialm.models.tensors import Tensor, normal
 
 @dataclass(frozen=True)
 class Position:
-    """One choice of the table. `first` is the position of the first token that is given."""
+    """One choice of the table. `first` is the position of the first token that is given: a number,
+    or int32 [B], one for each window.
+    """
 
     declare: Callable[[Config], dict[str, Tensor]]
     add: Callable[..., jax.Array]  # (weights, x_BxLxD, first) -> x, before the first layer
@@ -36,15 +38,18 @@ def _add_learned(weights: Weights, x_BxLxD: jax.Array, first) -> jax.Array:
     table_LxD, length = weights["table"], x_BxLxD.shape[1]
     if isinstance(first, int):
         return x_BxLxD + table_LxD[first : first + length]
-    return x_BxLxD + jax.lax.dynamic_slice_in_dim(table_LxD, first, length)
+    return x_BxLxD + table_LxD[jnp.maximum(_positions(first, length), 0)]
 
 
-def _angle(shape: tuple[int, ...], first, base: float, factor: float) -> jax.Array:
-    """float32 [L, 1, A / 2] for x of this shape."""
-    length, size = shape[1], shape[-1]
+def _positions(first, length: int) -> jax.Array:
+    """[L] of one first position, [B, L] of one for each window."""
+    return jnp.asarray(first)[..., None] + jnp.arange(length)
+
+
+def _angle(place: jax.Array, size: int, base: float, factor: float) -> jax.Array:
+    """float32 [..., 1, A / 2] of the positions [...], for heads of this size."""
     frequency = base ** (-jnp.arange(0, size, 2, dtype=jnp.float32) / size)
-    position_L = (first + jnp.arange(length)) / factor
-    return position_L[:, None, None] * frequency
+    return (place / factor)[..., None, None] * frequency
 
 
 def rope(x_BxLxHxA: jax.Array, first, config: Config, is_local=None) -> jax.Array:
@@ -57,12 +62,11 @@ def rope(x_BxLxHxA: jax.Array, first, config: Config, is_local=None) -> jax.Arra
     Args:
       is_local: bool [], whether the layer is local, with a base of its own; None: none is.
     """
-    shape = x_BxLxHxA.shape
-    angle_Lx1xk = _angle(shape, first, config.rope_base, config.rope_factor)
+    place, size = _positions(first, x_BxLxHxA.shape[1]), x_BxLxHxA.shape[-1]
+    angle = _angle(place, size, config.rope_base, config.rope_factor)
     if is_local is not None:
-        local_Lx1xk = _angle(shape, first, config.local_rope_base, 1.0)
-        angle_Lx1xk = jnp.where(is_local, local_Lx1xk, angle_Lx1xk)
-    cos, sin = jnp.cos(angle_Lx1xk), jnp.sin(angle_Lx1xk)
+        angle = jnp.where(is_local, _angle(place, size, config.local_rope_base, 1.0), angle)
+    cos, sin = jnp.cos(angle), jnp.sin(angle)
     low, high = jnp.split(x_BxLxHxA.astype(jnp.float32), 2, axis=-1)
     turned = jnp.concatenate([low * cos - high * sin, high * cos + low * sin], axis=-1)
     return turned.astype(x_BxLxHxA.dtype)
