@@ -17,6 +17,7 @@ from specialm import methods
 from specialm.clustering import levels
 from specialm.common.errors import UserError
 from specialm.config import find
+from specialm.models import sharing
 
 FLOAT = 4  # bytes
 COPIES = 2  # of a batch: on the host and on the devices
@@ -40,7 +41,7 @@ def of_pretraining(config: ConfigDict, method: str) -> Iterator[Need]:
     """What pretraining with a method takes at least."""
     model = config.model
     rest = config.data.vocabulary_size * model.d_model
-    dense = model.num_layers * _layer(config) + rest
+    dense = sharing.fewest(model) * _layer(config) + rest
     state = 3 * FLOAT + (2 if config.train.moment_dtype == "bfloat16" else FLOAT)
     sizes = (*SIZES, "data.vocabulary_size")
     yield Need("parameters, gradients and moments of the optimizer", state * dense, sizes)
@@ -88,7 +89,7 @@ def _experts(config: ConfigDict, method: str, dense: int, state: int) -> Iterato
         yield Need(what, size, ("model.num_experts", "model.num_layers", "model.d_model"))
     if record.is_bank:
         rank = model.bank_size or model.num_experts
-        layers = len(model.bank_layers) or model.num_layers
+        layers = len(model.bank_layers) or sharing.fewest(model)
         size = state * rank * layers * 2 * model.d_model * model.d_ff
         names = ("model.bank_size", "model.num_experts", "model.d_model", "model.d_ff")
         yield Need(what, size, names)

@@ -62,6 +62,7 @@ WITH = {
     "finetune.lora_matrices": {"finetune.lora_rank": 2},
     "model.rope_base": {"model.positions": "rope"},
     "model.rope_factor": {"model.positions": "rope"},
+    "model.share_rank": {"model.share": ("mlp:all+low_rank",)},
 }
 
 # What a setting is changed to, where twice the value, 0.25 for 0 or the opposite would not do.
@@ -83,6 +84,7 @@ OTHERS = {
     "model.bank_layers": (0,),
     "model.exits": (0,),
     "model.remat": "full",
+    "model.share": ("mlp:all",),
     "clustering.method": "minibatch",
     "clustering.branching": (4,),
     "clustering.sample": 50,
