@@ -26,6 +26,7 @@ from specialm.common.errors import UserError
 from specialm.data.sampler import BatchSampler
 from specialm.draws import Draws, Source
 from specialm.models import check as check_model
+from specialm.models import sharing
 from specialm.models.config import Config as Architecture
 
 if TYPE_CHECKING:
@@ -320,7 +321,7 @@ def _bank_config(
         num_experts=k,
         rank=model.bank_size or k,
         code=model.code_size or k,
-        layers=tuple(sorted(model.bank_layers)) or tuple(range(dense.num_layers)),
+        layers=tuple(sorted(model.bank_layers)) or tuple(sorted(set(sharing.rows("mlp", dense)))),
         features=centroid_size,
         hidden=model.mixer_hidden,
         spread=model.spread,

@@ -3,6 +3,7 @@
 from ml_collections import ConfigDict
 
 from specialm.common.errors import UserError
+from specialm.models import sharing
 
 
 def check(model: ConfigDict, method: str, is_mixture: bool) -> None:
@@ -38,9 +39,11 @@ def _check_layers(model: ConfigDict) -> None:
     layers = tuple(model.bank_layers)
     if len(set(layers)) < len(layers):
         raise UserError(f"model.bank_layers={layers}: a layer is named twice.")
-    outside = [y for y in layers if not 0 <= y < model.num_layers]
+    stored = len(set(sharing.rows("mlp", model)))
+    outside = [y for y in layers if not 0 <= y < stored]
     if outside:
         raise UserError(
             f"model.bank_layers={layers}: layer {outside[0]} does not exist, there are "
-            f"model.num_layers={model.num_layers}."
+            f"model.num_layers={model.num_layers}"
+            + (f", which share {stored} sets of MLP weights." if model.share else ".")
         )

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from specialm.common.errors import UserError
 from specialm.common.setting import settings_of
+from specialm.models import sharing
 from specialm.models.config import Config
 
 SETTINGS = settings_of(Config, "model")
@@ -24,6 +25,7 @@ def check(config: Config) -> None:
         )
     _check_exits(config)
     _check_windows(config)
+    sharing.check(config)
     for field in ("embedder", "norm", "positions", "mlp", "head"):
         RULES.get((field, getattr(config, field)), _any_sizes)(config)
 

@@ -77,6 +77,14 @@ class Config:
     )
     biases: bool = field(True, "biases of linear maps")
     causal: bool = field(True, "False: attention sees the whole window")
+    share: tuple[str, ...] = field(
+        (),
+        "weights that layers share: PART:PATTERN or PART:PATTERN+low_rank each, such as mlp:all, "
+        "attention_output:inner, block:cycle-2 (docs/tiny.md)",
+    )
+    share_rank: int = field(
+        64, "share, +low_rank: rank of each layer's correction of a shared matrix", least=1
+    )
     embedder: str = field(
         "tokens",
         "what tokens become; scaled_tokens are multiplied by sqrt(d_model)",

@@ -26,12 +26,13 @@ def laid_out(params: Params, config: Config) -> Params:
     """The parameters as `decode` reads them, on one device: a tree for each layer, linear maps
     `Transposed`, matrices in `config.dtype`, without the heads after inner layers.
     """
-    axes = dict(tensors.flatten(transformer.declare(config)["layers"]))
+    declared = dict(tensors.flatten(transformer.declare_layer(config)))
+    layers = transformer.all_layers(params, config)
 
     def layer(index: int) -> Params:
         made: Params = {}
-        for path, tensor in axes.items():
-            value: Any = jnp.asarray(np.asarray(tensors.get(params["layers"], path)[index]))
+        for path, tensor in declared.items():
+            value: Any = jnp.asarray(np.asarray(tensors.get(layers, path)[index]))
             if tensor.inputs:
                 value = Transposed.of(value.astype(config.dtype), tensor.inputs)
             made = tensors.updated(made, path, value)

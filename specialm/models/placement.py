@@ -19,6 +19,7 @@ import jax
 from jax.ad_checkpoint import checkpoint_name
 
 FSDP, MODEL = "fsdp", "model"
+MODEL_AXES = ("heads", "kv_heads", "mlp")  # logical axes along `model`, as training/layout.py has
 GATHERED = "gathered"  # name of what is not saved for the backward pass
 PRODUCT = "product"  # name of the results of linear maps
 ATTENDED = "attended"  # name of what an attention kernel keeps for its own

@@ -1,8 +1,9 @@
 """The transformer: pure functions over a pytree of parameters, of the parts that a config names.
 
 Parameters are `{embed, position, layers: {norm1, attention, norm2, mlp}, heads}`, with post_norms
-also layers.post_norm1 and post_norm2. The layers are
-stacked on a leading axis and run by `lax.scan`, one scan for each segment between heads.
+also layers.post_norm1 and post_norm2. The layers are stacked on a leading axis and run by
+`lax.scan`, one scan for each segment between heads; what several layers share is stored once
+(`expansion.py`).
 Parameters are float32; matrix products run in `Config.dtype`; softmax, norms and the loss are
 float32.
 """
@@ -13,8 +14,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from specialm.models import expansion, tensors
 from specialm.models import loss as loss_lib
-from specialm.models import tensors
 from specialm.models.config import Config
 from specialm.models.parts import attention
 from specialm.models.parts.embedders import EMBEDDERS
@@ -38,6 +39,17 @@ def declare(config: Config) -> tensors.Tree:
     Initial values as in GPT-2: normal with standard deviation 0.02, the outputs of the 2 Y residual
     blocks smaller by sqrt(2 Y), so that the residual stream's variance does not grow with depth.
     """
+    declared = {
+        "embed": EMBEDDERS[config.embedder].declare(config),
+        "position": POSITIONS[config.positions].declare(config),
+        "layers": expansion.declare(declare_layer(config), config),
+        "heads": {name: HEADS[config.head].declare(config) for name in head_layers(config)},
+    }
+    return {name: part for name, part in declared.items() if part}
+
+
+def declare_layer(config: Config) -> tensors.Tree:
+    """Of one layer, a tree of `Tensor`."""
     norm = NORMS[config.norm].declare
     layer = {
         "norm1": norm(config.d_model),
@@ -47,13 +59,7 @@ def declare(config: Config) -> tensors.Tree:
     }
     if config.post_norms:
         layer |= {name: norm(config.d_model) for name in ("post_norm1", "post_norm2")}
-    declared = {
-        "embed": EMBEDDERS[config.embedder].declare(config),
-        "position": POSITIONS[config.positions].declare(config),
-        "layers": tensors.stack(layer, config.num_layers),
-        "heads": {name: HEADS[config.head].declare(config) for name in head_layers(config)},
-    }
-    return {name: part for name, part in declared.items() if part}
+    return layer
 
 
 def head_layers(config: Config) -> dict[str, int]:
@@ -112,10 +118,15 @@ def _layer_axes(config: Config, place: Placement) -> tensors.Tree:
     """Logical axes of one layer's tensors; none where every device holds them whole."""
 
     def axes(declared: tensors.Tree, whole: bool) -> tensors.Tree:
-        return tensors.map_tensors(lambda tensor: () if whole else tensor.axes[1:], declared)
+        return tensors.map_tensors(lambda tensor: () if whole else tensor.axes, declared)
 
-    layers = declare(config)["layers"]
-    return {part: axes(declared, part in place.whole) for part, declared in layers.items()}
+    layer = declare_layer(config)
+    return {part: axes(declared, part in place.whole) for part, declared in layer.items()}
+
+
+def all_layers(params: Params, config: Config, place: Placement = WHOLE) -> Params:
+    """All layers' weights on a leading axis, those that are shared too."""
+    return expansion.expanded(params["layers"], declare_layer(config), config, place)
 
 
 def embedded(params: Params, inputs_BxL: jax.Array, first, config: Config) -> jax.Array:
@@ -189,7 +200,7 @@ def hidden(
     x_TxD = embedded(params, inputs_BxL, 0, config)
     layer = _layer(config, inputs_BxL.shape[1], place, mask_BxL)
     few = platform() == "cpu" and config.num_layers <= UNROLLED_LAYERS
-    layers = (params["layers"], attention.local_layers(config))
+    layers = (all_layers(params, config, place), attention.local_layers(config))
     states, first = {}, 0
     for head in sorted(heads, key=head_layers(config).__getitem__):
         end = head_layers(config)[head]
@@ -315,11 +326,17 @@ def loss(
     return total / jnp.maximum(jnp.sum(mask_BxL), 1.0)
 
 
+def unshared(params: Params, config: Config) -> tuple[Params, Config]:
+    """The same function with every layer's weights its own."""
+    return {**params, "layers": all_layers(params, config)}, expansion.without_sharing(config)
+
+
 def first_layers(params: Params, config: Config, count: int) -> tuple[Params, Config]:
     """The shallower model of the first `count` layers, with the head after them if there is one,
     else the last head.
     """
     head = f"layer{count}" if count in config.exits else LAST
+    params, config = unshared(params, config)
     layers = jax.tree.map(lambda leaf: leaf[:count], params["layers"])
     shallow = {**params, "layers": layers, "heads": {LAST: params["heads"][head]}}
     return shallow, dataclasses.replace(config, num_layers=count, exits=())

@@ -17,7 +17,7 @@ from specialm import methods
 from specialm.clustering import levels
 from specialm.common.errors import UserError
 from specialm.config import find
-from specialm.models import ranks
+from specialm.models import ranks, sharing
 
 FLOAT = 4  # bytes
 COPIES = 2  # of a batch: on the host and on the devices
@@ -42,7 +42,7 @@ def of_pretraining(config: ConfigDict, method: str) -> Iterator[Need]:
     """What pretraining with a method takes at least."""
     model = config.model
     rest = config.data.vocabulary_size * model.d_model
-    dense = model.num_layers * _layer(config) + rest
+    dense = sharing.fewest(model) * _layer(config) + rest
     state = FLOAT + (2 if config.train.moment_dtype == "bfloat16" else FLOAT)
     state += _bytes(config.train.param_dtype) + _bytes(config.train.second_moment_dtype)
     sizes = (*SIZES, "data.vocabulary_size")
@@ -103,7 +103,7 @@ def _experts(config: ConfigDict, method: str, dense: int, state: int) -> Iterato
         yield Need(what, size, ("model.num_experts", "model.num_layers", "model.d_model"))
     if record.is_bank:
         rank = model.bank_size or model.num_experts
-        layers = len(model.bank_layers) or model.num_layers
+        layers = len(model.bank_layers) or sharing.fewest(model)
         # The gradients of a bank are of the dtype of its parameters.
         state += _bytes(config.train.param_dtype) - FLOAT
         size = state * rank * layers * 2 * model.d_model * model.d_ff

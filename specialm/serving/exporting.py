@@ -16,7 +16,7 @@ import numpy as np
 from specialm.common.errors import UserError
 from specialm.common.files import write_json, write_text
 from specialm.data.vocabularies.tokenizer_json import TokenizerJson
-from specialm.models import families
+from specialm.models import families, transformer
 from specialm.models.config import Config
 from specialm.serving import architectures, gguf_writer, huggingface_writer, model_card, verify
 from specialm.serving.architectures.record import Architecture, Json
@@ -134,7 +134,8 @@ def summary(result: Json) -> str:
 
 
 def _what(model: Model) -> Exported:
-    config = families.dense(model.config)
+    # Of another layout every layer has its own weights: what layers share is written out.
+    params, config = transformer.unshared(model.params, families.dense(model.config))
     architecture = architectures.of(config)
     if not isinstance(model.vocabulary, TokenizerJson):
         raise UserError(
@@ -144,7 +145,7 @@ def _what(model: Model) -> Exported:
         )
     imported = model.record.get("imported", {})
     longest = imported.get("context", config.context)
-    params = jax.tree.map(lambda leaf: np.asarray(leaf, np.float32), model.params)
+    params = jax.tree.map(lambda leaf: np.asarray(leaf, np.float32), params)
     return Exported(
         architecture,
         config,

@@ -29,7 +29,8 @@ MODEL = (
     Setting(
         "model.bank_layers",
         (),
-        "the layers whose MLPs are in the bank, counted from 0; () for all",
+        "the layers whose MLPs are in the bank, counted from 0; () for all. Where model.share says "
+        "that layers share MLPs, these sets of weights",
         of=int,
         least=0,
     ),

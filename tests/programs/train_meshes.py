@@ -64,6 +64,8 @@ FAMILIES |= {
     "bert": dataclasses.replace(DENSE, causal=False),
     "gemma": GEMMA,
 }
+SHARED = dataclasses.replace(LLAMA, share=("block:all+low_rank",), share_rank=2)
+FAMILIES |= {"shared": SHARED, "shared_projected": bank.Config(SHARED, "projected", 4, 3, 2, (0,))}
 # Devices along (expert, data, fsdp, model).
 MESHES = ((1, 8, 1, 1), (1, 2, 4, 1), (1, 1, 8, 1), (1, 2, 1, 4), (1, 2, 2, 2))
 OF_MIXTURES = ((4, 2, 1, 1), (2, 1, 2, 2))  # besides those

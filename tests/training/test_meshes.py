@@ -11,7 +11,16 @@ import pytest
 
 PROGRAM = Path(__file__).parents[1] / "programs" / "train_meshes.py"
 FAMILIES = ("dense", "projected", "hypernetwork", "soup", "mixture")
-ARCHITECTURES = ("llama", "llama_projected", "llama_soup", "llama_mixture", "bert", "gemma")
+ARCHITECTURES = (
+    "llama",
+    "llama_projected",
+    "llama_soup",
+    "llama_mixture",
+    "bert",
+    "gemma",
+    "shared",
+    "shared_projected",
+)
 MESHES = ("1x8x1x1", "1x2x4x1", "1x1x8x1", "1x2x1x4", "1x2x2x2")  # expert, data, fsdp, model
 FLAGS = f"--xla_force_host_platform_device_count=8 {conftest.QUICK}"
 pytestmark = pytest.mark.timeout(900)

@@ -66,6 +66,7 @@ WITH = {
     "model.local_rope_base": {"model.sliding_window": 4, "model.positions": "rope"},
     "model.rope_base": {"model.positions": "rope"},
     "model.rope_factor": {"model.positions": "rope"},
+    "model.share_rank": {"model.share": ("mlp:all+low_rank",)},
 }
 
 # What a setting is changed to, where twice the value, 0.25 for 0 or the opposite would not do.
@@ -90,6 +91,7 @@ OTHERS = {
     "model.bank_layers": (0,),
     "model.exits": (0,),
     "model.remat": "full",
+    "model.share": ("mlp:all",),
     "clustering.method": "minibatch",
     "clustering.branching": (4,),
     "clustering.sample": 50,

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from specialm.models import tensors, transformer
+from specialm.models import sharing, tensors, transformer
 from specialm.models.families import record
 from specialm.models.tensors import Tensor
 
@@ -33,7 +33,8 @@ class Config:
     num_experts: int  # k
     rank: int  # h
     code: int  # projected: m
-    layers: tuple[int, ...]  # the layers that are in the bank
+    # The layers that are in the bank; where layers share what it holds, these sets of weights.
+    layers: tuple[int, ...]
     features: int = 0  # C of a family that reads centroids: their size
     hidden: int = 64  # U of the families that have a network
     spread: float = 1.0  # see `declare`
@@ -41,8 +42,9 @@ class Config:
 
     @property
     def others(self) -> tuple[int, ...]:
-        """The layers outside of the bank."""
-        return tuple(y for y in range(self.model.num_layers) if y not in self.layers)
+        """The layers, or sets of weights, outside of the bank."""
+        stored = {row for part in self.parts for row in sharing.rows(part, self.model)}
+        return tuple(y for y in sorted(stored) if y not in self.layers)
 
     @property
     def num_features(self) -> int:
