@@ -97,6 +97,7 @@ OTHERS = {
     "expert.choice": "loss",
     "expert.index": 1,
     "finetune.lora_matrices": ("qkv",),
+    "finetune.replay_fraction": 0.5,
 }
 
 FIRST = {  # the stages, one of whose keys has to change
