@@ -41,11 +41,10 @@ def load_from(
     if not options["init"]:
         return *load(config_path, overrides, options, check), None
     runtime.join_processes()
-    from specialm.workflows import continuing, initial, listing, pipeline, trust
+    from specialm.workflows import continuing, initial, pipeline
 
-    base = listing.resolve(options["init"], "init")
-    if not options["trust"]:
-        trust.check_links(base)
+    base = other_model("init", options["init"], options["trust"])
+    assert base is not None
     init = initial.read(base, pipeline.checkpoint_key(base))
     config = continuing.load_config(init, config_path, overrides, options["trust"])
     check(config)
@@ -65,6 +64,11 @@ def open_run(config_path: str, overrides: list[str], options: dict, every_domain
     Args:
       every_domain: work on all of the config's domains unless one is named; else on exactly one.
     """
+    if options["generic"] and (config_path or not options["checkpoint"]):
+        raise UserError(
+            f"--generic={options['generic']}: with a config it is --config.data.generic; the "
+            "option is for a --checkpoint alone."
+        )
     if config_path or not options["checkpoint"]:
         config, workdir = load(config_path, overrides, options, precheck.check_batches)
     runtime.join_processes()
@@ -79,7 +83,9 @@ def open_run(config_path: str, overrides: list[str], options: dict, every_domain
         precheck.check_batches(config)
         domains = domains_of(config)
         workdir = Path(options["workdir"] or f"runs/{config.domain or 'specialm'}")
-        run = from_checkpoint.open_run(config, workdir, domains, base, options["trust"])
+        run = from_checkpoint.open_run(
+            config, workdir, domains, base, options["trust"], options["generic"]
+        )
         return own_text.paced(run, options["source"], own_text.given(overrides)), base
     kept = own_text.given(overrides, config)
     if options["source"]:
@@ -90,16 +96,24 @@ def open_run(config_path: str, overrides: list[str], options: dict, every_domain
     return own_text.paced(run, options["source"], kept), base
 
 
-def teacher(path: str, trusted: bool):
-    """The model to distil from, or None."""
-    from specialm.workflows import listing, pipeline, trust
+def other_model(option: str, given: str, trusted: bool) -> Path | None:
+    """The run folder that an option names; None if it was left out."""
+    from specialm.workflows import listing, trust
 
-    if not path:
+    if not given:
         return None
-    found = listing.resolve(path, "teacher")
+    found = listing.resolve(given, option)
     if not trusted:
         trust.check_links(found)
-    return pipeline.Teacher(found, pipeline.checkpoint_key(found))
+    return found
+
+
+def teacher(given: str, trusted: bool):
+    """The model to distil from, or None."""
+    from specialm.workflows import pipeline
+
+    found = other_model("teacher", given, trusted)
+    return pipeline.Teacher(found, pipeline.checkpoint_key(found)) if found else None
 
 
 def number(option: str, text: str) -> float:

@@ -21,6 +21,9 @@ CHECKPOINT = Option("checkpoint", "", "the folder of a model that train or speci
 TRUST = Option("trust", False, "touch modules and text that only the checkpoint's model.json names")
 SOURCE = Option("source", "", "a domain of your own: a source, or a path of text")
 INIT = Option("init", "", "the folder of a dense model to go on from, see train")
+GENERIC = Option(
+    "generic", "", "with --checkpoint: generic text, to see what is forgotten, to replay"
+)
 TOPOLOGY = Option("topology", "", "a TPU slice, such as v5e:16x16 or v5p:4x4x4")
 
 
@@ -102,20 +105,34 @@ COMMANDS: dict[str, Command] = {
         "names. With --config.finetune.max_steps=0 it only takes it out. --source=folder:PATH,\n"
         "or any other source or path of text, is a domain of your own; with --checkpoint and\n"
         "--source nothing else is needed, not even --config. With --teacher=RUN, a model\n"
-        "fine-tuned on the same domain, it distils (finetune.distill_*).",
+        "fine-tuned on the same domain, it distils (finetune.distill_*). What is forgotten of\n"
+        "generic text is shown where there is any: the model's own, or --generic=SOURCE.",
         "specialm specialize --checkpoint=RUN --source=~/notes --workdir=runs/notes",
         ("domain", "seed", "data", "finetune", "expert", "train", "mesh", "evaluate"),
-        (CHECKPOINT, SOURCE, Option("teacher", "", "the folder of a model to distil from"), TRUST),
+        (
+            CHECKPOINT,
+            SOURCE,
+            GENERIC,
+            Option("teacher", "", "the folder of a model to distil from"),
+            TRUST,
+        ),
         OPTIONAL,
     ),
     "evaluate": Command(
         "perplexity and bits per byte on held-out documents",
         "Scores --checkpoint on config.domain, or on all domains and the generic text, or on the\n"
         "held-out part of --source; with a leak check and what the model cost. Without --config\n"
-        "the settings are those that the checkpoint carries.",
+        "the settings are those that the checkpoint carries. --before=RUN adds the scores of the\n"
+        "model that it was before: what it learnt of the domain, and forgot of generic text.",
         "specialm evaluate --checkpoint=RUN --config.domain=med",
         ("domain", "domains", "data", "evaluate", "mesh"),
-        (CHECKPOINT, SOURCE, TRUST),
+        (
+            CHECKPOINT,
+            SOURCE,
+            GENERIC,
+            Option("before", "", "the folder of the model before it was fine-tuned, to compare"),
+            TRUST,
+        ),
         OPTIONAL,
     ),
     "generate": Command(

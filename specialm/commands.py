@@ -106,19 +106,17 @@ def specialize(config_path: str, overrides: list[str], options: dict):
             run, config.method, config.domain, config.seed, must_exist=True
         ).path
     key = pipeline.checkpoint_key(base)
-    before = None
+    scored, before = heldout.sets(run), None
     if config.finetune.max_steps:
         teacher = inputs.teacher(options["teacher"], options["trust"])
         stage = experts.specialize(run, base, config.domain, config.seed, key, teacher)
-        before = heldout.scores(
-            run, *experts.before(run, base, config.domain, key, stage), [config.domain]
-        )
+        before = heldout.scores(run, *experts.before(run, base, config.domain, key, stage), scored)
         valid = f"validation {stage.result['valid_nll']:.3f} nats per token"
         summary = f"{budget.ending(stage.result)}; {valid}"
     else:
         stage = experts.take(run, base, config.domain, key)
         summary = "a dense model, not fine-tuned"
-    report = heldout.evaluate(run, stage.path, [config.domain], stage.fingerprint, stage.path.name)
+    report = heldout.evaluate(run, stage.path, scored, stage.fingerprint, stage.path.name)
     sets = coverage.sets(run)
     result = {
         "checkpoint": str(stage.path),
@@ -130,7 +128,13 @@ def specialize(config_path: str, overrides: list[str], options: dict):
         "sets": sets,
     }
     return result, "\n".join(
-        [f"{stage.path}: {summary}", *coverage.lines(sets), "", heldout.table(report, before)]
+        [
+            f"{stage.path}: {summary}",
+            *coverage.lines(sets),
+            "",
+            heldout.table(report, before),
+            *heldout.no_generic(run),
+        ]
     )
 
 
@@ -144,14 +148,14 @@ def evaluate(config_path: str, overrides: list[str], options: dict):
     run, base = inputs.open_run(config_path, overrides, options, every_domain=True)
     from specialm.workflows import coverage, heldout, pipeline
 
-    generic = ["generic"] if "heldout" in run.prepared.generic_splits else []
-    report = heldout.evaluate(
-        run, base, [*generic, *run.domains], pipeline.checkpoint_key(base), base.resolve().name
-    )
+    scored, before = heldout.sets(run), None
+    if earlier := inputs.other_model("before", options["before"], options["trust"]):
+        before = heldout.scores(run, earlier, pipeline.checkpoint_key(earlier), scored)
+    key, name = pipeline.checkpoint_key(base), base.resolve().name
+    report = heldout.evaluate(run, base, scored, key, name)
     sets = coverage.sets(run)
-    return {"checkpoint": str(base), **report, "sets": sets}, "\n".join(
-        [*coverage.lines(sets), "", heldout.table(report)]
-    )
+    found = {"checkpoint": str(base), **report, "before": before, "sets": sets}
+    return found, "\n".join([*coverage.lines(sets), "", heldout.table(report, before)])
 
 
 def generate(config_path: str, overrides: list[str], options: dict):
@@ -231,11 +235,10 @@ def init_model(config_path: str, overrides: list[str], options: dict):
     runtime.join_processes()
     if processes.count() > 1:
         raise UserError("init works in one process; unset SPECIALM_DISTRIBUTED.")
-    from specialm.workflows import initial, listing, pipeline, resizing, trust
+    from specialm.workflows import initial, pipeline, resizing
 
-    path = listing.resolve(options["from"], "from")
-    if not options["trust"]:
-        trust.check_links(path)
+    path = inputs.other_model("from", options["from"], options["trust"])
+    assert path is not None
     base = initial.read(path, pipeline.checkpoint_key(path), "from")
     target = resizing.target_sizes(base.config, overrides)
     workdir = Path(options["workdir"] or "runs/sizes")

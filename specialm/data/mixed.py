@@ -94,3 +94,35 @@ class Late:
 
     def features(self, step: int) -> None:
         """None: there are none."""
+
+
+@dataclass(frozen=True)
+class Shares:
+    """Windows of two samplers in every batch, each in epochs of its own.
+
+    Of B windows so many are of the first that of all that were drawn they are the given fraction,
+    rounded: their number in a batch differs by one at most. So a small set is drawn evenly beside
+    a large one.
+    """
+
+    num_groups: ClassVar[int] = 1  # windows share no features
+
+    first: Sampler
+    second: Sampler  # whose windows come after those of `first`
+    fraction: float  # of the first
+    batch_size: int
+
+    def _drawn(self, step: int) -> int:
+        """Windows of the first sampler before this step."""
+        return int(np.floor(step * self.batch_size * self.fraction + 0.5))
+
+    def indices(self, step: int) -> np.ndarray:
+        """int64 [B]: the windows of this step."""
+        start, stop = self._drawn(step), self._drawn(step + 1)
+        ends = step * self.batch_size - start, (step + 1) * self.batch_size - stop
+        return np.concatenate(
+            [self.first.draws(start, stop)[0], self.second.draws(*ends)[0] + self.first.windows]
+        )
+
+    def features(self, step: int) -> None:
+        """None: there are none."""

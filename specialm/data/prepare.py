@@ -7,7 +7,7 @@ whose work fails has no `stage.json`, so it is never taken for finished.
 import collections
 import hashlib
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -102,6 +102,28 @@ def prepare(
     }
     scans = {"generic": scan.result, **_results(opened)}
     return Prepared(vocabulary, _domains(stages, opened, vocabulary, data, engine), generic, scans)
+
+
+def prepare_generic(
+    config: ConfigDict, stages: Stages, vocabulary: vocabularies.Vocabulary, splits: Sequence[str]
+) -> tuple[dict[str, WindowStore], dict]:
+    """Run them for splits of the generic set only, with a given vocabulary.
+
+    Returns:
+      {split: store}, and what reading the source gave (`Prepared.scans`).
+
+    Raises:
+      UserError: see `prepare`.
+
+    """
+    data = config.data
+    source = subsample(_open(data.generic, data), data.generic_fraction)
+    scan = _scan(stages, "generic", source, data)
+    split = Split(data.generic_heldout_fraction)
+    return {
+        name: _windows(stages, "generic", source, scan, vocabulary, split, name, data)
+        for name in splits
+    }, scan.result
 
 
 def prepare_specialist(

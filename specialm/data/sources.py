@@ -177,10 +177,14 @@ def check_name(domain: str) -> None:
         )
 
 
-def resolve_source(spec: str) -> tuple[str, str]:
+def resolve_source(spec: str, option: str = "source") -> tuple[str, str]:
     """Return (name, source) of what a user gives: a source, or simply a file or a folder.
 
     The name is that of the file, folder, data set or Task: "Our Notes.jsonl" -> our-notes.
+
+    Args:
+      spec: what was given.
+      option: that it was given with.
 
     Raises:
       UserError: neither a source nor a path that exists.
@@ -191,7 +195,7 @@ def resolve_source(spec: str) -> tuple[str, str]:
         path = Path(spec).expanduser()
         if not spec or not path.exists():
             raise UserError(
-                f"--source={spec}: no such file or folder; give one, or "
+                f"--{option}={spec}: no such file or folder; give one, or "
                 f"{', '.join(f'{name}:...' for name in SOURCES)}."
             )
         scheme, rest = _scheme_of_file(path), str(path)

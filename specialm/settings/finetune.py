@@ -21,6 +21,13 @@ FINETUNE = (
         "over the specialist training set, if that is fewer steps",
         above=0,
     ),
+    Setting(
+        "finetune.replay_fraction",
+        0.0,
+        "of the drawn windows, how many are of the generic text, against forgetting",
+        least=0,
+        below=1,
+    ),
     Setting("finetune.warmup_steps", 10, "0 starts at the full rate", least=0),
     Setting("finetune.eval_every", 20, "steps", least=1),
     Setting(

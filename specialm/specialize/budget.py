@@ -12,15 +12,24 @@ def max_steps(finetune: ConfigDict, windows: int) -> int:
     return min(finetune.max_steps, _steps_of_epochs(finetune, windows))
 
 
-def _steps_of_epochs(finetune: ConfigDict, windows: int) -> int:
+def _steps_of_epochs(finetune: ConfigDict, windows: float) -> int:
+    windows = _drawn(finetune, windows)
     return max(1, math.ceil(finetune.max_epochs * windows / finetune.batch_size))
+
+
+def _drawn(finetune: ConfigDict, windows: float) -> float:
+    """Windows that are drawn in an epoch over so many, with the generic ones that are replayed."""
+    return windows / (1 - finetune.replay_fraction)
 
 
 def eval_every(finetune: ConfigDict, windows: int) -> int:
     """Steps between two evaluations, more than `finetune.eval_every` where a set is so large that
     there would be more than `EVALUATIONS` in an epoch.
     """
-    return max(finetune.eval_every, math.ceil(windows / finetune.batch_size / EVALUATIONS))
+    return max(
+        finetune.eval_every,
+        math.ceil(_drawn(finetune, windows) / finetune.batch_size / EVALUATIONS),
+    )
 
 
 def limit(finetune: ConfigDict, windows: int, halving_steps: int = 0) -> str:
@@ -43,7 +52,7 @@ def plan(tune: ConfigDict, limit: str, windows: int) -> str:
       tune: the settings for this set, see `finetune.for_set`.
       limit: the setting that limits the steps.
     """
-    epochs = tune.max_steps * tune.batch_size / windows
+    epochs = tune.max_steps * tune.batch_size / _drawn(tune, windows)
     return (
         f"{windows:,} windows, at most {tune.max_steps:,} steps ({epochs:.1f} times over them: "
         f"{limit}), until {tune.patience} evaluations, one every {tune.eval_every:,} steps, bring "

@@ -42,6 +42,7 @@ def distill(
     seed: int,
     mesh: jax.sharding.Mesh,
     title: str = "distilling",
+    draws: finetune.Draws | None = None,
 ) -> dict:
     """Distils the teacher into the student in the run folder `path`; resumes if it was killed.
 
@@ -49,6 +50,9 @@ def distill(
     `tune.distill_weight` (w), `tune.distill_temperature` (T) and `tune.distill_top_k`: 0 computes
     the teacher's logits anew in each step, k > 0 stores its k largest probabilities of every token
     in `path/teacher`. Call `check_vocabulary` first.
+
+    Args:
+      draws: see `finetune.fit`.
 
     Returns:
       The ledger entry. `flops` include the teacher's forward passes, which are also given alone
@@ -77,7 +81,7 @@ def distill(
             student_config, teacher_config, teacher_params, weight, temperature
         )
     entry = finetune.fit(
-        path, student_config, trained, objective, specialist, train, tune, seed, mesh, title
+        path, student_config, trained, objective, specialist, train, tune, seed, mesh, title, draws
     )
     seen = stored.tokens if tune.distill_top_k else entry["tokens"]
     teacher_flops = seen * transformer.flops_per_token(teacher_config, train=False)

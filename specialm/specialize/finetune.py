@@ -19,6 +19,7 @@ from specialm.common.errors import UserError
 from specialm.common.files import remove_folder
 from specialm.common.progress import bar
 from specialm.common.signals import Interrupted, Stop
+from specialm.data.mixed import Joined
 from specialm.data.sampler import BatchSampler, Sampler
 from specialm.data.store import WindowStore
 from specialm.models import lora, transformer
@@ -56,11 +57,15 @@ class Draws:
       sampler: the windows of every step.
       optimizer: its settings, those of `train`, instead of fine-tuning's.
       remedy: what to do if it diverges.
+      store: what the sampler's windows are of, if not the specialist's training store.
+      own: the share of the draws that are of the specialist's training set.
     """
 
     sampler: BatchSampler
     optimizer: ConfigDict
     remedy: str
+    store: WindowStore | Joined | None = None
+    own: float = 1.0
 
 
 def for_set(
@@ -119,11 +124,15 @@ def finetune(
     seed: int,
     mesh: jax.sharding.Mesh,
     title: str = "fine-tuning",
+    draws: Draws | None = None,
 ) -> dict:
     """Fine-tunes `params` in the run folder `path`; resumes if it was killed there.
 
     All parameters are trained, or LoRA adapters if `tune.lora_rank` is set. Either way the best
     checkpoint lies in `path/checkpoints` in the end, a plain dense model that `runs.load` reads.
+
+    Args:
+      draws: see `fit`.
 
     Returns:
       The ledger entry: steps, the best step, tokens, FLOPs, seconds, validation nats, how many
@@ -145,6 +154,7 @@ def finetune(
         seed,
         mesh,
         title,
+        draws,
     )
 
 
@@ -253,6 +263,7 @@ class _Chosen:
 def _fit(path, config, trained, objective, specialist, train, tune, seed, mesh, title, kept, draws):
     tx = optimizer.make(draws.optimizer, tune.max_steps, trained.declared)
     sampler, rows_of = draws.sampler, getattr(draws.sampler, "rows", draws.sampler)
+    store = draws.store or specialist.train_store
     rows_b = _rows(mesh, tune.batch_size)
     state, done = kept.start(trained, tx, mesh)
     shown = {"seed": seed, "model": asdict(config), "finetune": tune.to_dict()}
@@ -289,7 +300,7 @@ def _fit(path, config, trained, objective, specialist, train, tune, seed, mesh, 
                     saved = done.step
                     kept.save(done, state, metrics)
             profile.before(done.step)
-            batch = specialist.train_store.batch(sampler.indices(done.step)[rows_b])
+            batch = store.batch(sampler.indices(done.step)[rows_b])
             columns = objective.columns(rows_of.indices(done.step)[rows_b])
             batch = objective.transform(batch | columns, seed, done.step, rows_b)
             batch = sharding.put_batch(mesh, batch)
@@ -310,7 +321,7 @@ def _fit(path, config, trained, objective, specialist, train, tune, seed, mesh, 
         votes.end(f"step {kept.saved()} of {done.step} is saved in {path}")
     metrics.close()
     watch.over()
-    epochs = done.step * tune.batch_size / len(specialist.train_indices)
+    epochs = done.step * tune.batch_size * draws.own / len(specialist.train_indices)
     limits = {"max_steps": tune.max_steps, "epochs": epochs, "lora_rank": tune.lora_rank}
     return _entry(config, trained, done, tune.batch_size) | limits
 

@@ -28,25 +28,37 @@ def describe(
     return {
         **imported(start or {}),
         "settings": config.to_dict(),
-        "generic": {
-            split: {"path": _relative(store.path, path), "fingerprint": store.fingerprint}
-            for split, store in generic.items()
-        },
+        "generic": _places(generic, path),
     }
 
 
-def inherited(base: Path, path: Path) -> dict:
-    """The origin of a model derived from `base` in the run folder `path`."""
+def inherited(base: Path, path: Path, generic: dict[str, WindowStore] | None = None) -> dict:
+    """The origin of a model derived from `base` in the run folder `path`.
+
+    Args:
+      generic: {split: store} of generic windows that it was derived with, for those that `base`
+        knows of none of, or of those that are gone.
+    """
     record = runs.read_record(base)
     if "settings" not in record:
         return imported(record)
+    of_base = {
+        split: {**place, "path": _relative(Path(base) / place["path"], path)}
+        for split, place in record.get("generic", {}).items()
+        if not generic or (Path(base) / place["path"]).exists()
+    }
     return {
         **imported(record),
         "settings": record["settings"],
-        "generic": {
-            split: {**place, "path": _relative(Path(base) / place["path"], path)}
-            for split, place in record.get("generic", {}).items()
-        },
+        "generic": {**_places(generic or {}, path), **of_base},
+    }
+
+
+def _places(generic: dict[str, WindowStore], path: Path) -> dict:
+    """Where window stores lie, seen from a run folder, and their fingerprints."""
+    return {
+        split: {"path": _relative(store.path, path), "fingerprint": store.fingerprint}
+        for split, store in generic.items()
     }
 
 

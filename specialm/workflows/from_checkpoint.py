@@ -1,5 +1,6 @@
 """Going on from a run folder alone, with the config that it carries."""
 
+import copy
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +14,9 @@ from specialm.common.errors import UserError
 from specialm.common.names import is_name
 from specialm.common.stages import Stages
 from specialm.data import vocabularies
-from specialm.data.prepare import prepare_specialist
+from specialm.data.prepare import prepare_generic, prepare_specialist
+from specialm.data.sources import resolve_source
+from specialm.data.store import WindowStore
 from specialm.settings import SETTINGS
 from specialm.training import model_record, origin, runs, sharding
 from specialm.workflows import own_text, trust
@@ -118,11 +121,20 @@ DOMAINS = shapes.Kind(
 
 
 def open_run(
-    config: ConfigDict, workdir: Path, domains: list[str], base: Path, trusted: bool = False
+    config: ConfigDict,
+    workdir: Path,
+    domains: list[str],
+    base: Path,
+    trusted: bool = False,
+    generic: str = "",
 ) -> Run:
     """Prepares the domains alone, cut with the vocabulary of the model in `base`: enough to
     specialise and to score it. The generic windows are there if they still lie where they did
-    when it was trained.
+    when it was trained, or if their source is given.
+
+    Args:
+      generic: a source or a path of generic text: it is held out, and replayed if
+        `finetune.replay_fraction` says so.
 
     Raises:
       UserError: see `data.prepare.prepare`.
@@ -130,10 +142,14 @@ def open_run(
     if not trusted:
         trust.check_domains(config, domains, base)
     stages, vocabulary = Stages(workdir), vocabularies.of_run(base)
-    stores = {
-        split: origin.generic_store(base, split, vocabulary.sha256, trusted)
-        for split in ("train", "heldout")
-    }
+    stores = (
+        _given_generic(config, stages, vocabulary, generic)
+        if generic
+        else {
+            split: origin.generic_store(base, split, vocabulary.sha256, trusted)
+            for split in ("train", "heldout")
+        }
+    )
     prepared = dataclasses.replace(
         prepare_specialist(config, stages, domains, vocabulary),
         generic_splits={split: store for split, store in stores.items() if store is not None},
@@ -142,3 +158,13 @@ def open_run(
         config.train.batch_size, config.finetune.batch_size, layout=config.mesh
     )
     return Run(config, stages, prepared, domains, mesh, base)
+
+
+def _given_generic(
+    config: ConfigDict, stages: Stages, vocabulary: vocabularies.Vocabulary, source: str
+) -> dict[str, WindowStore | None]:
+    """{split: windows} of a user's generic text."""
+    changed = copy.deepcopy(config).unlock()
+    changed.data.generic = resolve_source(source, "generic")[1]
+    splits = ("train", "heldout") if config.finetune.replay_fraction else ("heldout",)
+    return dict(prepare_generic(changed, stages, vocabulary, splits)[0])

@@ -57,6 +57,22 @@ def evaluate(run: Run, base: Path, sets: list[str], key: str, label: str) -> dic
     }
 
 
+def sets(run: Run) -> list[str]:
+    """The held-out sets of a run: the generic text, if it is there, and its domains."""
+    generic = [GENERIC] if "heldout" in run.prepared.generic_splits else []
+    return [*generic, *run.domains]
+
+
+def no_generic(run: Run) -> list[str]:
+    """A line for people if there is no generic text to see forgetting by."""
+    if "heldout" in run.prepared.generic_splits:
+        return []
+    return [
+        "forgetting was not measured: there is no generic held-out text here; "
+        "--generic=corpora:generic, or any other source or path of text, gives one"
+    ]
+
+
 def scores(run: Run, base: Path, key: str, sets: list[str]) -> dict[str, dict]:
     """{set: its figures under the dense model in `base`}, as `scores` of `evaluate`."""
     found = pipeline.score_heldout(run, base, sets, key, base.resolve().name)

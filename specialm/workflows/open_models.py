@@ -103,14 +103,29 @@ def _write(path: Path, found: Foreign, config: Config, about: dict) -> dict[str,
 
 
 def settings(config: Config, vocabulary_size: int) -> dict:
-    """The settings that the run folder carries: the defaults, with the model's sizes."""
+    """The settings that the run folder carries: the defaults, with the model's sizes, and with
+    batches of about as many tokens as those of the defaults' shorter windows.
+    """
     made = config_lib.default()
+    for part in (made.train, made.finetune):
+        part.batch_size = _windows(part.batch_size, made.data.context, config.context)
+    made.train.groups = min(made.train.groups, made.train.batch_size)
     for field, value in dataclasses.asdict(config).items():
         if field in made.model:
             made.model[field] = value
     made.data.context = config.context
     made.data.vocabulary_size = vocabulary_size
     return made.to_dict()
+
+
+def _windows(batch_size: int, shorter: int, context: int) -> int:
+    """Windows of a batch, a power of two, at most `batch_size`.
+
+    Args:
+      shorter: tokens of a window that `batch_size` is meant for.
+    """
+    windows = min(batch_size, max(1, batch_size * shorter // context))
+    return 1 << (windows.bit_length() - 1)
 
 
 def _context(theirs: Config, wanted: int) -> int:

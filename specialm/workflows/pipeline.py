@@ -24,7 +24,7 @@ from specialm.common.stages import Stage, Stages
 from specialm.data.prepare import Prepared, prepare
 from specialm.data.store import WindowStore
 from specialm.models import families
-from specialm.specialize import budget, distill
+from specialm.specialize import budget, distill, replay
 from specialm.specialize import finetune as finetune_lib
 from specialm.training import adapters as adapters_lib
 from specialm.training import loop, origin, profile, rates, runs, scoring, sharding, step, trackers
@@ -33,8 +33,6 @@ from specialm.workflows.initial import Initial
 
 # Settings that change no result.
 NOT_IN_RESULT = {"log_every", "checkpoint_every", "profile_steps", "microbatch", *trackers.TRACKERS}
-# Those that are in another part of a stage's key: that of the draws, or the learning rate itself.
-ELSEWHERE = ("importance_start", "replay_fraction", "init_learning_rate")
 
 
 @dataclass(frozen=True)
@@ -279,6 +277,11 @@ def finetune(
         "tokens": [data.specialist_tokens, data.valid_tokens],
         "stores": [stores[split].fingerprint for split in ("train", "valid")],
     }
+    draws = None
+    if tune.replay_fraction:
+        generic = _replayed(run, tune)
+        draws = replay.draws(part, generic, run.config.train, tune, seed)
+        inputs["replayed"] = generic.fingerprint
     method = record["method"]
     if teacher:
         inputs["teacher"], method = teacher.key, f"{method}_d"
@@ -309,10 +312,11 @@ def finetune(
                 taught_by.params,
                 *common,
                 f"distilling {title}",
+                draws,
             )
         else:
             entry = finetune_lib.finetune(
-                path, dense, model.params, *common, f"fine-tuning {title}"
+                path, dense, model.params, *common, f"fine-tuning {title}", draws
             )
         entry |= {"domain": domain, "devices": run.mesh.size, "limit": limit}
         runs.describe(
@@ -323,7 +327,8 @@ def finetune(
             domain,
             seed,
             [*ledger, entry],
-            origin.inherited(base, path) | adapters_lib.describe(changed, base, path),
+            origin.inherited(base, path, run.prepared.generic_splits)
+            | adapters_lib.describe(changed, base, path),
         )
         return entry
 
@@ -331,6 +336,21 @@ def finetune(
     if stage.reused:
         profile.say_nothing_traced(run.config.train.profile_steps, f"{name} was trained before")
     return stage
+
+
+def _replayed(run: Run, tune: ConfigDict) -> WindowStore:
+    """The generic windows that fine-tuning replays.
+
+    Raises:
+      UserError: they are not here.
+    """
+    if "train" not in run.prepared.generic_splits:
+        raise UserError(
+            f"finetune.replay_fraction={tune.replay_fraction}: there is no generic text here to "
+            "replay; give it with --generic=corpora:generic or any other source, or the --config "
+            "that the model was trained with."
+        )
+    return run.prepared.generic
 
 
 def _open_rate(record: dict) -> float:
@@ -432,7 +452,8 @@ def settings_in_result(part: ConfigDict, used: tuple[str, ...] = (), teacher: bo
     """
     of_methods = {name for record in methods.METHODS.values() for name in record.settings}
     unused = {name.partition(".")[2] for name in of_methods.difference(used)}
-    unused |= {*NOT_IN_RESULT, *ELSEWHERE}
+    unused |= {*NOT_IN_RESULT, "importance_start"}  # the latter is in the key of the draws
+    unused.add("init_learning_rate")  # it is the learning rate itself
     settings = copy.deepcopy(part.to_dict())
     dtypes = ("moment_dtype", "second_moment_dtype", "param_dtype")
     unused |= {name for name in dtypes if settings.get(name) == "float32"}
@@ -446,6 +467,8 @@ def settings_in_result(part: ConfigDict, used: tuple[str, ...] = (), teacher: bo
         unused.add("dora")
     if not settings.get("specialist_fraction", 0):
         unused |= {"specialist_fraction", "specialist_start"}
+    if not settings.get("replay_fraction", 0):
+        unused.add("replay_fraction")
     if "valid_every" in settings and not settings["valid_every"]:
         unused |= {"valid_every", "patience"}
     if not teacher:

@@ -1,18 +1,22 @@
 """`specialm train --init=RUN`: what it starts as, what it keeps, what it refuses."""
 
 import json
+import re
 import shutil
+import types
 
 import jax
 import numpy as np
 import pytest
 
 from specialm import cli
+from specialm import config as config_lib
 from specialm.common import manifest
-from specialm.models import families
+from specialm.models import families, transformer
 from specialm.serving import model_card
-from specialm.training import runs, sharding
-from specialm.workflows import pipeline
+from specialm.specialize import finetune
+from specialm.training import rates, runs, sharding
+from specialm.workflows import initial, open_models, pipeline
 
 METHODS = ("slm_is", "slm_pn", "slm_mix")
 
@@ -126,25 +130,39 @@ def test_without_a_config_its_own_settings_hold(dense, command, work):
     assert inputs["train"]["learning_rate"] == pytest.approx(4e-3 / 3)
     spent = [entry["tokens"] for entry in made.record["ledger"]]
     assert spent == [20 * 8 * 16, 256]
-    # And it is like any other run folder: what is fine-tuned from it keeps the ledger.
-    status, tuned = command(
-        "specialize", f"--checkpoint={made.path}", "--trust", "--config.domain=linalg"
+
+
+def test_rates_where_none_is_given(opened, dense):
+    """A third of the pretraining's; of an open model by its width, in fine-tuning as well."""
+    train = config_lib.default().train
+    ours, theirs = (initial.read(path, "") for path in (dense, opened))
+    assert ours.rated(train).learning_rate == pytest.approx(train.learning_rate / 3)
+    assert theirs.rated(train).learning_rate == 1e-4
+    assert rates.of_open(1152) == pytest.approx(0.5e-4)
+    train.init_learning_rate = 0.25
+    assert ours.rated(train).learning_rate == theirs.rated(train).learning_rate == 0.25
+    assert pipeline._open_rate(ours.record) == 0.0
+    assert pipeline._open_rate(theirs.record) == 1e-4
+    tune = config_lib.default().finetune
+    store = types.SimpleNamespace(sizes_N=np.full(10, 16))
+    part = finetune.Specialist("d", store, np.arange(10), store, np.arange(2))
+    assert finetune.for_set(train, tune, part, False, open_rate=1e-4).learning_rate == 1e-4
+    tune.learning_rate = 0.5
+    assert finetune.for_set(train, tune, part, False, open_rate=1e-4).learning_rate == 0.5
+
+
+@pytest.mark.parametrize("context", [16, 384, 512, 1024])
+def test_an_imported_model_has_batches_for_its_windows(context):
+    """About as many tokens a step as the defaults have, and groups that divide them."""
+    sizes = transformer.Config(
+        vocab_size=64, context=context, num_layers=1, d_model=8, num_heads=2, d_ff=16
     )
-    assert status == 0, tuned
-    assert len(load(tuned["checkpoint"]).record["ledger"]) == 3
-
-
-def test_an_open_model_has_rates_of_its_own(opened, command, work):
-    """1e-4 for a narrow one, in pretraining and in fine-tuning."""
-    argv = ["--trust", "--config.domain=linalg", "--config.train.tokens=256"]
-    status, found = command("train", f"--init={opened}", *argv)
-    assert status == 0, found
-    inputs = json.loads((load(found["checkpoint"]).path / "inputs.json").read_text())
-    assert inputs["train"]["learning_rate"] == 1e-4
-    status, tuned = command("specialize", f"--checkpoint={found['checkpoint']}", *argv)
-    assert status == 0, tuned
-    inputs = json.loads((load(tuned["checkpoint"]).path / "inputs.json").read_text())
-    assert inputs["finetune"]["learning_rate"] == 1e-4
+    made = open_models.settings(sizes, 64)
+    train = made["train"]
+    assert train["batch_size"] * context <= max(8192, 64 * context) and train["batch_size"] >= 4
+    assert train["batch_size"] % train["groups"] == 0
+    assert made["finetune"]["batch_size"] == max(1, train["batch_size"] // 4)
+    assert made["data"]["context"] == context
 
 
 def test_it_is_validated_on_the_domain(opened, command):
@@ -175,8 +193,6 @@ def test_it_is_validated_on_the_domain(opened, command):
     ],
 )
 def test_contradictions_are_refused(argv, message, dense, command, work):
-    import re
-
     for config in ((), (f"--config={work / 'config.py'}",)):
         status, error = command("train", f"--init={dense}", "--trust", *config, *argv)
         assert status == 2

@@ -104,6 +104,7 @@ OTHERS = {
     "expert.index": 1,
     "finetune.lora_matrices": ("qkv",),
     "finetune.lora_targets": "q=3,v",
+    "finetune.replay_fraction": 0.5,
 }
 
 FIRST = {  # the stages, one of whose keys has to change
