@@ -5,9 +5,9 @@ full key.
 
     A head size      B batch, rows of a block   C features       D dimensions   E teacher's d_model
     F d_ff           G groups of a batch        H heads          I inputs       J key-value heads
-    K clusters       L tokens of a window       M sample         N windows      P nodes of a level
-    Q queries        R rank (LoRA)              S bank's layers  T tokens       U hidden units
-    V vocabulary     W windows of a group       Y layers         Z batch * heads
+    K clusters       L tokens of a window       M sample         N windows      O outputs
+    P nodes          Q queries                  R rank (LoRA)    S bank layers  T tokens
+    U hidden units   V vocabulary               W group windows  Y layers       Z batch * heads
     a candidates     b children of a node       c chunks         d documents    g device's groups
     h bank's rank    j shingles                 k experts        m code         n devices
     p nodes trained  q queries of a KV head     r buffer's rows  s blocks       t chunk's tokens

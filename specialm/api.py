@@ -9,6 +9,8 @@
 True
 >>> model.generate("one text", tokens=4).startswith("one text")
 True
+>>> model.embed(["one text", "another"]).shape == (2, model.config.d_model)
+True
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -199,20 +201,78 @@ class LanguageModel:
 
         return jax.jit(token_nll)
 
-    def export(self, to: str | Path, format: str = "hf", dtype: str = "f32") -> dict:  # noqa: A002
+    def embed(self, texts: Sequence[str]) -> np.ndarray:
+        """float32 [d, D]: of each text the mean of its tokens' final states, what the head reads.
+
+        A text is cut into windows of `config.context` - 1 tokens after `vocabulary.start`, which
+        is left out of the mean; an empty text has the state of that one.
+
+        Raises:
+          UserError: `texts` is one text.
+        """
+        if isinstance(texts, str):
+            raise UserError("embed: takes a list of texts; put a single one into a list.")
+        encoded, room = self.vocabulary.encode([*texts]), self.config.context - 1
+        windows = [
+            (i, tokens[first : first + room])
+            for i, tokens in enumerate(encoded)
+            for first in range(0, max(len(tokens), 1), room)
+        ]
+        sum_dxD = np.zeros((len(encoded), self.config.d_model))
+        for start in range(0, len(windows), BATCH):
+            part = windows[start : start + BATCH]
+            np.add.at(sum_dxD, [i for i, _ in part], self._summed([tokens for _, tokens in part]))
+        count_d = np.array([max(len(tokens), 1) for tokens in encoded])
+        return (sum_dxD / count_d[:, None]).astype(np.float32)
+
+    def _summed(self, windows: list[list[int]]) -> np.ndarray:
+        """float64 [B, D]: the sum of the final states of at most BATCH windows."""
+        shape = (BATCH, self.config.context)
+        inputs_BxL = np.full(shape, self.vocabulary.start, np.int32)
+        there_BxL, counted_BxL = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
+        for row, tokens in enumerate(windows):
+            inputs_BxL[row, 1 : 1 + len(tokens)] = tokens
+            there_BxL[row, : 1 + len(tokens)] = 1
+            counted_BxL[row, min(1, len(tokens)) : 1 + len(tokens)] = 1
+        states_BxLxD = self._states(self._model.params, inputs_BxL, there_BxL)
+        states_BxLxD = np.asarray(states_BxLxD, np.float64)
+        return np.einsum("BLD,BL->BD", states_BxLxD, counted_BxL)[: len(windows)]
+
+    @cached_property
+    def _states(self):
+        import jax
+
+        from specialm.models import transformer
+
+        config = self.config
+
+        def states(params, inputs_BxL, there_BxL):
+            found = transformer.hidden(params, inputs_BxL, config, mask_BxL=there_BxL)
+            return found[transformer.LAST].reshape(*inputs_BxL.shape, config.d_model)
+
+        return jax.jit(states)
+
+    def export(
+        self,
+        to: str | Path,
+        format: str = "hf",  # noqa: A002
+        dtype: str = "f32",
+        base: str = "",
+    ) -> dict:
         """Writes the model for another program; see docs/open_models.md.
 
         Args:
           to: a folder that is not there yet.
-          format: "hf" or "gguf".
-          dtype: f32, f16 or bf16 (hf); f32, f16 or q8_0 (gguf).
+          format: "hf", "gguf", "onnx", or "peft" for the adapters of a model that LoRA tuned.
+          dtype: f32, f16 or bf16 (hf, peft); f32, f16 or q8_0 (gguf); f32 (onnx).
+          base: of "peft": folder or name of the base model.
 
         Raises:
           UserError: what the format does not hold, with the way out.
         """
         from specialm.serving import exporting
 
-        return exporting.export(self._model, Path(to), format, dtype)
+        return exporting.export(self._model, Path(to), format, dtype, base=base)
 
 
 def load(run: str | Path) -> LanguageModel:

@@ -204,17 +204,19 @@ COMMANDS: dict[str, Command] = {
         function="init_model",
     ),
     "export": Command(
-        "a model for transformers or llama.cpp, verified there",
+        "a model for transformers, llama.cpp, ONNX Runtime or peft, verified there",
         "Writes the dense model in --checkpoint into the folder --to: --format=hf is for\n"
-        "transformers, vLLM and others, --format=gguf for llama.cpp. Where the program is\n"
-        "installed (extra runtimes) it runs the files: other token ids or logits fail the export.\n"
-        "What a format does not hold is refused.",
+        "transformers, vLLM and others, --format=gguf for llama.cpp, --format=onnx for ONNX\n"
+        "Runtime, --format=peft for peft and vLLM: the adapters alone of a model that LoRA tuned.\n"
+        "Where the program is installed (extras runtimes, onnx) it runs the files: other token\n"
+        "ids or logits fail the export. What a format does not hold is refused.",
         "specialm export --checkpoint=RUN --to=exported/med --format=gguf --dtype=q8_0",
         options=(
             CHECKPOINT,
             Option("to", "", "the folder that is written; it must not be there yet"),
-            Option("format", "hf", "hf or gguf"),
-            Option("dtype", "f32", "of the numbers: f32, f16, bf16 (hf), q8_0 (gguf)"),
+            Option("format", "hf", "hf, gguf, onnx or peft"),
+            Option("dtype", "f32", "of the numbers: f32; f16, bf16 (hf, peft); f16, q8_0 (gguf)"),
+            Option("base", "", "peft: folder or hub name of the model that the adapters change"),
             TRUST,
         ),
         config=NONE,

@@ -265,7 +265,7 @@ def export(config_path: str, overrides: list[str], options: dict):
     model = runs.load(path, sharding.make_mesh())
     scores = listing.held_out_rows(path)
     result = exporting.export(
-        model, Path(options["to"]), options["format"], options["dtype"], scores
+        model, Path(options["to"]), options["format"], options["dtype"], scores, options["base"]
     )
     return {"checkpoint": str(path), **result}, exporting.summary(result)
 

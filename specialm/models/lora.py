@@ -195,6 +195,9 @@ def _norm(weights: jax.Array, inputs: int) -> jax.Array:
 
 
 def _with_magnitude(weights: jax.Array, magnitude: jax.Array, inputs: int) -> jax.Array:
-    """m V / |V|; the norm is a constant for the gradient (section 4.3 of the paper)."""
-    scale = magnitude / jax.lax.stop_gradient(_norm(weights, inputs))
+    """m V / |V|; the norm is a constant for the gradient (section 4.3 of the paper). An output of
+    zeros stays.
+    """
+    norm = jax.lax.stop_gradient(_norm(weights, inputs))
+    scale = magnitude / jnp.where(norm > 0, norm, 1.0)
     return weights * jnp.expand_dims(scale, tuple(range(1, 1 + inputs)))

@@ -4,7 +4,9 @@ Nothing is overwritten, and nothing is left where an export failed: the files ar
 target and moved there when they are complete and verified.
 """
 
+import dataclasses
 import shutil
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +20,17 @@ from specialm.common.files import write_json, write_text
 from specialm.data.vocabularies.tokenizer_json import TokenizerJson
 from specialm.models import families, transformer
 from specialm.models.config import Config
-from specialm.serving import architectures, gguf_writer, huggingface_writer, model_card, verify
+from specialm.serving import (
+    architectures,
+    gguf_writer,
+    huggingface_writer,
+    model_card,
+    onnx_writer,
+    peft_files,
+    verify,
+)
 from specialm.serving.architectures.record import Architecture, Json
+from specialm.training import adapters, runs, sharding
 from specialm.training.runs import Model
 
 
@@ -27,12 +38,14 @@ from specialm.training.runs import Model
 class Exported:
     """What is written, before it is written."""
 
-    architecture: Architecture
+    architecture: Architecture  # None where the format holds any
     config: Config
     params: Any  # NumPy arrays
-    vocabulary: TokenizerJson
+    vocabulary: Any  # a TokenizerJson, or any `Vocabulary` where the format holds any
     longest: int  # tokens of a window
     about: Json  # name, licence
+    model: Model
+    base: str = ""  # of an adapter: what its config names as its base
 
 
 def _write_hf(folder: Path, what: Exported, dtype: str) -> None:
@@ -54,6 +67,49 @@ def _write_gguf(folder: Path, what: Exported, dtype: str) -> None:
     )
 
 
+def _write_peft(folder: Path, what: Exported, dtype: str) -> None:
+    made = peft_files.modules(
+        what.architecture, what.config, what.params, *adapters.read(what.model)
+    )
+    peft_files.write(folder, what.architecture, made, what.base, dtype)
+
+
+def _verify_peft(folder: Path, dtype: str, what: Exported) -> Json:
+    """Runs the adapter in peft, on the base that it names or on ours."""
+    with tempfile.TemporaryDirectory() as scratch:
+        base = Path(what.base)
+        if not base.is_dir():
+            ours = adapters.base(what.model)
+            if ours is None:
+                return {"checked": False, "why": "the run that it was tuned from is not there"}
+            base = Path(scratch)
+            _write_hf(base, _what(runs.load(ours, sharding.make_mesh())), "f32")
+        return verify.with_peft(folder, base, what.params, what.config, what.vocabulary)
+
+
+def _base_name(what: Exported, given: str) -> str:
+    """What the adapter's config names as its base: the option --base, or the imported folder."""
+    if given:
+        return given
+    adapters.read(what.model)  # raises without any
+    imported = what.model.record.get("imported", {})
+    phases = [entry["phase"] for entry in what.model.record["ledger"]]
+    if imported.get("format") == "hf" and len(phases) == 2:  # imported, tuned
+        return imported["source"]
+    place = adapters.base(what.model) or "BASE"
+    raise UserError(
+        f"--format=peft: an adapter names its base; export that with `specialm export "
+        f"--checkpoint={place} --to=DIR --format=hf` and give --base=DIR (or the name of a model "
+        "hub that holds it)."
+    )
+
+
+def _write_onnx(folder: Path, what: Exported, dtype: str) -> None:
+    onnx_writer.write(folder, what.config, what.params)
+    for name, file in what.vocabulary.files.items():
+        shutil.copyfile(file, folder / name)
+
+
 def gguf_file(dtype: str) -> str:
     """The name of the file."""
     return f"model-{dtype}.gguf"
@@ -65,13 +121,36 @@ class Format:
 
     write: Any  # (folder, Exported, dtype)
     dtypes: Mapping[str, str]
-    verify: Any  # (folder, dtype) -> report of `verify`
+    verify: Any  # (folder, dtype, Exported) -> report of `verify`
     use: str  # in the model card
+    library: str = "transformers"
+    holds_any: bool = False  # architecture and vocabulary
 
 
 FORMATS = {
-    "hf": Format(_write_hf, huggingface_writer.DTYPES, verify.with_transformers, model_card.HF),
-    "gguf": Format(_write_gguf, gguf_writer.DTYPES, verify.with_llama_cpp, model_card.GGUF),
+    "hf": Format(
+        _write_hf,
+        huggingface_writer.DTYPES,
+        lambda folder, *_: verify.with_transformers(folder),
+        model_card.HF,
+    ),
+    "gguf": Format(
+        _write_gguf,
+        gguf_writer.DTYPES,
+        lambda folder, dtype, _: verify.with_llama_cpp(folder, dtype),
+        model_card.GGUF,
+    ),
+    "onnx": Format(
+        _write_onnx,
+        {"f32": "float32"},
+        lambda folder, _, what: verify.with_onnxruntime(
+            folder / onnx_writer.FILE, what.params, what.config, what.vocabulary
+        ),
+        model_card.ONNX,
+        "onnx",
+        holds_any=True,
+    ),
+    "peft": Format(_write_peft, huggingface_writer.DTYPES, _verify_peft, model_card.PEFT, "peft"),
 }
 
 
@@ -91,7 +170,12 @@ def check_options(target: str, kind: str, dtype: str) -> None:
 
 
 def export(
-    model: Model, target: Path, kind: str, dtype: str = "f32", scores: list[dict] | None = None
+    model: Model,
+    target: Path,
+    kind: str,
+    dtype: str = "f32",
+    scores: list[dict] | None = None,
+    base: str = "",
 ) -> Json:
     """Writes a model into the folder `target`; returns what was written and how it was verified.
 
@@ -100,20 +184,24 @@ def export(
       kind: of FORMATS.
       dtype: of the numbers, one of the format's.
       scores: rows for the model card.
+      base: of "peft": folder or name of the base model, where it is not an imported folder.
 
     Raises:
       UserError: see `check_options`; an architecture or a vocabulary that the format does not hold;
         the runtime computes other ids or logits from the files.
     """
     check_options(str(target), kind, dtype)
-    what = _what(model)
+    what = _what(model, FORMATS[kind].holds_any)
+    if kind == "peft":
+        what = dataclasses.replace(what, base=_base_name(what, base))
     partial = target.with_name(f".{target.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     try:
         FORMATS[kind].write(partial, what, dtype)
-        report = FORMATS[kind].verify(partial, dtype)
-        card = model_card.write(model, what.about, FORMATS[kind].use, dtype, report, scores or [])
+        report = FORMATS[kind].verify(partial, dtype, what)
+        about = {**what.about, "library": FORMATS[kind].library, "base": what.base}
+        card = model_card.write(model, about, FORMATS[kind].use, dtype, report, scores or [])
         write_text(partial / "README.md", card)
         write_json(partial / "verification.json", report)
         target.mkdir(parents=True, exist_ok=True)
@@ -133,15 +221,15 @@ def summary(result: Json) -> str:
     return f"{result['exported']}: {sizes}\n{model_card.verified(result['verification'])}"
 
 
-def _what(model: Model) -> Exported:
+def _what(model: Model, holds_any: bool = False) -> Exported:
     # Of another layout every layer has its own weights: what layers share is written out.
     params, config = transformer.unshared(model.params, families.dense(model.config))
-    architecture = architectures.of(config)
-    if not isinstance(model.vocabulary, TokenizerJson):
+    architecture: Any = None if holds_any else architectures.of(config)
+    if not holds_any and not isinstance(model.vocabulary, TokenizerJson):
         raise UserError(
             f"--checkpoint={model.path}: its vocabulary is a SentencePiece unigram model, which "
             "llama.cpp and transformers do not read without losing rare characters; train with "
-            "data.vocabulary_kind=bpe."
+            "data.vocabulary_kind=bpe. --format=onnx leaves texts to another program."
         )
     imported = model.record.get("imported", {})
     longest = imported.get("context", config.context)
@@ -156,4 +244,5 @@ def _what(model: Model) -> Exported:
             "name": imported.get("name") or model.path.name,
             "licence": imported.get("licence", "not stated"),
         },
+        model,
     )

@@ -11,6 +11,18 @@ model = AutoModelForCausalLM.from_pretrained("THIS FOLDER")
 ids = tokenizer("The patient", return_tensors="pt").input_ids
 print(tokenizer.decode(model.generate(ids, max_new_tokens=40)[0]))
 ```"""
+ONNX = """```python
+import numpy, onnxruntime, tokenizers  # of a SentencePiece vocabulary: sentencepiece
+
+session = onnxruntime.InferenceSession("model.onnx")
+ids = tokenizers.Tokenizer.from_file("tokenizer.json").encode("The patient").ids
+logits, states = session.run(None, {"tokens": numpy.array([ids])})  # float32 [1, L, V], [1, L, D]
+```"""
+PEFT = """```python
+from peft import AutoPeftModelForCausalLM
+
+model = AutoPeftModelForCausalLM.from_pretrained("THIS FOLDER")  # loads its base too
+```"""
 GGUF = """```sh
 llama-cli -m model-{dtype}.gguf -no-cnv -p "The patient"
 ```"""
@@ -20,7 +32,7 @@ def write(model: Model, about: Json, use: str, dtype: str, report: Json, scores:
     """The card, Markdown with the metadata that model hubs read.
 
     Args:
-      about: name and licence.
+      about: name, licence, library, and of an adapter its base.
       use: how it is run.
       report: of `verify`.
       scores: {set, metric: value}, of the held-out text.
@@ -28,8 +40,10 @@ def write(model: Model, about: Json, use: str, dtype: str, report: Json, scores:
     record, licence = model.record, about["licence"]
     origin = record.get("imported")
     sections = [
-        "---\n" + f"license: {licence if licence != 'not stated' else 'other'}\n"
-        "library_name: transformers\npipeline_tag: text-generation\n---",
+        "---\n"
+        + f"license: {licence if licence != 'not stated' else 'other'}\n"
+        + (f"base_model: {about['base']}\n" if about["base"] else "")
+        + f"library_name: {about['library']}\npipeline_tag: text-generation\n---",
         f"# {about['name']}",
         _what(model, origin),
         f"## Use\n\n{use.replace('{dtype}', dtype)}",

@@ -18,7 +18,9 @@ import jax
 import numpy as np
 
 from specialm.common.errors import UserError
+from specialm.data.vocabularies import Vocabulary
 from specialm.models import transformer
+from specialm.models.config import Config
 from specialm.serving import gguf_files, huggingface
 from specialm.serving.architectures.record import Json
 from specialm.serving.foreign import Foreign
@@ -47,19 +49,23 @@ def real_text() -> str:
     return "".join(path.read_text("utf-8") for path in sorted(Path(__file__).parent.glob("*.py")))
 
 
-def _inputs(found: Foreign, context: int) -> np.ndarray:
+def _inputs(vocabulary: Vocabulary, context: int) -> np.ndarray:
     """int32 [1, L]: the beginning of real text."""
-    (ids,) = found.vocabulary.encode([real_text()[: 8 * TOKENS]])
-    return np.array([[found.vocabulary.start, *ids][: min(TOKENS, context)]], np.int32)
+    (ids,) = vocabulary.encode([real_text()[: 8 * TOKENS]])
+    return np.array([[vocabulary.start, *ids][: min(TOKENS, context)]], np.int32)
 
 
 def _our_logits(found: Foreign, inputs_1xL: np.ndarray) -> np.ndarray:
     config = found.sizes()
-    params = jax.tree.map(jax.numpy.asarray, found.load(config))
+    return _logits(found.load(config), inputs_1xL, config)
+
+
+def _logits(params: Any, inputs_1xL: np.ndarray, config: Config) -> np.ndarray:
+    params = jax.tree.map(jax.numpy.asarray, params)
     return np.asarray(transformer.logits(params, jax.numpy.asarray(inputs_1xL), config))
 
 
-def with_transformers(folder: Path, dtype: str) -> Json:
+def with_transformers(folder: Path) -> Json:
     """Runs a Hugging Face folder in transformers.
 
     Raises:
@@ -73,7 +79,7 @@ def with_transformers(folder: Path, dtype: str) -> Json:
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         found = huggingface.open_folder(folder, scratch, stack)
-        inputs_1xL = _inputs(found, found.sizes().context)
+        inputs_1xL = _inputs(found.vocabulary, found.sizes().context)
         ours = _our_logits(found, inputs_1xL)
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
         figures = _compare_ids(
@@ -83,15 +89,71 @@ def with_transformers(folder: Path, dtype: str) -> Json:
                 "input_ids"
             ],
         )
-    model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    figures |= _compare_logits(ours, _torch_logits(model, inputs_1xL))
+    runtime = f"transformers {transformers.__version__}, torch {torch.__version__}"
+    return {"checked": True, "runtime": runtime, "figures": figures}
+
+
+def _torch_logits(model: Any, inputs_1xL: np.ndarray) -> np.ndarray:
+    torch: Any = importlib.import_module("torch")
     with torch.no_grad():
-        theirs = model(torch.from_numpy(inputs_1xL).long()).logits.numpy()
-    figures |= {
-        "tokens_of_text": int(inputs_1xL.size),
+        return model.eval()(torch.from_numpy(inputs_1xL).long()).logits.numpy()
+
+
+def _compare_logits(ours: np.ndarray, theirs: np.ndarray) -> Json:
+    figures = {
+        "tokens_of_text": int(ours.shape[1]),
         "largest_difference_of_logits": float(np.abs(ours - theirs).max()),
     }
     _check(figures, "largest_difference_of_logits", LOGITS)
-    runtime = f"transformers {transformers.__version__}, torch {torch.__version__}"
+    return figures
+
+
+def with_peft(
+    folder: Path, base: Path, params: Any, config: Config, vocabulary: Vocabulary
+) -> Json:
+    """Runs an adapter in peft, on its base in the Hugging Face layout.
+
+    Args:
+      params: ours, of base and adapter together.
+
+    Raises:
+      UserError: it has other logits.
+    """
+    missing = _missing("torch", "transformers", "peft")
+    if missing:
+        return missing
+    torch: Any = importlib.import_module("torch")
+    transformers: Any = importlib.import_module("transformers")
+    peft: Any = importlib.import_module("peft")
+    inputs_1xL = _inputs(vocabulary, config.context)
+    ours = _logits(params, inputs_1xL, config)
+    model = transformers.AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    theirs = _torch_logits(peft.PeftModel.from_pretrained(model, str(folder)), inputs_1xL)
+    runtime = f"peft {peft.__version__}, transformers {transformers.__version__}"
+    figures = _compare_logits(ours, theirs)
+    return {"checked": True, "runtime": runtime, "figures": figures}
+
+
+def with_onnxruntime(path: Path, params: Any, config: Config, vocabulary: Vocabulary) -> Json:
+    """Runs an ONNX file in ONNX Runtime.
+
+    Args:
+      params: ours.
+
+    Raises:
+      UserError: it has other logits.
+    """
+    missing = _missing("onnxruntime")
+    if missing:
+        return missing
+    onnxruntime: Any = importlib.import_module("onnxruntime")
+    inputs_1xL = _inputs(vocabulary, config.context)
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    (theirs,) = session.run(["logits"], {"tokens": inputs_1xL.astype(np.int64)})
+    figures = _compare_logits(_logits(params, inputs_1xL, config), theirs)
+    runtime = f"ONNX Runtime {onnxruntime.__version__}"
     return {"checked": True, "runtime": runtime, "figures": figures}
 
 
@@ -109,7 +171,7 @@ def with_llama_cpp(folder: Path, dtype: str) -> Json:
     (path,) = folder.glob("*.gguf")
     with tempfile.TemporaryDirectory() as scratch:
         found = gguf_files.open_file(path, Path(scratch))
-        inputs_1xL = _inputs(found, found.sizes().context)
+        inputs_1xL = _inputs(found.vocabulary, found.sizes().context)
         ours = _our_logits(found, inputs_1xL)[0]
         ask = _server(path, inputs_1xL.size + 8)
         # What a vocabulary does to other texts (it normalises, or lacks letters of bytes) is not

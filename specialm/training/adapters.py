@@ -53,8 +53,9 @@ def read(model: runs.Model) -> tuple[lora.Config, lora.Adapters]:
     config = lora.Config(**{**given, "matrices": tuple(known["matrices"]), "ranks": ranks})
     mesh = sharding.make_mesh()
     try:
+        if not all(isinstance(rank, int) and rank > 0 for _, rank in ranks):
+            raise TypeError(f"ranks={dict(ranks)}")
         declared = lora.declare(families.dense(model.config), config)
-        tensors.abstract(declared)
     except (LookupError, TypeError, ValueError) as error:
         raise model_record.damaged(
             model.path / "model.json", f"adapters: make none ({type(error).__name__}: {error})"
