@@ -215,6 +215,7 @@ def _environment(cache: Path) -> None:
     sys.path.insert(0, str(ROOT / "tests"))
     __import__("conftest")  # sets what JAX reads when it is imported
     del sys.modules["conftest"], sys.path[0]
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"  # most bugs change few programs
 
 
 def rows(path: Path) -> dict[str, dict]:

@@ -3,7 +3,7 @@
 A RUN is FAMILY or FAMILY:fsdp=N. Process 0 prints each finished step's mean loss as JSON, so that a
 test can kill all of them at a known place, and writes OUT/params.npz. Each process writes
 OUT/windows-I.json, {run: [windows it read, for each step of this session]}, also when a signal
-came: SIGTERM to process 0 when its first step is recorded, if STOP is set.
+came: SIGTERM to process 0 when it reads its second batch, if STOP is set.
 """
 
 import json
@@ -63,12 +63,12 @@ def train_all(workdir: str, store: WindowStore, names: tuple[str, ...], read: di
             write(self, number, values)
             if processes.is_first():
                 print(json.dumps({"run": name, "step": number, "loss": values["loss"]}), flush=True)
-                if os.environ.pop("STOP", ""):
-                    os.kill(os.getpid(), signal.SIGTERM)
 
         def recorded(self, indices, name=name):
-            time.sleep(float(os.environ.get("STEP_SECONDS", "0")))
             read.setdefault(name, []).append([int(i) for i in indices])
+            if "STOP" in os.environ and processes.is_first() and len(read[name]) == 2:
+                os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(float(os.environ.get("STEP_SECONDS", "0")))
             return batch(self, indices)
 
         metrics.MetricsWriter.write, WindowStore.batch = announced, recorded

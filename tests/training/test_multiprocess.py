@@ -238,9 +238,9 @@ def test_a_signal_to_one_process_saves_the_same_step_in_all(jobs, store, tmp_pat
 def test_on_two_then_four_then_one_process(jobs, store, tmp_path, monkeypatch):
     """Stopped twice: the windows of a run that never was, and its parameters within 2e-6."""
     _, made = jobs
-    monkeypatch.setenv("STEP_SECONDS", "0.3")  # a signal is seen a step later, all agree in another
-    monkeypatch.setenv("STOP", "1")
-    windows = []
+    monkeypatch.setenv("STEP_SECONDS", "0.3")  # time to see the signal before the step ends
+    monkeypatch.setenv("STOP", "in the second of three steps")
+    windows: list = []
     for processes, devices in ((2, 2), (4, 1)):
         folder = tmp_path / str(processes)
         with training(folder, store, processes, devices, "dense", workdir=tmp_path / "run") as job:
