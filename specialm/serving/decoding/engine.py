@@ -1,6 +1,6 @@
 """Continuous batching: texts come, take a free row, are continued together, and leave.
 
-One call of `Engine.step` reads the prompts that have found a row and draws some tokens for every
+One call of `Engine.step` reads the prompts that have found a row, or draws some tokens for every
 row. What a text becomes depends on its own request alone, whatever lies beside it (to the rounding
 of float32 sums in another order).
 """
@@ -110,7 +110,7 @@ class Engine:
         unread = self._place(events)
         for row in unread:
             events += self._read(row)
-        if self.active:
+        if not unread and self.active:  # first tokens are reported at once
             events += self._advance()
         self._rows = [None if s is None or s.finish else s for s in self._rows]
         return events
