@@ -147,7 +147,7 @@ OVERRIDES = [
     ("clustering.iterations=-1", "clustering.iterations=-1: must be at least 1"),
     ("evaluate.batch_size=0", "evaluate.batch_size=0: must be at least 1"),
     ("finetune.batch_size=0", "finetune.batch_size=0: must be at least 1"),
-    ("generate.temperature=nan", "generate.temperature=nan: must be at least 0, and finite"),
+    ("generate.temperature=nan", "generate.temperature=nan: must be between 0 and 100"),
     ("finetune.distill_temperature=nan", "finetune.distill_temperature=nan: must be above 0"),
     ("clustering.dim=0", "clustering.dim=0: must be at least 1"),
     ("seed=-1", "seed=-1: must be at least 0"),
@@ -275,18 +275,17 @@ def test_what_is_trained_elsewhere_can_be_prepared_and_scored_here(monkeypatch):
         precheck.check_training(large)
 
 
-def test_parameters_are_counted_where_the_devices_are_known(base, monkeypatch):
-    """Those of a bank's network too, which the estimate leaves out."""
+def test_a_step_is_held_against_the_devices_that_are_known(base, monkeypatch):
     device = SimpleNamespace(platform="tpu", memory_stats=lambda: {"bytes_limit": 10**9})
-    memory.check_devices(base, "slm", 10**8, 2 * [device], 1)
+    memory.check_devices(base, "slm", 1_200_000_000, 2 * [device], 1)
     with pytest.raises(UserError, match="at least 2.4 GB, but the memory of 2 devices has 2 GB"):
-        memory.check_devices(base, "slm", 2 * 10**8, 2 * [device], 1)
+        memory.check_devices(base, "slm", 2_400_000_000, 2 * [device], 1)
     silent = SimpleNamespace(platform="tpu", memory_stats=lambda: None)
     memory.check_devices(base, "slm", 10**15, [silent], 1)
     host = SimpleNamespace(platform="cpu")
     monkeypatch.setattr("specialm.planning.memory.host_memory", lambda: 10**9)
     with pytest.raises(UserError, match="this machine has 3 GB"):
-        memory.check_devices(base, "slm", 10**9, [host], 3)
+        memory.check_devices(base, "slm", 10**10, [host], 3)
 
 
 @pytest.mark.parametrize(

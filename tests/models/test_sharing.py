@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from test_parts import GPT2, LLAMA, make_params, make_tokens
 
 from specialm.common.errors import UserError
-from specialm.models import check, expansion, families, lora, sharing, tensors, transformer
+from specialm.models import check, decoder, expansion, families, lora, sharing, tensors, transformer
 from specialm.models.families import bank, mixture
 from specialm.models.placement import MODEL_AXES
 from specialm.training import layout
@@ -37,7 +37,7 @@ SHARED["corrected"][1]["out"] = (0, 1, 2, 0)
 
 STEP = jax.jit(jax.value_and_grad(transformer.loss), static_argnums=4)
 LOGITS = jax.jit(transformer.logits, static_argnums=2)
-DECODE = jax.jit(transformer.decode, static_argnums=4)
+DECODE = jax.jit(decoder.decode, static_argnames="config")
 
 
 def config_of(name, base=DEEP):
@@ -87,8 +87,11 @@ def test_a_model_that_shares_is_the_one_written_out(name, base):
     assert jax.tree.map(np.shape, whole) == jax.tree.map(np.shape, transformer.abstract(plain))
     wanted = numpy_transformer.logits(whole, tokens, plain)
     np.testing.assert_allclose(LOGITS(params, tokens, config), wanted, atol=2e-4)
-    decoded, _ = DECODE(params, tokens, transformer.init_cache(config, 2), 0, config)
-    np.testing.assert_allclose(decoded, wanted, atol=2e-4)
+    laid_out, caches = decoder.laid_out(params, config), decoder.init_caches(config, 2, 20)
+    held_B = np.zeros(2, np.int32)
+    states, _ = DECODE(laid_out, tokens, caches, 0, held_B, config=config)
+    decoded = decoder.scores(laid_out, states[:, -1], config)
+    np.testing.assert_allclose(decoded, wanted[:, -1], atol=2e-4)
     for head in base.exits:
         shallow, shallow_config = transformer.first_layers(params, config, head)
         np.testing.assert_allclose(
