@@ -166,8 +166,9 @@ class Tree:
         text, times = path.read_text(), path.stat()
         try:
             path.write_text(bug.planted(text))
-            found = self.run((first,), timeout) if first else {"failed": ""}
-            return found if found["failed"] == first else self.run(bug.tests, timeout)
+            if first and (found := self.run((first,), timeout))["failed"] == first:
+                return found
+            return self.run(bug.tests, timeout)
         finally:
             path.write_text(text)
             os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))

@@ -142,6 +142,23 @@ COMMANDS: dict[str, Command] = {
         config=NONE,
         function="import_model",
     ),
+    "init": Command(
+        "a model of other sizes out of a trained one, as a start for train --init",
+        "Makes a run folder of a model of other sizes from the dense model in --from. --method:\n"
+        "selection (smaller: evenly spaced units, whole heads, the first layers), first_layers\n"
+        "(shallower), hypercloning (wider by whole factors; it computes the same, and --noise\n"
+        "tells the copies apart). Sizes that are not given stay.",
+        "specialm init --from=RUN --method=selection --config.model.d_model=288",
+        ("model",),
+        options=(
+            Option("from", "", "the folder of a dense model"),
+            Option("method", "selection", "selection, hypercloning or first_layers"),
+            Option("noise", "0.01", "hypercloning: of each matrix's standard deviation"),
+            TRUST,
+        ),
+        config=OPTIONAL,
+        function="init_model",
+    ),
     "export": Command(
         "a model for transformers or llama.cpp, verified there",
         "Writes the dense model in --checkpoint into the folder --to: --format=hf is for\n"

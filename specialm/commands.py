@@ -1,36 +1,14 @@
 """What each subcommand of `specialm` does: (config path, overrides, options) -> (JSON, text)."""
 
 import os
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from ml_collections import ConfigDict
-
+from specialm import command_inputs as inputs
 from specialm import config as config_lib
-from specialm import config_files, methods
+from specialm import methods
 from specialm.common import processes, runtime
 from specialm.common.errors import UserError
 from specialm.planning import precheck
-
-
-def _load(
-    config_path: str,
-    overrides: list[str],
-    options: dict,
-    check: Callable[[ConfigDict], Any] = lambda config: None,
-) -> tuple[ConfigDict, Path]:
-    """(config, workdir); all that can be checked is checked before JAX is imported.
-
-    Args:
-      check: raises UserError for what this command cannot work with.
-    """
-    if not config_path:
-        raise UserError("--config is missing; for example --config=configs/local/slm.py.")
-    config = config_lib.load(config_path, overrides)
-    check(config)
-    runtime.join_processes()
-    return config, _workdir(config_path, options, "")
 
 
 def fetch(config_path: str, overrides: list[str], options: dict):
@@ -46,7 +24,7 @@ def fetch(config_path: str, overrides: list[str], options: dict):
 
 def prepare(config_path: str, overrides: list[str], options: dict):
     """Vocabulary, windows, embeddings and clusters."""
-    config, workdir = _load(config_path, overrides, options, precheck.check_clusters)
+    config, workdir = inputs.load(config_path, overrides, options, precheck.check_clusters)
     from specialm.workflows import pipeline
 
     method = methods.with_clusters(config)
@@ -83,7 +61,7 @@ def store_counts(run) -> dict[str, dict]:
 
 def weights(config_path: str, overrides: list[str], options: dict):
     """Importance weights of the domains."""
-    config, workdir = _load(config_path, overrides, options, precheck.check_clusters)
+    config, workdir = inputs.load(config_path, overrides, options, precheck.check_clusters)
     from specialm.workflows import pipeline, repeats
 
     run = pipeline.open_run(config, workdir, pipeline.domains_of(config))
@@ -97,7 +75,9 @@ def weights(config_path: str, overrides: list[str], options: dict):
 
 def train(config_path: str, overrides: list[str], options: dict):
     """Pretrains one model, or goes on from one."""
-    config, workdir, init = _load_from(config_path, overrides, options, precheck.check_training)
+    config, workdir, init = inputs.load_from(
+        config_path, overrides, options, precheck.check_training
+    )
     from specialm.workflows import pipeline, pretraining, repeats
 
     domains = precheck.pretrained(config)
@@ -111,69 +91,11 @@ def train(config_path: str, overrides: list[str], options: dict):
     )
 
 
-def _load_from(
-    config_path: str, overrides: list[str], options: dict, check: Callable[[ConfigDict], Any]
-):
-    """(config, workdir, the model of --init or None); with one the config is its own if none is
-    given.
-    """
-    if not options["init"]:
-        return *_load(config_path, overrides, options, check), None
-    runtime.join_processes()
-    from specialm.workflows import continuing, initial, listing, pipeline, trust
-
-    base = listing.resolve(options["init"], "init")
-    if not options["trust"]:
-        trust.check_links(base)
-    init = initial.read(base, pipeline.checkpoint_key(base))
-    config = continuing.load_config(init, config_path, overrides, options["trust"])
-    check(config)
-    return config, _workdir(config_path, options, "continued"), init
-
-
-def _workdir(config_path: str, options: dict, default: str) -> Path:
-    """--workdir, or a folder named after the config file, or `default` without one."""
-    name = Path(config_files.split(config_path)[0]).stem if config_path else default
-    return Path(options["workdir"] or f"runs/{name}")
-
-
-def _open(config_path: str, overrides: list[str], options: dict, every_domain: bool):
-    """(run, run folder of --checkpoint or None). Without --config the checkpoint's own settings
-    hold, and the generic text is not needed.
-
-    Args:
-      every_domain: work on all of the config's domains unless one is named; else on exactly one.
-    """
-    if config_path or not options["checkpoint"]:
-        config, workdir = _load(config_path, overrides, options, precheck.check_batches)
-    runtime.join_processes()
-    from specialm.workflows import from_checkpoint, listing, own_text, pipeline
-
-    def domains_of(config: ConfigDict) -> list[str]:
-        return pipeline.domains_of(config) if every_domain else [precheck.one_domain(config)]
-
-    base = listing.resolve(options["checkpoint"]) if options["checkpoint"] else None
-    if base is not None and not config_path:
-        config = from_checkpoint.load(base, overrides, options["source"], options["trust"])
-        precheck.check_batches(config)
-        domains = domains_of(config)
-        workdir = Path(options["workdir"] or f"runs/{config.domain or 'specialm'}")
-        run = from_checkpoint.open_run(config, workdir, domains, base, options["trust"])
-        return own_text.paced(run, options["source"], own_text.given(overrides)), base
-    kept = own_text.given(overrides, config)
-    if options["source"]:
-        config = own_text.with_source(config, options["source"], kept)
-    domains = domains_of(config)
-    used = () if base else (config.method,)
-    run = pipeline.open_run(config, workdir, domains, used=used)
-    return own_text.paced(run, options["source"], kept), base
-
-
 def specialize(config_path: str, overrides: list[str], options: dict):
     """Fine-tunes a model on a domain and scores it; out of a bank or a mixture it takes one expert
     first.
     """
-    run, base = _open(config_path, overrides, options, every_domain=False)
+    run, base = inputs.open_run(config_path, overrides, options, every_domain=False)
     from specialm.specialize import budget
     from specialm.workflows import coverage, experts, heldout, pipeline, pretraining
 
@@ -185,7 +107,7 @@ def specialize(config_path: str, overrides: list[str], options: dict):
     key = pipeline.checkpoint_key(base)
     before = None
     if config.finetune.max_steps:
-        teacher = _teacher(options["teacher"], options["trust"])
+        teacher = inputs.teacher(options["teacher"], options["trust"])
         stage = experts.specialize(run, base, config.domain, config.seed, key, teacher)
         before = heldout.scores(
             run, *experts.before(run, base, config.domain, key, stage), [config.domain]
@@ -211,18 +133,6 @@ def specialize(config_path: str, overrides: list[str], options: dict):
     )
 
 
-def _teacher(path: str, trusted: bool):
-    """The model to distil from, or None."""
-    from specialm.workflows import listing, pipeline, trust
-
-    if not path:
-        return None
-    found = listing.resolve(path, "teacher")
-    if not trusted:
-        trust.check_links(found)
-    return pipeline.Teacher(found, pipeline.checkpoint_key(found))
-
-
 def evaluate(config_path: str, overrides: list[str], options: dict):
     """Perplexity and bits per byte of one model, with a leak check and what the model cost."""
     if not options["checkpoint"]:
@@ -230,7 +140,7 @@ def evaluate(config_path: str, overrides: list[str], options: dict):
             "--checkpoint is missing: the folder that `specialm train` or `specialm "
             "specialize` printed."
         )
-    run, base = _open(config_path, overrides, options, every_domain=True)
+    run, base = inputs.open_run(config_path, overrides, options, every_domain=True)
     from specialm.workflows import coverage, heldout, pipeline
 
     generic = ["generic"] if "heldout" in run.prepared.generic_splits else []
@@ -289,6 +199,29 @@ def import_model(config_path: str, overrides: list[str], options: dict):
     return result, open_models.summary(stage)
 
 
+def init_model(config_path: str, overrides: list[str], options: dict):
+    """A model of other sizes."""
+    if config_path:
+        raise UserError(f"--config={config_path}: init takes sizes as --config.model.d_model=288.")
+    if not options["from"]:
+        raise UserError("--from is missing: the folder of a dense model.")
+    noise = inputs.number("noise", options["noise"])
+    runtime.join_processes()
+    if processes.count() > 1:
+        raise UserError("init works in one process; unset SPECIALM_DISTRIBUTED.")
+    from specialm.workflows import initial, listing, pipeline, resizing, trust
+
+    path = listing.resolve(options["from"], "from")
+    if not options["trust"]:
+        trust.check_links(path)
+    base = initial.read(path, pipeline.checkpoint_key(path), "from")
+    target = resizing.target_sizes(base.config, overrides)
+    workdir = Path(options["workdir"] or "runs/sizes")
+    stage = resizing.resize(base, options["method"], target, noise, workdir)
+    result = {"checkpoint": str(stage.path), "reused": stage.reused, **stage.result}
+    return result, resizing.summary(stage)
+
+
 def export(config_path: str, overrides: list[str], options: dict):
     """A model for another program."""
     if not options["checkpoint"]:
@@ -325,7 +258,7 @@ def list_models(config_path: str, overrides: list[str], options: dict):
 
 def inspect(config_path: str, overrides: list[str], options: dict):
     """Parameters, FLOPs and memory of a config."""
-    config, _, init = _load_from(config_path, overrides, options, lambda config: None)
+    config, _, init = inputs.load_from(config_path, overrides, options, lambda config: None)
     from specialm.planning.inspection import inspect_config
 
     result = inspect_config(config, init.dense(config) if init else None)
@@ -338,7 +271,7 @@ def inspect(config_path: str, overrides: list[str], options: dict):
 def compile_for(config_path: str, overrides: list[str], options: dict):
     """The training step on a TPU slice: cost, memory and time of a step."""
     os.environ.setdefault("JAX_PLATFORMS", "cpu")  # libtpu compiles, but there are no chips
-    config, _ = _load(config_path, overrides, options)
+    config, _ = inputs.load(config_path, overrides, options)
     from specialm.planning import compilation
 
     result = compilation.compile_report(
@@ -357,7 +290,7 @@ def check(config_path: str, overrides: list[str], options: dict):
             raise UserError(f"--{name}={options[name]}: must be at least {least}.")
     if options["topology"]:
         devices, chip = precheck.devices_of(options["topology"], options["slices"])
-    config, _ = _load(
+    config, _ = inputs.load(
         config_path,
         overrides,
         options,
@@ -379,7 +312,7 @@ def settings(config_path: str, overrides: list[str], options: dict):
 
 def demo(config_path: str, overrides: list[str], options: dict):
     """Everything, with a report."""
-    config, workdir = _load(
+    config, workdir = inputs.load(
         config_path or "configs/local/demo.py", overrides, options, precheck.check_demo
     )
     from specialm.workflows import demo as demo_lib
@@ -389,7 +322,7 @@ def demo(config_path: str, overrides: list[str], options: dict):
 
 def study(config_path: str, overrides: list[str], options: dict):
     """The grid of arms, budgets, sizes, domains and seeds."""
-    config, workdir = _load(config_path or "configs/local/study.py", overrides, options)
+    config, workdir = inputs.load(config_path or "configs/local/study.py", overrides, options)
     from specialm.workflows import demo as demo_lib
     from specialm.workflows import grid
     from specialm.workflows import study as study_lib

@@ -23,6 +23,7 @@ def check(config: Config) -> None:
             "or model.head_size at least 1."
         )
     _check_exits(config)
+    _check_windows(config)
     for field in ("embedder", "norm", "positions", "mlp", "head"):
         RULES.get((field, getattr(config, field)), _any_sizes)(config)
 
@@ -33,6 +34,19 @@ def _check_exits(config: Config) -> None:
         raise UserError(
             f"model.exits={exits}: must be different layers, from 1 to "
             f"{config.num_layers - 1} (model.num_layers={config.num_layers})."
+        )
+
+
+def _check_windows(config: Config) -> None:
+    if config.sliding_window and not config.causal:
+        raise UserError(
+            f"model.sliding_window={config.sliding_window}: windows look back only; set "
+            "model.causal=True."
+        )
+    if 0 < config.sliding_window < config.context and config.attention == "splash":
+        raise UserError(
+            f"model.attention='splash' has no windows shorter than data.context={config.context} "
+            f"(model.sliding_window={config.sliding_window}); set it to 'auto'."
         )
 
 

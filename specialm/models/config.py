@@ -35,8 +35,11 @@ class Config:
         choices=("auto", "blocked", "splash", "fused"),
     )
     norm: str = field(
-        "layernorm", "normalisation", choices=table(f"{PARTS}.norms:NORMS", "layernorm", "rmsnorm")
+        "layernorm",
+        "normalisation; of rmsnorm_plus1 the scales are 1 + w",
+        choices=table(f"{PARTS}.norms:NORMS", "layernorm", "rmsnorm", "rmsnorm_plus1"),
     )
+    post_norms: bool = field(False, "what attention and MLP give is normed too, before it is added")
     norm_epsilon: float = field(1e-5, "of the normalisations", above=0)
     positions: str = field(
         "learned", "positions", choices=table(f"{PARTS}.positions:POSITIONS", "learned", "rope")
@@ -47,8 +50,8 @@ class Config:
     )
     mlp: str = field(
         "gelu",
-        "kind of MLP; of swiglu d_ff is the size of each half",
-        choices=table(f"{PARTS}.mlps:MLPS", "gelu", "swiglu"),
+        "kind of MLP; of geglu and swiglu d_ff is the size of each half",
+        choices=table(f"{PARTS}.mlps:MLPS", "geglu", "gelu", "swiglu"),
     )
     num_kv_heads: int = field(
         0,
@@ -58,10 +61,26 @@ class Config:
     )
     head_size: int = field(0, "numbers of a query or a key; 0 for d_model / num_heads", least=0)
     qk_norm: bool = field(False, "RMSNorm of each head's queries and keys")
+    query_scalar: int = field(
+        0, "scores are q k / sqrt(query_scalar); 0 for the size of a head", least=0
+    )
+    sliding_window: int = field(
+        0,
+        "tokens that a token sees in a local layer, itself among them; 0: no layer is local",
+        least=0,
+    )
+    global_every: int = field(
+        6, "with sliding_window: of so many layers the last is not local; 0: all are", least=0
+    )
+    local_rope_base: float = field(
+        10_000.0, "rope_base of local layers, whose rope_factor is 1", above=0
+    )
     biases: bool = field(True, "biases of linear maps")
     causal: bool = field(True, "False: attention sees the whole window")
     embedder: str = field(
-        "tokens", "what tokens become", choices=table(f"{PARTS}.embedders:EMBEDDERS", "tokens")
+        "tokens",
+        "what tokens become; scaled_tokens are multiplied by sqrt(d_model)",
+        choices=table(f"{PARTS}.embedders:EMBEDDERS", "tokens", "scaled_tokens"),
     )
     head: str = field(
         "tied",

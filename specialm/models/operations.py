@@ -78,6 +78,7 @@ def attention(
     implementation: str,
     causal: bool = True,
     mask_BxL: jax.Array | None = None,
+    window: jax.Array | None = None,
 ) -> jax.Array:
     """Softmax attention with scores q k / sqrt(K) -> [B, L, H, A].
 
@@ -88,12 +89,15 @@ def attention(
         "auto" chooses by platform and sizes.
       causal: whether a token sees only those up to itself.
       mask_BxL: without causal: 1 for the keys that are there; None for all.
+      window: int32 [], of causal attention: how many tokens each sees, itself the last of them;
+        None for all. "splash" has none.
     """
     batch, length, heads, size = q_BxLxHxA.shape
     if implementation == "auto":
-        implementation = _best_attention(length, size, causal)
+        implementation = _best_attention(length, size, causal and window is None)
     if implementation == "fused":
         mask = None if causal or mask_BxL is None else (mask_BxL > 0)[:, None, None]
+        mask = mask if window is None else seen(jnp.arange(length), length, window)[None, None]
         return jax.nn.dot_product_attention(
             q_BxLxHxA, k_BxLxJxA, v_BxLxJxA, mask=mask, is_causal=causal
         )
@@ -108,9 +112,20 @@ def attention(
 
     seen_ZxL = None if causal or mask_BxL is None else jnp.repeat(mask_BxL > 0, heads, axis=0)
     mixed_ZxLxA = blocked_attention(
-        by_head(q_BxLxHxA), by_head(k_BxLxHxA), by_head(v_BxLxHxA), seen_ZxL, causal
+        by_head(q_BxLxHxA), by_head(k_BxLxHxA), by_head(v_BxLxHxA), seen_ZxL, window, causal
     )
     return mixed_ZxLxA.reshape(batch, heads, length, size).swapaxes(1, 2)
+
+
+def seen(places_Q: jax.Array, keys: int, window: jax.Array | None) -> jax.Array:
+    """bool [Q, z]: the keys that causal queries at these places see.
+
+    Args:
+      window: see `attention`.
+    """
+    distance_Qxz = places_Q[:, None] - jnp.arange(keys)
+    causal_Qxz = distance_Qxz >= 0
+    return causal_Qxz if window is None else causal_Qxz & (distance_Qxz < window)
 
 
 def _repeated(x_BxLxJxA: jax.Array, heads: int) -> jax.Array:
@@ -149,12 +164,13 @@ def cached_attention(
     return mixed_BxLxJxqxA.reshape(batch, length, heads, size)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(4,))
+@partial(jax.custom_vjp, nondiff_argnums=(5,))
 def blocked_attention(
     q_ZxLxA: jax.Array,
     k_ZxLxA: jax.Array,
     v_ZxLxA: jax.Array,
     seen_ZxL: jax.Array | None = None,
+    window: jax.Array | None = None,
     causal: bool = True,
 ) -> jax.Array:
     """Attention over blocks of queries: a causal block meets only the keys up to its end, so that
@@ -163,8 +179,9 @@ def blocked_attention(
 
     Args:
       seen_ZxL: bool, the keys that are there, without causal; None for all.
+      window: see `attention`.
     """
-    return _attention_forward(q_ZxLxA, k_ZxLxA, v_ZxLxA, seen_ZxL, causal)[0]
+    return _attention_forward(q_ZxLxA, k_ZxLxA, v_ZxLxA, seen_ZxL, window, causal)[0]
 
 
 def _blocks(length: int) -> list[tuple[int, int]]:
@@ -179,24 +196,24 @@ def _keys_of(end: int, length: int, causal: bool) -> int:
     return end if causal else length
 
 
-def _masked(scores_ZxQxz: jax.Array, first: int, seen_ZxL: jax.Array | None, causal: bool):
+def _masked(scores_ZxQxz: jax.Array, first: int, seen_ZxL, window, causal: bool):
     queries, keys = scores_ZxQxz.shape[1:]
     if causal:
-        seen_Qxz = jnp.arange(first, first + queries)[:, None] >= jnp.arange(keys)
+        seen_Qxz = seen(jnp.arange(first, first + queries), keys, window)
         return jnp.where(seen_Qxz, scores_ZxQxz, MASKED)
     if seen_ZxL is None:
         return scores_ZxQxz
     return jnp.where(seen_ZxL[:, None], scores_ZxQxz, MASKED)
 
 
-def _attention_forward(q_ZxLxA, k_ZxLxA, v_ZxLxA, seen_ZxL, causal):
+def _attention_forward(q_ZxLxA, k_ZxLxA, v_ZxLxA, seen_ZxL, window, causal):
     length, size = q_ZxLxA.shape[1:]
     q_ZxLxA = q_ZxLxA * size**-0.5
     mixed, weights, scales = [], [], []
     for first, end in _blocks(length):
         keys = _keys_of(end, length, causal)
         scores_ZxQxz = _dot(q_ZxLxA[:, first:end], k_ZxLxA[:, :keys], (2,), (2,), (0,), jnp.float32)
-        scores_ZxQxz = _masked(scores_ZxQxz, first, seen_ZxL, causal)
+        scores_ZxQxz = _masked(scores_ZxQxz, first, seen_ZxL, window, causal)
         weights_ZxQxz = jnp.exp(scores_ZxQxz - jnp.max(scores_ZxQxz, axis=-1, keepdims=True))
         scale_ZxQx1 = 1 / jnp.sum(weights_ZxQxz, axis=-1, keepdims=True)
         weights_ZxQxz = weights_ZxQxz.astype(v_ZxLxA.dtype)
@@ -236,6 +253,7 @@ def _attention_backward(causal, saved, grad_ZxLxA):
         jnp.concatenate(grad_q, axis=1),
         grad_k_ZxAxL.swapaxes(1, 2),
         grad_v_ZxAxL.swapaxes(1, 2),
+        None,
         None,
     )
 

@@ -28,15 +28,19 @@ class Tensor:
     inputs: int = 0
     decay: bool = False  # whether weight decay applies
     group: str = ""  # of the learning rate: "" or MIXER
+    # Of a linear map that is several in one: (name, first, end) along its first axis of outputs.
+    pieces: tuple[tuple[str, int, int], ...] = ()
 
     def stacked(self, count: int, axis: str = "layers") -> "Tensor":
         """So many of these tensors along a new first axis, each with values of its own."""
         return replace(self, shape=(count, *self.shape), axes=(axis, *self.axes))
 
 
-def matrix(shape: tuple, axes: tuple, init: Callable, inputs: int = 1) -> Tensor:
-    """A linear map: LoRA can adapt it, weight decay applies."""
-    return Tensor(shape, axes, init, inputs, decay=True)
+def matrix(
+    shape: tuple, axes: tuple, init: Callable, inputs: int = 1, pieces: tuple = ()
+) -> Tensor:
+    """A linear map: LoRA can adapt it or one of its pieces, weight decay applies."""
+    return Tensor(shape, axes, init, inputs, decay=True, pieces=pieces)
 
 
 def zeros(_: jax.Array, shape: tuple[int, ...]) -> jax.Array:
@@ -75,9 +79,24 @@ def flatten(declared: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[s
         yield from flatten(part, (*path, name))
 
 
-def abstract(declared: Any) -> Any:
-    """Shapes and dtypes; nothing is allocated."""
-    return map_tensors(lambda tensor: jax.ShapeDtypeStruct(tensor.shape, jnp.float32), declared)
+def abstract(declared: Any, dtype: str = "float32") -> Any:
+    """Shapes and dtypes; nothing is allocated.
+
+    Args:
+      dtype: of matrices; all else is float32.
+    """
+    return map_tensors(
+        lambda tensor: jax.ShapeDtypeStruct(tensor.shape, _dtype(tensor, dtype)), declared
+    )
+
+
+def _dtype(tensor: Tensor, dtype: str) -> Any:
+    return jnp.dtype(dtype if tensor.decay else "float32")
+
+
+def cast(declared: Any, values: Any, dtype: str) -> Any:
+    """Parameters in the dtypes of `abstract`."""
+    return jax.tree.map(lambda leaf, of: leaf.astype(of.dtype), values, abstract(declared, dtype))
 
 
 def logical_axes(declared: Any) -> Any:

@@ -1,6 +1,7 @@
 """The transformer: pure functions over a pytree of parameters, of the parts that a config names.
 
-Parameters are `{embed, position, layers: {norm1, attention, norm2, mlp}, heads}`. The layers are
+Parameters are `{embed, position, layers: {norm1, attention, norm2, mlp}, heads}`, with post_norms
+also layers.post_norm1 and post_norm2. The layers are
 stacked on a leading axis and run by `lax.scan`, one scan for each segment between heads.
 Parameters are float32; matrix products run in `Config.dtype`; softmax, norms and the loss are
 float32.
@@ -45,6 +46,8 @@ def declare(config: Config) -> tensors.Tree:
         "norm2": norm(config.d_model),
         "mlp": MLPS[config.mlp].declare(config),
     }
+    if config.post_norms:
+        layer |= {name: norm(config.d_model) for name in ("post_norm1", "post_norm2")}
     declared = {
         "embed": EMBEDDERS[config.embedder].declare(config),
         "position": POSITIONS[config.positions].declare(config),
@@ -139,22 +142,29 @@ def _block(w: Params, x_TxD: jax.Array, attend, config: Config, place: Placement
     Args:
       attend: (weights of the attention, normed state) -> ([T, D], anything).
     """
-    norm, epsilon = NORMS[config.norm].apply, config.norm_epsilon
-    normed = place.to_model_parallel(norm(w["norm1"], x_TxD, epsilon))
-    mixed, more = attend(w["attention"], normed)
-    x_TxD += mixed
-    normed = place.to_model_parallel(norm(w["norm2"], x_TxD, epsilon))
-    return x_TxD + MLPS[config.mlp].apply(w["mlp"], normed, place), more
+
+    def norm(name: str, x_TxD: jax.Array) -> jax.Array:
+        return NORMS[config.norm].apply(w[name], x_TxD, config.norm_epsilon)
+
+    def result(name: str, x_TxD: jax.Array) -> jax.Array:
+        return norm(name, x_TxD) if config.post_norms else x_TxD
+
+    mixed, more = attend(w["attention"], place.to_model_parallel(norm("norm1", x_TxD)))
+    x_TxD += result("post_norm1", mixed)
+    normed = place.to_model_parallel(norm("norm2", x_TxD))
+    return x_TxD + result("post_norm2", MLPS[config.mlp].apply(w["mlp"], normed, place)), more
 
 
 def _layer(config: Config, length: int, place: Placement, mask_BxL: jax.Array | None):
-    """(x [T, D], one layer's weights) -> x; as the body of a scan."""
+    """(x [T, D], (one layer's weights, whether it is local)) -> x; as the body of a scan."""
     axes = _layer_axes(config, place)
 
-    def attend(w, normed):
-        return attention.apply(w, normed, length, config, place, mask_BxL), None
+    def layer(x_TxD, part):
+        w, is_local = part
 
-    def layer(x_TxD, w):
+        def attend(w, normed):
+            return attention.apply(w, normed, length, config, place, mask_BxL, is_local), None
+
         return _block(place.gather(w, axes, config.dtype), x_TxD, attend, config, place)
 
     if config.remat != "none" or place.fsdp > 1:
@@ -179,15 +189,16 @@ def hidden(
     x_TxD = _embedded(params, inputs_BxL, 0, config)
     layer = _layer(config, inputs_BxL.shape[1], place, mask_BxL)
     few = platform() == "cpu" and config.num_layers <= UNROLLED_LAYERS
+    layers = (params["layers"], attention.local_layers(config))
     states, first = {}, 0
     for head in sorted(heads, key=head_layers(config).__getitem__):
         end = head_layers(config)[head]
-        x_TxD = _scan(layer, x_TxD, params["layers"], first, end, few)
+        x_TxD = _scan(layer, x_TxD, layers, first, end, few)
         states[head], first = _normed(params, head, x_TxD, config), end
     return states
 
 
-def _scan(layer, x_TxD, layers: Params, first: int, end: int, unrolled: bool) -> jax.Array:
+def _scan(layer, x_TxD, layers: Any, first: int, end: int, unrolled: bool) -> jax.Array:
     """Runs the layers from `first` up to `end`."""
     count = len(jax.tree.leaves(layers)[0])
     if (first, end) != (0, count):
@@ -253,14 +264,15 @@ def decode(
     x_TxD, length = _embedded(params, tokens_BxL, first, config), tokens_BxL.shape[1]
 
     def layer(x_TxD, part):
-        w, cache = part
+        w, cache, is_local = part
 
         def attend(w, normed):
-            return attention.decode(w, normed, length, cache, first, config)
+            return attention.decode(w, normed, length, cache, first, config, is_local)
 
         return _block(w, x_TxD, attend, config)
 
-    x_TxD, cache = jax.lax.scan(layer, x_TxD, (params["layers"], cache))
+    layers = (params["layers"], cache, attention.local_layers(config))
+    x_TxD, cache = jax.lax.scan(layer, x_TxD, layers)
     x_BxLxD = _normed(params, LAST, x_TxD, config).reshape(*tokens_BxL.shape, config.d_model)
     return _scores(x_BxLxD, head_matrix(params, config)), cache
 

@@ -100,7 +100,10 @@ def compile_step(config: ConfigDict, devices: list) -> Program:
             model, tx, mesh, config.train.microbatch, config.train.objective
         )
         train_step = cast(jax.stages.Wrapped, train_step)
-        state = with_sharding(step.abstract_state(model, tx), step.state_sharding(model, tx, mesh))
+        state = with_sharding(
+            step.abstract_state(model, tx, config.train.param_dtype),
+            step.state_sharding(model, tx, mesh),
+        )
         traced, compiled, refused = train_step.trace(state, batch), None, ""
         try:
             compiled = traced.lower().compile()

@@ -7,6 +7,7 @@ from ml_collections import ConfigDict
 
 from specialm import budgets, methods
 from specialm.models import families, transformer
+from specialm.planning import memory, step_memory
 from specialm.training import loop, optimizer, step
 
 
@@ -19,7 +20,9 @@ def inspect_config(config: ConfigDict, dense: transformer.Config | None = None) 
     Returns:
       pretrain_params (all that is trained), inference_params (the model that is served),
       train_flops_per_token (projecting a bank included), inference_flops_per_token, state_bytes
-      (parameters, moments and step counters), steps, tokens, tokens_per_parameter (served).
+      (parameters, moments and step counters), training_bytes (those, gradients and projected
+      weights: what a step on one device holds at least, beside activations), memory_here (of this
+      machine), steps, tokens, tokens_per_parameter (served).
     """
     methods.check_sizes(config, config.method)
     model = methods.model_config(
@@ -30,7 +33,11 @@ def inspect_config(config: ConfigDict, dense: transformer.Config | None = None) 
     if methods.trains_one_expert(config, config.method):
         train = budgets.one_expert_settings(train, config.model.num_experts)
     steps = loop.num_steps(train, config.data.context)
-    state = step.abstract_state(model, optimizer.make(train, steps, families.declare(model)))
+    tx = optimizer.make(train, steps, families.declare(model))
+    state = step.abstract_state(model, tx, train.param_dtype)
+    held = step_memory.of_step(
+        model, tx, train.param_dtype, methods.num_groups(config, config.method)
+    )
     params = transformer.num_params(dense)
     tokens = steps * train.batch_size * config.data.context
     per_group = methods.tokens_per_group(config, config.method)
@@ -43,6 +50,8 @@ def inspect_config(config: ConfigDict, dense: transformer.Config | None = None) 
         "state_bytes": sum(
             math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(state)
         ),
+        "training_bytes": sum(held.values()),
+        "memory_here": memory.host_memory(),
         "steps": steps,
         "tokens": tokens,
         "tokens_per_parameter": round(tokens / params, 2),

@@ -23,6 +23,7 @@ COPIES = 2  # of a batch: on the host and on the devices
 BATCH = 12  # bytes a token of a batch: inputs, targets and mask
 CGROUPS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 SIZES = ("model.num_layers", "model.d_model", "model.d_ff")
+DTYPES = ("train.param_dtype", "train.moment_dtype", "train.second_moment_dtype")
 BANK = ("model.num_experts", "model.bank_size", "model.code_size", "model.mixer_hidden")
 ACCELERATORS = ("/dev/nvidia[0-9]*", "/dev/accel*", "/dev/vfio/[0-9]*", "/dev/kfd")
 
@@ -41,7 +42,8 @@ def of_pretraining(config: ConfigDict, method: str) -> Iterator[Need]:
     model = config.model
     rest = config.data.vocabulary_size * model.d_model
     dense = model.num_layers * _layer(config) + rest
-    state = 3 * FLOAT + (2 if config.train.moment_dtype == "bfloat16" else FLOAT)
+    state = FLOAT + (2 if config.train.moment_dtype == "bfloat16" else FLOAT)
+    state += _bytes(config.train.param_dtype) + _bytes(config.train.second_moment_dtype)
     sizes = (*SIZES, "data.vocabulary_size")
     yield Need("parameters, gradients and moments of the optimizer", state * dense, sizes)
     yield from _experts(config, method, dense, state)
@@ -72,6 +74,11 @@ def of_clusters(config: ConfigDict, method: str) -> Iterator[Need]:
     yield Need("centroids", size, (setting, "clustering.encoder", "clustering.dim"))
 
 
+def _bytes(dtype: str) -> int:
+    """Of a number."""
+    return 2 if dtype == "bfloat16" else FLOAT
+
+
 def _layer(config: ConfigDict) -> int:
     """Parameters of the matrices of a layer, at least."""
     model = config.model
@@ -89,6 +96,8 @@ def _experts(config: ConfigDict, method: str, dense: int, state: int) -> Iterato
     if record.is_bank:
         rank = model.bank_size or model.num_experts
         layers = len(model.bank_layers) or model.num_layers
+        # The gradients of a bank are of the dtype of its parameters.
+        state += _bytes(config.train.param_dtype) - FLOAT
         size = state * rank * layers * 2 * model.d_model * model.d_ff
         names = ("model.bank_size", "model.num_experts", "model.d_model", "model.d_ff")
         yield Need(what, size, names)
@@ -117,19 +126,19 @@ def check_here(config: ConfigDict, needs: Iterable[Need]) -> None:
 
 
 def check_devices(
-    config: ConfigDict, method: str, params: int, devices: list[Any], processes: int
+    config: ConfigDict, method: str, size: int, devices: list[Any], processes: int
 ) -> None:
     """`check` of pretraining against the memory of JAX's devices, or of the hosts where these are
-    CPUs, with all parameters counted.
+    CPUs, with all that a step holds counted.
 
     Args:
-      params: how many there are.
+      size: bytes of the latter, over all devices (`step_memory.of_step`).
     """
     available, where = processes * host_memory(), "this machine"
     if devices[0].platform != "cpu":
         limit = (devices[0].memory_stats() or {}).get("bytes_limit", 0)
         available, where = len(devices) * limit, f"the memory of {len(devices)} devices"
-    counted = Need("parameters, gradients and moments", 3 * FLOAT * params, (*SIZES, *BANK))
+    counted = Need("parameters, gradients and moments", size, (*SIZES, *BANK, *DTYPES))
     if available:  # else the platform does not say
         check(config, [*of_pretraining(config, method), counted], available, where)
 

@@ -52,7 +52,9 @@ def open_file(path: Path, scratch: Path) -> Foreign:
         raise UserError(
             f"{path}: is no GGUF file, damaged or cut short ({error}); download it again."
         ) from error
-    architecture = architectures.get(fields.get("general.architecture"), str(path))
+    architecture = architectures.get(
+        fields.get("general.architecture"), str(path), architectures.IN_GGUF
+    )
     places = {
         _hf_name(tensor.name, architecture): tensor
         for tensor in reader.tensors
@@ -113,10 +115,10 @@ def _shape(name: str, found: Any, architecture: Architecture) -> tuple[int, ...]
 
 def _config(fields: Json, architecture: Architecture, places: Json, where: str) -> Json:
     """The config.json that these fields amount to."""
-    prefix = architecture.model_type
+    prefix, known = architecture.in_gguf, architecture.gguf_keys.values()
     for key, fine in UNSUPPORTED.items():
         value = fields.get(f"{prefix}.{key}", fine)
-        if value != fine:
+        if value != fine and key not in known:
             raise UserError(f"{where}: {key}={value!r}: specialm's parts do not have that.")
     config = {
         ours: _number(fields[f"{prefix}.{theirs}"])
@@ -131,6 +133,7 @@ def _config(fields: Json, architecture: Architecture, places: Json, where: str) 
         }
     return {
         "model_type": architecture.model_type,
+        **architecture.gguf_implies(config),
         **config,
         "tie_word_embeddings": "lm_head.weight" not in places,
     }

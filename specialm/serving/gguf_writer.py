@@ -58,17 +58,22 @@ def write(
       about: name and licence.
 
     Raises:
-      UserError: a tokenizer that GGUF does not hold.
+      UserError: a tokenizer or sizes that GGUF does not hold.
     """
     gguf = package("writing GGUF")
     pre = check(vocabulary, f"--format=gguf {path.name}")
-    writer = gguf.GGUFWriter(str(path), architecture.model_type)
+    if obstacles := architecture.gguf_obstacles(config):
+        raise UserError(
+            f"--format=gguf {path.name}: llama.cpp computes {architecture.in_gguf} with "
+            f"{', '.join(obstacles)} alone; export with --format=hf."
+        )
+    writer = gguf.GGUFWriter(str(path), architecture.in_gguf)
     writer.add_name(about["name"])
     writer.add_license(about["licence"])
     most = "ALL" if dtype == "f32" else "MOSTLY"
     writer.add_file_type(gguf.LlamaFileType[f"{most}_{DTYPES[dtype]}"])
     for key, value in _fields(architecture, config, longest).items():
-        _add(writer, f"{architecture.model_type}.{key}", value)
+        _add(writer, f"{architecture.in_gguf}.{key}", value)
     _add_tokenizer(writer, vocabulary, config.vocab_size, pre)
     for name, tensor in _tensors(architecture, config, params):
         kind = _kind(gguf, tensor, dtype, name)
@@ -82,7 +87,12 @@ def write(
 def _fields(architecture: Architecture, config: Config, longest: int) -> Json:
     """The sizes, as GGUF names them."""
     given = architecture.write(config, longest)
-    fields = {theirs: given[ours] for ours, theirs in architecture.gguf_keys.items()}
+    left_out = architecture.gguf_left_out(config)
+    fields = {
+        theirs: given[ours]
+        for ours, theirs in architecture.gguf_keys.items()
+        if ours not in left_out
+    }
     fields["vocab_size"] = config.vocab_size
     if config.positions == "rope":
         fields["attention.value_length"] = config.size_of_head

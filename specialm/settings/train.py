@@ -117,6 +117,18 @@ TRAIN = (
         "of Adam's first moment; bfloat16 is less traffic",
         choices=("float32", "bfloat16"),
     ),
+    Setting(
+        "train.second_moment_dtype",
+        "float32",
+        "of Adam's second moment; bfloat16 (rounded at random) is less memory",
+        choices=("float32", "bfloat16"),
+    ),
+    Setting(
+        "train.param_dtype",
+        "float32",
+        "of matrices while they are trained; bfloat16 (rounded at random) is less memory",
+        choices=("float32", "bfloat16"),
+    ),
     Setting("train.log_every", 25, "steps", least=1),
     Setting("train.checkpoint_every", 500, "steps", least=1),
     Setting(

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from specialm.models import lora, tensors, transformer
-from specialm.training import sharding, step
+from specialm.training import narrow, sharding, step
 from specialm.training.checkpoints import with_sharding
 from specialm.training.objectives import Objective
 
@@ -33,7 +33,7 @@ def everything(config: transformer.Config, params: transformer.Params) -> Parame
         config,
         params,
         transformer.declare(config),
-        lambda trained, _: trained,
+        lambda trained, _: narrow.widened(trained),
         transformer.flops_per_token(config, train=True),
     )
 

@@ -57,7 +57,7 @@ def pretrain(
         lambda: tensors.init(transformer.declare(config), jax.random.key(seed)),
         out_shardings=runs.layout(config, mesh),
     )
-    params = (start or draw)()
+    params = tensors.cast(transformer.declare(config), (start or draw)(), train.param_dtype)
     # A `Joined` reads like a store.
     windows = Specialist(title, cast(WindowStore, store), np.arange(len(store)), *valid)
     entry = finetune.fit(

@@ -19,7 +19,7 @@ from jax.sharding import PartitionSpec
 from specialm.models import tensors, transformer
 from specialm.models.families import bank
 from specialm.models.placement import Placement
-from specialm.training import objectives, sharding, step
+from specialm.training import narrow, objectives, sharding, step
 from specialm.training.exchange import exchange
 from specialm.training.step import TrainState
 
@@ -52,6 +52,7 @@ def make_train_step(
         def projected(banked, mixer):
             return _projected(banked, mixer, batch["features"], axes["bank"], config, place)
 
+        trained = narrow.widened(params["shared"])
         weights_G, back = jax.vjp(projected, params["bank"], params.get("mixer", {}))
         groups = len(jax.tree.leaves(weights_G)[0])
         windows = {
@@ -63,18 +64,18 @@ def make_train_step(
         def group(total, part):
             banked, group_batch = part
 
-            def loss(trained, micro):
-                shared = _gather_outside(trained[0], axes["shared"], config, place)
-                dense = bank.assemble(shared, trained[1], config)
+            def loss(parts, micro):
+                shared = _gather_outside(parts[0], axes["shared"], config, place)
+                dense = bank.assemble(shared, parts[1], config)
                 return sum_loss(dense, micro, (), in_layers)
 
             nll, grad_shared = total
             part_nll, (more_shared, grad_banked) = step.sum_gradients(
-                loss, (params["shared"], banked), group_batch, size
+                loss, (trained, banked), group_batch, size
             )
             return (nll + part_nll, jax.tree.map(jnp.add, grad_shared, more_shared)), grad_banked
 
-        zero = (jnp.zeros(()), jax.tree.map(jnp.zeros_like, params["shared"]))
+        zero = (jnp.zeros(()), jax.tree.map(jnp.zeros_like, trained))
         (nll, grad_shared), grad_banked_G = jax.lax.scan(group, zero, (weights_G, windows))
         grad_banked, grad_mixer = back(grad_banked_G)
         grads = {

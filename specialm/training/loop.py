@@ -67,7 +67,7 @@ def _pretrain(path, config, train, store, sampler, seed, mesh, title, start, che
     steps = num_steps(train, store.context)
     tx = optimizer.make(train, steps, families.declare(config))
     objective = objectives.make(train.objective, families.dense(config))
-    state, before = _start(checkpoints, config, tx, mesh, seed, start)
+    state, before = _start(checkpoints, config, tx, mesh, seed, start, train.param_dtype)
     first = int(state.step)
     metrics = MetricsWriter(
         path, train, _settings(config, train, seed), first, before.get("metrics")
@@ -137,13 +137,14 @@ def _batch(
     return batch
 
 
-def _start(checkpoints: Checkpoints, config, tx, mesh, seed: int, start):
+def _start(checkpoints: Checkpoints, config, tx, mesh, seed: int, start, dtype: str):
     layout = step.state_sharding(config, tx, mesh)
-    abstract = with_sharding(step.abstract_state(config, tx), layout)
+    abstract = with_sharding(step.abstract_state(config, tx, dtype), layout)
     found = checkpoints.restore(abstract.params, (abstract.step, abstract.optimizer))
     if found is None:
         dense = start and start()
-        return step.init_state(config, tx, mesh, jax.random.key(seed), dense=dense), {}
+        key = jax.random.key(seed)
+        return step.init_state(config, tx, mesh, key, dense=dense, dtype=dtype), {}
     _, params, (number, moments), record = found
     return step.TrainState(number, params, moments), record
 

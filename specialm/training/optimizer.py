@@ -10,6 +10,7 @@ import optax
 from ml_collections import ConfigDict
 
 from specialm.models import tensors
+from specialm.training import narrow
 
 
 def schedule(train: ConfigDict, steps: int) -> optax.Schedule:
@@ -61,8 +62,12 @@ def make(train: ConfigDict, steps: int, declared: tensors.Tree) -> optax.Gradien
     """
     decayed = tensors.map_tensors(lambda tensor: tensor.decay, declared)
     in_mixer = tensors.map_tensors(lambda tensor: tensor.group == tensors.MIXER, declared)
-    return optax.chain(
+    adam = OPTIMIZERS[train.optimizer](train, schedule(train, steps), decayed)
+    if train.second_moment_dtype == "bfloat16":
+        adam = narrow.second_moment(adam)
+    made = optax.chain(
         optax.clip_by_global_norm(train.clip_norm),
-        OPTIMIZERS[train.optimizer](train, schedule(train, steps), decayed),
+        adam,
         optax.masked(optax.scale(train.mixer_multiplier), in_mixer),
     )
+    return narrow.of_narrow(made) if train.param_dtype == "bfloat16" else made

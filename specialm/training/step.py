@@ -12,7 +12,7 @@ from jax.sharding import NamedSharding
 from specialm.common.errors import UserError
 from specialm.models import families, tensors, transformer
 from specialm.models.target import platform
-from specialm.training import objectives, sharding
+from specialm.training import narrow, objectives, sharding
 
 
 @flax.struct.dataclass
@@ -31,19 +31,23 @@ def init_state(
     key: jax.Array | None = None,
     params: Any = None,
     dense: transformer.Params | None = None,
+    dtype: str = "float32",
 ) -> TrainState:
     """A state at step 0, laid out on the mesh: with fresh parameters from `key`, or `params`.
 
     Args:
       dense: a dense model that all experts start as, with what else there is from `key`.
+      dtype: of matrices.
     """
+    declared = families.declare(config)
 
     def build(given, dense):
         start = given
         if dense is not None:
             start = families.from_dense(config, dense, key)
         elif given is None:
-            start = tensors.init(families.declare(config), key)
+            start = tensors.init(declared, key)
+        start = tensors.cast(declared, start, dtype)
         return TrainState(jnp.zeros((), jnp.int32), start, _init(config, optimizer)(start))
 
     layout = state_sharding(config, optimizer, mesh)
@@ -56,9 +60,13 @@ def _init(config: families.Config, optimizer) -> Callable:
     return jax.vmap(optimizer.init) if is_mixture else optimizer.init
 
 
-def abstract_state(config: families.Config, optimizer) -> TrainState:
-    """Shapes and dtypes of a state; nothing is allocated."""
-    params = tensors.abstract(families.declare(config))
+def abstract_state(config: families.Config, optimizer, dtype: str = "float32") -> TrainState:
+    """Shapes and dtypes of a state; nothing is allocated.
+
+    Args:
+      dtype: of matrices.
+    """
+    params = tensors.abstract(families.declare(config), dtype)
     return TrainState(
         jax.ShapeDtypeStruct((), jnp.int32),
         params,
@@ -149,8 +157,10 @@ def make_sums(
 
 
 def sum_gradients(sum_loss: Callable, params: Any, batch: dict, size: int):
-    """(sum, its gradient) of `sum_loss(params, windows)` over a batch, `size` windows at a time."""
-    sums = jax.value_and_grad(sum_loss)
+    """(sum, its gradient) of `sum_loss(params, windows)` over a batch, `size` windows at a time;
+    float32, whatever the parameters are.
+    """
+    params, sums = narrow.widened(params), jax.value_and_grad(sum_loss)
 
     def add(total, part):
         return jax.tree.map(jnp.add, total, sums(params, part)), None
@@ -169,8 +179,9 @@ def update(
     """The next state and the metrics, from sums over the batch."""
     tokens = jnp.maximum(tokens, 1.0)
     grads = jax.tree.map(lambda grad: grad / tokens, grads)
-    updates, moments = optimizer.update(grads, state.optimizer, state.params)
-    params = optax.apply_updates(state.params, updates)
+    before = narrow.widened(state.params)
+    updates, moments = optimizer.update(grads, state.optimizer, before)
+    params = narrow.like(optax.apply_updates(before, updates), state.params, state.step)
     metrics = {"loss": nll / tokens, "grad_norm": optax.global_norm(grads)}
     return TrainState(state.step + 1, params, moments), metrics
 

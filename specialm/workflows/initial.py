@@ -64,11 +64,12 @@ class Initial:
         return changed.lock()
 
 
-def read(base: Path, key: str) -> Initial:
+def read(base: Path, key: str, option: str = "init") -> Initial:
     """The model in the run folder `base`.
 
     Args:
       key: identifies its content.
+      option: that it was given with.
 
     Raises:
       UserError: it is no run folder, or no dense model.
@@ -76,8 +77,8 @@ def read(base: Path, key: str) -> Initial:
     record = runs.read_record(base)
     if record.get("kind", families.DENSE) != families.DENSE:
         raise UserError(
-            f"--init={base}: {record['method']} is a {record['kind']}; only a dense model can be "
-            "gone on from. Take an expert out with `specialm specialize "
+            f"--{option}={base}: {record['method']} is a {record['kind']}; only a dense model can "
+            "be gone on from. Take an expert out with `specialm specialize "
             "--config.finetune.max_steps=0`."
         )
     config = model_record.model_config(base / "model.json", record)

@@ -432,8 +432,8 @@ def settings_in_result(part: ConfigDict, used: tuple[str, ...] = (), teacher: bo
     unused = {name.partition(".")[2] for name in of_methods.difference(used)}
     unused |= {*NOT_IN_RESULT, *ELSEWHERE}
     settings = copy.deepcopy(part.to_dict())
-    if settings.get("moment_dtype") == "float32":
-        unused.add("moment_dtype")
+    dtypes = ("moment_dtype", "second_moment_dtype", "param_dtype")
+    unused |= {name for name in dtypes if settings.get(name) == "float32"}
     if not settings.get("lora_rank", 0):
         unused |= {"lora_rank", "lora_alpha", "lora_matrices"}
     if not settings.get("specialist_fraction", 0):

@@ -20,9 +20,9 @@ from specialm.data.mixed import Joined
 from specialm.data.sampler import BatchSampler, Sampler
 from specialm.data.store import WindowStore
 from specialm.models import families, tensors, transformer
-from specialm.planning import memory
+from specialm.planning import memory, step_memory
 from specialm.specialize import validated
-from specialm.training import loop, origin, profile, runs
+from specialm.training import loop, optimizer, origin, profile, runs
 from specialm.workflows import pipeline, repeats
 from specialm.workflows.pipeline import Run
 
@@ -186,8 +186,7 @@ def _train(
         )
 
     def work(path: Path) -> dict:
-        params, devices = families.num_params(config), list(run.mesh.devices.flat)
-        memory.check_devices(run.config, method, params, devices, processes.count())
+        _check_memory(run, method, config, train)
         if processes.is_first():
             print("".join(f"{note}\n" for note in drawn.notes), end="", file=sys.stderr, flush=True)
         before = runs.read_record(start.path) if start else {}
@@ -216,6 +215,15 @@ def _train(
     if stage.reused and not must_exist:
         profile.say_nothing_traced(train.profile_steps, f"{name} was trained before")
     return stage
+
+
+def _check_memory(run: Run, method: str, config: families.Config, train: ConfigDict) -> None:
+    """Raises UserError for a step that does not fit in memory, before it is compiled."""
+    tx = optimizer.make(train, 1, families.declare(config))
+    groups = methods.num_groups(run.config, method)
+    held = step_memory.of_step(config, tx, train.param_dtype, groups, run.mesh)
+    devices = list(run.mesh.devices.flat)
+    memory.check_devices(run.config, method, sum(held.values()), devices, processes.count())
 
 
 def _inputs(

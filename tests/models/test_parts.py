@@ -24,8 +24,22 @@ LLAMA = dataclasses.replace(
     head="untied",
 )
 QWEN = dataclasses.replace(LLAMA, qk_norm=True, head_size=6, rope_base=50.0, norm_epsilon=1e-3)
+GEMMA = dataclasses.replace(
+    QWEN,
+    norm="rmsnorm_plus1",
+    mlp="geglu",
+    embedder="scaled_tokens",
+    head="tied",
+    post_norms=True,
+    query_scalar=9,
+    sliding_window=4,
+    global_every=2,
+    local_rope_base=7.0,
+    rope_factor=2.0,
+)
 CONFIGS = {
     "gpt2": GPT2,
+    "gemma": GEMMA,
     "llama": LLAMA,
     "qwen": QWEN,
     "one kv head": dataclasses.replace(GPT2, num_kv_heads=1),
@@ -51,7 +65,7 @@ def make_tokens(config, batch=2, length=11, seed=0):
 @st.composite
 def architectures(draw):
     groups, queries = draw(st.sampled_from([(1, 1), (1, 3), (2, 1), (2, 2)]))
-    layers = draw(st.integers(1, 3))
+    layers, causal = draw(st.integers(1, 3)), draw(st.booleans())
     return transformer.Config(
         vocab_size=7,
         context=9,
@@ -60,15 +74,21 @@ def architectures(draw):
         num_heads=groups * queries,
         d_ff=draw(st.integers(1, 9)),
         attention=draw(st.sampled_from(["blocked", "fused"])),
-        norm=draw(st.sampled_from(["layernorm", "rmsnorm"])),
+        norm=draw(st.sampled_from(["layernorm", "rmsnorm", "rmsnorm_plus1"])),
+        post_norms=draw(st.booleans()),
+        embedder=draw(st.sampled_from(["tokens", "scaled_tokens"])),
+        query_scalar=draw(st.sampled_from([0, 5])),
+        sliding_window=draw(st.sampled_from([0, 1, 4, 20])) if causal else 0,
+        global_every=draw(st.integers(0, 3)),
+        local_rope_base=draw(st.sampled_from([10_000.0, 50.0])),
         positions=draw(st.sampled_from(["learned", "rope"])),
         rope_factor=draw(st.sampled_from([1.0, 2.5])),
-        mlp=draw(st.sampled_from(["gelu", "swiglu"])),
+        mlp=draw(st.sampled_from(["geglu", "gelu", "swiglu"])),
         num_kv_heads=groups,
         head_size=draw(st.sampled_from([0, 6])),
         qk_norm=draw(st.booleans()),
         biases=draw(st.booleans()),
-        causal=draw(st.booleans()),
+        causal=causal,
         head=draw(st.sampled_from(["tied", "untied"])),
     )
 
@@ -115,7 +135,7 @@ def test_gradients_are_those_of_central_differences(name):
     np.testing.assert_allclose(slope, wanted, rtol=2e-4)
 
 
-@pytest.mark.parametrize("name", ["gpt2", "llama", "qwen", "one kv head", "exits"])
+@pytest.mark.parametrize("name", ["gpt2", "gemma", "llama", "qwen", "one kv head", "exits"])
 @pytest.mark.parametrize("split", [1, 4])
 def test_cached_decoding_is_the_full_forward_pass(name, split):
     config = CONFIGS[name]
@@ -250,7 +270,7 @@ def test_lora_adapts_every_linear_map_of_any_architecture():
     "change,named",
     [
         ({"norm": "batchnorm"}, "model.norm='batchnorm'"),
-        ({"mlp": "relu"}, "model.mlp='relu': must be one of gelu, swiglu"),
+        ({"mlp": "relu"}, "model.mlp='relu': must be one of geglu, gelu, swiglu"),
         ({"positions": "alibi"}, "model.positions='alibi'"),
         ({"embedder": "bytes"}, "model.embedder='bytes'"),
         ({"head": "none"}, "model.head='none'"),
@@ -261,6 +281,8 @@ def test_lora_adapts_every_linear_map_of_any_architecture():
         ({"positions": "rope", "rope_base": 0.0}, "model.rope_base=0.0"),
         ({"positions": "rope", "rope_factor": float("nan")}, "model.rope_factor=nan"),
         ({"norm_epsilon": float("inf")}, "model.norm_epsilon=inf"),
+        ({"sliding_window": 4, "causal": False}, "model.sliding_window=4: windows look back"),
+        ({"sliding_window": 4, "attention": "splash"}, "model.attention='splash' has no windows"),
         ({"exits": (3,)}, "model.exits="),
         ({"exits": (1, 1)}, "model.exits="),
         ({"exits": (1,), "exit_weight": 1.5}, "model.exit_weight=1.5"),
@@ -269,6 +291,19 @@ def test_lora_adapts_every_linear_map_of_any_architecture():
 def test_what_cannot_be_built_is_named(change, named):
     with pytest.raises(UserError, match=named.replace("(", r"\(")):
         check.check(dataclasses.replace(GPT2, **change))
+
+
+def test_a_local_layer_sees_its_window_and_no_more():
+    """One layer: a token changes the states of the `sliding_window` tokens from itself on."""
+    logits = jax.jit(transformer.logits, static_argnums=2)
+    for attention in ("blocked", "fused"):
+        config = dataclasses.replace(GEMMA, num_layers=1, attention=attention)
+        params, tokens = make_params(config), make_tokens(config)
+        other = tokens.copy()
+        other[:, 3] = (other[:, 3] + 1) % config.vocab_size
+        changed = np.abs(logits(params, tokens, config) - logits(params, other, config))
+        assert (changed.max((0, 2)) > 0).tolist() == [3 <= place < 7 for place in range(11)]
+    check.check(dataclasses.replace(GEMMA, sliding_window=12, attention="splash"))
 
 
 def test_a_rule_of_a_part_that_is_not_chosen_is_not_checked():

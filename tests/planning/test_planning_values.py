@@ -80,7 +80,12 @@ def test_the_largest_batch_is_a_multiple_of_eight_from_eight_on(windows, want):
 
 
 def needs(**changes):
+    return needs_of("slm", **changes)
+
+
+def needs_of(method, **changes):
     config = config_lib.default()
+    config.method = method
     for name, value in changes.items():
         section, field = name.split("__")
         config[section][field] = value
@@ -95,6 +100,12 @@ def test_memory_of_training_by_hand():
     state = "parameters, gradients and moments of the optimizer"
     assert found[state] == 16 * dense
     assert needs(train__moment_dtype="bfloat16")[state] == 14 * dense
+    narrow = {f"train__{name}": "bfloat16" for name in ("param_dtype", "second_moment_dtype")}
+    assert needs(**narrow)[state] == 12 * dense
+    experts = "parameters, gradients and moments of all experts"
+    bank = 16 * 4 * 2 * 64 * 256
+    assert needs_of("slm_pn")[experts] == 16 * bank
+    assert needs_of("slm_pn", **narrow)[experts] == 10 * bank
     assert found["the activations of one window"] == 128 * (2 * 4 * 64 + 2 * 256)
     assert found["LoRA's matrices and moments"] == 0
     assert needs(finetune__lora_rank=3)["LoRA's matrices and moments"] == 16 * 3 * 4 * 64

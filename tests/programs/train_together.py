@@ -2,11 +2,13 @@
 
 A RUN is FAMILY or FAMILY:fsdp=N. Process 0 prints each finished step's mean loss as JSON, so that a
 test can kill all of them at a known place, and writes OUT/params.npz. Each process writes
-OUT/windows-I.json, {run: [windows it read, for each step of this session]}.
+OUT/windows-I.json, {run: [windows it read, for each step of this session]}, also when a signal
+came: SIGTERM to process 0 when its first step is recorded, if STOP is set.
 """
 
 import json
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -38,7 +40,18 @@ def sizes_of(family: str, store: WindowStore):
 def main(workdir: str, store_path: str, out: str, *names: str) -> None:
     runtime.join_processes()
     signals.install(goes_on=True)
-    store, saved, read = WindowStore(store_path), {}, {}
+    read: dict[str, list] = {}
+    try:
+        saved = train_all(workdir, WindowStore(store_path), names, read)
+    finally:
+        Path(out, f"windows-{jax.process_index()}.json").write_text(json.dumps(read))
+    if processes.is_first():
+        np.savez(Path(out, "params.npz"), **saved)
+
+
+def train_all(workdir: str, store: WindowStore, names: tuple[str, ...], read: dict) -> dict:
+    """{name: array} of all parameters; adds to `read`."""
+    saved: dict[str, np.ndarray] = {}
     train = config.default().train
     train.tokens, train.batch_size = STEPS * BATCH * store.context, BATCH
     train.warmup_steps, train.log_every = 4, 1
@@ -50,6 +63,8 @@ def main(workdir: str, store_path: str, out: str, *names: str) -> None:
             write(self, number, values)
             if processes.is_first():
                 print(json.dumps({"run": name, "step": number, "loss": values["loss"]}), flush=True)
+                if os.environ.pop("STOP", ""):
+                    os.kill(os.getpid(), signal.SIGTERM)
 
         def recorded(self, indices, name=name):
             time.sleep(float(os.environ.get("STEP_SECONDS", "0")))
@@ -73,9 +88,7 @@ def main(workdir: str, store_path: str, out: str, *names: str) -> None:
             f"{name} {jax.tree_util.keystr(where)}": np.asarray(leaf)
             for where, leaf in jax.tree_util.tree_leaves_with_path(whole)
         }
-    Path(out, f"windows-{jax.process_index()}.json").write_text(json.dumps(read))
-    if processes.is_first():
-        np.savez(Path(out, "params.npz"), **saved)
+    return saved
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
-"""python -m soak --seconds=600 [--seed=0] [--only=kills,...]: tries by turns until the time is up,
-and prints the counts. Exit status 1 if anything went wrong; each failure is printed.
+"""python -m soak --seconds=600 [--seed=0] [--only=kills,...] [--jobs=study,...]: tries by turns until
+the time is up, and prints the counts. Exit status 1 if anything went wrong; each failure is printed.
 
+--rows=FILE also appends a JSON line for each turn; --sum=FILE only adds up what is there.
 --short tries a fixed few on one job: the test suite's."""
 
 import argparse
@@ -22,6 +23,7 @@ os.environ.setdefault("XLA_FLAGS", f"--xla_force_host_platform_device_count=2 {Q
 from soak import children, flips, project, runs  # noqa: E402
 
 BITS = {"checkpoints": 25, "stores and sidecars": 25, "JSON": 5}  # of one turn
+JOBS = [job.name for job in project.JOBS]
 KINDS = ("kills", "signals", "pairs", "damaged_steps", "bits", "files", "full_disk")
 SHORT = {"kills": 2, "signals": 1, "pairs": 1, "damaged_steps": 1, "bits": 1, "files": 1}
 
@@ -29,8 +31,9 @@ SHORT = {"kills": 2, "signals": 1, "pairs": 1, "damaged_steps": 1, "bits": 1, "f
 class Soak:
     """The trials of all jobs in one temporary folder."""
 
-    def __init__(self, root: Path, seed: int, until: float, short: bool):
-        self.root, self.seed, self.until, self.short = root, seed, until, short
+    def __init__(self, root: Path, given: argparse.Namespace, until: float):
+        self.root, self.until, self.seed, self.short = root, until, given.seed, given.short
+        self.rows, self.jobs = given.rows, given.jobs.split(",") if given.jobs else JOBS
         project.write(root)
         templates: dict = {}
         self.trials = {job.name: runs.Trial(root, job, templates) for job in project.JOBS}
@@ -45,25 +48,33 @@ class Soak:
         self.turns[kind] += 1
         number = self.turns[kind]
         draw = random.Random(f"{self.seed} {kind} {number}")
+        started, before = time.monotonic(), len(self.failures)
+        counts: dict[str, int] = {}
         try:
-            if kind in ("bits", "files"):
-                self.counts.update(self._damage(kind, draw))
-                return
-            trials = [t for n, t in self.trials.items() if not name or n == name]
-            if kind == "damaged_steps":
-                trials = [trial for trial in trials if trial.job.command[0] == "train"]
-            trial = trials[number % len(trials)]
-            started = time.monotonic()
-            few = {"most": 1} if self.short and kind == "kills" else {}
-            counts = getattr(runs, kind)(trial, draw, **few)
-            took = time.monotonic() - started
-            print(f"{kind} {number}, {trial.job.name}: {dict(counts)} ({took:.0f} s)", flush=True)
-            self.counts.update({f"{kind} {trial.job.name}: {k}": v for k, v in counts.items()})
+            damage = kind in ("bits", "files")
+            counts = self._damage(kind, draw) if damage else self._run(kind, number, draw, name)
         except AssertionError as error:
             self.failures.append(f"{kind} {number}: {error}")
             print(self.failures[-1], flush=True)
+        took = round(time.monotonic() - started)
+        print(f"{kind} {number}: {dict(counts)} ({took} s)", flush=True)
+        self.counts.update(counts)
+        if self.rows:
+            row = {"seed": self.seed, "turn": f"{kind} {number}", "seconds": took, "counts": counts}
+            row["failures"] = [failure[:300] for failure in self.failures[before:]]
+            with self.rows.open("a") as out:
+                out.write(json.dumps(row) + "\n")
 
-    def _damage(self, kind: str, draw: random.Random) -> Counter:
+    def _run(self, kind: str, number: int, draw: random.Random, name: str) -> dict[str, int]:
+        trials = [self.trials[each] for each in ([name] if name else self.jobs)]
+        if kind == "damaged_steps":
+            trials = [trial for trial in trials if trial.job.command[0] == "train"]
+        trial = trials[number % len(trials)]
+        few = {"most": 1} if self.short and kind == "kills" else {}
+        counts = getattr(runs, kind)(trial, draw, **few)
+        return {f"{kind} {trial.job.name}: {k}": v for k, v in counts.items()}
+
+    def _damage(self, kind: str, draw: random.Random) -> dict[str, int]:
         name = "slm_is" if self.short else ("slm_is", "slm_pn")[self.turns[kind] % 2]
         trial = self.trials[f"train {name}"]
         assert trial.whole
@@ -85,7 +96,17 @@ class Soak:
         wrong = [f"{k}: {v}" for k, v in counts.items() if k.startswith("  ")]
         self.failures += wrong
         print("\n".join(wrong), end="\n" if wrong else "", flush=True)
-        return Counter({k: v for k, v in counts.items() if not k.startswith("  ")})
+        return {k: v for k, v in counts.items() if not k.startswith("  ")}
+
+
+def total(rows: Path) -> list[str]:
+    """The sums of the rows of any number of runs."""
+    found = [json.loads(line) for line in rows.read_text().splitlines()]
+    counts = sum((Counter(row["counts"]) for row in found), Counter())
+    hours = sum(row["seconds"] for row in found) / 3600
+    lines = [f"{len(found)} turns, {hours:.1f} h, seeds {sorted({row['seed'] for row in found})}"]
+    lines += [f"  {name}: {count:,}" for name, count in sorted(counts.items())]
+    return [*lines, f"{sum(len(row['failures']) for row in found)} failures"]
 
 
 def main() -> int:
@@ -95,12 +116,18 @@ def main() -> int:
     parser.add_argument("--short", action="store_true")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", default=",".join(KINDS), help="some of: " + ", ".join(KINDS))
+    parser.add_argument("--jobs", default="", help="some of: " + ", ".join(JOBS))
+    parser.add_argument("--rows", type=Path)
+    parser.add_argument("--sum", type=Path)
     given = parser.parse_args()
+    if given.sum:
+        print("\n".join(total(given.sum)))
+        return 0
     children.preload()
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="specialm-soak-") as folder:
         os.environ["JAX_COMPILATION_CACHE_DIR"] = f"{folder}/compiled"
-        soak = Soak(Path(folder), given.seed, started + given.seconds, given.short)
+        soak = Soak(Path(folder), given, started + given.seconds)
         if given.short:
             for kind, turns in SHORT.items():
                 for _ in range(turns):

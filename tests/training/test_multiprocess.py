@@ -102,6 +102,13 @@ def training(folder, store, processes, devices, *runs, workdir=None):
     )
 
 
+def windows_read(job, run):
+    """The windows of each step of a run, in the order of the processes: the batches."""
+    files = [job.folder / f"windows-{i}.json" for i in range(job.processes)]
+    read = [json.loads(file.read_text())[run] for file in files]
+    return [sum(parts, []) for parts in zip(*read, strict=True)]
+
+
 def trained(job):
     """({run: {step: loss}}, parameters, windows that each process read); process 0 alone talks."""
     (out, _), *others = job.finish()
@@ -226,6 +233,29 @@ def test_a_signal_to_one_process_saves_the_same_step_in_all(jobs, store, tmp_pat
     assert losses["dense"] == {i: made[2][0]["dense"][i] for i in range(step + 1, STEPS + 1)}
     for name, value in of(params, "dense").items():
         np.testing.assert_array_equal(value, of(made[2][1], "dense")[name], err_msg=name)
+
+
+def test_on_two_then_four_then_one_process(jobs, store, tmp_path, monkeypatch):
+    """Stopped twice: the windows of a run that never was, and its parameters within 2e-6."""
+    _, made = jobs
+    monkeypatch.setenv("STEP_SECONDS", "0.3")  # a signal is seen a step later, all agree in another
+    monkeypatch.setenv("STOP", "1")
+    windows = []
+    for processes, devices in ((2, 2), (4, 1)):
+        folder = tmp_path / str(processes)
+        with training(folder, store, processes, devices, "dense", workdir=tmp_path / "run") as job:
+            job.finish(status=143)
+        windows += windows_read(job, "dense")
+        assert len(windows) < STEPS
+    monkeypatch.delenv("STOP")
+    with training(tmp_path / "1", store, 1, 4, "dense", workdir=tmp_path / "run") as job:
+        losses, params, _ = trained(job)
+    assert windows + windows_read(job, "dense") == made[1][2][0]["dense"]
+    assert sorted(losses["dense"]) == list(range(len(windows) + 1, STEPS + 1))
+    for name, value in of(params, "dense").items():
+        expected = of(made[1][1], "dense")[name]
+        print(f"largest difference of {name}: {np.abs(value - expected).max():.1e}")
+        np.testing.assert_allclose(value, expected, rtol=0, atol=2e-6, err_msg=name)
 
 
 def documents(text):

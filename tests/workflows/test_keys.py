@@ -71,6 +71,8 @@ OTHERS = {
     "train.schedule": "constant",
     "train.objective": "masked",
     "train.moment_dtype": "bfloat16",
+    "train.second_moment_dtype": "bfloat16",
+    "train.param_dtype": "bfloat16",
     "train.groups": 4,
     "train.trunk_fraction": 0.5,
     "model.dtype": "bfloat16",

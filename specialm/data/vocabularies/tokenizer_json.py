@@ -178,9 +178,11 @@ class TokenizerJson(Vocabulary):
         added = self._tokenizer.get_added_tokens_decoder()
 
         def of(i: int, name: str | None) -> bytes:
-            if name is None or i in added:
-                return b"" if name is None or added[i].special else name.encode()
-            return _byte_level(name) if self._is_byte_level else _with_mark(name)
+            if name is None or (i in added and added[i].special):
+                return b""
+            if not self._is_byte_level:
+                return _with_mark(name)
+            return name.encode() if i in added else _byte_level(name)
 
         return [of(i, name) for i, name in enumerate(self._names)]
 

@@ -1,4 +1,4 @@
-"""Self-attention: grouped queries, rotary positions, normed queries and keys, a cache.
+"""Self-attention: grouped queries, rotary positions, normed queries and keys, windows, a cache.
 
 J groups of G query heads share one head of keys and values each, H = J G; J = H is plain multi-head
 attention (Ainslie et al., arXiv 2305.13245). Queries, keys and values are one tensor, so that they
@@ -10,18 +10,19 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.ad_checkpoint import checkpoint_name
 
 from specialm.models import operations
 from specialm.models.config import Config
 from specialm.models.operations import linear
 from specialm.models.parts import Weights, biases, block_output
-from specialm.models.parts.norms import NORMS
+from specialm.models.parts import norms as norms_lib
 from specialm.models.parts.positions import POSITIONS
 from specialm.models.placement import PRODUCT, WHOLE, Placement
 from specialm.models.tensors import Tensor, matrix, normal, zeros
 
-HEAD_NORM, HEAD_NORMS = NORMS["rmsnorm"], ("q_norm", "k_norm")
+HEAD_NORMS = ("q_norm", "k_norm")
 
 
 class Cache(NamedTuple):
@@ -36,9 +37,11 @@ def declare(config: Config) -> dict:
     d, h, j, k = config.d_model, config.num_heads, config.kv_heads, config.size_of_head
     parts, heads = h // j + 2, "heads" if h == j else "kv_heads"
     residual = normal(0.02 / math.sqrt(2 * config.num_layers))
-    norms = {name: HEAD_NORM.declare(k) for name in HEAD_NORMS}
+    queries = parts - 2
+    pieces = (("q", 0, queries), ("k", queries, queries + 1), ("v", queries + 1, parts))
+    norms = {name: norms_lib.of_heads(config).declare(k) for name in HEAD_NORMS}
     return {
-        "qkv": matrix((d, parts, j, k), ("embed", None, heads, None), normal(0.02)),
+        "qkv": matrix((d, parts, j, k), ("embed", None, heads, None), normal(0.02), pieces=pieces),
         **biases(config, qkv_bias=Tensor((parts, j, k), (None, heads, None), zeros)),
         "out": matrix((h, k, d), ("heads", None, "embed"), residual, inputs=2),
         **biases(config, out_bias=Tensor((d,), (None,), zeros)),
@@ -53,8 +56,29 @@ def flops(config: Config) -> int:
     return projections + 4 * config.context * heads * size
 
 
+def local_layers(config: Config) -> np.ndarray | None:
+    """bool [Y]: the layers whose tokens see `sliding_window` tokens only; None if all see all."""
+    if not config.sliding_window:
+        return None
+    number_Y = np.arange(1, config.num_layers + 1)
+    return number_Y % config.global_every != 0 if config.global_every else number_Y > 0
+
+
+def _window(config: Config, tokens: int, is_local) -> jax.Array | None:
+    """int32 []: how many tokens each sees of so many; None for all."""
+    if is_local is None or tokens <= config.sliding_window:
+        return None
+    return jnp.where(is_local, config.sliding_window, tokens)
+
+
 def _project(
-    weights: Weights, x_TxD: jax.Array, length: int, first, config: Config, place: Placement
+    weights: Weights,
+    x_TxD: jax.Array,
+    length: int,
+    first,
+    config: Config,
+    place: Placement,
+    is_local,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Queries [B, L, H, A], keys and values [B, L, J, A] of tokens from position `first` on."""
     qkv = checkpoint_name(linear(x_TxD, weights["qkv"], weights.get("qkv_bias")), PRODUCT)
@@ -67,11 +91,15 @@ def _project(
     k, v = windows(qkv[:, groups]), windows(qkv[:, groups + 1])
     if config.qk_norm:
         # All heads share these scales, also those on other devices: their gradients are summed.
-        norms = {name: place.to_model_parallel(weights[name]["scale"]) for name in HEAD_NORMS}
-        q = HEAD_NORM.apply({"scale": norms["q_norm"]}, q, config.norm_epsilon)
-        k = HEAD_NORM.apply({"scale": norms["k_norm"]}, k, config.norm_epsilon)
+        scales = {name: place.to_model_parallel(weights[name]["scale"]) for name in HEAD_NORMS}
+        norm, epsilon = norms_lib.of_heads(config).apply, config.norm_epsilon
+        q = norm({"scale": scales["q_norm"]}, q, epsilon)
+        k = norm({"scale": scales["k_norm"]}, k, epsilon)
     rotate = POSITIONS[config.positions].rotate
-    return rotate(q, first, config), rotate(k, first, config), v
+    q, k = (rotate(x, first, config, is_local) for x in (q, k))
+    if config.query_scalar:  # scores are divided by the root of a head's size later on
+        q *= math.sqrt(config.size_of_head / config.query_scalar)
+    return q, k, v
 
 
 def _output(weights: Weights, mixed_BxLxHxA: jax.Array, place: Placement) -> jax.Array:
@@ -87,28 +115,38 @@ def apply(
     config: Config,
     place: Placement,
     mask_BxL: jax.Array | None = None,
+    is_local=None,
 ) -> jax.Array:
     """[T, D]: what each token takes from its window.
 
     Args:
       length: tokens of a window, of which N / length lie one after the other.
       mask_BxL: of attention that is not causal: 1 for the tokens that are there; None for all.
+      is_local: bool [], of `local_layers`; None: no layer is local.
     """
-    q, k, v = _project(weights, x_TxD, length, 0, config, place)
-    mixed = operations.attention(q, k, v, config.attention, config.causal, mask_BxL)
+    q, k, v = _project(weights, x_TxD, length, 0, config, place, is_local)
+    window = _window(config, length, is_local)
+    mixed = operations.attention(q, k, v, config.attention, config.causal, mask_BxL, window)
     return _output(weights, mixed, place)
 
 
 def decode(
-    weights: Weights, x_TxD: jax.Array, length: int, cache: Cache, first, config: Config
+    weights: Weights,
+    x_TxD: jax.Array,
+    length: int,
+    cache: Cache,
+    first,
+    config: Config,
+    is_local=None,
 ) -> tuple[jax.Array, Cache]:
     """As `apply`, for `length` tokens a window that follow the `first` tokens of a cache."""
-    q, k, v = _project(weights, x_TxD, length, first, config, WHOLE)
+    q, k, v = _project(weights, x_TxD, length, first, config, WHOLE, is_local)
     cache = Cache(
         *(
             jax.lax.dynamic_update_slice_in_dim(old, new.astype(old.dtype), first, axis=1)
             for old, new in zip(cache, (k, v), strict=True)
         )
     )
-    seen_Lxz = jnp.arange(cache.keys.shape[1]) <= first + jnp.arange(length)[:, None]
+    size = cache.keys.shape[1]
+    seen_Lxz = operations.seen(first + jnp.arange(length), size, _window(config, size, is_local))
     return _output(weights, operations.cached_attention(q, *cache, seen_Lxz), WHOLE), cache

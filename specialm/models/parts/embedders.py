@@ -1,5 +1,7 @@
 """From what a batch holds to the vectors that enter the first layer."""
 
+import math
+
 import jax
 
 from specialm.models.config import Config
@@ -17,5 +19,13 @@ def tokens(weights: Weights, inputs_BxL: jax.Array) -> jax.Array:
     return weights["tokens"][inputs_BxL]
 
 
+def scaled_tokens(weights: Weights, inputs_BxL: jax.Array) -> jax.Array:
+    """`tokens` times sqrt(D), as Gemma has it (arXiv 2403.08295)."""
+    return tokens(weights, inputs_BxL) * math.sqrt(weights["tokens"].shape[1])
+
+
 # declare(config), apply(weights, inputs)
-EMBEDDERS = {"tokens": Part(_declare_tokens, tokens)}
+EMBEDDERS = {
+    "tokens": Part(_declare_tokens, tokens),
+    "scaled_tokens": Part(_declare_tokens, scaled_tokens),
+}

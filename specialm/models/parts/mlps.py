@@ -12,10 +12,12 @@ from specialm.models.placement import PRODUCT, Placement
 from specialm.models.tensors import Tensor, matrix, normal, zeros
 
 
-def _declare(config: Config, up_shape: tuple, up_axes: tuple) -> dict[str, Tensor]:
+def _declare(
+    config: Config, up_shape: tuple, up_axes: tuple, pieces: tuple = ()
+) -> dict[str, Tensor]:
     d, f = config.d_model, config.d_ff
     residual = normal(0.02 / math.sqrt(2 * config.num_layers))
-    up = matrix((d, *up_shape), ("embed", *up_axes), normal(0.02))
+    up = matrix((d, *up_shape), ("embed", *up_axes), normal(0.02), pieces=pieces)
     down = matrix((f, d), ("mlp", "embed"), residual)
     return {
         "up": up,
@@ -43,7 +45,8 @@ def gelu(weights: Weights, x_TxD: jax.Array, place: Placement) -> jax.Array:
 
 
 def _declare_swiglu(config: Config) -> dict[str, Tensor]:
-    return _declare(config, (2, config.d_ff), (None, "mlp"))
+    pieces = (("gate", 0, 1), ("up", 1, 2))
+    return _declare(config, (2, config.d_ff), (None, "mlp"), pieces)
 
 
 def swiglu(weights: Weights, x_TxD: jax.Array, place: Placement) -> jax.Array:
@@ -52,8 +55,16 @@ def swiglu(weights: Weights, x_TxD: jax.Array, place: Placement) -> jax.Array:
     return _down(weights, jax.nn.silu(both_Tx2xF[:, 0]) * both_Tx2xF[:, 1], place)
 
 
+def geglu(weights: Weights, x_TxD: jax.Array, place: Placement) -> jax.Array:
+    """Of the same paper: (gelu(x gate) * (x up)) down, the tanh form of GELU."""
+    both_Tx2xF = _up(weights, x_TxD)
+    gate_TxF = jax.nn.gelu(both_Tx2xF[:, 0], approximate=True)
+    return _down(weights, gate_TxF * both_Tx2xF[:, 1], place)
+
+
 # declare(config), apply(weights, x, place), flops(config)
 MLPS = {
+    "geglu": Part(_declare_swiglu, geglu, lambda config: 6 * config.d_model * config.d_ff),
     "gelu": Part(_declare_gelu, gelu, lambda config: 4 * config.d_model * config.d_ff),
     "swiglu": Part(_declare_swiglu, swiglu, lambda config: 6 * config.d_model * config.d_ff),
 }

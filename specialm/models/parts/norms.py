@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 
+from specialm.models.config import Config
 from specialm.models.parts import Part, Weights
 from specialm.models.tensors import Tensor, ones, zeros
 
@@ -31,8 +32,23 @@ def rms_norm(weights: Weights, x: jax.Array, epsilon: float) -> jax.Array:
     return (x32 * jax.lax.rsqrt(square + epsilon) * weights["scale"]).astype(x.dtype)
 
 
+def _declare_change(size: int) -> dict[str, Tensor]:
+    return {"scale": Tensor((size,), (None,), zeros)}
+
+
+def rms_norm_plus1(weights: Weights, x: jax.Array, epsilon: float) -> jax.Array:
+    """`rms_norm` with the scales 1 + scale, as Gemma has it (arXiv 2503.19786)."""
+    return rms_norm({"scale": 1 + weights["scale"]}, x, epsilon)
+
+
 # declare(size), apply(weights, x, epsilon)
 NORMS = {
     "layernorm": Part(_declare_scale_and_bias, layer_norm),
     "rmsnorm": Part(_declare_scale, rms_norm),
+    "rmsnorm_plus1": Part(_declare_change, rms_norm_plus1),
 }
+
+
+def of_heads(config: Config) -> Part:
+    """The RMSNorm of queries and keys: that of the layers, if theirs is one."""
+    return NORMS["rmsnorm" if config.norm == "layernorm" else config.norm]

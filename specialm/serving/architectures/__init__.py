@@ -5,34 +5,40 @@ which names its tensors stand in the Hugging Face layout and in GGUF, and where 
 parameters. Import writes through the same views that export reads.
 """
 
+from collections.abc import Mapping
+
 from specialm.common.errors import UserError
 from specialm.models.config import Config
-from specialm.serving.architectures import gpt2, llama, qwen3
+from specialm.serving.architectures import gemma3, gpt2, llama, qwen3
 from specialm.serving.architectures.record import Architecture
 
-# model_type of a config.json, general.architecture of a GGUF file
+# model_type of a config.json
 ARCHITECTURES: dict[str, Architecture] = {
     "llama": llama.LLAMA,
     "qwen3": qwen3.QWEN3,
+    "gemma3_text": gemma3.GEMMA3,
     "gpt2": gpt2.GPT2,
 }
+IN_GGUF = {found.in_gguf: found for found in ARCHITECTURES.values()}  # general.architecture
 
 
-def get(name: object, where: str) -> Architecture:
+def get(
+    name: object, where: str, table: Mapping[str, Architecture] = ARCHITECTURES
+) -> Architecture:
     """The architecture of a checkpoint.
 
     Args:
       where: the file that names it, for the error.
+      table: ARCHITECTURES, or IN_GGUF.
 
     Raises:
       UserError: it is none of the table.
     """
-    if not isinstance(name, str) or name not in ARCHITECTURES:
+    if not isinstance(name, str) or name not in table:
         raise UserError(
-            f"{where}: the architecture {name!r} cannot be imported; "
-            f"{', '.join(ARCHITECTURES)} can."
+            f"{where}: the architecture {name!r} cannot be imported; {', '.join(table)} can."
         )
-    return ARCHITECTURES[name]
+    return table[name]
 
 
 def of(config: Config) -> Architecture:

@@ -102,14 +102,7 @@ GPT2 = Architecture(
     "GPT2LMHeadModel",
     _read,
     _write,
-    {
-        **PARTS,
-        "embedder": "tokens",
-        "causal": True,
-        "qk_norm": False,
-        "num_kv_heads": 0,
-        "head_size": 0,
-    },
+    {**PARTS, "causal": True, "num_kv_heads": 0, "head_size": 0},
     _views,
     {
         "n_positions": "context_length",

@@ -19,7 +19,7 @@ SIZES = {
     "d_ff": "intermediate_size",
 }
 PARTS: Json = {"norm": "rmsnorm", "positions": "rope", "mlp": "swiglu", "biases": False}
-COMMON: Json = {"embedder": "tokens", "causal": True}
+COMMON: Json = {"causal": True}
 
 
 def rope(given: Json, who: str) -> Json:
@@ -187,7 +187,7 @@ LLAMA = Architecture(
     "LlamaForCausalLM",
     _read,
     write_type,
-    {**PARTS, **COMMON, "qk_norm": False},
+    {**PARTS, **COMMON},
     views,
     GGUF_KEYS,
     GGUF_NAMES,

@@ -38,11 +38,29 @@ def _unchanged(name: str, tensor: np.ndarray, config: Config) -> np.ndarray:
     return tensor
 
 
+def _nothing(given: Json) -> Json:
+    return {}
+
+
+def _none(config: Config) -> tuple[str, ...]:
+    return ()
+
+
+# Fields of our Config that few architectures have, with what they are in all others.
+FEW: Json = {
+    "embedder": "tokens",
+    "post_norms": False,
+    "qk_norm": False,
+    "query_scalar": 0,
+    "sliding_window": 0,
+}
+
+
 @dataclass(frozen=True)
 class Architecture:
     """One architecture of open checkpoints."""
 
-    model_type: str  # in config.json, and general.architecture in GGUF
+    model_type: str  # in config.json
     model_class: str  # of transformers
     # config.json -> our sizes; raises UserError for what our parts have not
     read: Callable[[Json, int], Config]  # (config.json, vocabulary size of the embedding)
@@ -57,6 +75,19 @@ class Architecture:
     gguf_turned: tuple[str, ...] = ()  # ends of names of linear maps that GGUF has turned
     ignored: tuple[str, ...] = ()  # ends of names of tensors that are no parameters
     prefix: str = ""  # of names, which some files leave out
+    gguf_type: str = ""  # general.architecture in GGUF, if it is not model_type
+    # What GGUF leaves out because llama.cpp knows it: (config.json as read so far) -> more of it
+    gguf_implies: Callable[[Json], Json] = _nothing
+    # Keys of config.json that GGUF leaves out of a model
+    gguf_left_out: Callable[[Config], tuple[str, ...]] = _none
+    # The settings with which GGUF would hold the model, if it does not
+    gguf_obstacles: Callable[[Config], tuple[str, ...]] = _none
+    free: tuple[str, ...] = ()  # of FEW, the fields that may have any value
+
+    @property
+    def in_gguf(self) -> str:
+        """general.architecture in GGUF, and what its keys begin with."""
+        return self.gguf_type or self.model_type
 
     def obstacles(self, config: Config) -> list[str]:
         """The settings that stand in the way of an export, with the values that would do."""
@@ -68,8 +99,8 @@ class Architecture:
         )
         found = [
             f"model.{name}={wanted!r}"
-            for name, wanted in self.needs.items()
-            if getattr(plain, name) != wanted
+            for name, wanted in {**FEW, **self.needs}.items()
+            if getattr(plain, name) != wanted and name not in self.free
         ]
         return found + (["model.exits=()"] if config.exits else [])
 

@@ -1,0 +1,114 @@
+"""What the commands of `specialm` work on, from their words: config, work folder, models."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from specialm import config as config_lib
+from specialm import config_files
+from specialm.common import runtime
+from specialm.common.errors import UserError
+from specialm.planning import precheck
+
+
+def load(
+    config_path: str,
+    overrides: list[str],
+    options: dict,
+    check: Callable[[ConfigDict], Any] = lambda config: None,
+) -> tuple[ConfigDict, Path]:
+    """(config, workdir); all that can be checked is checked before JAX is imported.
+
+    Args:
+      check: raises UserError for what this command cannot work with.
+    """
+    if not config_path:
+        raise UserError("--config is missing; for example --config=configs/local/slm.py.")
+    config = config_lib.load(config_path, overrides)
+    check(config)
+    runtime.join_processes()
+    return config, workdir_of(config_path, options, "")
+
+
+def load_from(
+    config_path: str, overrides: list[str], options: dict, check: Callable[[ConfigDict], Any]
+):
+    """(config, workdir, the model of --init or None); with one the config is its own if none is
+    given.
+    """
+    if not options["init"]:
+        return *load(config_path, overrides, options, check), None
+    runtime.join_processes()
+    from specialm.workflows import continuing, initial, listing, pipeline, trust
+
+    base = listing.resolve(options["init"], "init")
+    if not options["trust"]:
+        trust.check_links(base)
+    init = initial.read(base, pipeline.checkpoint_key(base))
+    config = continuing.load_config(init, config_path, overrides, options["trust"])
+    check(config)
+    return config, workdir_of(config_path, options, "continued"), init
+
+
+def workdir_of(config_path: str, options: dict, default: str) -> Path:
+    """--workdir, or a folder named after the config file, or `default` without one."""
+    name = Path(config_files.split(config_path)[0]).stem if config_path else default
+    return Path(options["workdir"] or f"runs/{name}")
+
+
+def open_run(config_path: str, overrides: list[str], options: dict, every_domain: bool):
+    """(run, run folder of --checkpoint or None). Without --config the checkpoint's own settings
+    hold, and the generic text is not needed.
+
+    Args:
+      every_domain: work on all of the config's domains unless one is named; else on exactly one.
+    """
+    if config_path or not options["checkpoint"]:
+        config, workdir = load(config_path, overrides, options, precheck.check_batches)
+    runtime.join_processes()
+    from specialm.workflows import from_checkpoint, listing, own_text, pipeline
+
+    def domains_of(config: ConfigDict) -> list[str]:
+        return pipeline.domains_of(config) if every_domain else [precheck.one_domain(config)]
+
+    base = listing.resolve(options["checkpoint"]) if options["checkpoint"] else None
+    if base is not None and not config_path:
+        config = from_checkpoint.load(base, overrides, options["source"], options["trust"])
+        precheck.check_batches(config)
+        domains = domains_of(config)
+        workdir = Path(options["workdir"] or f"runs/{config.domain or 'specialm'}")
+        run = from_checkpoint.open_run(config, workdir, domains, base, options["trust"])
+        return own_text.paced(run, options["source"], own_text.given(overrides)), base
+    kept = own_text.given(overrides, config)
+    if options["source"]:
+        config = own_text.with_source(config, options["source"], kept)
+    domains = domains_of(config)
+    used = () if base else (config.method,)
+    run = pipeline.open_run(config, workdir, domains, used=used)
+    return own_text.paced(run, options["source"], kept), base
+
+
+def teacher(path: str, trusted: bool):
+    """The model to distil from, or None."""
+    from specialm.workflows import listing, pipeline, trust
+
+    if not path:
+        return None
+    found = listing.resolve(path, "teacher")
+    if not trusted:
+        trust.check_links(found)
+    return pipeline.Teacher(found, pipeline.checkpoint_key(found))
+
+
+def number(option: str, text: str) -> float:
+    """The number that an option was given.
+
+    Raises:
+      UserError: it is none.
+    """
+    try:
+        return float(text)
+    except ValueError:
+        raise UserError(f"--{option}={text}: must be a number.") from None
