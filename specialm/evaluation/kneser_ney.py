@@ -85,11 +85,13 @@ class KneserNey:
             known_NxL[known_NxL] = order.total_C[context_NxL[known_NxL]] > 0
             ngram_NxL = np.full(shape, -1, np.int64)
             key_T = context_NxL[known_NxL] * self._size + windows.tokens_NxL[known_NxL]
-            place_T = np.minimum(np.searchsorted(order.key_G, key_T), len(order.key_G) - 1)
-            found_T = order.key_G[place_T] == key_T
+            place_T = np.searchsorted(order.key_G, key_T)
+            found_T = place_T < len(order.key_G)
+            found_T[found_T] = order.key_G[place_T[found_T]] == key_T[found_T]
             ngram_NxL[known_NxL] = np.where(found_T, place_T, -1)
-            lower_T = (1 - kept_C[context_NxL[known_NxL]]) * p_NxL[known_NxL]
-            p_NxL[known_NxL] = np.where(found_T, own_G[place_T], 0.0) + lower_T
+            p_T = (1 - kept_C[context_NxL[known_NxL]]) * p_NxL[known_NxL]
+            p_T[found_T] += own_G[place_T[found_T]]
+            p_NxL[known_NxL] = p_T
             context_NxL = np.full(shape, -1, np.int64)
             context_NxL[:, 1:] = ngram_NxL[:, :-1]
         return p_NxL
@@ -99,7 +101,7 @@ class KneserNey:
         that it takes `num_bytes` at most; what they had goes to the lower orders.
         """
         model, least = self, 1
-        while model.num_bytes > num_bytes and sum(model.sizes[1:]):
+        while model.num_bytes > num_bytes and any(size > 0 for size in model.sizes[1:]):
             least = least + max(1, least // 4)
             model = self._at_least(least)
         return model

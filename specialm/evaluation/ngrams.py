@@ -108,7 +108,9 @@ class NgramIndex:
         """
         return [
             np.bincount(suffix, minlength=len(keys)) + opening
-            for keys, suffix, opening in zip(self._keys, self._suffix[1:], self._opening, strict=False)
+            for keys, suffix, opening in zip(
+                self._keys, self._suffix[1:], self._opening, strict=False
+            )
         ]
 
     def counts(self, weight_N: np.ndarray) -> list[np.ndarray]:
