@@ -15,8 +15,8 @@ from specialm.workflows.pipeline import Run
 
 
 def rows(run: Run, names: Sequence[str], seed: int) -> list[dict]:
-    """Result rows of baselines on all domains: beside the metrics valid_bits_per_byte,
-    served_bytes and train_flops (0: they have no matrix products).
+    """Result rows of baselines on all domains: beside the metrics served_bytes,
+    train_flops (0: they have no matrix products) and what was chosen.
 
     They have the specialist text, so that their phase is that after fine-tuning; no seed changes
     them.
@@ -58,12 +58,6 @@ def _score(run: Run, corpus: Corpus, name: str, domain: str) -> tuple[Score, dic
         return {**found, "seconds": time.perf_counter() - started}
 
     found = dict(run.stages.run(f"baselines/{name}-{domain}", inputs, work).result)
-    heldout, valid = (_sums(*windows) for windows in (text.heldout, text.valid))
-    score = Score(found.pop("nll"), *heldout)
-    valid_score = Score(found.pop("valid_nll"), *valid)
-    return score, {"valid_bits_per_byte": valid_score.bits_per_byte, **found}
-
-
-def _sums(store, indices) -> tuple[int, int, int]:
-    """(tokens, bytes, windows) of windows."""
-    return int(store.sizes_N[indices].sum()), int(store.bytes_N[indices].sum()), len(indices)
+    store, indices = text.heldout
+    tokens, count = int(store.sizes_N[indices].sum()), int(store.bytes_N[indices].sum())
+    return Score(found.pop("nll"), tokens, count, len(indices)), found

@@ -4,10 +4,10 @@ import collections
 
 import numpy as np
 import pytest
+from evaluation.test_ngrams import V, texts, windows_of
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evaluation.test_ngrams import V, texts, windows_of
 from specialm.evaluation.kneser_ney import KneserNey
 
 
