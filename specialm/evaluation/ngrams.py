@@ -73,22 +73,45 @@ class NgramIndex:
         self._keys: list[np.ndarray] = []  # of each order: context * V + token, sorted
         self._row: list[np.ndarray] = []  # of each order: windows of the n-grams that occur ...
         self._number: list[np.ndarray] = []  # ... and their numbers
+        self._suffix: list[np.ndarray] = []  # of each order: number without its first token
+        self._opening: list[np.ndarray] = []  # of each order: how often at a window's beginning
         context_NxL = np.zeros(windows.tokens_NxL.shape, np.int64)
-        for _ in range(order):
+        shorter_NxL = context_NxL  # the n-gram of the next lower order that ends there
+        for n in range(order):
             there = np.nonzero(windows.mask_NxL & (context_NxL >= 0))
             key = context_NxL[there] * vocabulary_size + windows.tokens_NxL[there]
             keys, number = np.unique(key, return_inverse=True)
             self._keys.append(keys)
+            suffix = np.empty(len(keys), np.int64)
+            suffix[number] = shorter_NxL[there]
+            self._suffix.append(suffix)
+            self._opening.append(np.bincount(number[there[1] == n], minlength=len(keys)))
             self._row.append(there[0].astype(np.int32))
             self._number.append(number.astype(np.int32))
             ngram_NxL = np.full(context_NxL.shape, -1, np.int64)
             ngram_NxL[there] = number
-            context_NxL = _shifted(ngram_NxL)
+            shorter_NxL, context_NxL = ngram_NxL, _shifted(ngram_NxL)
 
     @property
     def sizes(self) -> list[int]:
         """Different n-grams of each order."""
         return [len(keys) for keys in self._keys]
+
+    @property
+    def keys(self) -> list[np.ndarray]:
+        """Of each order: context * V + token, sorted."""
+        return self._keys
+
+    def continuations(self) -> list[np.ndarray]:
+        """Return of each n-gram, of all orders but the highest: how many different ones of the next
+        order end with it, and how often a window begins with it.
+        """
+        return [
+            np.bincount(suffix, minlength=len(keys)) + opening
+            for keys, suffix, opening in zip(
+                self._keys, self._suffix[1:], self._opening, strict=False
+            )
+        ]
 
     def counts(self, weight_N: np.ndarray) -> list[np.ndarray]:
         """Return float64 [n-grams] of each order: occurrences, each window weighted."""

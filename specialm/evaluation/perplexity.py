@@ -89,6 +89,14 @@ def rows(
     return [*of_domains, macro(of_domains)]
 
 
+def beside(by_domain: Mapping[str, dict], domain: str) -> dict:
+    """What else there is to say in a domain's row; in the macro row the means over the domains."""
+    if domain in by_domain:
+        return by_domain[domain]
+    found = list(by_domain.values())
+    return {name: float(np.mean([fields[name] for fields in found])) for name in found[0]}
+
+
 def _head(
     method: str, domain: str, phase: str, seed: int, train_tokens: int, nll_per_token: float
 ) -> dict:

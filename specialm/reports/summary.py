@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from specialm import methods
+from specialm.evaluation.baselines import BASELINES
 from specialm.evaluation.perplexity import MACRO
 from specialm.methods import BASE, CONTROL, IMPORTANCE
 from specialm.reports.words import printable
@@ -117,7 +118,7 @@ class Summary:
 
 def label(method: str) -> str:
     """The method's name for people; an unknown one keeps its own."""
-    record = methods.find(method)
+    record = methods.find(method) or BASELINES.get(method)
     return record.label if record else printable(method)
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from specialm.common.setting import Setting
+from specialm.common.setting import Setting, table
 
 BASE, IMPORTANCE = "slm", "slm_is"  # names of specialm/methods.py, which imports NumPy
 
@@ -27,6 +27,12 @@ RUN = (
     ),
     Setting("seed", 0, "of initial parameters, order of windows and fine-tuning", least=0),
     Setting("methods", (BASE, IMPORTANCE), "what demo compares", choices=_methods, some=True),
+    Setting(
+        "baselines",
+        ("ngram", "lzma"),
+        "demo: what a person would use instead, scored beside the models; () for none",
+        choices=table("specialm.evaluation.baselines:BASELINES", "ngram", "lzma"),
+    ),
     Setting("domains", (), "demo and study: the domains; () for all", choices=_domains),
     Setting("seeds", (0,), "demo and study: the seeds", of=int, least=0, some=True),
 )

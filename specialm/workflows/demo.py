@@ -16,7 +16,7 @@ from specialm.evaluation import perplexity
 from specialm.models import families, transformer
 from specialm.reports import summary
 from specialm.training import metrics, runs, scoring
-from specialm.workflows import experts, pipeline, pretraining, repeats
+from specialm.workflows import baselines, experts, pipeline, pretraining, repeats
 
 TOP_CLUSTERS, SAMPLES = 4, 2  # shown for each domain in the report
 
@@ -41,6 +41,7 @@ def demo(config: ConfigDict, workdir: Path) -> tuple[dict, str]:
             trained, pretrained, tuned = _train(run, method, seed)
             rows += _score(run, method, seed, pretrained, tuned)
             curves += _curves(method, seed, trained, tuned)
+    rows += baselines.rows(run, config.baselines, config.seeds[0])
     record = _record(run, manifest, rows, curves, time.time() - started)
     processes.run_on_first("publishing", lambda: _publish(workdir, rows, record))
     table = summary.table(rows)
@@ -87,17 +88,25 @@ def _score(run, method: str, seed: int, pretrained: dict, tuned: dict) -> list[d
         for domain, stage in models.items():
             label = f"{method}-{domain}-{phase}-seed{seed}"
             scores |= pipeline.score_heldout(run, stage.path, [domain], stage.fingerprint, label)
-        rows += perplexity.rows(method, phase, seed, _budget(run.config), scores)
+        costs = {domain: _costs(run, stage) for domain, stage in models.items()}
+        rows += [
+            row | perplexity.beside(costs, row["domain"])
+            for row in perplexity.rows(method, phase, seed, _budget(run.config), scores)
+        ]
     repetitions = {domain: repeats.row(run, method, domain, seed) for domain in run.domains}
-    return [row | _repetitions(repetitions, row["domain"]) for row in rows]
+    return [row | perplexity.beside(repetitions, row["domain"]) for row in rows]
 
 
-def _repetitions(by_domain: dict[str, dict], domain: str) -> dict:
-    """The fields of a domain's row; of the macro row the means over domains."""
-    if domain in by_domain:
-        return by_domain[domain]
-    found = list(by_domain.values())
-    return {name: float(np.mean([fields[name] for fields in found])) for name in found[0]}
+def _costs(run: pipeline.Run, stage: Stage) -> dict:
+    """Bytes of the model that is served, its parameters as float32 and the vocabulary, and the
+    FLOPs of all phases that led to it.
+    """
+    record, files = runs.read_record(stage.path), run.prepared.vocabulary.files.values()
+    params = families.num_params(runs.load(stage.path, run.mesh).config)
+    return {
+        "served_bytes": 4 * params + sum(file.stat().st_size for file in files),
+        "train_flops": sum(entry.get("flops", 0) for entry in record["ledger"]),
+    }
 
 
 def _budget(config: ConfigDict) -> int:

@@ -18,6 +18,7 @@ NO_RESULT = {
     "title": "a heading",
     "method": "in the name of a stage",
     "methods": "which stages there are",
+    "baselines": "which stages there are",
     "domain": "in the name of a stage",
     "domains": "which stages there are",
     "seeds": "which stages there are",

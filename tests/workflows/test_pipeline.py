@@ -88,7 +88,7 @@ def command(project, capsys):
 
 @pytest.fixture(scope="module")
 def demo(project):
-    """A finished demo of all three methods."""
+    """A finished demo of all three methods, and what a person would use instead."""
     status = cli.main(
         [
             "demo",
@@ -104,8 +104,9 @@ def demo(project):
 
 def test_demo_rows(demo):
     kinds = {(r["method"], r["domain"], r["phase"]) for r in demo}
-    assert len(demo) == len(kinds) == 3 * 3 * 2  # methods, domains with macro, phases
-    for row in demo:
+    # methods, domains with macro, phases; two baselines
+    assert len(demo) == len(kinds) == 3 * 3 * 2 + 2 * 3
+    for row in (row for row in demo if row["method"] not in ("ngram", "lzma")):
         assert set(row) == {
             "method",
             "domain",
@@ -117,6 +118,8 @@ def test_demo_rows(demo):
             "bits_per_byte",
             "expected_repetitions",
             "max_repetitions",
+            "served_bytes",
+            "train_flops",
         }
         assert row["perplexity"] == pytest.approx(np.exp(row["nll_per_token"]))
         assert row["train_tokens"] == 6016  # 47 steps of 8 windows of 16
@@ -128,6 +131,19 @@ def test_demo_rows(demo):
                 (by[phase, "linalg"] + by[phase, "random"]) / 2
             )
         assert by["finetuned", "macro"] < by["pretrained", "macro"]
+
+
+def test_baselines_stand_beside_the_models(demo):
+    """LZMA's bytes are those of the compressor on the same text; both are served in some size."""
+    rows = {(r["method"], r["domain"]): r for r in demo if r["method"] in ("ngram", "lzma")}
+    for (name, _), row in rows.items():
+        assert row["phase"] == "finetuned" and row["train_flops"] == 0
+        assert row["served_bytes"] > 1000
+        assert 0 < row["bits_per_byte"] < 8
+        assert ("specialist_share" in row) == (name == "ngram")
+    for name in ("ngram", "lzma"):
+        both = [rows[name, domain]["bits_per_byte"] for domain in ("linalg", "random")]
+        assert rows[name, "macro"]["bits_per_byte"] == pytest.approx(np.mean(both))
 
 
 def test_demo_report_and_record(demo, project):
