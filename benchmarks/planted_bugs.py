@@ -264,7 +264,7 @@ def run(bugs: list[Bug], results: Path, work: Path, timeout: float) -> None:
     alone.acquire(timeout=0)  # one bug at a time in the copy; held until the process ends
     tree = Tree(work)
     _prepare()
-    passing: set[str] = set()  # tests that were seen to pass without any bug
+    passing = set(before.values())  # tests that were seen to pass without any bug
     for number, bug in enumerate(todo):
         first = (before[bug.id],) if before.get(bug.id) else likely(bug)
         found = tree.planted(bug, first, timeout)

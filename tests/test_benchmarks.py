@@ -120,6 +120,6 @@ def test_tests_that_share_words_with_a_bug_are_tried_first():
     bug = next(
         bug for bug in planted_bugs.read() if bug.id == "a cluster's second turn as its first"
     )
-    assert "tests/data/test_data_values.py::test_a_cluster_that_comes_again_is_grouped_anew" in (
+    assert "tests/data/test_sampler.py::test_a_cluster_that_comes_again_is_grouped_anew" in (
         planted_bugs.likely(bug)
     )
