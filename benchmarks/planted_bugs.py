@@ -6,15 +6,19 @@
     python -m benchmarks.planted_bugs --markdown            # the rows so far as tables
 
 A bug is one replacement of text in a copy of the tree; it is noticed if a test of its room fails
-with it that passes without it. Rows go to results/planted_bugs.jsonl; a row is used again as long
-as the bug and its test files are the same.
+with it that passes without it. Tests that share words with the bug are tried first, then all. Rows
+go to results/planted_bugs.jsonl; a row is used again as long as the bug and its test files are the
+same.
 """
 
 import argparse
+import ast
 import collections
 import hashlib
 import json
+import math
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -24,6 +28,8 @@ import time
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
+
+import filelock
 
 ROOT = Path(__file__).resolve().parent.parent
 LIST = Path(__file__).with_suffix(".toml")
@@ -104,6 +110,27 @@ def problems(bugs: list[Bug]) -> list[str]:
     return found
 
 
+def likely(bug: Bug, count: int = 6) -> tuple[str, ...]:
+    """The tests that share the most words with a bug, rare words counting more."""
+    found = {}
+    for file in bug.tests:
+        text = (ROOT / file).read_text()
+        for node in ast.parse(text).body:
+            if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
+                found[f"{file}::{node.name}"] = _words(ast.get_source_segment(text, node) or "")
+    sought = _words(" ".join([bug.id, bug.old, bug.new, Path(bug.file).stem]))
+    tests_with = collections.Counter(word for words in found.values() for word in words)
+
+    def score(name: str) -> float:
+        return sum(math.log(1 + len(found) / tests_with[word]) for word in found[name] & sought)
+
+    return tuple(sorted(found, key=score, reverse=True)[:count])
+
+
+def _words(text: str) -> set[str]:
+    return set(re.findall(r"[a-z]{3,}", text.lower()))
+
+
 def _count(names):
     return collections.Counter(names).items()
 
@@ -160,15 +187,14 @@ class Tree:
         finally:
             os._exit(int(status))
 
-    def planted(self, bug: Bug, first: str, timeout: float) -> dict:
-        """Runs the tests of a bug with it; `first` the one that noticed it before, or ""."""
+    def planted(self, bug: Bug, first: tuple[str, ...], timeout: float) -> dict:
+        """Runs the tests of a bug with it, `first` before all of them."""
         path = self.path / bug.file
         text, times = path.read_text(), path.stat()
         try:
             path.write_text(bug.planted(text))
-            if first and (found := self.run((first,), timeout))["failed"] == first:
-                return found
-            return self.run(bug.tests, timeout)
+            found = self.run(first, timeout)
+            return found if "::" in found["failed"] else self.run(bug.tests, timeout)
         finally:
             path.write_text(text)
             os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
@@ -234,11 +260,14 @@ def run(bugs: list[Bug], results: Path, work: Path, timeout: float) -> None:
     if not todo:
         return
     _environment(work / "compiled")
+    alone = filelock.FileLock(work / "lock")
+    alone.acquire(timeout=0)  # one bug at a time in the copy; held until the process ends
     tree = Tree(work)
     _prepare()
-    passing: set[str] = set()  # tests that were seen to pass without any bug
+    passing = set(before.values())  # tests that were seen to pass without any bug
     for number, bug in enumerate(todo):
-        found = tree.planted(bug, before.get(bug.id, ""), timeout)
+        first = (before[bug.id],) if before.get(bug.id) else likely(bug)
+        found = tree.planted(bug, first, timeout)
         failed = found["failed"]
         if failed and failed not in passing and "::" in failed:
             if tree.run((failed,), timeout)["failed"]:

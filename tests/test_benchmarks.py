@@ -139,3 +139,12 @@ def test_rows_of_planted_bugs_count_by_room(tmp_path):
     lines = planted_bugs.summary(bugs, done)
     assert "| all | 1 | 1 | 2 |" in lines and "- `3` (specialm/models/x.py): same" in lines
     assert planted_bugs.rows(tmp_path / "none") == {}
+
+
+def test_tests_that_share_words_with_a_bug_are_tried_first():
+    bug = next(
+        bug for bug in planted_bugs.read() if bug.id == "a cluster's second turn as its first"
+    )
+    assert "tests/data/test_sampler.py::test_a_cluster_that_comes_again_is_grouped_anew" in (
+        planted_bugs.likely(bug)
+    )

@@ -208,11 +208,3 @@ def test_epochs_follow_one_another_without_gap():
     stream = np.concatenate([drawn.indices(step) for step in range(5)])
     assert sorted(stream[:10]) == sorted(stream[10:]) == list(range(10))
     assert stream[:10].tolist() != stream[10:].tolist()
-
-
-def test_a_cluster_that_comes_again_is_grouped_anew():
-    """12 windows in groups of 4, four times in an epoch: each time once, in other company."""
-    drawn = sampler.Sampler(48, 4, 3, np.arange(48) // 12, np.array([1.0, 0, 0, 0]), group=4)
-    groups = [frozenset(drawn.indices(step).tolist()) for step in range(12)]
-    assert collections.Counter(i for group in groups for i in group) == dict.fromkeys(range(12), 4)
-    assert len(set(groups)) > 9

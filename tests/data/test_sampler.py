@@ -1,3 +1,5 @@
+import collections
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -95,6 +97,14 @@ def test_a_batch_is_a_function_of_seed_and_step(seed, step):
     sampler.indices(step + 7)  # what was read before does not matter
     again = Sampler(300, 16, seed, cluster_N, probability_K)
     np.testing.assert_array_equal(again.indices(step), sampler.indices(step))
+
+
+def test_a_cluster_that_comes_again_is_grouped_anew():
+    """12 windows in groups of 4, four times in an epoch: each time once, in other company."""
+    drawn = Sampler(48, 4, 3, np.arange(48) // 12, np.array([1.0, 0, 0, 0]), group=4)
+    groups = [frozenset(drawn.indices(step).tolist()) for step in range(12)]
+    assert collections.Counter(i for group in groups for i in group) == dict.fromkeys(range(12), 4)
+    assert len(set(groups)) > 9
 
 
 def test_errors():

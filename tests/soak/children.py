@@ -64,14 +64,16 @@ class Child:
         """Whether it has ended; `end` takes its status."""
         return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
-    def end(self, within: float = 600.0) -> End:
-        """Wait for its end; one that takes too long is killed, with status -9."""
+    def end(self, within: float = 1800.0) -> End:
+        """Wait for its end; raise AssertionError for one that takes too long, which is killed."""
         until = time.monotonic() + within
         while not self.ended() and time.monotonic() < until:
             time.sleep(0.01)
-        if not self.ended():
+        late = not self.ended()
+        if late:
             self.send(signal.SIGKILL)
         _, status = os.waitpid(self.pid, 0)
+        assert not late, f"no end after {within:.0f} s: {self.log.read_text()[-3000:]}"
         seconds = time.monotonic() - self.started
         said = self.log.read_text(errors="replace")
         return End(os.waitstatus_to_exitcode(status), said, seconds)
