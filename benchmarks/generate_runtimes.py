@@ -3,8 +3,9 @@
     python -m benchmarks.generate_runtimes RUNTIME FILE
 
 Reads {"batch", "tokens", "prompt", "mode"} from standard input, a line each, and answers with
-{"first", "seconds", "memory"}: seconds to the first token of all texts, of all of it, and the peak
-of the process's memory in bytes.
+{"first", "seconds", "first_cpu", "cpu", "memory"}: seconds to the first token of all texts and of
+all of it, those of the CPU for the first token alone and for all of it, and the peak of the
+process's memory in bytes.
 """
 
 import json
@@ -145,8 +146,13 @@ def main() -> None:
         rng = np.random.default_rng(asked["seed"])
         shape = (asked["batch"], asked["prompt"])
         prompts = rng.integers(300, asked["vocabulary"], shape).tolist()
-        first, seconds = timed(prompts, asked["tokens"], asked["mode"])
-        found = {"first": first, "seconds": seconds, "memory": peak_memory()}
+        cpu = []
+        for tokens in (1, asked["tokens"]):
+            started = time.process_time()
+            first, seconds = timed(prompts, tokens, asked["mode"])
+            cpu.append(time.process_time() - started)
+        found = {"first": first, "seconds": seconds, "first_cpu": cpu[0], "cpu": cpu[1]}
+        found["memory"] = peak_memory()
         print(json.dumps(found), file=answers)
 
 

@@ -46,8 +46,8 @@ def laid_out(params: Params, config: Config) -> Params:
 
 def init_caches(config: Config, rows: int, columns: int) -> Caches:
     """Empty ones."""
-    heads, size = config.kv_heads, config.size_of_head
-    shapes = (rows, heads, size, columns), (rows, heads, columns, size)
+    heads, size = rows * config.kv_heads, config.size_of_head
+    shapes = (heads, size, columns), (heads, columns, size)
     return tuple(
         Cache(*(jnp.zeros(shape, config.dtype) for shape in shapes))
         for _ in range(config.num_layers)
@@ -66,7 +66,7 @@ def decode(
       held_B: int32, tokens of each row in the columns right before. A negative number -n says that
         the first n of the new tokens are padding, which is never seen.
     """
-    length, columns = tokens_BxL.shape[1], caches[0].v_BxJxzxA.shape[2]
+    length, columns = tokens_BxL.shape[1], caches[0].v_ZxzxA.shape[1]
     x_TxD = transformer.embedded(params, tokens_BxL, held_B, config)
     column_z = jnp.arange(columns)
     since_Bxz = column_z >= (column - held_B)[:, None]
@@ -93,14 +93,15 @@ def scores(params: Params, x_BxD: jax.Array, config: Config) -> jax.Array:
     return jax.lax.dot_general(head_VxD, x_BxD, contracted, preferred_element_type=jnp.float32).T
 
 
-def moved(caches: Caches, row_B: jax.Array, shift, columns: int) -> Caches:
+def moved(caches: Caches, row_B: jax.Array, shift, columns: int, config: Config) -> Caches:
     """The caches with rows `row_B` of these, and each column `shift` further right in `columns`.
 
     What comes from outside is a copy of something else; no row that is there sees it.
     """
+    head_Z = (row_B[:, None] * config.kv_heads + jnp.arange(config.kv_heads)).reshape(-1)
 
     def along(x: jax.Array, axis: int) -> jax.Array:
         source_z = jnp.clip(jnp.arange(columns) - shift, 0, x.shape[axis] - 1)
-        return jnp.take(jnp.take(x, row_B, axis=0), source_z, axis=axis)
+        return jnp.take(jnp.take(x, head_Z, axis=0), source_z, axis=axis)
 
-    return tuple(Cache(along(cache.k_BxJxAxz, 3), along(cache.v_BxJxzxA, 2)) for cache in caches)
+    return tuple(Cache(along(cache.k_ZxAxz, 2), along(cache.v_ZxzxA, 1)) for cache in caches)

@@ -178,29 +178,25 @@ def _best_attention(length: int, size: int, causal: bool) -> str:
 
 
 def cached_attention(
-    q_BxLxHxA: jax.Array, k_BxJxAxz: jax.Array, v_BxJxzxA: jax.Array, seen_BxLxz: jax.Array
+    q_BxLxHxA: jax.Array, k_ZxAxz: jax.Array, v_ZxzxA: jax.Array, seen_BxLxz: jax.Array
 ) -> jax.Array:
     """As `attention`, of L new tokens over a cache of z: [B, L, H, A].
 
     Args:
+      k_ZxAxz, v_ZxzxA: Z is B times J; the order of keys is that in which a CPU reads them fastest.
       seen_BxLxz: bool, the places of the cache that each token sees.
     """
     batch, length, heads, size = q_BxLxHxA.shape
-    groups = k_BxJxAxz.shape[1]
+    groups = k_ZxAxz.shape[0] // batch
     # The queries that share a head of keys, one after the other: one product for each head of keys.
-    q_BxJxQxA = (
-        q_BxLxHxA.reshape(batch, length, groups, -1, size)
-        .transpose(0, 2, 3, 1, 4)
-        .reshape(batch, groups, -1, size)
-    )
-    scores_BxJxQxz = _dot(q_BxJxQxA, k_BxJxAxz, (3,), (2,), (0, 1), jnp.float32)
-    scores_BxJxqxLxz = scores_BxJxQxz.reshape(batch, groups, -1, length, k_BxJxAxz.shape[3])
+    q_BxJxqxLxA = q_BxLxHxA.reshape(batch, length, groups, -1, size).transpose(0, 2, 3, 1, 4)
+    q_ZxQxA = q_BxJxqxLxA.reshape(batch * groups, -1, size)
+    scores_ZxQxz = _dot(q_ZxQxA, k_ZxAxz, (2,), (1,), (0,), jnp.float32)
+    scores_BxJxqxLxz = scores_ZxQxz.reshape(batch, groups, -1, *seen_BxLxz.shape[1:])
     scores_BxJxqxLxz = jnp.where(seen_BxLxz[:, None, None], scores_BxJxqxLxz * size**-0.5, MASKED)
-    weights_BxJxqxLxz = jax.nn.softmax(scores_BxJxqxLxz).astype(v_BxJxzxA.dtype)
-    mixed_BxJxQxA = _dot(
-        weights_BxJxqxLxz.reshape(scores_BxJxQxz.shape), v_BxJxzxA, (3,), (2,), (0, 1)
-    )
-    mixed_BxJxqxLxA = mixed_BxJxQxA.reshape(batch, groups, -1, length, size)
+    weights_ZxQxz = jax.nn.softmax(scores_BxJxqxLxz).reshape(scores_ZxQxz.shape)
+    mixed_ZxQxA = _dot(weights_ZxQxz.astype(v_ZxzxA.dtype), v_ZxzxA, (2,), (1,), (0,))
+    mixed_BxJxqxLxA = mixed_ZxQxA.reshape(q_BxJxqxLxA.shape)
     return mixed_BxJxqxLxA.transpose(0, 3, 1, 2, 4).reshape(batch, length, heads, size)
 
 

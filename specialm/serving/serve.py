@@ -12,6 +12,7 @@ from specialm.serving.server.limits import Limits
 from specialm.training import runs, sharding
 
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]", "::1")
+BACKLOG = 1024  # connections that wait to be accepted
 TOKEN = "SPECIALM_TOKEN"  # the environment variable
 
 
@@ -87,6 +88,7 @@ def _listen(host: str, port: int) -> socket.socket:
         listener = socket.socket(family, socket.SOCK_STREAM)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
+        listener.listen(BACKLOG)  # who comes early waits
     except OSError as error:
         raise UserError(
             f"--host={host} --port={port}: cannot be listened on ({error.strerror}); another "

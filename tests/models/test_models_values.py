@@ -56,8 +56,8 @@ def test_cached_attention_of_large_scores():
     v = np.random.default_rng(1).normal(size=k.shape).astype(np.float32)
     made = operations.cached_attention(
         jnp.asarray(q),
-        jnp.asarray(k.transpose(0, 2, 3, 1)),
-        jnp.asarray(v.swapaxes(1, 2)),
+        jnp.asarray(k[:, :, 0].swapaxes(1, 2)),
+        jnp.asarray(v[:, :, 0]),
         jnp.array([[[True, True, False]]]),
     )
     for head in range(2):

@@ -176,7 +176,7 @@ def test_moved_rows_go_on_where_they_were():
     held = np.zeros(2, np.int32)
     _, caches = DECODE(laid_out, tokens[:, :6], caches, 5, held, config)
     for columns, column in ((30, 20), (12, 6)):
-        shifted = decoder.moved(caches, np.array([1, 0, 0, 1]), column - 11, columns)
+        shifted = decoder.moved(caches, np.array([1, 0, 0, 1]), column - 11, columns, config)
         states, _ = DECODE(
             laid_out, tokens[[1, 0, 0, 1], 6:9], shifted, column, np.full(4, 6, np.int32), config
         )

@@ -26,10 +26,10 @@ HEAD_NORMS = ("q_norm", "k_norm")
 
 
 class Cache(NamedTuple):
-    """Keys and values of one layer, in columns that all rows share."""
+    """Keys and values of one layer, in columns that all rows share. Z is rows times heads, B J."""
 
-    k_BxJxAxz: jax.Array
-    v_BxJxzxA: jax.Array
+    k_ZxAxz: jax.Array
+    v_ZxzxA: jax.Array
 
 
 class Places(NamedTuple):
@@ -149,14 +149,18 @@ def decode(
 ) -> tuple[jax.Array, Cache]:
     """As `apply`, for `length` more tokens of each row of a cache."""
     q, k, v = _project(weights, x_TxD, length, places.held_B, config, WHOLE, is_local)
-    new = k.transpose(0, 2, 3, 1), v.swapaxes(1, 2)
+    heads, size = cache.k_ZxAxz.shape[0], config.size_of_head
+    k_ZxAxL = k.transpose(0, 2, 3, 1).reshape(heads, size, length)
+    v_ZxLxA = v.swapaxes(1, 2).reshape(heads, length, size)
     cache = Cache(
         *(
-            jax.lax.dynamic_update_slice_in_dim(old, own.astype(old.dtype), places.column, axis)
-            for old, own, axis in zip(cache, new, (3, 2), strict=True)
+            jax.lax.dynamic_update_slice_in_dim(old, new.astype(old.dtype), places.column, axis)
+            for old, new, axis in zip(cache, (k_ZxAxL, v_ZxLxA), (2, 1), strict=True)
         )
     )
-    columns, seen_BxLxz = cache.v_BxJxzxA.shape[2], places.seen_BxLxz
+    # Once, in place: XLA would write it again for every use.
+    cache = Cache(*jax.lax.optimization_barrier(tuple(cache)))
+    columns, seen_BxLxz = cache.k_ZxAxz.shape[-1], places.seen_BxLxz
     window = _window(config, columns, is_local)
     if window is not None:
         seen_BxLxz &= operations.seen(places.column + jnp.arange(length), columns, window)

@@ -60,7 +60,8 @@ class Columns:
         elif kept:
             row_B = np.zeros(rows, np.int32)
             row_B[: len(kept)] = kept
-            self.state = programs.moved(self.state, row_B, np.int32(before - self.next), count)
+            shift = np.int32(before - self.next)
+            self.state = programs.moved(self.state, row_B, shift, count, self._config)
         self.rows, self.next, self.count = rows, before, count
 
     @property

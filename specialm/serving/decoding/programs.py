@@ -48,11 +48,11 @@ def read(
     held_1 = (count - length)[None]
     fresh = decoder.init_caches(config, 1, length)
     x_1xLxD, new = decoder.decode(params, tokens_1xL, fresh, 0, held_1, config)
-    k_at, v_at = (row, 0, 0, column - length), (row, 0, column - length, 0)
+    head, place = row * config.kv_heads, column - length
     caches = tuple(
         decoder.Cache(
-            jax.lax.dynamic_update_slice(old.k_BxJxAxz, own.k_BxJxAxz, k_at),
-            jax.lax.dynamic_update_slice(old.v_BxJxzxA, own.v_BxJxzxA, v_at),
+            jax.lax.dynamic_update_slice(old.k_ZxAxz, own.k_ZxAxz, (head, 0, place)),
+            jax.lax.dynamic_update_slice(old.v_ZxzxA, own.v_ZxzxA, (head, place, 0)),
         )
         for old, own in zip(state.caches, new, strict=True)
     )
@@ -116,8 +116,8 @@ def advance(
     return state, written
 
 
-@partial(jax.jit, static_argnames="columns")
-def moved(state: State, row_B: jax.Array, shift: jax.Array, columns: int) -> State:
+@partial(jax.jit, static_argnames=("columns", "config"))
+def moved(state: State, row_B: jax.Array, shift: jax.Array, columns: int, config: Config) -> State:
     """The state with these rows, and every column further right by `shift`, in `columns`."""
     seen_BxV = None if state.seen_BxV is None else jnp.take(state.seen_BxV, row_B, axis=0)
-    return State(decoder.moved(state.caches, row_B, shift, columns), seen_BxV)
+    return State(decoder.moved(state.caches, row_B, shift, columns, config), seen_BxV)
