@@ -62,8 +62,9 @@ $(LIBTPU)/.installed: constraints.txt
 check-pythons: install-light  ## whether Python 3.11 to 3.14 can install it, by a dry run of pip for each
 	$(BIN)/python tests/programs/resolve_pythons.py
 
-soak: install  ## kills, damages and interrupts runs at random for SECONDS=600; SEED=0, KINDS=kills,bits,...
-	PYTHONPATH=tests $(BIN)/python -m soak --seconds=$(SECONDS) --seed=$(SEED) $(if $(KINDS),--only=$(KINDS))
+soak: install  ## kills, damages and interrupts runs at random for SECONDS=600; SEED=0, KINDS=kills,bits,... ROWS=file
+	PYTHONPATH=tests $(BIN)/python -m soak --seconds=$(SECONDS) --seed=$(SEED) $(if $(KINDS),--only=$(KINDS)) \
+		$(if $(ROWS),--rows=$(ROWS))
 
 lint: install  ## ruff, mypy and the order of imports
 	$(BIN)/ruff check .
