@@ -106,11 +106,8 @@ def prepare(
 
 def prepare_generic(
     config: ConfigDict, stages: Stages, vocabulary: vocabularies.Vocabulary, splits: Sequence[str]
-) -> tuple[dict[str, WindowStore], dict]:
-    """Run them for splits of the generic set only, with a given vocabulary.
-
-    Returns:
-      {split: store}, and what reading the source gave (`Prepared.scans`).
+) -> dict[str, WindowStore]:
+    """Run them for splits of the generic set only, with a given vocabulary: {split: store}.
 
     Raises:
       UserError: see `prepare`.
@@ -123,7 +120,7 @@ def prepare_generic(
     return {
         name: _windows(stages, "generic", source, scan, vocabulary, split, name, data)
         for name in splits
-    }, scan.result
+    }
 
 
 def prepare_specialist(

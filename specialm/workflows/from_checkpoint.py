@@ -167,4 +167,4 @@ def _given_generic(
     changed = copy.deepcopy(config).unlock()
     changed.data.generic = resolve_source(source, "generic")[1]
     splits = ("train", "heldout") if config.finetune.replay_fraction else ("heldout",)
-    return dict(prepare_generic(changed, stages, vocabulary, splits)[0])
+    return dict(prepare_generic(changed, stages, vocabulary, splits))
