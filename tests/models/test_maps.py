@@ -190,3 +190,18 @@ def test_first_layers_compute_what_they_did_before(name):
 def test_sizes_that_a_map_cannot_give_are_named(method, changes, message):
     with pytest.raises(UserError, match=message):
         maps.MAPS[method].check(GPT2, dataclasses.replace(GPT2, **changes))
+
+
+@pytest.mark.parametrize(
+    "method,part,message",
+    [
+        ("hypercloning", {"embedder": "scaled_tokens"}, "model.embedder='scaled_tokens': hyperc"),
+        ("hypercloning", {"norm": "rmsnorm_plus1"}, "model.norm='rmsnorm_plus1': hypercloning has"),
+        ("selection", {"share": ("mlp:all",)}, r"model.share=\('mlp:all',\): layers that share"),
+        ("first_layers", {"share": ("mlp:all",)}, r"model.share=\('mlp:all',\): layers that share"),
+    ],
+)
+def test_parts_that_a_map_cannot_give_are_named(method, part, message):
+    source = dataclasses.replace(GPT2, **part)
+    with pytest.raises(UserError, match=message):
+        maps.MAPS[method].check(source, source)

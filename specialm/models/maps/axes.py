@@ -50,6 +50,10 @@ def check(
       is_possible: (size in the source, in the target) -> whether it can.
       how: what it has to be, for the error.
     """
+    if source.share:
+        raise UserError(
+            f"model.share={source.share!r}: layers that share weights have no map to other sizes."
+        )
     if source.size_of_head != target.size_of_head:
         raise UserError(
             f"model.head_size={target.size_of_head}: heads stay whole, with "

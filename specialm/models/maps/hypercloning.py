@@ -20,8 +20,20 @@ from specialm.models.maps import axes
 from specialm.models.maps.axes import Axis
 
 
+# Parts whose output goes with the width in another way.
+OTHER_WAYS = {"embedder": "scaled_tokens", "norm": "rmsnorm_plus1"}
+
+
 def check(source: Config, target: Config) -> None:
-    """Raises UserError for a size that is no multiple of that of the source."""
+    """Raises UserError for a size that is no multiple of that of the source, or a part that has no
+    exact copy.
+    """
+    for setting, part in OTHER_WAYS.items():
+        if getattr(source, setting) == part:
+            raise UserError(
+                f"model.{setting}={part!r}: hypercloning has no exact copy of it; use "
+                "--method=selection or first_layers."
+            )
     axes.check(source, target, lambda before, after: after % before == 0, "a multiple of")
     if target.num_layers != source.num_layers:
         raise UserError(
