@@ -32,6 +32,7 @@ def pretrain(
     seed: int,
     mesh: jax.sharding.Mesh,
     title: str,
+    start: transformer.Params | None = None,
 ) -> dict:
     """Trains a dense model from scratch in the run folder `path`; resumes if it was killed there.
 
@@ -41,6 +42,7 @@ def pretrain(
     Args:
       sampler: gives the windows of each step.
       valid: (store, windows of it) of the specialist.
+      start: initial parameters; None draws them.
 
     Returns:
       The run's ledger entry, as `loop.pretrain` returns it, with `best_step` and `valid_nll`.
@@ -50,10 +52,13 @@ def pretrain(
       DivergedError: a loss or a gradient is not finite.
       Interrupted: a signal came; the step under way is saved.
     """
-    params = jax.jit(
-        lambda: tensors.init(transformer.declare(config), jax.random.key(seed)),
-        out_shardings=runs.layout(config, mesh),
-    )()
+    params = (
+        start
+        or jax.jit(
+            lambda: tensors.init(transformer.declare(config), jax.random.key(seed)),
+            out_shardings=runs.layout(config, mesh),
+        )()
+    )
     # A `Joined` reads like a store.
     windows = Specialist(title, cast(WindowStore, store), np.arange(len(store)), *valid)
     entry = finetune.fit(

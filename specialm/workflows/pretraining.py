@@ -4,6 +4,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -135,11 +136,7 @@ def _untrained(run: Run, method: str, seed: int) -> Stage:
     config = run.model_config(method)
 
     def work(path: Path) -> dict:
-        params = jax.jit(
-            lambda: tensors.init(families.declare(config), jax.random.key(seed)),
-            out_shardings=runs.layout(config, run.mesh),
-        )()
-        runs.save(path, params)
+        runs.save(path, _initial(run, config, seed))
         _describe(run, path, method, "", seed, [])
         return {}
 
@@ -176,14 +173,16 @@ def _train(
         memory.check_devices(run.config, method, params, devices, processes.count())
         if processes.is_first():
             print("".join(f"{note}\n" for note in drawn.notes), end="", file=sys.stderr, flush=True)
-        initial, ledger = _start(run, config, start)
+        initial, ledger = _start(run, config, start, seed)
         steps = loop.num_steps(train, drawn.store.context)
         runs.begin(path, method, domain, seed, "pretrained", steps)
         what = (train, drawn.store, drawn.sampler)
         title = _title(method, domain, seed)
         if drawn.valid:
             dense = families.dense(config)
-            entry = validated.pretrain(path, dense, *what, drawn.valid, seed, run.mesh, title)
+            entry = validated.pretrain(
+                path, dense, *what, drawn.valid, seed, run.mesh, title, initial
+            )
         else:
             entry = loop.pretrain(path, config, *what, seed, run.mesh, title, initial)
         entry |= {"domain": domain, "devices": run.mesh.size}
@@ -219,12 +218,22 @@ def _inputs(
     return inputs
 
 
-def _start(run: Run, config: families.Config, start: Stage | None):
+def _initial(run: Run, config: families.Config, seed: int) -> Any:
+    """Initial parameters, laid out on the mesh."""
+    constants = families.constants(config, run.prepared.vocabulary.pieces)
+    return jax.jit(
+        lambda: tensors.init(families.declare(config), jax.random.key(seed), constants),
+        out_shardings=runs.layout(config, run.mesh),
+    )()
+
+
+def _start(run: Run, config: families.Config, start: Stage | None, seed: int):
     """(initial parameters, None to draw them; the ledger so far)."""
-    if start is None:
-        return None, []
-    trunk = runs.load(start.path, run.mesh)
-    return families.from_dense(config, trunk.params), trunk.record["ledger"]
+    if start is not None:
+        trunk = runs.load(start.path, run.mesh)
+        return families.from_dense(config, trunk.params), trunk.record["ledger"]
+    given = families.constants(config, run.prepared.vocabulary.pieces)
+    return (_initial(run, config, seed) if given else None), []
 
 
 def _describe(run: Run, path: Path, method: str, domain: str, seed: int, ledger: list) -> None:

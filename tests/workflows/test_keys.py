@@ -37,7 +37,6 @@ NO_RESULT = {
     "study": "which stages there are",
     "mesh": "how it is computed: sums in another order",
     "model.attention": "how it is computed",
-    "model.embedder": "there is one",
     "train.microbatch": "how it is computed",
     "train.log_every": "how often is reported",
     "train.checkpoint_every": "how often is saved",
@@ -62,6 +61,11 @@ WITH = {
     "finetune.lora_matrices": {"finetune.lora_rank": 2},
     "model.rope_base": {"model.positions": "rope"},
     "model.rope_factor": {"model.positions": "rope"},
+    "model.embedder": {"model.head": "untied"},
+    **{
+        f"model.byte_{name}": {"model.embedder": "bytes", "model.head": "bytes"}
+        for name in ("slots", "classes", "size", "heads", "layers", "head_layers")
+    },
     "model.share_rank": {"model.share": ("mlp:all+low_rank",)},
 }
 
@@ -85,6 +89,7 @@ OTHERS = {
     "model.exits": (0,),
     "model.remat": "full",
     "model.share": ("mlp:all",),
+    "model.embedder": "bytes",
     "clustering.method": "minibatch",
     "clustering.branching": (4,),
     "clustering.sample": 50,

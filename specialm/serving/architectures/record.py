@@ -71,6 +71,12 @@ class Architecture:
             for name, wanted in self.needs.items()
             if getattr(plain, name) != wanted
         ]
+        tables = {"embedder": ("tokens",), "head": ("tied", "untied")}
+        found += [
+            f"model.{name}={' or '.join(map(repr, choices))}"
+            for name, choices in tables.items()
+            if getattr(plain, name) not in choices and name not in self.needs
+        ]
         return found + (["model.exits=()"] if config.exits else [])
 
 
