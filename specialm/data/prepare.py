@@ -250,7 +250,7 @@ def skip_lines(counts: Mapping[str, int], examples: Mapping[str, list[str]]) -> 
 
 def _vocabulary(stages, source: Source, scan: Stage, data: ConfigDict) -> vocabularies.Vocabulary:
     if data.vocabulary:
-        return vocabularies.read(data.vocabulary)
+        return _given(stages, vocabularies.read(data.vocabulary), data.longest_piece)
     kind = data.vocabulary_kind
     inputs = {
         "text": scan.result["sha256"],
@@ -258,6 +258,7 @@ def _vocabulary(stages, source: Source, scan: Stage, data: ConfigDict) -> vocabu
         "sample_bytes": data.vocabulary_sample_bytes,
         "heldout": data.generic_heldout_fraction,
         **({"kind": kind} if kind != "unigram" else {}),
+        **({"longest": data.longest_piece} if data.longest_piece else {}),
     }
     share = data.vocabulary_sample_bytes / scan.result["bytes"]
     split = Split(data.generic_heldout_fraction)
@@ -273,11 +274,24 @@ def _vocabulary(stages, source: Source, scan: Stage, data: ConfigDict) -> vocabu
             f"{min(data.vocabulary_sample_bytes, scan.result['bytes']) / 1e6:.0f} MB",
             file=sys.stderr,
         )
-        trained = vocabularies.train(texts(), path, data.vocabulary_size, kind)
+        trained = vocabularies.train(texts(), path, data.vocabulary_size, kind, data.longest_piece)
         return {"sha256": trained.sha256, "size": trained.size}
 
     stage = stages.run("vocabulary", inputs, work)
     return vocabularies.of_run(stage.path)
+
+
+def _given(stages, vocabulary: vocabularies.Vocabulary, longest: int) -> vocabularies.Vocabulary:
+    """A vocabulary that was given, without longer pieces if that is asked for."""
+    if not longest or vocabulary.piece_bytes.max() <= longest:
+        return vocabulary
+
+    def work(path: Path) -> dict:
+        limited = vocabularies.limit(vocabulary, path, longest)
+        return {"sha256": limited.sha256, "size": limited.size}
+
+    inputs = {"vocabulary": vocabulary.sha256, "longest": longest}
+    return vocabularies.of_run(stages.run("vocabulary", inputs, work).path)
 
 
 def _windows(

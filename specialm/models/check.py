@@ -64,5 +64,35 @@ def _even_heads(config: Config) -> None:
         )
 
 
+def _token_table(config: Config) -> None:
+    if config.embedder != "tokens":
+        raise UserError(
+            f"model.head='tied' reads the table of model.embedder='tokens', which "
+            f"{config.embedder!r} has not; set model.head='bytes' or 'untied'."
+        )
+
+
+def _byte_codes(config: Config) -> None:
+    if config.embedder != "bytes":
+        raise UserError(
+            f"model.head={config.head!r} reads the bytes of model.embedder='bytes', which "
+            f"{config.embedder!r} has not; set model.embedder='bytes'."
+        )
+
+
+def _byte_heads(config: Config) -> None:
+    if config.byte_size % config.byte_heads:
+        raise UserError(
+            f"model.byte_heads={config.byte_heads} does not divide "
+            f"model.byte_size={config.byte_size}."
+        )
+
+
 # (field, part) -> raises UserError for sizes that this part cannot have.
-RULES: dict[tuple[str, str], Callable[[Config], None]] = {("positions", "rope"): _even_heads}
+RULES: dict[tuple[str, str], Callable[[Config], None]] = {
+    ("positions", "rope"): _even_heads,
+    ("embedder", "bytes"): _byte_heads,
+    ("head", "tied"): _token_table,
+    ("head", "bytes"): _byte_codes,
+    ("head", "bytes_in_turn"): _byte_codes,
+}

@@ -87,14 +87,24 @@ class Config:
     )
     embedder: str = field(
         "tokens",
-        "what tokens become; scaled_tokens are multiplied by sqrt(d_model)",
-        choices=table(f"{PARTS}.embedders:EMBEDDERS", "tokens", "scaled_tokens"),
+        "what tokens become: a row of a table, scaled_tokens times sqrt(d_model), or the mean of "
+        "their bytes (docs/tiny.md)",
+        choices=table(f"{PARTS}.embedders:EMBEDDERS", "tokens", "scaled_tokens", "bytes"),
     )
     head: str = field(
         "tied",
-        "the output: the embeddings, or weights of its own",
-        choices=table(f"{PARTS}.heads:HEADS", "tied", "untied"),
+        "the output: the embeddings, or weights of its own; the bytes of a piece, all at once or "
+        "in turn",
+        choices=table(f"{PARTS}.heads:HEADS", "tied", "untied", "bytes", "bytes_in_turn"),
     )
+    byte_slots: int = field(12, "embedder or head of bytes: the most bytes of a piece", least=1)
+    byte_classes: int = field(
+        264, "the same: 256 bytes, the end mark, and one for each token without bytes", least=258
+    )
+    byte_size: int = field(64, "the same: numbers of a byte's vector", least=1)
+    byte_heads: int = field(4, "the same: attention heads of the blocks over bytes", least=1)
+    byte_layers: int = field(1, "embedder of bytes: blocks", least=0)
+    byte_head_layers: int = field(1, "head of bytes: blocks", least=0)
     exits: tuple[int, ...] = field(
         (), "layers after which one more head reads the state, counted from 1", of=int, least=1
     )

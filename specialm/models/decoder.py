@@ -88,7 +88,10 @@ def decode(
 
 def scores(params: Params, x_BxD: jax.Array, config: Config) -> jax.Array:
     """float32 [B, V]: the logits of what follows states."""
-    head_VxD = transformer.head_matrix(params, config).astype(x_BxD.dtype)
+    if not transformer.has_matrix(config):
+        meets = transformer.head_meets(params, config)
+        return transformer.HEADS[config.head].logits(x_BxD, meets, config)
+    head_VxD = transformer.head_meets(params, config).astype(x_BxD.dtype)
     contracted = (((1,), (1,)), ((), ()))
     return jax.lax.dot_general(head_VxD, x_BxD, contracted, preferred_element_type=jnp.float32).T
 

@@ -152,15 +152,17 @@ def flops_per_token(model: transformer.Config, config: Config) -> int:
     """Floating-point operations of a training step per token of a full window.
 
     Those of training the dense model, less the gradients of the matrices that stay: 2 operations
-    a parameter. The products A B, once a step, are not counted, and of a fused matrix the gradient
-    is that of all its pieces.
+    a parameter, as many as they take forward. The products A B, once a step, are not counted, and
+    of a fused matrix the gradient is that of all its pieces.
     """
     paths = {target.path for _, target, _ in adapted(model, config)}
     frozen = [
         math.prod(tensor.shape) for path, tensor in linear_maps(model).values() if path not in paths
     ]
-    heads = len(transformer.head_layers(model)) * model.vocab_size * model.d_model
-    return transformer.flops_per_token(model, train=True) - 2 * (heads + sum(frozen))
+    embedder = transformer.EMBEDDERS[model.embedder].flops(model)
+    heads = len(transformer.head_layers(model)) * transformer.HEADS[model.head].flops(model)
+    # The embedder needs no gradient of its inputs either.
+    return transformer.flops_per_token(model, train=True) - heads - 2 * (embedder + sum(frozen))
 
 
 def merge(

@@ -30,6 +30,7 @@ class Tensor:
     group: str = ""  # of the learning rate: "" or MIXER
     # Of a linear map that is several in one: (name, first, end) along its first axis of outputs.
     pieces: tuple[tuple[str, int, int], ...] = ()
+    constant: str = ""  # what is given instead of drawn, and never trained: a name of `init`'s
 
     def stacked(self, count: int, axis: str = "layers") -> "Tensor":
         """So many of these tensors along a new first axis, each with values of its own."""
@@ -51,6 +52,11 @@ def zeros(_: jax.Array, shape: tuple[int, ...]) -> jax.Array:
 def ones(_: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     """An initialiser."""
     return jnp.ones(shape, jnp.float32)
+
+
+def given(_: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """The initialiser of a constant, which has none: its values are given to `init`."""
+    raise ValueError(f"the constant {list(shape)} of this model is not given: families.constants")
 
 
 def normal(deviation: float) -> Callable:
@@ -104,15 +110,26 @@ def logical_axes(declared: Any) -> Any:
     return map_tensors(lambda tensor: tensor.axes, declared)
 
 
-def init(declared: Any, key: jax.Array) -> Any:
-    """Initial parameters, float32, a pure function of the key."""
+def init(declared: Any, key: jax.Array, constants: dict[str, Any] | None = None) -> Any:
+    """Initial parameters, float32, a pure function of the key.
+
+    Args:
+      constants: values of the tensors that are not drawn, by `Tensor.constant`.
+    """
     keys = iter(jax.random.split(key, sum(1 for _ in flatten(declared))))
-    return map_tensors(lambda tensor: tensor.init(next(keys), tensor.shape), declared)
+
+    def values(tensor: Tensor) -> jax.Array:
+        own = next(keys)
+        if constants and tensor.constant in constants:
+            return jnp.broadcast_to(constants[tensor.constant], tensor.shape)
+        return tensor.init(own, tensor.shape)
+
+    return map_tensors(values, declared)
 
 
 def count(declared: Any) -> int:
-    """Number of scalars of all parameters."""
-    return sum(math.prod(tensor.shape) for _, tensor in flatten(declared))
+    """Number of scalars of all parameters; constants are none."""
+    return sum(math.prod(tensor.shape) for _, tensor in flatten(declared) if not tensor.constant)
 
 
 def get(tree: Any, path: tuple[str, ...]) -> Any:

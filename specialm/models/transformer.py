@@ -15,13 +15,13 @@ import jax
 import jax.numpy as jnp
 
 from specialm.models import expansion, tensors
-from specialm.models import loss as loss_lib
 from specialm.models.config import Config
 from specialm.models.parts import attention
 from specialm.models.parts.embedders import EMBEDDERS
 from specialm.models.parts.heads import HEADS
 from specialm.models.parts.mlps import MLPS
 from specialm.models.parts.norms import NORMS
+from specialm.models.parts.pieces import CONSTANTS
 from specialm.models.parts.positions import POSITIONS
 from specialm.models.placement import WHOLE, Placement, remat_policy
 from specialm.models.target import platform
@@ -79,9 +79,26 @@ def logical_axes(config: Config) -> Params:
     return tensors.logical_axes(declare(config))
 
 
-def init(config: Config, key: jax.Array) -> Params:
-    """Initial parameters, float32, a pure function of the key."""
-    return tensors.init(declare(config), key)
+def init(config: Config, key: jax.Array, pieces: list[bytes | None] | None = None) -> Params:
+    """Initial parameters, float32, a pure function of the key.
+
+    Args:
+      pieces: of the vocabulary, for parts that read their bytes.
+    """
+    return tensors.init(declare(config), key, constants(config, pieces))
+
+
+def constants(config: Config, pieces: list[bytes | None] | None) -> dict[str, Any]:
+    """The values of what is given and not drawn, for `tensors.init`.
+
+    Args:
+      pieces: `Vocabulary.pieces`.
+
+    Raises:
+      UserError: the pieces do not fit the architecture.
+    """
+    names = {tensor.constant for _, tensor in tensors.flatten(declare(config)) if tensor.constant}
+    return {} if pieces is None else {name: CONSTANTS[name](pieces, config) for name in names}
 
 
 def num_params(config: Config) -> int:
@@ -131,7 +148,7 @@ def all_layers(params: Params, config: Config, place: Placement = WHOLE) -> Para
 
 def embedded(params: Params, inputs_BxL: jax.Array, first, config: Config) -> jax.Array:
     """[T, D] in `config.dtype`: what enters the first layer."""
-    x_BxLxD = EMBEDDERS[config.embedder].apply(params["embed"], inputs_BxL)
+    x_BxLxD = EMBEDDERS[config.embedder].apply(params["embed"], inputs_BxL, config)
     x_BxLxD = POSITIONS[config.positions].add(params.get("position"), x_BxLxD, first)
     return x_BxLxD.astype(config.dtype).reshape(-1, config.d_model)
 
@@ -142,9 +159,14 @@ def normed(params: Params, head: str, x_TxD: jax.Array, config: Config) -> jax.A
     return NORMS[config.norm].apply(norm, x_TxD, config.norm_epsilon)
 
 
-def head_matrix(params: Params, config: Config, head: str = LAST) -> jax.Array:
-    """[V, D]: what the final states of a head meet."""
-    return HEADS[config.head].matrix(params["heads"][head], params["embed"])
+def head_meets(params: Params, config: Config, head: str = LAST) -> Any:
+    """What the final states of a head meet: [V, D], or a tree of arrays."""
+    return HEADS[config.head].meets(params["heads"][head], params["embed"])
+
+
+def has_matrix(config: Config) -> bool:
+    """Whether final states meet a matrix [V, D], so that logits are products."""
+    return HEADS[config.head].is_matrix
 
 
 def block(w: Params, x_TxD: jax.Array, attend, config: Config, place: Placement = WHOLE):
@@ -224,15 +246,15 @@ def states(
     place: Placement,
     mask_BxL: jax.Array | None = None,
     heads: tuple[str, ...] = (LAST,),
-) -> dict[str, tuple[jax.Array, jax.Array]]:
-    """{head: ([T, D], [V, D])}: the final states of this device's share of the tokens, and the
-    matrix that they meet; inside of a `jax.shard_map`.
+) -> dict[str, tuple[jax.Array, Any]]:
+    """{head: ([T, D], [V, D])}: the final states of this device's share of the tokens, and what
+    they meet (see `head_meets`); inside of a `jax.shard_map`.
     """
     params = gather_ends(params, config, place)
     return {
         head: (
             place.token_share(place.to_model_parallel(x_TxD)),
-            place.to_model_parallel(head_matrix(params, config, head)),
+            jax.tree.map(place.to_model_parallel, head_meets(params, config, head)),
         )
         for head, x_TxD in hidden(params, inputs_BxL, config, place, mask_BxL, heads).items()
     }
@@ -244,13 +266,7 @@ def logits(
     """float32 [B, L, V]: the last head's scores, if causal of the token after each position."""
     x_TxD = hidden(params, inputs_BxL, config, mask_BxL=mask_BxL)[LAST]
     x_BxLxD = x_TxD.reshape(*inputs_BxL.shape, config.d_model)
-    return _scores(x_BxLxD, head_matrix(params, config))
-
-
-def _scores(x: jax.Array, head_VxD: jax.Array) -> jax.Array:
-    return jnp.einsum(
-        "...D,VD->...V", x, head_VxD.astype(x.dtype), preferred_element_type=jnp.float32
-    )
+    return HEADS[config.head].logits(x_BxLxD, head_meets(params, config), config)
 
 
 def token_nll(
@@ -264,7 +280,8 @@ def token_nll(
     """float32 [B, L]: -log p(target) of each token under the last head, in nats."""
     params = gather_ends(params, config, place)
     x_TxD = hidden(params, inputs_BxL, config, place, mask_BxL)[LAST]
-    nll_T = loss_lib.token_nll(x_TxD, head_matrix(params, config), targets_BxL.reshape(-1))
+    met, targets_T = head_meets(params, config), targets_BxL.reshape(-1)
+    nll_T = HEADS[config.head].token_nll(x_TxD, met, targets_T, config)
     return nll_T.reshape(targets_BxL.shape)
 
 
@@ -293,8 +310,8 @@ def sum_nll(
     targets_T, mask_T = (place.token_share(a.reshape(-1)) for a in (targets_BxL, mask_BxL))
     found = states(params, inputs_BxL, config, place, present_BxL, tuple(weights))
     sums = {
-        head: loss_lib.sum_nll(x_TxD, head_VxD, targets_T, mask_T)
-        for head, (x_TxD, head_VxD) in found.items()
+        head: HEADS[config.head].sum_nll(x_TxD, met, targets_T, mask_T, config)
+        for head, (x_TxD, met) in found.items()
     }
     if weights == {LAST: 1.0}:
         return sums[LAST]

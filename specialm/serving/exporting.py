@@ -224,6 +224,12 @@ def summary(result: Json) -> str:
 def _what(model: Model, holds_any: bool = False) -> Exported:
     # Of another layout every layer has its own weights: what layers share is written out.
     params, config = transformer.unshared(model.params, families.dense(model.config))
+    if holds_any and (config.embedder == "bytes" or not transformer.has_matrix(config)):
+        raise UserError(
+            f"--checkpoint={model.path}: model.embedder={config.embedder!r} and "
+            f"model.head={config.head!r}: pieces as bytes have no graph here; train with "
+            "model.embedder='tokens' and model.head='tied' to export."
+        )
     architecture: Any = None if holds_any else architectures.of(config)
     if not holds_any and not isinstance(model.vocabulary, TokenizerJson):
         raise UserError(

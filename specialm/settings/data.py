@@ -59,8 +59,15 @@ DATA = (
         "data.vocabulary_kind",
         "unigram",
         "of one that is trained: SentencePiece's unigram model, or byte-level BPE, which "
-        "transformers and llama.cpp read",
-        choices=table("specialm.data.vocabularies:KINDS", "unigram", "bpe"),
+        "transformers and llama.cpp read; or plain bytes, with vocabulary_size=259",
+        choices=table("specialm.data.vocabularies:KINDS", "unigram", "bpe", "bytes"),
+    ),
+    Setting(
+        "data.longest_piece",
+        0,
+        "bytes of a piece, at most: longer ones are not used, so that model.byte_slots hold every "
+        "piece; 0 for any",
+        least=0,
     ),
     Setting("data.vocabulary_size", 2048, "pieces of the vocabulary", least=1),
     Setting(

@@ -107,6 +107,13 @@ def check_vocabulary(student: dict, teacher: dict, teacher_path: Path) -> None:
 
 
 def _check(student: transformer.Config, teacher: transformer.Config, tune: ConfigDict) -> None:
+    for who, model in (("student", student), ("teacher", teacher)):
+        if not transformer.has_matrix(model):
+            raise UserError(
+                f"the {who} has model.head={model.head!r}, which predicts the bytes of a piece; "
+                "distillation compares distributions over the vocabulary: give models with "
+                "model.head='tied' or 'untied'."
+            )
     if student.vocab_size != teacher.vocab_size:
         raise UserError(
             f"the teacher's vocabulary has {teacher.vocab_size} pieces, the student's "

@@ -137,7 +137,7 @@ def make_top_k_step(
 
         def part_top_k(part):
             x_TxE = transformer.hidden(params, part["inputs"], config, place)[transformer.LAST]
-            head_VxE = transformer.head_matrix(params, config).astype(x_TxE.dtype)
+            head_VxE = transformer.head_meets(params, config).astype(x_TxE.dtype)
 
             def chunk_top_k(x_txE):
                 logits_txV = jnp.einsum(

@@ -6,7 +6,7 @@ The checkpoint that stays is the best one.
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import jax
 import numpy as np
@@ -34,6 +34,7 @@ def pretrain(
     mesh: jax.sharding.Mesh,
     title: str,
     start: Callable[[], transformer.Params] | None = None,
+    constants: dict[str, Any] | None = None,
 ) -> dict:
     """Trains a dense model in the run folder `path`; resumes if it was killed there.
 
@@ -44,6 +45,7 @@ def pretrain(
       sampler: gives the windows of each step.
       valid: (store, windows of it) of the specialist.
       start: reads the parameters that it starts from; None draws them.
+      constants: see `tensors.init`.
 
     Returns:
       The run's ledger entry, as `loop.pretrain` returns it, with `best_step` and `valid_nll`.
@@ -54,7 +56,7 @@ def pretrain(
       Interrupted: a signal came; the step under way is saved.
     """
     draw = jax.jit(
-        lambda: tensors.init(transformer.declare(config), jax.random.key(seed)),
+        lambda: tensors.init(transformer.declare(config), jax.random.key(seed), constants),
         out_shardings=runs.layout(config, mesh),
     )
     params = tensors.cast(transformer.declare(config), (start or draw)(), train.param_dtype)

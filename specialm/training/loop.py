@@ -4,7 +4,9 @@ import dataclasses
 import math
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -41,6 +43,7 @@ def pretrain(
     mesh: jax.sharding.Mesh,
     title: str = "pretraining",
     start: Callable[[], transformer.Params] | None = None,
+    constants: dict[str, Any] | None = None,
 ) -> dict:
     """Trains in the run folder `path`, or goes on from its newest checkpoint.
 
@@ -49,6 +52,7 @@ def pretrain(
         `data/groups.py`).
       start: reads the dense model that training starts from, or all experts start as; called if
         there is no checkpoint. None draws initial parameters.
+      constants: see `tensors.init`.
 
     Returns:
       The run's ledger entry: tokens, flops, seconds (over all sessions) and the last mean loss.
@@ -60,14 +64,15 @@ def pretrain(
     """
     program.check_batch(config, mesh, train.batch_size, sampler.num_groups)
     with Checkpoints(path / "checkpoints") as checkpoints:
-        return _pretrain(path, config, train, store, sampler, seed, mesh, title, start, checkpoints)
+        begin = partial(_start, checkpoints, config, mesh, seed, start, constants)
+        return _pretrain(path, config, train, store, sampler, seed, mesh, title, begin, checkpoints)
 
 
-def _pretrain(path, config, train, store, sampler, seed, mesh, title, start, checkpoints):
+def _pretrain(path, config, train, store, sampler, seed, mesh, title, begin, checkpoints):
     steps = num_steps(train, store.context)
     tx = optimizer.make(train, steps, families.declare(config))
     objective = objectives.make(train.objective, families.dense(config))
-    state, before = _start(checkpoints, config, tx, mesh, seed, start, train.param_dtype)
+    state, before = begin(tx, train.param_dtype)
     first = int(state.step)
     metrics = MetricsWriter(
         path, train, _settings(config, train, seed), first, before.get("metrics")
@@ -137,14 +142,14 @@ def _batch(
     return batch
 
 
-def _start(checkpoints: Checkpoints, config, tx, mesh, seed: int, start, dtype: str):
+def _start(checkpoints: Checkpoints, config, mesh, seed, start, constants, tx, dtype: str):
     layout = step.state_sharding(config, tx, mesh)
     abstract = with_sharding(step.abstract_state(config, tx, dtype), layout)
     found = checkpoints.restore(abstract.params, (abstract.step, abstract.optimizer))
     if found is None:
-        dense = start and start()
-        key = jax.random.key(seed)
-        return step.init_state(config, tx, mesh, key, dense=dense, dtype=dtype), {}
+        dense, key = start and start(), jax.random.key(seed)
+        given = {"dense": dense, "constants": constants, "dtype": dtype}
+        return step.init_state(config, tx, mesh, key, **given), {}
     _, params, (number, moments), record = found
     return step.TrainState(number, params, moments), record
 

@@ -31,12 +31,14 @@ def init_state(
     key: jax.Array | None = None,
     params: Any = None,
     dense: transformer.Params | None = None,
+    constants: dict[str, Any] | None = None,
     dtype: str = "float32",
 ) -> TrainState:
     """A state at step 0, laid out on the mesh: with fresh parameters from `key`, or `params`.
 
     Args:
       dense: a dense model that all experts start as, with what else there is from `key`.
+      constants: see `tensors.init`.
       dtype: of matrices.
     """
     declared = families.declare(config)
@@ -46,7 +48,7 @@ def init_state(
         if dense is not None:
             start = families.from_dense(config, dense, key)
         elif given is None:
-            start = tensors.init(declared, key)
+            start = tensors.init(declared, key, constants)
         start = tensors.cast(declared, start, dtype)
         return TrainState(jnp.zeros((), jnp.int32), start, _init(config, optimizer)(start))
 

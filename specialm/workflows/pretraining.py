@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -149,11 +150,7 @@ def _untrained(run: Run, method: str, seed: int) -> Stage:
     config = run.model_config(method)
 
     def work(path: Path) -> dict:
-        params = jax.jit(
-            lambda: tensors.init(families.declare(config), jax.random.key(seed)),
-            out_shardings=runs.layout(config, run.mesh),
-        )()
-        runs.save(path, params)
+        runs.save(path, _initial(run, config, seed))
         _describe(run, path, method, "", seed, [])
         return {}
 
@@ -191,6 +188,7 @@ def _train(
             print("".join(f"{note}\n" for note in drawn.notes), end="", file=sys.stderr, flush=True)
         before = runs.read_record(start.path) if start else {}
         initial = partial(_params, run, start) if start else None
+        given = families.constants(config, run.prepared.vocabulary.pieces)
         steps = loop.num_steps(train, drawn.store.context)
         runs.begin(path, method, domain, seed, "pretrained", steps)
         what = (train, drawn.store, drawn.sampler)
@@ -198,10 +196,10 @@ def _train(
         if drawn.valid:
             dense = families.dense(config)
             entry = validated.pretrain(
-                path, dense, *what, drawn.valid, seed, run.mesh, title, initial
+                path, dense, *what, drawn.valid, seed, run.mesh, title, initial, given
             )
         else:
-            entry = loop.pretrain(path, config, *what, seed, run.mesh, title, initial)
+            entry = loop.pretrain(path, config, *what, seed, run.mesh, title, initial, given)
         entry |= {"domain": domain, "devices": run.mesh.size}
         ledger = [*before.get("ledger", ()), entry]
         _describe(run, path, method, domain, seed, ledger, before)
@@ -246,6 +244,15 @@ def _inputs(
 
 def _params(run: Run, start: _Start) -> transformer.Params:
     return runs.load(start.path, run.mesh).params
+
+
+def _initial(run: Run, config: families.Config, seed: int) -> Any:
+    """Initial parameters, laid out on the mesh."""
+    constants = families.constants(config, run.prepared.vocabulary.pieces)
+    return jax.jit(
+        lambda: tensors.init(families.declare(config), jax.random.key(seed), constants),
+        out_shardings=runs.layout(config, run.mesh),
+    )()
 
 
 def _describe(

@@ -43,7 +43,7 @@ def params_of(config, seed=0):
 def logits_of(params, config, head="last"):
     inputs_BxL = jnp.asarray(np.arange(12).reshape(2, 6) % config.vocab_size)
     x_TxD = transformer.hidden(params, inputs_BxL, config, heads=(head,))[head]
-    return np.asarray(x_TxD @ transformer.head_matrix(params, config, head).T)
+    return np.asarray(x_TxD @ transformer.head_meets(params, config, head).T)
 
 
 def same_shapes(params, config):

@@ -213,8 +213,8 @@ def test_exits_read_inner_layers_and_their_weight_mixes_the_losses():
 
     def nll(head):
         states = transformer.hidden(params, inputs, config, heads=(head,))[head]
-        head_VxD = transformer.head_matrix(params, config, head)
-        return transformer.loss_lib.token_nll(states, head_VxD, targets.reshape(-1)).mean()
+        head_VxD = transformer.head_meets(params, config, head)
+        return loss.token_nll(states, head_VxD, targets.reshape(-1)).mean()
 
     last, one, two = (float(nll(head)) for head in ("last", "layer1", "layer2"))
     for weight in (0.0, 0.3, 1.0):
@@ -304,7 +304,7 @@ def test_lora_adapts_every_linear_map_of_any_architecture():
         ({"norm": "batchnorm"}, "model.norm='batchnorm'"),
         ({"mlp": "relu"}, "model.mlp='relu': must be one of geglu, gelu, swiglu"),
         ({"positions": "alibi"}, "model.positions='alibi'"),
-        ({"embedder": "bytes"}, "model.embedder='bytes'"),
+        ({"embedder": "words"}, "model.embedder='words'"),
         ({"head": "none"}, "model.head='none'"),
         ({"num_kv_heads": 3}, "model.num_kv_heads=3"),
         ({"num_kv_heads": -1}, "model.num_kv_heads=-1"),

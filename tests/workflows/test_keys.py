@@ -67,6 +67,11 @@ WITH = {
     "model.local_rope_base": {"model.sliding_window": 4, "model.positions": "rope"},
     "model.rope_base": {"model.positions": "rope"},
     "model.rope_factor": {"model.positions": "rope"},
+    "model.embedder": {"model.head": "untied"},
+    **{
+        f"model.byte_{name}": {"model.embedder": "bytes", "model.head": "bytes"}
+        for name in ("slots", "classes", "size", "heads", "layers", "head_layers")
+    },
     "model.share_rank": {"model.share": ("mlp:all+low_rank",)},
 }
 
@@ -86,13 +91,13 @@ OTHERS = {
     "model.mlp": "swiglu",
     "model.head": "untied",
     "model.head_size": 6,
-    "model.embedder": "scaled_tokens",
     "model.num_kv_heads": 1,
     "model.only_expert": 1,
     "model.bank_layers": (0,),
     "model.exits": (0,),
     "model.remat": "full",
     "model.share": ("mlp:all",),
+    "model.embedder": "bytes",
     "clustering.method": "minibatch",
     "clustering.branching": (4,),
     "clustering.sample": 50,

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from specialm.common.errors import UserError
-from specialm.data.vocabularies import bpe, tokenizer_json, unigram
+from specialm.data.vocabularies import bpe, plain_bytes, tokenizer_json, unigram
 from specialm.data.vocabularies.interface import Vocabulary
+from specialm.data.vocabularies.longest import limit
 
-__all__ = ["KINDS", "Kind", "Vocabulary", "of_run", "read", "train"]
+__all__ = ["KINDS", "Kind", "Vocabulary", "limit", "of_run", "read", "train"]
 
 
 @dataclass(frozen=True)
@@ -20,11 +21,15 @@ class Kind:
     """A kind of vocabularies that are trained here."""
 
     file: str  # in a run folder
-    train: Callable[[Iterable[str], Path, int], Vocabulary]  # (texts, path, size)
+    train: Callable[[Iterable[str], Path, int, int], Vocabulary]  # (texts, path, size, longest)
 
 
 # data.vocabulary_kind
-KINDS = {"unigram": Kind(unigram.FILE, unigram.train), "bpe": Kind(tokenizer_json.FILE, bpe.train)}
+KINDS = {
+    "unigram": Kind(unigram.FILE, unigram.train),
+    "bpe": Kind(tokenizer_json.FILE, bpe.train),
+    "bytes": Kind(plain_bytes.FILE, plain_bytes.train),
+}
 
 
 def read(path: str | Path) -> Vocabulary:
@@ -41,6 +46,8 @@ def read(path: str | Path) -> Vocabulary:
     path = Path(path)
     if path.is_dir():
         return of_run(path, f"data.vocabulary={str(path)!r}")
+    if path.name == plain_bytes.FILE:
+        return plain_bytes.PlainBytes(path)
     if path.suffix == ".json":
         return tokenizer_json.TokenizerJson(path)
     return unigram.Unigram(path)
@@ -64,11 +71,21 @@ def of_run(folder: Path, who: str = "") -> Vocabulary:
     raise UserError(f"{who or f'--checkpoint={folder}'}: no {names} there; restore the file.")
 
 
-def train(texts: Iterable[str], folder: Path, size: int, kind: str = "unigram") -> Vocabulary:
+def train(
+    texts: Iterable[str], folder: Path, size: int, kind: str = "unigram", longest: int = 0
+) -> Vocabulary:
     """Train a vocabulary on `texts` and write it into a folder.
+
+    Args:
+      texts: any.
+      folder: of the vocabulary.
+      size: pieces.
+      kind: one of KINDS.
+      longest: bytes of a piece; 0 for any number.
 
     Raises:
       UserError: there is too little text for `size` tokens, or `size` is too small.
 
     """
-    return KINDS[kind].train(texts, folder / KINDS[kind].file, size)
+    trained = KINDS[kind].train(texts, folder / KINDS[kind].file, size, longest)
+    return limit(trained, folder, longest) if longest else trained

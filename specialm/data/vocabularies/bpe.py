@@ -16,8 +16,14 @@ END = DOCUMENT_ENDS[0]  # id 0: stands before a document and ends it
 LEAST = 257  # END and a token for each byte
 
 
-def train(texts: Iterable[str], path: Path, size: int) -> TokenizerJson:
+def train(texts: Iterable[str], path: Path, size: int, longest: int = 0) -> TokenizerJson:
     """Train on `texts`; write `path` (tokenizer.json) and tokenizer_config.json beside it.
+
+    Args:
+      texts: any.
+      path: of the vocabulary.
+      size: tokens.
+      longest: bytes of a token; 0 for any number.
 
     Raises:
       UserError: there is too little text for `size` tokens, or `size` is too small.
@@ -40,6 +46,7 @@ def train(texts: Iterable[str], path: Path, size: int) -> TokenizerJson:
         special_tokens=[END],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
+        max_token_length=longest or None,
     )
     tokenizer.train_from_iterator(_cut(texts), trainer)
     found = tokenizer.get_vocab_size()

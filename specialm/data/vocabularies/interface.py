@@ -1,11 +1,16 @@
 """What a vocabulary of any kind is asked for."""
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+
+from specialm.common.errors import UserError
+
+ESCAPED = re.compile("[\udc80-\udcff]")  # a byte that is not UTF-8, as Python holds it in a text
 
 
 class Vocabulary(ABC):
@@ -62,6 +67,46 @@ class Vocabulary(ABC):
     def encode(self, texts: list[str], threads: int | None = None) -> list[list[int]]:
         """Return the token ids of each text, without eos; names of special tokens are text."""
 
+    def encode_bytes(self, content: bytes) -> list[int]:
+        """Return token ids of any bytes, which `decode_bytes` gives back: what is not UTF-8, or
+        would come back as another text, is spelt byte by byte.
+
+        Raises:
+          UserError: the vocabulary has no token for one of these bytes.
+
+        """
+        text = content.decode("utf-8", "surrogateescape")
+        parts = re.split(f"({ESCAPED.pattern}+)", text)
+        return [token for part in parts for token in self._exact(part)]
+
+    def _exact(self, text: str) -> list[int]:
+        content = text.encode("utf-8", "surrogateescape")
+        if not ESCAPED.search(text):
+            tokens = self.encode([text])[0]
+            if self.decode_bytes(tokens) == content:
+                return tokens
+            if len(text) > 1:
+                half = len(text) // 2
+                return self._exact(text[:half]) + self._exact(text[half:])
+        return [self._token_of(byte) for byte in content]
+
+    def _token_of(self, byte: int) -> int:
+        if byte not in self._tokens_of_bytes:
+            raise UserError(
+                f"{self.path}: this vocabulary has no token for the byte {byte:#04x}; take one "
+                "with a token for each, such as those that are trained here."
+            )
+        return self._tokens_of_bytes[byte]
+
+    @cached_property
+    def _tokens_of_bytes(self) -> dict[int, int]:
+        found = enumerate(self.token_bytes)
+        return {content[0]: number for number, content in found if len(content) == 1}
+
+    def decode_bytes(self, tokens: Iterable[int]) -> bytes:
+        """Return the bytes that token ids stand for, be they UTF-8 or not."""
+        return b"".join(self.token_bytes[int(token)] for token in tokens)
+
     @abstractmethod
     def decode(self, tokens: Iterable[int]) -> str:
         """Return the text of token ids, without special tokens."""
@@ -76,6 +121,17 @@ class Vocabulary(ABC):
         """The UTF-8 bytes of text that each token stands for, also where they are a part of a
         character; b"" for special tokens.
         """
+
+    @property
+    def pieces(self) -> list[bytes | None]:
+        """`token_bytes`, with None for an id that stands neither for text nor for anything else,
+        so that no text gives it.
+        """
+        roles = {*self.special.values(), self.start, self.eos, *self.stops}
+        return [
+            content if content or number in roles else None
+            for number, content in enumerate(self.token_bytes)
+        ]
 
     @cached_property
     def piece_bytes(self) -> np.ndarray:

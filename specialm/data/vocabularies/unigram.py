@@ -29,6 +29,7 @@ LINE_BYTES = 1 << 16  # that SentencePiece trains on at a time; it leaves longer
 # Characters without a space among them that are trained on at a time: the sums over all ways to cut
 # a longer run lose their precision, and with it most pieces of scripts that set no spaces.
 RUN = 256
+CHARACTERS = 16  # of a piece, at most: SentencePiece's own default
 LONG_RUN = re.compile(rf"\S{{{RUN}}}(?=\S)")
 # What SentencePiece keeps for itself: a line with it is left out of the training unseen.
 RESERVED = "\u2585"
@@ -110,7 +111,7 @@ class Unigram(Vocabulary):
         piece = self._model.id_to_piece(i)
         if self._model.is_byte(i):
             return bytes([int(piece[1:-1], 16)])  # <0x0A>
-        if self._model.is_control(i) or self._model.is_unknown(i):
+        if self._model.is_control(i) or self._model.is_unknown(i) or self._model.is_unused(i):
             return b""
         return piece.replace(SPACE_MARK, " ").encode()
 
@@ -143,8 +144,14 @@ class Unigram(Vocabulary):
         return np.array([0] + [piece.end for piece in pieces][:count])
 
 
-def train(texts: Iterable[str], path: Path, size: int) -> Unigram:
+def train(texts: Iterable[str], path: Path, size: int, longest: int = 0) -> Unigram:
     """Train a unigram model on `texts` and write it to `path`.
+
+    Args:
+      texts: any.
+      path: of the model.
+      size: pieces.
+      longest: characters of a piece, at most 16; 0 for 16.
 
     Raises:
       UserError: there is too little text for `size` pieces, or `size` is too small.
@@ -174,6 +181,7 @@ def train(texts: Iterable[str], path: Path, size: int) -> Unigram:
             num_threads=os.cpu_count(),
             minloglevel=2,
             max_sentence_length=LINE_BYTES,
+            max_sentencepiece_length=min(longest or CHARACTERS, CHARACTERS),
         )
     except (RuntimeError, ValueError) as error:
         limit = re.search(r"value <= (\d+)|\d+ vs (\d+)", str(error))

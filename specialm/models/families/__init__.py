@@ -92,6 +92,11 @@ def expert(
     return bank.project(params, coefficients_Sxh, config)
 
 
+def constants(config: Config, pieces: list[bytes | None]) -> dict[str, Any]:
+    """As `transformer.constants`, for `tensors.init`."""
+    return transformer.constants(dense(config), pieces)
+
+
 def num_params(config: Config) -> int:
     """Number of scalars of all parameters."""
     return tensors.count(declare(config))

@@ -19,7 +19,6 @@ from specialm.models.config import Config
 from specialm.models.maps import axes
 from specialm.models.maps.axes import Axis
 
-
 # Parts whose output goes with the width in another way.
 OTHER_WAYS = {"embedder": "scaled_tokens", "norm": "rmsnorm_plus1"}
 

@@ -102,6 +102,12 @@ class Architecture:
             for name, wanted in {**FEW, **self.needs}.items()
             if getattr(plain, name) != wanted and name not in self.free
         ]
+        tables = {"embedder": ("tokens",), "head": ("tied", "untied")}
+        found += [
+            f"model.{name}={' or '.join(map(repr, choices))}"
+            for name, choices in tables.items()
+            if getattr(plain, name) not in choices and name not in self.needs
+        ]
         return found + (["model.exits=()"] if config.exits else [])
 
 

@@ -6,9 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from specialm.models import decoder, loss
+from specialm.models import decoder, transformer
 from specialm.models.config import Config
-from specialm.models.transformer import Params, head_matrix
+from specialm.models.parts.heads import HEADS
+from specialm.models.transformer import Params
 from specialm.serving.decoding.columns import read_length
 
 
@@ -34,4 +35,5 @@ def _nll(params: Params, inputs_1xL: jax.Array, targets_L: jax.Array, config: Co
     length = inputs_1xL.shape[1]
     empty = decoder.init_caches(config, 1, length)
     states_1xLxD, _ = decoder.decode(params, inputs_1xL, empty, 0, jnp.zeros(1, jnp.int32), config)
-    return loss.token_nll(states_1xLxD[0], head_matrix(params, config), targets_L)
+    meets = transformer.head_meets(params, config)
+    return HEADS[config.head].token_nll(states_1xLxD[0], meets, targets_L, config)

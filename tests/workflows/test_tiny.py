@@ -1,0 +1,70 @@
+"""Importance sampling and a projected network on a model that reads and writes bytes."""
+
+import conftest
+import numpy as np
+import pytest
+
+import specialm
+from specialm import cli
+from specialm.common.errors import UserError
+from specialm.models.parts import pieces
+from specialm.specialize import distill
+from specialm.training import runs, sharding
+
+BYTES = {
+    "data.longest_piece": 12,
+    "model.embedder": "bytes",
+    "model.byte_size": 8,
+    "model.byte_heads": 2,
+    "model.share": "mlp:all",
+    "model.num_layers": 2,
+    "domain": "linalg",
+}
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    root = tmp_path_factory.mktemp("tiny")
+    conftest.write_docstrings(root)
+    (root / "config.py").write_text(conftest.BANK_CONFIG.format(root=root))
+    return root
+
+
+def run(root, command, **settings):
+    given = BYTES | {name.replace("__", "."): value for name, value in settings.items()}
+    overrides = [f"--config.{name}={value}" for name, value in given.items()]
+    return cli.main(
+        [command, f"--config={root / 'config.py'}", f"--workdir={root / 'run'}", *overrides]
+    )
+
+
+@pytest.mark.parametrize("method,head", [("slm_is", "bytes_in_turn"), ("slm_pn", "bytes")])
+def test_methods_train_and_specialise_the_model_of_bytes(root, method, head):
+    for command in ("train", "specialize"):
+        assert run(root, command, method=method, model__head=head) == 0
+    (pretrained,) = (root / "run" / "pretrained").glob(f"{method}-*")
+    (tuned,) = (root / "run" / "finetuned").glob(f"{method}-*")
+    model = runs.load(tuned, sharding.make_mesh())
+    first = runs.load(pretrained, sharding.make_mesh(), ("dense", "bank"))
+    wanted = pieces.codes(model.vocabulary.pieces, model.config)
+    np.testing.assert_array_equal(model.params["embed"]["codes"], wanted)
+    shared = first.params.get("shared", first.params)
+    np.testing.assert_array_equal(shared["embed"]["codes"], wanted)
+    assert len(model.params["layers"]["mlp"]["up"]) == 1
+    moved = np.abs(model.params["embed"]["bytes"] - shared["embed"]["bytes"]).max()
+    assert 0 < moved < 1
+    served = specialm.load(tuned)
+    text = served.generate("The array", tokens=12, temperature=1.0)
+    assert text.startswith("The array") and text.encode()
+    scores = served.score(["The matrix is\x00 inverted. é"])
+    assert np.isfinite(scores.nats).all() and scores.nats[0] > 0
+    with pytest.raises(UserError, match="no other runtime has this architecture: .*embedder"):
+        served.export(root / "exported", "gguf")
+    with pytest.raises(UserError, match="predicts the bytes of a piece"):
+        distill._check(model.config, model.config, None)
+
+
+def test_pieces_that_are_too_long_are_said_with_the_setting(root, capsys):
+    settings = {"model__head": "bytes", "data__longest_piece": 0, "model__byte_slots": 4}
+    assert run(root, "train", method="slm", **settings) != 0
+    assert "set data.longest_piece=4" in capsys.readouterr().err
