@@ -14,7 +14,8 @@ def inspect_config(config: ConfigDict) -> dict:
     """Sizes and costs of the model of a config.
 
     Returns:
-      pretrain_params (all that is trained), inference_params (the model that is served),
+      pretrain_params (all that is trained), inference_params (the model that is served) and
+      inference_params_by_part,
       train_flops_per_token (projecting a bank included), inference_flops_per_token, state_bytes
       (parameters, moments and step counters), steps, tokens, tokens_per_parameter (served).
     """
@@ -35,6 +36,7 @@ def inspect_config(config: ConfigDict) -> dict:
         "method": config.method,
         "pretrain_params": families.num_params(model),
         "inference_params": params,
+        "inference_params_by_part": transformer.params_by_part(dense),
         "train_flops_per_token": round(families.flops_per_token(model, True, per_group)),
         "inference_flops_per_token": transformer.flops_per_token(dense, train=False),
         "state_bytes": sum(
