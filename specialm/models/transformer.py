@@ -106,6 +106,11 @@ def num_params(config: Config) -> int:
     return tensors.count(declare(config))
 
 
+def params_by_part(config: Config) -> dict[str, int]:
+    """{embed, position, layers, heads: number of scalars}; a tied head has its norm alone."""
+    return {name: tensors.count(part) for name, part in declare(config).items()}
+
+
 def flops_per_token(config: Config, train: bool) -> int:
     """Floating-point operations of the matrix products per token of a full window.
 

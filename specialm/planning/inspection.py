@@ -18,7 +18,8 @@ def inspect_config(config: ConfigDict, dense: transformer.Config | None = None) 
       dense: the architecture of the small transformer; None for that of the settings.
 
     Returns:
-      pretrain_params (all that is trained), inference_params (the model that is served),
+      pretrain_params (all that is trained), inference_params (the model that is served) and
+      inference_params_by_part,
       train_flops_per_token (projecting a bank included), inference_flops_per_token, state_bytes
       (parameters, moments and step counters), training_bytes (those, gradients and projected
       weights: what a step on one device holds at least, beside activations), memory_here (of this
@@ -45,6 +46,7 @@ def inspect_config(config: ConfigDict, dense: transformer.Config | None = None) 
         "method": config.method,
         "pretrain_params": families.num_params(model),
         "inference_params": params,
+        "inference_params_by_part": transformer.params_by_part(dense),
         "train_flops_per_token": round(families.flops_per_token(model, True, per_group)),
         "inference_flops_per_token": transformer.flops_per_token(dense, train=False),
         "state_bytes": sum(

@@ -1,0 +1,1 @@
+"""Super tiny language models: twins with and without a vocabulary of vectors."""
