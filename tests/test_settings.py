@@ -275,17 +275,18 @@ def test_what_is_trained_elsewhere_can_be_prepared_and_scored_here(monkeypatch):
         precheck.check_training(large)
 
 
-def test_a_step_is_held_against_the_devices_that_are_known(base, monkeypatch):
+def test_what_a_step_holds_is_compared_where_the_devices_are_known(base, monkeypatch):
+    """In bytes over all devices (tests/training/test_narrow.py counts them)."""
     device = SimpleNamespace(platform="tpu", memory_stats=lambda: {"bytes_limit": 10**9})
-    memory.check_devices(base, "slm", 1_200_000_000, 2 * [device], 1)
+    memory.check_devices(base, "slm", 12 * 10**8, 2 * [device], 1)
     with pytest.raises(UserError, match="at least 2.4 GB, but the memory of 2 devices has 2 GB"):
-        memory.check_devices(base, "slm", 2_400_000_000, 2 * [device], 1)
+        memory.check_devices(base, "slm", 24 * 10**8, 2 * [device], 1)
     silent = SimpleNamespace(platform="tpu", memory_stats=lambda: None)
     memory.check_devices(base, "slm", 10**15, [silent], 1)
     host = SimpleNamespace(platform="cpu")
     monkeypatch.setattr("specialm.planning.memory.host_memory", lambda: 10**9)
     with pytest.raises(UserError, match="this machine has 3 GB"):
-        memory.check_devices(base, "slm", 10**10, [host], 3)
+        memory.check_devices(base, "slm", 12 * 10**9, [host], 3)
 
 
 @pytest.mark.parametrize(
