@@ -139,10 +139,12 @@ def started(runtimes: list[Runtime]) -> Iterator[dict[tuple, Process]]:
             process.close()
 
 
-def measure(runtimes: list[Runtime], vocabulary: int, rounds: int) -> Iterator[dict]:
+def measure(
+    runtimes: list[Runtime], vocabulary: int, rounds: int, batches: list[int]
+) -> Iterator[dict]:
     """A row for each batch and program."""
     with started(runtimes) as processes:
-        for batch in BATCHES:
+        for batch in batches:
             runs: dict[str, list[dict]] = {each.name: [] for each in runtimes}
             for turn in range(-1, rounds):  # the first one warms up
                 for each in runtimes:
@@ -199,6 +201,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("runs/generate"))
     parser.add_argument("--open", type=Path, help="a run folder of an imported checkpoint")
     parser.add_argument("--sizes", default=",".join(SIZES))
+    parser.add_argument("--batches", default=",".join(map(str, BATCHES)))
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     from specialm.training import runs as runs_lib
@@ -211,7 +214,8 @@ def main() -> None:
     options.out.parent.mkdir(parents=True, exist_ok=True)
     for name, run in models.items():
         vocabulary = runs_lib.read_record(run)["model"]["vocab_size"]
-        found = measure(files(run, options.work / name), vocabulary, options.rounds)
+        batches = [int(batch) for batch in options.batches.split(",")]
+        found = measure(files(run, options.work / name), vocabulary, options.rounds, batches)
         for row in found:
             line = json.dumps({"model": name, **row, **machine})
             print(line, flush=True)

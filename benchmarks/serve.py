@@ -110,25 +110,32 @@ def send(port: int, planned: Planned) -> dict:
 class Alone:
     """What generation alone gives."""
 
-    def __init__(self, run: Path):
+    def __init__(self, engine):
+        self._engine = engine
+
+    @classmethod
+    def of_run(cls, run: Path) -> "Alone":
+        """With the model of a run folder."""
         from specialm.models import families
         from specialm.serving import generate
         from specialm.training import runs, sharding
 
         model = runs.load(run, sharding.make_mesh())
-        self._generate, self.config = generate, families.dense(model.config)
-        self.engine = generate.engine(model.params, self.config, model.vocabulary, 1, 0.2)
+        config = families.dense(model.config)
+        return cls(generate.engine(model.params, config, model.vocabulary, rows=1, seconds=0.2))
 
     def of(self, body: dict):
         """A `Completion`."""
+        from specialm.serving import generate
         from specialm.serving.decoding import sampling
 
         names = {"max_tokens": "tokens", "logprobs": "top_logprobs"}
         wanted = sampling.of(
             **{names.get(k, k): v for k, v in body.items() if k not in ("prompt", "stream")}
         )
-        ids = self._generate.encode(self.engine.vocabulary, self.config, body["prompt"], wanted)
-        return self._generate.complete(self.engine, [ids], wanted)[0]
+        engine = self._engine
+        ids = generate.encode(engine.vocabulary, engine.config, body["prompt"], wanted)
+        return generate.complete(engine, [ids], wanted)[0]
 
 
 def verdict(planned: Planned, answer: dict, alone: Alone) -> str:
@@ -222,10 +229,16 @@ def main() -> None:
     finally:
         process.terminate()
         process.wait(timeout=60)
-    alone = Alone(options.checkpoint)
-    found = collections.Counter(
-        verdict(each, answer, alone) for each, answer in zip(plans, answers, strict=True)
-    )
+    alone = Alone.of_run(options.checkpoint)
+    found: collections.Counter = collections.Counter()
+    for each, answer in zip(plans, answers, strict=True):
+        said = verdict(each, answer, alone)
+        found[said] += 1
+        if said == "wrong":
+            print(
+                f"wrong: {each} {answer} {alone.of(each.body) if each.body else ''}",
+                file=sys.stderr,
+            )
     ratios = sorted(many / one for many, one in pairs)
     row = {
         "requests": options.requests,

@@ -28,8 +28,8 @@ def choose(logits_V, seen, sampling, index):
         p[order[count:]] = 0
     p[p < sampling.min_p * p.max()] = 0
     key = jax.random.fold_in(jax.random.key(np.uint32(sampling.seed)), index)
-    passed = np.cumsum(p) > float(jax.random.uniform(key)) * p.sum()
-    return int(np.argmax(passed))
+    with np.errstate(divide="ignore"):
+        return int(np.argmax(np.log(p) + np.asarray(jax.random.gumbel(key, p.shape), np.float64)))
 
 
 def window(tokens, start, context):

@@ -1,7 +1,9 @@
 """Drawing tokens from logits, on the device, each row by its own choices.
 
-Nothing is sorted: top-k and top-p are thresholds of the logits, found bit by bit, and one uniform
-number a row picks a token from the sums of what is left.
+Nothing is sorted: top-k and top-p are thresholds of the logits, found bit by bit. A token is drawn
+by adding Gumbel noise to the logits and taking the largest sum. Rounding, which differs with what
+lies beside a row, changes it only where the two largest are as good as equal; the sums of
+probabilities in which an inverse distribution function is looked up have a border for every token.
 """
 
 from typing import NamedTuple
@@ -9,8 +11,6 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-
-BLOCK = 128  # tokens that are summed together first
 
 
 class Kind(NamedTuple):
@@ -34,7 +34,7 @@ class Choices(NamedTuple):
     min_p_B: Numbers
     penalty_B: Numbers
     seed_B: Numbers  # uint32
-    index_B: Numbers  # int32, tokens that were drawn before: one random number for each
+    index_B: Numbers  # int32, tokens that were drawn before
 
 
 class Drawn(NamedTuple):
@@ -79,15 +79,18 @@ def _drawn(scores_BxV: jax.Array, choices: Choices, filters: bool) -> jax.Array:
     weight_BxV = jnp.exp(scaled_BxV)
     if filters:
         weight_BxV = _only_top(scaled_BxV, weight_BxV, choices)
-    weight_BxV = jnp.where(weight_BxV >= choices.min_p_B[:, None], weight_BxV, 0)
-    return _pick(weight_BxV, _uniform(choices.seed_B, choices.index_B))
+    is_left_BxV = (weight_BxV > 0) & (weight_BxV >= choices.min_p_B[:, None])
+    noise_BxV = _noise(choices.seed_B, choices.index_B, scores_BxV.shape[1])
+    noisy_BxV = jnp.where(is_left_BxV, scaled_BxV + noise_BxV, -jnp.inf)
+    return jnp.argmax(noisy_BxV, axis=1).astype(jnp.int32)
 
 
-def _uniform(seed_B: Numbers, index_B: Numbers) -> jax.Array:
-    """One number of [0, 1) for each row: a function of its seed and its place alone."""
+def _noise(seed_B: Numbers, index_B: Numbers, vocabulary: int) -> jax.Array:
+    """float32 [B, V], Gumbel: a function of each row's seed and place alone."""
 
     def one(seed, index):
-        return jax.random.uniform(jax.random.fold_in(jax.random.key(seed), index))
+        key = jax.random.fold_in(jax.random.key(seed), index)
+        return jax.random.gumbel(key, (vocabulary,))
 
     return jax.vmap(one)(seed_B, index_B)
 
@@ -123,27 +126,3 @@ def _largest(holds, like_B: jax.Array) -> jax.Array:
         return jnp.where(holds(higher_B), higher_B, at_B)
 
     return jax.lax.fori_loop(0, 32, with_bit, jnp.zeros_like(like_B, jnp.uint32))
-
-
-def _pick(weight_BxV: jax.Array, uniform_B: jax.Array) -> jax.Array:
-    """The token at which the running sum of the weights passes `uniform` times their sum."""
-    batch, vocabulary = weight_BxV.shape
-    padded_BxV = jnp.pad(weight_BxV, ((0, 0), (0, -vocabulary % BLOCK)))
-    weight_BxsxI = padded_BxV.reshape(batch, -1, BLOCK)
-    sum_Bxs = jnp.sum(weight_BxsxI, axis=2)
-    block_B, rest_B = _passed(sum_Bxs, uniform_B * jnp.sum(sum_Bxs, axis=1))
-    weight_BxI = jnp.take_along_axis(weight_BxsxI, block_B[:, None, None], axis=1)[:, 0]
-    return block_B * BLOCK + _passed(weight_BxI, rest_B)[0]
-
-
-def _passed(weight_BxI: jax.Array, at_B: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """(the first place at which the running sum passes `at`, what is left of `at` there); never a
-    place of weight 0, also where rounding leaves the sum short.
-    """
-    running_BxI = jnp.cumsum(weight_BxI, axis=1)
-    passed_BxI = (running_BxI > at_B[:, None]) & (weight_BxI > 0)
-    place_B = jnp.where(
-        jnp.any(passed_BxI, axis=1), jnp.argmax(passed_BxI, axis=1), jnp.argmax(weight_BxI, axis=1)
-    ).astype(jnp.int32)
-    before_BxI = running_BxI - weight_BxI
-    return place_B, at_B - jnp.take_along_axis(before_BxI, place_B[:, None], axis=1)[:, 0]

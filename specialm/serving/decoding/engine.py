@@ -126,9 +126,9 @@ class Engine:
         """Gives waiting texts a row; returns the rows that are to be read. Texts that want no
         token end here.
         """
-        while self.waiting and not self.waiting[0].sampling.tokens:
-            sequence = self.waiting.popleft()
-            events.append((sequence, sequence.close(LENGTH)))
+        nothing = [s for s in self.waiting if not s.sampling.tokens]
+        events += [(sequence, sequence.close(LENGTH)) for sequence in nothing]
+        self.waiting = deque(s for s in self.waiting if not s.finish)
         active = self.active
         moved = [s for s in active if s.sampling.slide and s.slide()]
         free = self.most_rows - len(active)
@@ -204,7 +204,8 @@ class Engine:
             self.config,
             kind,
         )
-        return [(sequence, self._take(sequence, jax.device_get(drawn), 0))]
+        one_step = Drawn(*(each[None] for each in jax.device_get(drawn)))
+        return [(sequence, self._take(sequence, one_step, 0))]
 
     def _advance(self) -> list[Event]:
         live = [(row, s) for row, s in enumerate(self._rows) if s and not s.finish]
@@ -229,10 +230,10 @@ class Engine:
             self.config,
             kind,
         )
-        drawn = jax.device_get(drawn)
+        drawn = Drawn(*(each[:steps] for each in jax.device_get(drawn)))
         self._note_pace(program, (time.perf_counter() - started) / steps)
         self._columns.next += steps
-        return [(s, self._take_all(s, drawn, row, steps)) for row, s in live]
+        return [(s, self._take(s, drawn, row)) for row, s in live]
 
     def _steps(self, program: tuple, live: list[Sequence]) -> int:
         """How many steps the next call takes."""
@@ -249,27 +250,31 @@ class Engine:
         else:
             self._pace[program] = (self._pace[program] + seconds) / 2
 
-    def _take(self, sequence: Sequence, drawn: Drawn, row: int, step: int | None = None) -> Delta:
-        of = drawn if step is None else Drawn(*(each[step] for each in drawn))
-        token = int(of.token_B[row])
-        contents = self.vocabulary.token_bytes
-        content = contents[token] if token < len(contents) else b""
-        count = sequence.sampling.top_logprobs
-        ids, logps = of.top_token_Bxa[row][:count], of.top_logp_Bxa[row][:count]
-        top = tuple(zip(ids.tolist(), logps.tolist(), strict=True))
-        made = Token(token, content, float(of.logp_B[row]), top)
-        return sequence.take(made, token in self.stops)
+    def _take(self, sequence: Sequence, drawn: Drawn, row: int) -> Delta:
+        """What a text gains by the tokens that were drawn for its row, up to its end.
 
-    def _take_all(self, sequence: Sequence, drawn: Drawn, row: int, steps: int) -> Delta:
+        Args:
+          drawn: with a leading axis of steps.
+        """
+        contents, count = self.vocabulary.token_bytes, sequence.sampling.top_logprobs
+        tokens, logps = drawn.token_B[:, row].tolist(), drawn.logp_B[:, row].tolist()
         whole = Delta()
-        for step in range(steps):
-            delta = self._take(sequence, drawn, row, step)
+        for step, (token, logp) in enumerate(zip(tokens, logps, strict=True)):
+            top = _top_of(drawn, step, row, count) if count else ()
+            content = contents[token] if token < len(contents) else b""
+            delta = sequence.take(Token(token, content, logp, top), token in self.stops)
             whole.text += delta.text
             whole.tokens += delta.tokens
-            whole.finish = delta.finish
-            if sequence.finish:
+            if delta.finish:
+                whole.finish = delta.finish
                 break
         return whole
+
+
+def _top_of(drawn: Drawn, step: int, row: int, count: int) -> tuple[tuple[int, float], ...]:
+    """The likeliest tokens at one step."""
+    ids, logps = drawn.top_token_Bxa[step, row][:count], drawn.top_logp_Bxa[step, row][:count]
+    return tuple(zip(ids.tolist(), logps.tolist(), strict=True))
 
 
 def check_length(count: int, config: Config, sampling: Sampling) -> None:

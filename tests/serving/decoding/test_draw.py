@@ -70,17 +70,6 @@ def test_equal_tokens_are_kept_together():
     ) == {0, 1, 2}
 
 
-@pytest.mark.parametrize("uniform", [0.0, 0.5, float(np.float32(1 - 2**-24))])
-def test_no_token_without_probability_is_picked(uniform):
-    from specialm.serving.decoding.draw import _pick
-
-    weights = np.zeros((2, 1000), np.float32)
-    weights[0, 700:703] = [1e-7, 1.0, 1e-7]
-    weights[1, [0, 999]] = 3.0
-    picked = _pick(weights, np.float32([uniform, uniform]))
-    assert all(weights[row, token] > 0 for row, token in enumerate(picked.tolist()))
-
-
 @pytest.mark.parametrize(
     "wrong, message",
     [

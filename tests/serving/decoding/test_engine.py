@@ -172,6 +172,9 @@ def test_what_needs_no_token_and_what_cannot_be_continued():
     engine = Engine(make_params(GPT2), GPT2, Letters(), rows=1)
     sequence = engine.add([1], Sampling(tokens=0))
     assert run(engine)[sequence] == ("", [], "length")
+    other, sequence = engine.add([1], GREEDY), engine.add([1], Sampling(tokens=0))
+    made = run(engine)
+    assert made[sequence] == ("", [], "length") and len(made[other][1]) == 12
     with pytest.raises(UserError, match="model.causal=False"):
         Engine(make_params(GPT2), dataclasses.replace(GPT2, causal=False), Letters())
 
