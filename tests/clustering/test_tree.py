@@ -109,6 +109,17 @@ def test_deterministic_in_the_seed(x_NxD, grown):
     assert tree.fit(x_NxD, (4, 8, 8), seed=2, iterations=20).fingerprint != grown.fingerprint
 
 
+def test_the_start_of_lower_levels_is_of_the_seed(x_NxD, monkeypatch):
+    """With the same first level, and the rows in the same order."""
+    first, rng = tree.kmeans.fit, np.random.default_rng
+    monkeypatch.setattr(tree.kmeans, "fit", lambda x, k, seed, *a, **b: first(x, k, 1, *a, **b))
+    monkeypatch.setattr(np.random, "default_rng", lambda seed: rng([0, *np.atleast_1d(seed)[1:]]))
+    one, again, other = (tree.fit(x_NxD, (4, 8, 8), seed, iterations=20) for seed in (1, 1, 2))
+    assert one.fingerprint == again.fingerprint
+    np.testing.assert_array_equal(one.centroids[0], other.centroids[0])
+    assert np.abs(one.centroids[1] - other.centroids[1]).max() > 1e-3
+
+
 def test_small_blocks_and_many_at_a_time_change_nothing(x_NxD, grown, monkeypatch):
     cut = grown.cut(2)
     leaf_N, distance_N = tree.assign(x_NxD, cut)
