@@ -26,7 +26,7 @@ from pathlib import Path
 
 CPUS = os.sched_getaffinity(0)  # before JAX is imported, which changes them
 
-PROMPT, TOKENS, BATCHES = 32, 48, (1, 4, 16)
+PROMPT, BATCHES = 32, (1, 4, 16)
 LLAMA = {"norm": "rmsnorm", "positions": "rope", "mlp": "swiglu", "biases": False}
 SIZES = {
     "0.8M": {"num_layers": 3, "d_model": 128, "num_heads": 4, "d_ff": 320},
@@ -140,7 +140,7 @@ def started(runtimes: list[Runtime]) -> Iterator[dict[tuple, Process]]:
 
 
 def measure(
-    runtimes: list[Runtime], vocabulary: int, rounds: int, batches: list[int]
+    runtimes: list[Runtime], vocabulary: int, rounds: int, batches: list[int], tokens: int
 ) -> Iterator[dict]:
     """A row for each batch and program."""
     with started(runtimes) as processes:
@@ -148,23 +148,23 @@ def measure(
             runs: dict[str, list[dict]] = {each.name: [] for each in runtimes}
             for turn in range(-1, rounds):  # the first one warms up
                 for each in runtimes:
-                    asked = {"batch": batch, "tokens": TOKENS, "prompt": PROMPT, "mode": each.mode}
+                    asked = {"batch": batch, "tokens": tokens, "prompt": PROMPT, "mode": each.mode}
                     found = processes[each.program, each.file].ask(
                         **asked, vocabulary=vocabulary, seed=max(turn, 0)
                     )
                     if turn >= 0:
                         runs[each.name].append(found)
-            yield from rows(batch, runs)
+            yield from rows(batch, runs, tokens)
 
 
-def rows(batch: int, runs: dict[str, list[dict]]) -> list[dict]:
+def rows(batch: int, runs: dict[str, list[dict]], tokens: int) -> list[dict]:
     """Medians, and ratios to each of the others: above 1 we are faster."""
 
     def rate(run: dict) -> float:
-        return batch * (TOKENS - 1) / (run["seconds"] - run["first"])
+        return batch * (tokens - 1) / (run["seconds"] - run["first"])
 
     def cpu_rate(run: dict) -> float:
-        return batch * (TOKENS - 1) / (run["cpu"] - run["first_cpu"])
+        return batch * (tokens - 1) / (run["cpu"] - run["first_cpu"])
 
     def ratio(name: str, of: Callable[[dict], float]) -> float:
         pairs = zip(runs["specialm"], runs[name], strict=True)
@@ -173,6 +173,7 @@ def rows(batch: int, runs: dict[str, list[dict]]) -> list[dict]:
     return [
         {
             "batch": batch,
+            "tokens": tokens,
             "runtime": name,
             "tokens_per_second": round(statistics.median(map(rate, found)), 1),
             "tokens_per_cpu_second": round(statistics.median(map(cpu_rate, found)), 1),
@@ -202,6 +203,7 @@ def main() -> None:
     parser.add_argument("--open", type=Path, help="a run folder of an imported checkpoint")
     parser.add_argument("--sizes", default=",".join(SIZES))
     parser.add_argument("--batches", default=",".join(map(str, BATCHES)))
+    parser.add_argument("--tokens", type=int, default=48)
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     from specialm.training import runs as runs_lib
@@ -215,7 +217,8 @@ def main() -> None:
     for name, run in models.items():
         vocabulary = runs_lib.read_record(run)["model"]["vocab_size"]
         batches = [int(batch) for batch in options.batches.split(",")]
-        found = measure(files(run, options.work / name), vocabulary, options.rounds, batches)
+        programs = files(run, options.work / name)
+        found = measure(programs, vocabulary, options.rounds, batches, options.tokens)
         for row in found:
             line = json.dumps({"model": name, **row, **machine})
             print(line, flush=True)

@@ -176,9 +176,10 @@ def generate(config_path: str, overrides: list[str], options: dict):
     if config is None:
         config = from_checkpoint.load(path, overrides, trusted=options["trust"], must_carry=False)
     prompts = continuing.prompts(options["prompt"], options["prompts"])
-    model = runs.load(path, sharding.make_mesh())
     out = None if options["json"] else sys.stdout
-    made = continuing.run(model, prompts, config, options["chat"], out)
+    made = continuing.run(
+        runs.load(path, sharding.make_mesh()), prompts, config, options["chat"], out
+    )
     return {"checkpoint": str(path), **made}, ""
 
 

@@ -38,6 +38,13 @@ def configure() -> None:
         os.environ["XLA_FLAGS"] = f"{flags} --{count}={os.cpu_count()}".strip()
 
 
+def keep_small_programs() -> None:
+    """Cache also what compiles in less than half a second, for a command that starts often."""
+    import jax
+
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+
+
 def join_processes() -> None:
     """Join the other processes of a job when `SPECIALM_DISTRIBUTED=1`, as `launch/` sets it.
 

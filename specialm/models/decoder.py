@@ -32,10 +32,11 @@ def laid_out(params: Params, config: Config) -> Params:
     def layer(index: int) -> Params:
         made: Params = {}
         for path, tensor in declared.items():
-            value: Any = jnp.asarray(np.asarray(tensors.get(layers, path)[index]))
+            # By NumPy: nothing is compiled for it.
+            value: Any = np.asarray(tensors.get(layers, path))[index]
             if tensor.inputs:
-                value = Transposed.of(value.astype(config.dtype), tensor.inputs)
-            made = tensors.updated(made, path, value)
+                value = Transposed.of(value.astype(jnp.dtype(config.dtype)), tensor.inputs)
+            made = tensors.updated(made, path, jax.tree.map(jnp.asarray, value))
         return made
 
     ends = {name: part for name, part in params.items() if name not in ("layers", "heads")}

@@ -56,8 +56,8 @@ class Transposed:
     outs: tuple[int, ...]  # the axes of the outputs
 
     @classmethod
-    def of(cls, weight: jax.Array, inputs: int) -> "Transposed":
-        """[ins..., outs...] in this layout; `inputs` is how many axes are ins."""
+    def of(cls, weight, inputs: int) -> "Transposed":
+        """An array [ins..., outs...] in this layout; `inputs` is how many axes are ins."""
         ins, outs = weight.shape[:inputs], weight.shape[inputs:]
         return cls(weight.reshape(math.prod(ins), -1).T, outs)
 

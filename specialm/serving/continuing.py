@@ -9,6 +9,7 @@ from typing import Any, TextIO
 
 from ml_collections import ConfigDict
 
+from specialm.common import runtime
 from specialm.common.errors import UserError
 from specialm.models import families
 from specialm.serving import chat, generate
@@ -61,6 +62,7 @@ def run(
     Raises:
       UserError: see `generate.encode`, `chat.encode` and `Sampling`.
     """
+    runtime.keep_small_programs()
     sampling = Sampling(seed=config.seed % (1 << 32), **_settings(config))
     sizes, vocabulary = families.dense(model.config), model.vocabulary
     encoded = [_encode(model, text, sampling, is_chat) for text in texts]
@@ -70,6 +72,7 @@ def run(
                 "the model's vocabulary does not hold all of the prompt; it reads something else."
             )
     engine = generate.engine(model.params, sizes, vocabulary)
+    del model  # the engine has the parameters in a layout of its own
     if out is not None and len(texts) == 1:
         text = "" if is_chat else texts[0]
         found = [_streamed(engine, encoded[0], sampling, is_chat, text, out)]

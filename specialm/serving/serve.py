@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from specialm.common import extras
+from specialm.common import extras, runtime
 from specialm.common.errors import UserError
 from specialm.serving.server.limits import Limits
 from specialm.training import runs, sharding
@@ -65,6 +65,7 @@ def serve(
     from specialm.serving.server import models as models_lib
     from specialm.serving.server.app import Server
 
+    runtime.keep_small_programs()
     listener = _listen(host, port)
     names = models_lib.names_of([str(path.resolve()) for path in paths])
     found = []

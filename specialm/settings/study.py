@@ -72,7 +72,7 @@ USE = (
         "looks for held-out windows that are near-duplicates of training windows",
     ),
     Setting("generate.tokens", 64, "at most", least=1),
-    Setting("generate.temperature", 0.8, "0 takes the likeliest token", least=0, most=100),
+    Setting("generate.temperature", 0.8, "0 takes the likeliest token", least=0),
     Setting("generate.top_k", 40, "likeliest tokens that are drawn from; 0 for all", least=0),
     Setting(
         "generate.top_p",

@@ -40,7 +40,10 @@ def test_texts_are_those_of_the_full_forward_pass_even_beyond_the_window(
             )
             assert [token.id for token in completion.tokens] == wanted
             np.testing.assert_allclose(completion.logprobs, logps, atol=1e-4)
-            assert prompt + completion.text == vocabulary.decode(ids + wanted)
+            content = b"".join(vocabulary.token_bytes[token] for token in wanted)
+            assert completion.text == content.decode(errors="replace")
+            if "\ufffd" not in completion.text:  # SentencePiece counts what is no character anew
+                assert prompt + completion.text == vocabulary.decode(ids + wanted)
             assert completion.prompt_tokens == len(ids)
 
 
