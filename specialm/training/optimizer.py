@@ -10,6 +10,7 @@ import optax
 from ml_collections import ConfigDict
 
 from specialm.models import tensors
+from specialm.training import muon
 
 
 def schedule(train: ConfigDict, steps: int) -> optax.Schedule:
@@ -30,23 +31,44 @@ def schedule(train: ConfigDict, steps: int) -> optax.Schedule:
     return optax.join_schedules(parts, ends)
 
 
-def _adam(train: ConfigDict, rate: optax.Schedule, decayed: Any) -> optax.GradientTransformation:
+def _decayed(declared: tensors.Tree) -> Any:
+    """A tree of bool: what weight decay applies to."""
+    return tensors.map_tensors(lambda tensor: tensor.decay, declared)
+
+
+def _adam(
+    train: ConfigDict, rate: optax.Schedule, declared: tensors.Tree
+) -> optax.GradientTransformation:
     return optax.adam(rate, b1=train.beta1, b2=train.beta2, mu_dtype=train.moment_dtype)
 
 
-def _adamw(train: ConfigDict, rate: optax.Schedule, decayed: Any) -> optax.GradientTransformation:
+def _adamw(
+    train: ConfigDict, rate: optax.Schedule, declared: tensors.Tree
+) -> optax.GradientTransformation:
     return optax.adamw(
         rate,
         b1=train.beta1,
         b2=train.beta2,
         mu_dtype=train.moment_dtype,
         weight_decay=train.weight_decay,
-        mask=decayed,
+        mask=_decayed(declared),
     )
 
 
-# train.optimizer -> (settings, learning rate, tree of what is decayed) -> the optimizer
-OPTIMIZERS = {"adam": _adam, "adamw": _adamw}
+def _muon(
+    train: ConfigDict, rate: optax.Schedule, declared: tensors.Tree
+) -> optax.GradientTransformation:
+    """Muon for the linear maps of the layers, AdamW for all else; AdamW's learning rates hold."""
+    adam = optax.scale_by_adam(b1=train.beta1, b2=train.beta2, mu_dtype=train.moment_dtype)
+    return optax.chain(
+        muon.scale_by_muon(adam, train.beta1, declared),
+        optax.add_decayed_weights(train.weight_decay, _decayed(declared)),
+        optax.scale_by_learning_rate(rate),
+    )
+
+
+# train.optimizer -> (settings, learning rate, declarations) -> the optimizer
+OPTIMIZERS = {"adam": _adam, "adamw": _adamw, "muon": _muon}
 
 
 def make(train: ConfigDict, steps: int, declared: tensors.Tree) -> optax.GradientTransformation:
@@ -59,10 +81,9 @@ def make(train: ConfigDict, steps: int, declared: tensors.Tree) -> optax.Gradien
     Args:
       declared: the tree of `Tensor` of what is trained.
     """
-    decayed = tensors.map_tensors(lambda tensor: tensor.decay, declared)
     in_mixer = tensors.map_tensors(lambda tensor: tensor.group == tensors.MIXER, declared)
     return optax.chain(
         optax.clip_by_global_norm(train.clip_norm),
-        OPTIMIZERS[train.optimizer](train, schedule(train, steps), decayed),
+        OPTIMIZERS[train.optimizer](train, schedule(train, steps), declared),
         optax.masked(optax.scale(train.mixer_multiplier), in_mixer),
     )
