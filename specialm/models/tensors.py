@@ -23,9 +23,10 @@ class Tensor:
     shape: tuple[int, ...]
     axes: tuple[str | None, ...]  # logical names; None is never sharded
     init: Callable[[jax.Array, tuple[int, ...]], jax.Array]  # (key, shape) -> float32 array
-    # Of a linear map: how many of its axes, after that of the layers, are inputs; the others are
+    # Of a linear map: how many of its axes, after the leading ones, are inputs; the others are
     # outputs. 0 for all other tensors.
     inputs: int = 0
+    leading: int = 0  # axes that count tensors: layers, experts, a bank's sets
     decay: bool = False  # whether weight decay applies
     group: str = ""  # of the learning rate: "" or MIXER
     # Of a linear map that is several in one: (name, first, end) along its first axis of outputs.
@@ -34,7 +35,9 @@ class Tensor:
 
     def stacked(self, count: int, axis: str = "layers") -> "Tensor":
         """So many of these tensors along a new first axis, each with values of its own."""
-        return replace(self, shape=(count, *self.shape), axes=(axis, *self.axes))
+        return replace(
+            self, shape=(count, *self.shape), axes=(axis, *self.axes), leading=self.leading + 1
+        )
 
 
 def matrix(

@@ -73,8 +73,8 @@ TRAIN = (
     Setting(
         "train.optimizer",
         "adamw",
-        "optimizer",
-        choices=table("specialm.training.optimizer:OPTIMIZERS", "adam", "adamw"),
+        "optimizer; muon is Adam but for the matrices of the layers",
+        choices=table("specialm.training.optimizer:OPTIMIZERS", "adam", "adamw", "muon"),
     ),
     Setting(
         "train.schedule",
@@ -107,7 +107,7 @@ TRAIN = (
         "banks: learning rate of what the coefficients are computed with / learning_rate",
         least=0,
     ),
-    Setting("train.weight_decay", 0.1, "adamw, on matrices only", least=0),
+    Setting("train.weight_decay", 0.1, "adamw and muon, on matrices only", least=0),
     Setting("train.beta1", 0.9, "of Adam", least=0, below=1),
     Setting("train.beta2", 0.98, "of Adam", least=0, below=1),
     Setting("train.clip_norm", 1.0, "gradients are clipped at this global norm", above=0),

@@ -10,7 +10,7 @@ import optax
 from ml_collections import ConfigDict
 
 from specialm.models import tensors
-from specialm.training import narrow
+from specialm.training import muon, narrow
 
 
 def schedule(train: ConfigDict, steps: int) -> optax.Schedule:
@@ -31,23 +31,44 @@ def schedule(train: ConfigDict, steps: int) -> optax.Schedule:
     return optax.join_schedules(parts, ends)
 
 
-def _adam(train: ConfigDict, rate: optax.Schedule, decayed: Any) -> optax.GradientTransformation:
+def _decayed(declared: tensors.Tree) -> Any:
+    """A tree of bool: what weight decay applies to."""
+    return tensors.map_tensors(lambda tensor: tensor.decay, declared)
+
+
+def _adam(
+    train: ConfigDict, rate: optax.Schedule, declared: tensors.Tree
+) -> optax.GradientTransformation:
     return optax.adam(rate, b1=train.beta1, b2=train.beta2, mu_dtype=train.moment_dtype)
 
 
-def _adamw(train: ConfigDict, rate: optax.Schedule, decayed: Any) -> optax.GradientTransformation:
+def _adamw(
+    train: ConfigDict, rate: optax.Schedule, declared: tensors.Tree
+) -> optax.GradientTransformation:
     return optax.adamw(
         rate,
         b1=train.beta1,
         b2=train.beta2,
         mu_dtype=train.moment_dtype,
         weight_decay=train.weight_decay,
-        mask=decayed,
+        mask=_decayed(declared),
     )
 
 
-# train.optimizer -> (settings, learning rate, tree of what is decayed) -> the optimizer
-OPTIMIZERS = {"adam": _adam, "adamw": _adamw}
+def _muon(
+    train: ConfigDict, rate: optax.Schedule, declared: tensors.Tree
+) -> optax.GradientTransformation:
+    """Muon for the linear maps of the layers, AdamW for all else; AdamW's learning rates hold."""
+    adam = optax.scale_by_adam(b1=train.beta1, b2=train.beta2, mu_dtype=train.moment_dtype)
+    return optax.chain(
+        muon.scale_by_muon(adam, train.beta1, declared),
+        optax.add_decayed_weights(train.weight_decay, _decayed(declared)),
+        optax.scale_by_learning_rate(rate),
+    )
+
+
+# train.optimizer -> (settings, learning rate, declarations) -> the optimizer
+OPTIMIZERS = {"adam": _adam, "adamw": _adamw, "muon": _muon}
 
 
 def make(train: ConfigDict, steps: int, declared: tensors.Tree) -> optax.GradientTransformation:
@@ -60,14 +81,13 @@ def make(train: ConfigDict, steps: int, declared: tensors.Tree) -> optax.Gradien
     Args:
       declared: the tree of `Tensor` of what is trained.
     """
-    decayed = tensors.map_tensors(lambda tensor: tensor.decay, declared)
     in_mixer = tensors.map_tensors(lambda tensor: tensor.group == tensors.MIXER, declared)
-    adam = OPTIMIZERS[train.optimizer](train, schedule(train, steps), decayed)
+    inner = OPTIMIZERS[train.optimizer](train, schedule(train, steps), declared)
     if train.second_moment_dtype == "bfloat16":
-        adam = narrow.second_moment(adam)
+        inner = narrow.second_moment(inner)
     made = optax.chain(
         optax.clip_by_global_norm(train.clip_norm),
-        adam,
+        inner,
         optax.masked(optax.scale(train.mixer_multiplier), in_mixer),
     )
     return narrow.of_narrow(made) if train.param_dtype == "bfloat16" else made

@@ -142,3 +142,97 @@ def test_bfloat16_moments_halve_their_memory(tiny_model):
     assert sizes["float32"] - sizes["bfloat16"] == 2 * count
     for wide, narrow in zip(*map(jax.tree.leaves, updates.values()), strict=True):
         np.testing.assert_allclose(narrow, wide, rtol=2**-7, atol=1e-12)
+
+
+def check_orthogonal(moved, gradient, scale):
+    """The update has the singular vectors of the gradient, and singular values near one: between
+    0.6 and 1.3, as published, where those of the gradient are not next to nothing."""
+    u, sizes, v = np.linalg.svd(np.asarray(gradient, np.float64), full_matrices=False)
+    inner = -u.T @ np.asarray(moved, np.float64) @ v.T / scale
+    np.testing.assert_allclose(inner - np.diag(np.diag(inner)), 0, atol=2e-3)
+    large = sizes > 0.05 * np.linalg.norm(sizes)
+    assert large.any() and np.all((np.diag(inner)[large] > 0.6) & (np.diag(inner)[large] < 1.3))
+
+
+@pytest.mark.parametrize("family", ["shared", "bank", "mixture"])
+def test_muon_makes_the_updates_of_matrices_orthogonal(tiny_model, family):
+    """The first momentum is the gradient: each matrix of each layer, set and expert moves by about
+    the orthogonal factor of its own, scaled to AdamW's size; all else by Adam's step."""
+    import dataclasses
+
+    import jax
+
+    from specialm.models import families
+    from specialm.models.families import bank, mixture
+
+    shared = dataclasses.replace(tiny_model, share=("mlp:all+low_rank",), share_rank=2)
+    config = {
+        "shared": shared,
+        "bank": bank.Config(tiny_model, "projected", 3, 2, 2, (1,)),
+        "mixture": mixture.Config(tiny_model, 2),
+    }[family]
+    declared = families.declare(config)
+    train = settings(
+        optimizer="muon",
+        schedule="constant",
+        learning_rate=0.5,
+        warmup_steps=0,
+        clip_norm=1e9,
+        weight_decay=0.0,
+        mixer_multiplier=1.0,
+    )
+    tx = optimizer.make(train, 10, declared)
+    params = tensors.init(declared, jax.random.key(0))
+    rng = np.random.default_rng(0)
+    grads = jax.tree.map(lambda leaf: jnp.asarray(rng.normal(size=leaf.shape), "f"), params)
+
+    def step(grads, params):
+        return tx.update(grads, tx.init(params), params)[0]
+
+    updates = jax.jit(jax.vmap(step) if family == "mixture" else step)(grads, params)
+    matrices = 0
+    for path, tensor in tensors.flatten(declared):
+        update, grad = (np.asarray(tensors.get(tree, path)) for tree in (updates, grads))
+        if not tensor.inputs:
+            np.testing.assert_allclose(np.abs(update), 0.5, rtol=0.1, err_msg=str(path))
+            continue
+        sizes = tensor.shape[tensor.leading :]
+        rows = int(np.prod(sizes[: tensor.inputs]))
+        scale = 0.5 * 0.2 * np.sqrt(max(rows, int(np.prod(sizes)) // rows))
+        for moved, slope in zip(
+            update.reshape(-1, rows, np.prod(sizes) // rows),
+            grad.reshape(-1, rows, np.prod(sizes) // rows),
+            strict=True,
+        ):
+            check_orthogonal(moved, slope, scale)
+            matrices += 1
+    assert matrices >= 5
+
+
+def test_muon_decays_matrices_and_tables_and_trains_on_the_mesh(tiny_model):
+    import jax
+
+    from specialm.models import transformer
+    from specialm.training import sharding, step
+
+    train = settings(
+        optimizer="muon", schedule="constant", learning_rate=0.01, warmup_steps=0, weight_decay=0.5
+    )
+    declared = transformer.declare(tiny_model)
+    tx = optimizer.make(train, 10, declared)
+    params = transformer.init(tiny_model, jax.random.key(0))
+    zero = jax.tree.map(jnp.zeros_like, params)
+    updates, _ = tx.update(zero, tx.init(params), params)
+    for path, tensor in tensors.flatten(declared):
+        wanted = -0.005 * np.asarray(tensors.get(params, path)) * tensor.decay
+        np.testing.assert_allclose(tensors.get(updates, path), wanted, atol=1e-7)
+    mesh = sharding.make_mesh(8)
+    state = step.init_state(tiny_model, tx, mesh, jax.random.key(0))
+    run = step.make_train_step(tiny_model, tx, mesh)
+    tokens = np.random.default_rng(0).integers(0, 9, (8, 16), dtype=np.int32)
+    batch = {"inputs": tokens, "targets": tokens, "mask": np.ones(tokens.shape, np.float32)}
+    losses = []
+    for _ in range(6):
+        state, metrics = run(state, sharding.put_batch(mesh, batch))
+        losses.append(float(metrics["loss"]))
+    assert losses[-1] < losses[0] - 0.1

@@ -105,7 +105,9 @@ def _banked(part: tensors.Tree, config: Config) -> tensors.Tree:
         where, name = (names.index(ALONG), "bank") if ALONG in names else (0, "bank_bias")
         axes = tuple(name if i == where else None for i in range(len(names)))
         shape = (len(config.layers), config.rank, *tensor.shape[1:])
-        return replace(tensor, shape=shape, axes=("layers", None, *axes), init=init)
+        return replace(
+            tensor, shape=shape, axes=("layers", None, *axes), init=init, leading=tensor.leading + 1
+        )
 
     return tensors.map_tensors(banked, part)
 
