@@ -133,3 +133,24 @@ def test_the_mean_by_histogram_beats_every_single_expert(method):
         if (row["method"], row["phase"], row["domain"]) == (method, "finetuned", "macro")
     }
     assert len(macro) >= 3 and min(macro, key=macro.get) == "soup"
+
+
+def test_what_a_person_would_use_instead_is_below_every_model_of_the_demo():
+    def bits(name):
+        rows = map(json.loads, (RESULTS / name).read_text().splitlines())
+        return {(r["method"], r["phase"], r["domain"], r["seed"]): r for r in rows}
+
+    rows = bits("demo/baselines.jsonl")
+    for method, wanted, size in (
+        ("ngram", [1.698, 2.322, 1.844, 1.955], 16.7e6),
+        ("lzma", [1.805, 2.611, 1.954, 2.123], 5.3e6),
+    ):
+        found = [rows[method, "finetuned", d, 0] for d in ("med", "books", "ency", "macro")]
+        assert [row["bits_per_byte"] for row in found] == pytest.approx(wanted, abs=6e-4)
+        assert found[-1]["served_bytes"] == pytest.approx(size, rel=0.01)
+        models = [
+            row["bits_per_byte"]
+            for (_, _, domain, _), row in bits("demo/results.jsonl").items()
+            if domain == "macro"
+        ]
+        assert min(models) > found[-1]["bits_per_byte"]
