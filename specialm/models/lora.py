@@ -53,13 +53,14 @@ def declare(model: transformer.Config, config: Config) -> tensors.Tree:
 
 
 def _factors(tensor: Tensor, rank: int) -> tensors.Tree:
-    (count, *sizes), (layers, *names), split = tensor.shape, tensor.axes, tensor.inputs
+    (count, *sizes), (_, *names), split = tensor.shape, tensor.axes, tensor.inputs
     inputs, outputs = sizes[:split], sizes[split:]
     a = normal(1 / math.sqrt(math.prod(inputs)))
-    return {
-        "a": matrix((count, *inputs, rank), (layers, *names[:split], None), a, split),
-        "b": matrix((count, rank, *outputs), (layers, None, *names[split:]), zeros),
+    factors = {
+        "a": matrix((*inputs, rank), (*names[:split], None), a, split),
+        "b": matrix((rank, *outputs), (None, *names[split:]), zeros),
     }
+    return tensors.stack(factors, count)
 
 
 def flops_per_token(model: transformer.Config, config: Config) -> int:
