@@ -126,15 +126,15 @@ def declare(model: transformer.Config, config: Config) -> tensors.Tree:
 
 
 def _factors(tensor: Tensor, rank: int, dora: bool) -> tensors.Tree:
-    (count, *sizes), (layers, *names), split = tensor.shape, tensor.axes, tensor.inputs
+    (count, *sizes), (_, *names), split = tensor.shape, tensor.axes, tensor.inputs
     inputs, outputs = sizes[:split], sizes[split:]
     a = normal(1 / math.sqrt(math.prod(inputs)))
-    magnitude = Tensor((count, *outputs), (layers, *names[split:]), ones)
-    return {
-        "a": matrix((count, *inputs, rank), (layers, *names[:split], None), a, split),
-        "b": matrix((count, rank, *outputs), (layers, None, *names[split:]), zeros),
-        **({"m": magnitude} if dora else {}),
+    factors = {
+        "a": matrix((*inputs, rank), (*names[:split], None), a, split),
+        "b": matrix((rank, *outputs), (None, *names[split:]), zeros),
+        **({"m": Tensor(tuple(outputs), tuple(names[split:]), ones)} if dora else {}),
     }
+    return tensors.stack(factors, count)
 
 
 def init(

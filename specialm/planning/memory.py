@@ -41,7 +41,8 @@ class Need:
 def of_pretraining(config: ConfigDict, method: str) -> Iterator[Need]:
     """What pretraining with a method takes at least."""
     model = config.model
-    rest = config.data.vocabulary_size * model.d_model
+    has_rows = model.embedder == "tokens" or model.head == "untied"  # bytes need none
+    rest = config.data.vocabulary_size * model.d_model if has_rows else 0
     dense = sharing.fewest(model) * _layer(config) + rest
     state = FLOAT + (2 if config.train.moment_dtype == "bfloat16" else FLOAT)
     state += _bytes(config.train.param_dtype) + _bytes(config.train.second_moment_dtype)

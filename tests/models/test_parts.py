@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from specialm.common.errors import UserError
 from specialm.models import check, decoder, lora, tensors, transformer
+from specialm.models import loss as loss_lib
 
 GPT2 = transformer.Config(vocab_size=23, context=12, num_layers=3, d_model=16, num_heads=4, d_ff=24)
 LLAMA = dataclasses.replace(
@@ -214,7 +215,7 @@ def test_exits_read_inner_layers_and_their_weight_mixes_the_losses():
     def nll(head):
         states = transformer.hidden(params, inputs, config, heads=(head,))[head]
         head_VxD = transformer.head_meets(params, config, head)
-        return loss.token_nll(states, head_VxD, targets.reshape(-1)).mean()
+        return loss_lib.token_nll(states, head_VxD, targets.reshape(-1)).mean()
 
     last, one, two = (float(nll(head)) for head in ("last", "layer1", "layer2"))
     for weight in (0.0, 0.3, 1.0):

@@ -199,7 +199,13 @@ def test_the_token(models):
     served = model("m", models[0].vocabulary, GPT2, LIMITS)
     with running([served], LIMITS, token="secret") as port:
         body = {"prompt": "The", "max_tokens": 1}
-        for token, status in (("", 401), ("wrong", 401), ("secre", 401), ("secrét", 401), ("secret", 200)):
+        for token, status in (
+            ("", 401),
+            ("wrong", 401),
+            ("secre", 401),
+            ("secrét", 401),
+            ("secret", 200),
+        ):
             headers = {"Authorization": f"Bearer {token}".encode()} if token else {}
             assert Client(port).post("/v1/completions", body, **headers)[0] == status
         assert Client(port).get("/metrics")[0] == 401
