@@ -7,13 +7,14 @@
 
 A bug is one replacement of text in a copy of the tree; it is noticed if a test of its room fails
 with it that passes without it. Tests that share words with the bug are tried first, then all. Rows
-go to results/planted_bugs.jsonl; a row is used again as long as the bug and its test files are the
-same.
+go to results/planted_bugs.jsonl; a row is used again as long as the bug is the same, and the test
+that noticed it, or all its test files if none did.
 """
 
 import argparse
 import ast
 import collections
+import functools
 import hashlib
 import json
 import math
@@ -69,9 +70,13 @@ class Bug:
         parts = Path(self.file).parts
         return parts[1].removesuffix(".py")
 
-    def key(self) -> str:
-        """Changes with the bug and with its test files."""
-        tests = [(ROOT / test).read_text() for test in self.tests]
+    def key(self, failed: str) -> str:
+        """Changes with the bug, and with the test that noticed it, or with all if none did."""
+        file, _, name = failed.partition("::")
+        if failed:
+            tests = [_tests(file).get(name.partition("[")[0], "")]
+        else:
+            tests = [_text(test) for test in self.tests]
         return _hash([self.file, self.old, self.new, *tests])
 
     def planted(self, text: str) -> str:
@@ -114,10 +119,7 @@ def likely(bug: Bug, count: int = 6) -> tuple[str, ...]:
     """The tests that share the most words with a bug, rare words counting more."""
     found = {}
     for file in bug.tests:
-        text = (ROOT / file).read_text()
-        for node in ast.parse(text).body:
-            if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
-                found[f"{file}::{node.name}"] = _words(ast.get_source_segment(text, node) or "")
+        found |= {f"{file}::{name}": _words(text) for name, text in _tests(file).items()}
     sought = _words(" ".join([bug.id, bug.old, bug.new, Path(bug.file).stem]))
     tests_with = collections.Counter(word for words in found.values() for word in words)
 
@@ -125,6 +127,23 @@ def likely(bug: Bug, count: int = 6) -> tuple[str, ...]:
         return sum(math.log(1 + len(found) / tests_with[word]) for word in found[name] & sought)
 
     return tuple(sorted(found, key=score, reverse=True)[:count])
+
+
+@functools.cache
+def _text(file: str) -> str:
+    """A file as it was when it was first asked for: so it is in the copy."""
+    return (ROOT / file).read_text() if (ROOT / file).is_file() else ""
+
+
+@functools.cache
+def _tests(file: str) -> dict[str, str]:
+    """{name: source} of the test functions of a file."""
+    text = _text(file)
+    return {
+        node.name: ast.get_source_segment(text, node) or ""
+        for node in ast.parse(text).body
+        if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")
+    }
 
 
 def _words(text: str) -> set[str]:
@@ -245,17 +264,24 @@ def _environment(cache: Path) -> None:
 
 
 def rows(path: Path) -> dict[str, dict]:
-    """{key: row} of earlier runs; a line that was cut off is left out."""
+    """{id: last row} of earlier runs; a line that was cut off is left out."""
     lines = path.read_text().splitlines() if path.exists() else []
-    return {row["key"]: row for line in lines if line.endswith("}") for row in [json.loads(line)]}
+    return {row["id"]: row for line in lines if line.endswith("}") for row in [json.loads(line)]}
+
+
+def judged(bugs: list[Bug], before: dict[str, dict]) -> dict[str, dict]:
+    """{id: row} of the bugs that are what they were when they were planted."""
+    rows = [(bug, before[bug.id]) for bug in bugs if bug.id in before]
+    return {bug.id: row for bug, row in rows if row["key"] == bug.key(row["failed"])}
 
 
 def run(bugs: list[Bug], results: Path, work: Path, timeout: float) -> None:
     """Plants all bugs without a row; appends one for each."""
-    done, started = rows(results), time.perf_counter()
-    before = {row["id"]: row["failed"] for row in done.values()}  # by other versions of the tests
-    keys = {bug.id: bug.key() for bug in bugs}  # now: the copy has these files
-    todo = [bug for bug in bugs if keys[bug.id] not in done]
+    before, started = rows(results), time.perf_counter()
+    done = judged(bugs, before)
+    todo = [bug for bug in bugs if bug.id not in done]
+    for bug in todo:
+        bug.key("")  # reads its tests as they are now
     print(f"{len(bugs) - len(todo)} of {len(bugs)} done before", file=sys.stderr)
     if not todo:
         return
@@ -264,9 +290,10 @@ def run(bugs: list[Bug], results: Path, work: Path, timeout: float) -> None:
     alone.acquire(timeout=0)  # one bug at a time in the copy; held until the process ends
     tree = Tree(work)
     _prepare()
-    passing = set(before.values())  # tests that were seen to pass without any bug
+    passing = {row["failed"] for row in before.values()}  # seen to pass without any bug
     for number, bug in enumerate(todo):
-        first = (before[bug.id],) if before.get(bug.id) else likely(bug)
+        earlier = before[bug.id]["failed"] if bug.id in before else ""
+        first = (earlier,) if earlier else likely(bug)
         found = tree.planted(bug, first, timeout)
         failed = found["failed"]
         if failed and failed not in passing and "::" in failed:
@@ -277,7 +304,7 @@ def run(bugs: list[Bug], results: Path, work: Path, timeout: float) -> None:
         if failed == TIMED_OUT:
             print(f"{bug.id}: took longer than {timeout:.0f} s: no row", file=sys.stderr)
             continue
-        row = {"id": bug.id, "room": bug.room, "key": keys[bug.id], **found}
+        row = {"id": bug.id, "room": bug.room, "key": bug.key(failed), **found}
         with results.open("a") as out:
             out.write(json.dumps(row) + "\n")
         left = (time.perf_counter() - started) / (number + 1) * (len(todo) - number - 1)
@@ -294,7 +321,7 @@ def by_room(bugs: list[Bug], done: dict[str, dict]) -> dict[str, tuple[int, int,
     table = {}
     for room in sorted({bug.room for bug in bugs}):
         listed = [bug for bug in bugs if bug.room == room and not bug.equivalent]
-        ran = [done[bug.key()] for bug in listed if bug.key() in done]
+        ran = [done[bug.id] for bug in listed if bug.id in done]
         table[room] = sum(bool(row["failed"]) for row in ran), len(ran), len(listed)
     return table
 
@@ -305,7 +332,7 @@ def summary(bugs: list[Bug], done: dict[str, dict]) -> list[str]:
     table["all"] = tuple(map(sum, zip(*table.values(), strict=True)))
     lines = ["| room | noticed | run | listed |", "|---|---|---|---|"]
     lines += [f"| {room} | {a} | {b} | {c} |" for room, (a, b, c) in table.items()]
-    missed = [bug for bug in bugs if not (done.get(bug.key()) or {"failed": "?"})["failed"]]
+    missed = [bug for bug in bugs if bug.id in done and not done[bug.id]["failed"]]
     lines += ["", "Not noticed:", ""]
     lines += [f"- `{bug.id}` ({bug.file})" for bug in missed if not bug.equivalent]
     lines += ["", "Equivalent:", ""]
@@ -334,7 +361,7 @@ def main() -> int:
         with tempfile.TemporaryDirectory() as temporary:
             run(some, options.results, options.work or Path(temporary), options.timeout)
     if not options.check:
-        print("\n".join(summary(some, rows(options.results))))
+        print("\n".join(summary(some, judged(some, rows(options.results)))))
     return 0
 
 

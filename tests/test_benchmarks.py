@@ -131,14 +131,32 @@ def test_rows_of_planted_bugs_count_by_room(tmp_path):
         planted_bugs.Bug(name, f"specialm/{room}/x.py", name, "b", (), why)
         for name, room, why in (("1", "data", ""), ("2", "data", ""), ("3", "models", "same"))
     ]
-    rows = [{"key": bugs[0].key(), "failed": "t"}, {"key": "other", "failed": ""}]
+    rows = [{"id": "1", "key": bugs[0].key("t"), "failed": "t"}]
+    rows += [{"id": "2", "key": "of an earlier form", "failed": "t"}]
     path = tmp_path / "rows.jsonl"
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows) + '{"key": "cut')
-    done = planted_bugs.rows(path)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows) + '{"id": "1", "key": "cut')
+    done = planted_bugs.judged(bugs, planted_bugs.rows(path))
     assert planted_bugs.by_room(bugs, done) == {"data": (1, 1, 2), "models": (0, 0, 0)}
     lines = planted_bugs.summary(bugs, done)
     assert "| all | 1 | 1 | 2 |" in lines and "- `3` (specialm/models/x.py): same" in lines
     assert planted_bugs.rows(tmp_path / "none") == {}
+
+
+def test_a_row_counts_as_long_as_the_test_that_noticed_it_is_the_same(monkeypatch):
+    texts = {"a.py": "def test_1():\n    assert 1\n\n\ndef test_2():\n    assert 2\n"}
+    bug = planted_bugs.Bug("b", "specialm/x.py", "old", "new", ("a.py",))
+
+    def keys():
+        planted_bugs._tests.cache_clear()
+        return bug.key("a.py::test_1[x]"), bug.key("")
+
+    monkeypatch.setattr(planted_bugs, "_text", texts.__getitem__)
+    before = keys()
+    texts["a.py"] += "\n\ndef test_3():\n    assert 3\n"
+    assert keys()[0] == before[0] and keys()[1] != before[1]
+    texts["a.py"] = texts["a.py"].replace("assert 1", "assert 0")
+    assert keys()[0] != before[0]
+    planted_bugs._tests.cache_clear()
 
 
 def test_tests_that_share_words_with_a_bug_are_tried_first():

@@ -191,6 +191,8 @@ def test_the_trunk_of_a_mixture_counts_towards_the_cap():
     for capped in by_expert.capped(config, source):
         seen_K = 1600 * 0.5 / N + own * capped.probability_K / counts_K
         assert seen_K.max() <= 2 + 1e-12 and capped.probability_K.sum() == pytest.approx(1)
+        if capped.moved:  # what could be drawn of its own cluster is
+            assert seen_K.max() == pytest.approx(2)
     assert any(capped.moved for capped in by_expert.capped(config, source))
     assert by_expert.capped(settings(), budgeted("slm_mix", settings(), clusters))[0].moved == {}
 

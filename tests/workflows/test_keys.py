@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 from specialm import config as config_lib
 from specialm.common.errors import UserError
 from specialm.common.stages import Stage, Stages, fingerprint
+from specialm.data.store import WindowStore
 from specialm.workflows import experts, pipeline, pretraining
 
 METHODS = ("slm_is", "slm_pn", "slm_mix", "soup")
@@ -246,6 +247,21 @@ def test_a_setting_is_in_a_key(base, name):
         after = keys(base, method, with_others | {name: value})
         changed |= {stage.partition("/")[0] for stage, _ in before.items() ^ after.items()}
     assert changed & set(first(name)), (name, changed)
+
+
+@pytest.mark.parametrize("split", ["train", "valid"])
+def test_a_store_of_the_specialist_is_in_the_key_of_fine_tuning(base, monkeypatch, split):
+    """By itself: the key of a bank, on which it builds, has none of them."""
+    before, real = keys(base, "slm_pn", {}), WindowStore.fingerprint
+
+    def fingerprint(store):
+        other = "other text" if store.path.name.startswith(f"linalg-{split}") else ""
+        return real.__get__(store) + other
+
+    monkeypatch.setattr(WindowStore, "fingerprint", property(fingerprint))
+    after = keys(base, "slm_pn", {})
+    changed = {stage.partition("/")[0] for stage, _ in before.items() ^ after.items()}
+    assert "finetuned" in changed and "pretrained" not in changed, changed
 
 
 @pytest.mark.parametrize(
