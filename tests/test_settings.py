@@ -147,7 +147,7 @@ OVERRIDES = [
     ("clustering.iterations=-1", "clustering.iterations=-1: must be at least 1"),
     ("evaluate.batch_size=0", "evaluate.batch_size=0: must be at least 1"),
     ("finetune.batch_size=0", "finetune.batch_size=0: must be at least 1"),
-    ("generate.temperature=nan", "generate.temperature=nan: must be between 0 and 100"),
+    ("generate.temperature=nan", "generate.temperature=nan: must be at least 0, and finite"),
     ("finetune.distill_temperature=nan", "finetune.distill_temperature=nan: must be above 0"),
     ("clustering.dim=0", "clustering.dim=0: must be at least 1"),
     ("seed=-1", "seed=-1: must be at least 0"),
@@ -158,7 +158,7 @@ OVERRIDES = [
     ("clustering.branching=(4,", "--config.clustering.branching=(4,: must be a tuple of whole"),
     ("model.mlp=relu", "model.mlp='relu': must be one of geglu, gelu, swiglu"),
     ("train.objective=next", "Did you mean 'next_token'?"),
-    ("train.optimizer=adamm", "must be one of adam, adamw. Did you mean 'adam"),
+    ("train.optimizer=adamm", "must be one of adam, adamw, muon. Did you mean 'adam"),
     ("study.largest_only=llm", "each one of slm, slm_is"),
     ("finetune.lora_matrices=qkw", "each one of qkv, out, up, down. Did you mean 'qkv'?"),
     # Names.

@@ -9,7 +9,7 @@ import numpy_transformer as reference
 import pytest
 
 from specialm.common.errors import UserError
-from specialm.models import check, families, lora, tensors, transformer
+from specialm.models import check, decoder, families, lora, tensors, transformer
 from specialm.models.families import mixture
 from specialm.models.parts import byte_heads, embedders, pieces
 
@@ -59,7 +59,7 @@ def run_blocks(w, x_nxe, config, causal):
     for number in range(sum(name.startswith("block") for name in w)):
         b = w[f"block{number}"]
         normed = reference.norm(x_nxe, b["norm1"], small)
-        x_nxe = x_nxe + reference.attention(normed, b["attention"], small, present)
+        x_nxe = x_nxe + reference.attention(normed, b["attention"], small, present, False)
         x_nxe = x_nxe + reference.mlp(reference.norm(x_nxe, b["norm2"], small), b["mlp"], small)
     return reference.norm(x_nxe, w["byte_norm"], small)
 
@@ -180,12 +180,14 @@ def test_gradients_are_those_of_central_differences_and_codes_get_none(head):
 def test_cached_decoding_is_the_full_forward_pass(head):
     config = with_head(head)
     params, tokens = make_params(config), np.array([[6, 4, 0, 2, 8, 9]])
-    wanted, decode = LOGITS(params, tokens, config), jax.jit(transformer.decode, static_argnums=4)
-    cache, found = transformer.init_cache(config, 1), []
+    wanted, decode = LOGITS(params, tokens, config), jax.jit(decoder.decode, static_argnums=5)
+    laid_out, caches = decoder.laid_out(params, config), decoder.init_caches(config, 1, 8)
+    found = []
     for first in range(6):
-        logits, cache = decode(params, tokens[:, first : first + 1], cache, first, config)
-        found.append(logits)
-    np.testing.assert_allclose(np.concatenate(found, 1), wanted, rtol=1e-5, atol=1e-4)
+        token, held = tokens[:, first : first + 1], np.full(1, first, np.int32)
+        states, caches = decode(laid_out, token, caches, first, held, config)
+        found.append(decoder.scores(laid_out, states[:, 0], config))
+    np.testing.assert_allclose(np.stack(found, 1), wanted, rtol=1e-5, atol=1e-4)
 
 
 def test_codes_are_no_parameters_and_come_through_every_family():

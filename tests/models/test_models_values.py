@@ -28,8 +28,7 @@ def test_a_norm_of_bfloat16_is_within_one_rounding_of_float64(name):
     wide = np.asarray(x, np.float64)
     if name == "layernorm":
         wide = wide - wide.mean(-1, keepdims=True)
-    factor = 1 + scale if name == "rmsnorm_plus1" else scale
-    want = wide / np.sqrt(np.square(wide).mean(-1, keepdims=True) + 1e-5) * factor
+    want = wide / np.sqrt(np.square(wide).mean(-1, keepdims=True) + 1e-5) * scale
     want += bias if name == "layernorm" else 0
     if name == "rmsnorm_plus1":
         weights["scale"] -= 1

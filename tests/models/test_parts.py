@@ -220,8 +220,8 @@ def test_exits_read_inner_layers_and_their_weight_mixes_the_losses():
     last, one, two = (float(nll(head)) for head in ("last", "layer1", "layer2"))
     for weight in (0.0, 0.3, 1.0):
         weighted = dataclasses.replace(config, exit_weight=weight)
-        loss = transformer.loss(params, inputs, targets, mask, weighted)
-        np.testing.assert_allclose(loss, (1 - weight) * last + weight * (one + two) / 2, rtol=1e-6)
+        found = transformer.loss(params, inputs, targets, mask, weighted)
+        np.testing.assert_allclose(found, (1 - weight) * last + weight * (one + two) / 2, rtol=1e-6)
     shallow, shallow_config = transformer.first_layers(params, config, 1)
     np.testing.assert_allclose(
         transformer.logits(shallow, inputs, shallow_config),

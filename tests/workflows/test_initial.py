@@ -107,7 +107,7 @@ def test_it_starts_as_the_model_and_tells_where_from(method, opened, work, comma
         again = pipeline.checkpoint_key(opened)
         inputs = json.loads((after.path / "inputs.json").read_text())
         assert inputs["init"] == again and inputs["train"]["learning_rate"] == 1e-30
-        about = {"name": "x", "licence": "apache-2.0"}
+        about = {"name": "x", "licence": "apache-2.0", "library": "transformers", "base": ""}
         card = model_card.write(after, about, "", "f32", {"checked": False, "why": "a test"}, [])
         assert "It starts from Theirs (licence apache-2.0" in card
 

@@ -201,7 +201,7 @@ def test_a_changed_setting_redoes_only_what_depends_on_it(demo, project, capsys)
     }
     # The earlier report is kept beside the new one.
     assert (project / "run" / "report.1.html").exists()
-    assert len((project / "run" / "results.1.jsonl").read_text().splitlines()) == 18
+    assert len((project / "run" / "results.1.jsonl").read_text().splitlines()) == 24
     for name in ("results", "run", "report"):
         ending = {"results": "jsonl", "run": "json", "report": "html"}[name]
         shutil.move(project / "run" / f"{name}.1.{ending}", project / "run" / f"{name}.{ending}")

@@ -213,6 +213,13 @@ def test_the_token(models):
         assert "Token of this server" in Client(port).get("/")[1]
 
 
+def wait_for(condition, seconds=60):
+    deadline = time.time() + seconds
+    while not condition():
+        assert time.time() < deadline
+        time.sleep(0.01)
+
+
 def test_a_client_that_leaves_frees_its_row(models):
     limits = dataclasses.replace(LIMITS, rows=1, waiting=2)
     served = model("m", models[0].vocabulary, GPT2, limits)
@@ -220,17 +227,16 @@ def test_a_client_that_leaves_frees_its_row(models):
         client = Client(port)
         long = {"prompt": "The", "max_tokens": 400, "slide": True, "temperature": 1}
         client.stream("/v1/completions", long, leave_after=1)
+        wait_for(lambda: served.worker.unfinished == 0)
         connection = http.client.HTTPConnection("127.0.0.1", port)
         connection.request(
             "POST", "/v1/completions", json.dumps(long), {"Content-Type": "application/json"}
         )
-        time.sleep(0.05)
+        wait_for(lambda: served.worker.unfinished == 1)
         connection.close()
         assert client.post("/v1/completions", {"prompt": "The", "max_tokens": 3})[0] == 200
-        deadline = time.time() + 20
-        while served.worker.unfinished and time.time() < deadline:
-            time.sleep(0.02)
-        assert served.worker.unfinished == served.worker.running == 0
+        wait_for(lambda: served.worker.unfinished == 0)
+        assert served.worker.running == 0
         cancelled = values(client.get("/metrics")[1], "cancelled_total")
         assert cancelled == {'specialm_cancelled_total{model="m"}': 2}
 
