@@ -162,7 +162,8 @@ class Tree:
     """A copy of the checkout in which bugs are planted and tests are run."""
 
     def __init__(self, work: Path):
-        self.path, self.cache = work / "tree", work / "compiled"
+        self.path = work / "tree"
+        shutil.rmtree(self.path, ignore_errors=True)
         files = subprocess.run(
             ["git", "ls-files", "-co", "--exclude-standard", "-z"],
             cwd=ROOT,
@@ -199,7 +200,17 @@ class Tree:
                 del sys.modules[name]
             import pytest
 
-            options = ["-x", "-q", "-p", "no:xdist", "-p", "no:cacheprovider", "-o", "addopts="]
+            options = [
+                "-x",
+                "-q",
+                "--timeout=0",
+                "-p",
+                "no:xdist",
+                "-p",
+                "no:cacheprovider",
+                "-o",
+                "addopts=",
+            ]
             status = pytest.main([*options, *tests], plugins=[_First(report)])
             if status in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
                 report.write_text("")
