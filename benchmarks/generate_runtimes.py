@@ -16,6 +16,7 @@ import urllib.request
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -85,20 +86,27 @@ def transformers(path: Path) -> Timed:
 
 
 def llama_cpp(path: Path) -> Timed:
-    """llama.cpp, a GGUF file, by its own server's clocks."""
+    """llama.cpp, a GGUF file, by its own server's clocks; with as many slots as there are texts."""
     import xllamacpp
 
-    params = xllamacpp.CommonParams()
-    params.model.path = str(path)
-    params.n_ctx, params.n_parallel, params.warmup = 16 * 256, 16, True
-    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = THREADS
-    params.cache_type_k = params.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32
-    server = xllamacpp.Server(params)
+    servers: dict[int, Any] = {}
 
-    def ask(prompt: list[int], tokens: int) -> dict:
+    def server(slots: int) -> str:
+        if slots not in servers:
+            servers.clear()
+            params = xllamacpp.CommonParams()
+            params.model.path = str(path)
+            params.n_ctx, params.n_parallel, params.warmup = slots * 256, slots, True
+            params.cpuparams.n_threads = params.cpuparams_batch.n_threads = THREADS
+            params.cache_type_k = params.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32
+            servers[slots] = xllamacpp.Server(params)
+            pin(CPUS)
+        return servers[slots].listening_address
+
+    def ask(address: str, prompt: list[int], tokens: int) -> dict:
         question = {"prompt": prompt, "n_predict": tokens, "temperature": 0, "ignore_eos": True}
         request = urllib.request.Request(
-            f"{server.listening_address}/completion",
+            f"{address}/completion",
             json.dumps({**question, "cache_prompt": False}).encode(),
             {"Content-Type": "application/json"},
         )
@@ -108,10 +116,11 @@ def llama_cpp(path: Path) -> Timed:
     pool = ThreadPoolExecutor(16)
 
     def timed(prompts: list[list[int]], tokens: int, mode: str) -> tuple[float, float]:
+        count, address = len(prompts), server(len(prompts))
         started = time.perf_counter()
-        found = list(pool.map(ask, prompts, [tokens] * len(prompts)))
+        found = list(pool.map(ask, [address] * count, prompts, [tokens] * count))
         seconds = time.perf_counter() - started
-        if len(prompts) == 1:  # without the way there and back
+        if count == 1:  # without the way there and back
             seconds = (found[0]["prompt_ms"] + found[0]["predicted_ms"]) / 1000
         return max(each["prompt_ms"] for each in found) / 1000, seconds
 

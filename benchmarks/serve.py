@@ -241,6 +241,7 @@ def main() -> None:
             )
     ratios = sorted(many / one for many, one in pairs)
     row = {
+        "model": options.checkpoint.parent.name,
         "requests": options.requests,
         "clients": options.clients,
         "rows": options.rows,

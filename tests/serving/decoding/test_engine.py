@@ -25,6 +25,7 @@ CONFIGS = {
     "one head of keys, exits": dataclasses.replace(GPT2, num_kv_heads=1, exits=(1,)),
     "one layer, one head": dataclasses.replace(GPT2, num_layers=1, num_heads=1),
 }
+ALONE = ("learned positions", "one layer, one head")  # also in programs of one row
 GREEDY = Sampling(tokens=12)
 DRAWN = Sampling(tokens=9, temperature=1.3, seed=5)
 FILTERED = Sampling(tokens=11, temperature=0.9, top_k=12, top_p=0.8, min_p=0.05, seed=6)
@@ -84,20 +85,22 @@ def test_every_architecture_alone_and_together_is_the_full_forward_pass(name):
     ]
     sequences = [engine.add(*each) for each in wanted]
     made = run(engine)
-    alone = engine.add(*wanted[0])
-    made |= run(engine)
-    for sequence, (given, _) in zip([*sequences, alone], [*wanted, wanted[0]], strict=True):
+    if name in ALONE:
+        sequences.append(engine.add(*wanted[0]))
+        wanted.append(wanted[0])
+        made |= run(engine)
+    for sequence, (given, _) in zip(sequences, wanted, strict=True):
         check(params, config, sequence, given, made[sequence])
 
 
 def test_texts_that_come_and_go_are_what_they_are_alone():
-    """Forty requests of all kinds at random times in four rows, some of them cancelled."""
+    """Thirty requests of all kinds at random times in four rows, some of them cancelled."""
     config = CONFIGS["rotary positions, groups"]
     params, rng = make_params(config), np.random.default_rng(1)
     engine = Engine(params, config, Letters(), rows=4)
     kinds = [GREEDY, DRAWN, FILTERED, PENALISED]
     requests, found = {}, {}
-    for n in range(40):
+    for n in range(30):
         sampling = dataclasses.replace(
             kinds[n % 4], tokens=int(rng.integers(0, 30)), slide=bool(rng.integers(2)), seed=n
         )
@@ -180,7 +183,7 @@ def test_what_needs_no_token_and_what_cannot_be_continued():
 
 
 def test_the_cache_grows_with_what_is_needed_and_shrinks_again():
-    config = dataclasses.replace(GPT2, context=300)
+    config = dataclasses.replace(GPT2, context=300, num_layers=1)
     engine = Engine(make_params(config), config, Letters(), rows=16)
     run_alone = engine.add(prompt(3), Sampling(tokens=2))
     run(engine)
