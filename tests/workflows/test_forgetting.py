@@ -1,6 +1,9 @@
 """What specialise and evaluate say of generic text, before and after; text to replay."""
 
+import contextlib
+import io
 import json
+from pathlib import Path
 
 import pytest
 
@@ -10,10 +13,10 @@ from specialm.training import runs
 
 @pytest.fixture(scope="module")
 def dense(bank):
-    argv = [f"--config={bank / 'config.py'}", f"--workdir={bank / 'run'}"]
-    assert cli.main(["train", *argv, "--config.method=slm"]) == 0
-    (made,) = (bank / "run" / "pretrained").glob("slm-*")
-    return made
+    argv = [f"--config={bank / 'config.py'}", f"--workdir={bank / 'run'}", "--json"]
+    with contextlib.redirect_stdout(io.StringIO()) as told:
+        assert cli.main(["train", *argv, "--config.method=slm"]) == 0
+    return Path(json.loads(told.getvalue())["checkpoint"])
 
 
 @pytest.fixture
