@@ -55,7 +55,9 @@ def trained(tmp_path_factory):
 def test_losses_and_parameters_are_those_of_one_device(trained, family, mesh):
     """Three steps of Adam in float32, sums in another order: losses and gradient norms to 1e-5,
     parameters to 6e-5, where the steps have moved them by up to 3e-2. (It was 3e-5; on some
-    processors one element of 1,536, whose gradient is next to nothing, differs by 3.9e-5.)"""
+    processors one element of 1,536, whose gradient is next to nothing, differs by 3.9e-5. A set
+    that all layers share has the sum of their gradients, up to 5.3e-5 apart: 1.2e-4.)"""
+    atol = 1.2e-4 if family.startswith("shared") else 6e-5
     np.testing.assert_allclose(
         trained[f"{family} {mesh} losses"], trained[f"{family} 1 losses"], rtol=1e-5
     )
@@ -63,4 +65,4 @@ def test_losses_and_parameters_are_those_of_one_device(trained, family, mesh):
     assert len(names) > 10
     for name in names:
         moved = trained[name.replace(" 1/", f" {mesh}/")]
-        np.testing.assert_allclose(moved, trained[name], rtol=0, atol=6e-5, err_msg=name)
+        np.testing.assert_allclose(moved, trained[name], rtol=0, atol=atol, err_msg=name)
