@@ -41,11 +41,11 @@ def load_from(
     if not options["init"]:
         return *load(config_path, overrides, options, check), None
     runtime.join_processes()
-    from specialm.workflows import continuing, initial, pipeline
+    from specialm.workflows import continuing, initial, stage_keys
 
     base = other_model("init", options["init"], options["trust"])
     assert base is not None
-    init = initial.read(base, pipeline.checkpoint_key(base))
+    init = initial.read(base, stage_keys.checkpoint_key(base))
     config = continuing.load_config(init, config_path, overrides, options["trust"])
     check(config)
     return config, workdir_of(config_path, options, "continued"), init
@@ -110,10 +110,10 @@ def other_model(option: str, given: str, trusted: bool) -> Path | None:
 
 def teacher(given: str, trusted: bool):
     """The model to distil from, or None."""
-    from specialm.workflows import pipeline
+    from specialm.workflows import finetuning, stage_keys
 
     found = other_model("teacher", given, trusted)
-    return pipeline.Teacher(found, pipeline.checkpoint_key(found)) if found else None
+    return finetuning.Teacher(found, stage_keys.checkpoint_key(found)) if found else None
 
 
 def number(option: str, text: str) -> float:

@@ -98,14 +98,14 @@ def specialize(config_path: str, overrides: list[str], options: dict):
     """
     run, base = inputs.open_run(config_path, overrides, options, every_domain=False)
     from specialm.specialize import budget
-    from specialm.workflows import coverage, experts, heldout, pipeline, pretraining
+    from specialm.workflows import coverage, experts, heldout, pretraining, stage_keys
 
     config = run.config
     if base is None:
         base = pretraining.pretrain(
             run, config.method, config.domain, config.seed, must_exist=True
         ).path
-    key = pipeline.checkpoint_key(base)
+    key = stage_keys.checkpoint_key(base)
     scored, before = heldout.sets(run), None
     if config.finetune.max_steps:
         teacher = inputs.teacher(options["teacher"], options["trust"])
@@ -146,12 +146,12 @@ def evaluate(config_path: str, overrides: list[str], options: dict):
             "specialize` printed."
         )
     run, base = inputs.open_run(config_path, overrides, options, every_domain=True)
-    from specialm.workflows import coverage, heldout, pipeline
+    from specialm.workflows import coverage, heldout, stage_keys
 
     scored, before = heldout.sets(run), None
     if earlier := inputs.other_model("before", options["before"], options["trust"]):
-        before = heldout.scores(run, earlier, pipeline.checkpoint_key(earlier), scored)
-    key, name = pipeline.checkpoint_key(base), base.resolve().name
+        before = heldout.scores(run, earlier, stage_keys.checkpoint_key(earlier), scored)
+    key, name = stage_keys.checkpoint_key(base), base.resolve().name
     report = heldout.evaluate(run, base, scored, key, name)
     sets = coverage.sets(run)
     found = {"checkpoint": str(base), **report, "before": before, "sets": sets}
@@ -236,11 +236,11 @@ def init_model(config_path: str, overrides: list[str], options: dict):
     runtime.join_processes()
     if processes.count() > 1:
         raise UserError("init works in one process; unset SPECIALM_DISTRIBUTED.")
-    from specialm.workflows import initial, pipeline, resizing
+    from specialm.workflows import initial, resizing, stage_keys
 
     path = inputs.other_model("from", options["from"], options["trust"])
     assert path is not None
-    base = initial.read(path, pipeline.checkpoint_key(path), "from")
+    base = initial.read(path, stage_keys.checkpoint_key(path), "from")
     target = resizing.target_sizes(base.config, overrides)
     workdir = Path(options["workdir"] or "runs/sizes")
     stage = resizing.resize(base, options["method"], target, noise, workdir)

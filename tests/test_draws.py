@@ -15,7 +15,7 @@ from specialm.clustering.repetition import Budget, expected
 from specialm.common.stages import digest
 from specialm.data.mixed import Late
 from specialm.data.sampler import Sampler
-from specialm.workflows import pipeline, repeats
+from specialm.workflows import pipeline, repeats, stage_keys
 
 N, K, BATCH = 800, 8, 8
 
@@ -105,7 +105,7 @@ def test_another_cap_or_start_is_another_key():
     assert len(keys) == len(changes)
     for method in ("slm", "slm_is"):  # it is in the key of the draws that use it
         train = settings(train__importance_start=0.5).train
-        assert "importance_start" not in pipeline.settings_in_result(
+        assert "importance_start" not in stage_keys.settings_in_result(
             train, methods.get(method).settings
         )
 

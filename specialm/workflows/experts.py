@@ -21,14 +21,19 @@ from specialm.models import families, transformer
 from specialm.specialize import choice, finetune
 from specialm.training import adapters as adapters_lib
 from specialm.training import origin, runs, scoring, step
-from specialm.workflows import pipeline
+from specialm.workflows import finetuning, pipeline
 from specialm.workflows.pipeline import Run
 
 KINDS = (families.BANK, families.MIXTURE)
 
 
 def specialize(
-    run: Run, base: Path, domain: str, seed: int, key: str, teacher: pipeline.Teacher | None = None
+    run: Run,
+    base: Path,
+    domain: str,
+    seed: int,
+    key: str,
+    teacher: finetuning.Teacher | None = None,
 ) -> Stage:
     """The fine-tuned small model of a domain, from any pretrained model.
 
@@ -38,10 +43,10 @@ def specialize(
 
     Raises:
       UserError: a teacher while several experts are to be fine-tuned; see `take` and
-        `pipeline.finetune`.
+        `finetuning.finetune`.
     """
     if _is_dense(base) and run.config.expert.index < 0:
-        return pipeline.finetune(run, base, domain, seed, key, teacher=teacher)
+        return finetuning.finetune(run, base, domain, seed, key, teacher=teacher)
     _check_experts(base)
     how = run.config.expert.choice
     if run.config.expert.index < 0 and how in (choice.HALVING, choice.FINETUNE_ALL):
@@ -53,7 +58,7 @@ def specialize(
             )
         return _search(run, base, domain, seed, key, how)
     one = take(run, base, domain, key)
-    return pipeline.finetune(
+    return finetuning.finetune(
         run, one.path, domain, seed, one.fingerprint, _label(run), teacher=teacher
     )
 
@@ -324,7 +329,7 @@ def _search(run: Run, base: Path, domain: str, seed: int, key: str, how: str) ->
         )
         steps = f"steps{max_steps}" if max_steps else ""
         label = "-".join(filter(None, [how, f"expert{expert}", steps]))
-        tuned[expert] = pipeline.finetune(
+        tuned[expert] = finetuning.finetune(
             run, start.path, domain, seed, start.fingerprint, label, max_steps
         )
         spent.append((expert, tuned[expert]))

@@ -1,11 +1,8 @@
-"""The way from text to results, as stages: prepare, embed, cluster, weigh, fine-tune, score.
-Commands and the demo are short sequences of these functions; pretraining is in `pretraining.py`.
+"""The way from text to results, as stages: prepare, embed, cluster, weigh, score. Commands and the
+demo are short sequences of these functions; see also `pretraining.py` and `finetuning.py`.
 """
 
-import copy
 import dataclasses
-import json
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,22 +14,16 @@ from specialm import methods
 from specialm.clustering import weights as weights_lib
 from specialm.clustering.clusters import Clusters, cluster
 from specialm.clustering.repetition import Budget
-from specialm.common import manifest, processes
 from specialm.common import stages as stages_lib
 from specialm.common.errors import UserError
-from specialm.common.stages import Stage, Stages
+from specialm.common.stages import Stages
 from specialm.data.prepare import Prepared, prepare
 from specialm.data.store import WindowStore
 from specialm.models import families
-from specialm.specialize import budget, distill, replay
 from specialm.specialize import finetune as finetune_lib
-from specialm.training import adapters as adapters_lib
-from specialm.training import loop, origin, profile, rates, runs, scoring, sharding, step, trackers
+from specialm.training import loop, runs, scoring, sharding, step
 from specialm.workflows import initial, proxy
 from specialm.workflows.initial import Initial
-
-# Settings that change no result.
-NOT_IN_RESULT = {"log_every", "checkpoint_every", "profile_steps", "microbatch", *trackers.TRACKERS}
 
 
 @dataclass(frozen=True)
@@ -210,13 +201,6 @@ def repetition_budget(clusters: Clusters | None, cap: float, uniform: float) -> 
     return Budget(cap, uniform, clusters.centroids_KxD, branching)
 
 
-def sizes_of(config: families.Config) -> dict:
-    """The sizes of a model as JSON, without how it is computed."""
-    sizes = json.loads(json.dumps(dataclasses.asdict(config)))
-    del sizes.get("model", sizes)["attention"]
-    return sizes
-
-
 def specialist(run: Run, domain: str) -> finetune_lib.Specialist:
     """A domain's training and validation windows."""
     indices, stores = (
@@ -226,136 +210,6 @@ def specialist(run: Run, domain: str) -> finetune_lib.Specialist:
     return finetune_lib.Specialist(
         domain, stores["train"], indices["train"], stores["valid"], indices["valid"]
     )
-
-
-@dataclass(frozen=True)
-class Teacher:
-    """A dense model to distil from: its run folder, and what identifies its content."""
-
-    path: Path
-    key: str
-
-
-def finetune(
-    run: Run,
-    base: Path,
-    domain: str,
-    seed: int,
-    key: str,
-    label: str = "",
-    max_steps: int = 0,
-    teacher: Teacher | None = None,
-) -> Stage:
-    """Fine-tunes the dense model in the run folder `base` on a domain.
-
-    Args:
-      key: identifies the base model's content.
-      label: a part of the stage's name.
-      max_steps: instead of `finetune.max_steps`.
-      teacher: distil from it, on the same text.
-
-    Raises:
-      UserError: another vocabulary than that of the windows, or of the teacher; a setting out of
-        range.
-    """
-    record = runs.read_record(base)
-    _same_vocabulary(run, base, record)
-    if teacher:
-        distill.check_vocabulary(record, runs.read_record(teacher.path), teacher.path)
-    data, stores = run.config.data, run.prepared.domains[domain]
-    part, of_base = specialist(run, domain), methods.find(record["method"])
-    limit = budget.limit(run.config.finetune, len(part.train_indices), max_steps)
-    untrained = of_base is not None and not of_base.pretrained
-    tune = finetune_lib.for_set(
-        run.config.train, run.config.finetune, part, untrained, max_steps, _open_rate(record)
-    )
-    inputs = {
-        "base": key,
-        "seed": seed,
-        "finetune": settings_in_result(tune, teacher=bool(teacher)),
-        "train": settings_in_result(run.config.train),
-        "tokens": [data.specialist_tokens, data.valid_tokens],
-        "stores": [stores[split].fingerprint for split in ("train", "valid")],
-    }
-    draws = None
-    if tune.replay_fraction:
-        generic = _replayed(run, tune)
-        draws = replay.draws(part, generic, run.config.train, tune, seed)
-        inputs["replayed"] = generic.fingerprint
-    method = record["method"]
-    if teacher:
-        inputs["teacher"], method = teacher.key, f"{method}_d"
-    adapters = finetune_lib.adapters(tune)
-    title = " ".join(filter(None, [method, adapters, label, domain, f"seed {seed}"]))
-    name = f"finetuned/{title.replace('seed ', 'seed').replace(' ', '-')}"
-
-    def work(path: Path) -> dict:
-        model, ledger = runs.load(base, run.mesh), record["ledger"]
-        common = (part, run.config.train, tune, seed, run.mesh)
-        dense = families.dense(model.config)
-        changed = finetune_lib.adapters_config(dense, tune) if tune.lora_rank else None
-        runs.begin(path, method, domain, seed, "finetuned", tune.max_steps)
-        if processes.is_first():
-            planned = budget.plan(tune, limit, len(part.train_indices))
-            print(f"fine-tuning {title}: {planned}", file=sys.stderr, flush=True)
-        if teacher:
-            taught_by = runs.load(teacher.path, run.mesh)
-            ledger = [
-                *ledger,
-                *({**entry, "model": "teacher"} for entry in taught_by.record["ledger"]),
-            ]
-            entry = distill.distill(
-                path,
-                dense,
-                model.params,
-                families.dense(taught_by.config),
-                taught_by.params,
-                *common,
-                f"distilling {title}",
-                draws,
-            )
-        else:
-            entry = finetune_lib.finetune(
-                path, dense, model.params, *common, f"fine-tuning {title}", draws
-            )
-        entry |= {"domain": domain, "devices": run.mesh.size, "limit": limit}
-        runs.describe(
-            path,
-            model.config,
-            model.vocabulary,
-            method,
-            domain,
-            seed,
-            [*ledger, entry],
-            origin.inherited(base, path, run.prepared.generic_splits)
-            | adapters_lib.describe(changed, base, path),
-        )
-        return entry
-
-    stage = run.stages.run(name, inputs, work, on_all=True)
-    if stage.reused:
-        profile.say_nothing_traced(run.config.train.profile_steps, f"{name} was trained before")
-    return stage
-
-
-def _replayed(run: Run, tune: ConfigDict) -> WindowStore:
-    """The generic windows that fine-tuning replays.
-
-    Raises:
-      UserError: they are not here.
-    """
-    if "train" not in run.prepared.generic_splits:
-        raise UserError(
-            f"finetune.replay_fraction={tune.replay_fraction}: there is no generic text here to "
-            "replay; give it with --generic=corpora:generic or any other source, or the --config "
-            "that the model was trained with."
-        )
-    return run.prepared.generic
-
-
-def _open_rate(record: dict) -> float:
-    """The learning rate of fine-tuning a model from an open checkpoint; 0 for other models."""
-    return rates.of_open(record["model"]["d_model"]) if "imported" in record else 0.0
 
 
 def score_heldout(
@@ -383,7 +237,7 @@ def score_heldout(
 
     def work(path: Path) -> dict:
         model = runs.load(base, run.mesh)
-        _same_vocabulary(run, base, model.record)
+        check_vocabulary(run, base, model.record)
         score_step = step.make_score_step(families.dense(model.config), run.mesh)
         scored = {}
         for name, (store, indices) in used.items():
@@ -404,21 +258,6 @@ def score_heldout(
     return {name: scoring.Score(**stage.result[name]) for name in sets}
 
 
-def checkpoint_key(path: Path) -> str:
-    """Identifies a model on disk: by its stage, or by its record and the step it has reached."""
-    return processes.run_on_first("identifying a checkpoint", lambda: _checkpoint_key(path))
-
-
-def _checkpoint_key(path: Path) -> str:
-    if (path / "stage.json").exists():
-        return stages_lib.fingerprint(stages_lib.read_stage(path)["inputs"])
-    record, steps = runs.read_record(path), {}
-    for saved in sorted((path / "checkpoints").glob("[0-9]*")):
-        listed = manifest.read(saved)
-        steps[saved.name] = listed and listed["files"]
-    return stages_lib.fingerprint({"model": record, "steps": steps})
-
-
 def heldout(run: Run, name: str) -> tuple[WindowStore, np.ndarray]:
     """(store, windows used of it) of the held-out set of a domain, or of `generic`."""
     domains = run.prepared.domains
@@ -426,7 +265,10 @@ def heldout(run: Run, name: str) -> tuple[WindowStore, np.ndarray]:
     return store, store.subset(run.config.data.heldout_tokens)
 
 
-def _same_vocabulary(run: Run, base: Path, record: dict) -> None:
+def check_vocabulary(run: Run, base: Path, record: dict) -> None:
+    """Raises:
+    UserError: the windows are longer than the model reads, or have another vocabulary.
+    """
     context = record["model"].get("model", record["model"])["context"]
     if run.config.data.context > context:
         raise UserError(
@@ -440,37 +282,3 @@ def _same_vocabulary(run: Run, base: Path, record: dict) -> None:
             f"{run.prepared.vocabulary.sha256[:12]}; set data.vocabulary to "
             f"{base}."
         )
-
-
-def settings_in_result(part: ConfigDict, used: tuple[str, ...] = (), teacher: bool = False) -> dict:
-    """The settings that a result depends on.
-
-    Args:
-      part: `train` or `finetune`.
-      used: those that only some methods have a use for, of the method (`Method.settings`).
-      teacher: whether there is one.
-    """
-    of_methods = {name for record in methods.METHODS.values() for name in record.settings}
-    unused = {name.partition(".")[2] for name in of_methods.difference(used)}
-    unused |= {*NOT_IN_RESULT, "importance_start"}  # the latter is in the key of the draws
-    unused.add("init_learning_rate")  # it is the learning rate itself
-    settings = copy.deepcopy(part.to_dict())
-    dtypes = ("moment_dtype", "second_moment_dtype", "param_dtype")
-    unused |= {name for name in dtypes if settings.get(name) == "float32"}
-    if not settings.get("lora_rank", 0):
-        unused |= {"lora_rank", "lora_alpha", "lora_matrices", "lora_targets", "dora"}
-    elif settings["lora_targets"]:
-        unused.add("lora_matrices")
-    else:
-        unused.add("lora_targets")
-    if not settings.get("dora"):
-        unused.add("dora")
-    if not settings.get("specialist_fraction", 0):
-        unused |= {"specialist_fraction", "specialist_start"}
-    if not settings.get("replay_fraction", 0):
-        unused.add("replay_fraction")
-    if "valid_every" in settings and not settings["valid_every"]:
-        unused |= {"valid_every", "patience"}
-    if not teacher:
-        unused |= {"distill_weight", "distill_temperature", "distill_top_k"}
-    return {name: value for name, value in settings.items() if name not in unused}

@@ -24,7 +24,7 @@ from specialm.models import families, tensors, transformer
 from specialm.planning import memory, step_memory
 from specialm.specialize import validated
 from specialm.training import loop, optimizer, origin, profile, runs
-from specialm.workflows import pipeline, repeats
+from specialm.workflows import pipeline, repeats, stage_keys
 from specialm.workflows.pipeline import Run
 
 
@@ -156,7 +156,7 @@ def _untrained(run: Run, method: str, seed: int) -> Stage:
 
     return run.stages.run(
         f"pretrained/{method}-seed{seed}",
-        {"model": pipeline.sizes_of(config), "seed": seed, "method": method},
+        {"model": stage_keys.sizes_of(config), "seed": seed, "method": method},
         work,
         on_all=True,
     )
@@ -230,9 +230,9 @@ def _inputs(
     """What a pretrained model depends on."""
     inputs = {
         "store": run.generic.fingerprint,
-        "model": pipeline.sizes_of(run.model_config(method)),
+        "model": stage_keys.sizes_of(run.model_config(method)),
         "seed": seed,
-        "train": pipeline.settings_in_result(train, methods.get(method).settings),
+        "train": stage_keys.settings_in_result(train, methods.get(method).settings),
         "method": method,
         **drawn.key,
     }

@@ -21,7 +21,7 @@ from specialm.common.stages import Stage, Stages
 from specialm.evaluation import cost, perplexity
 from specialm.planning.inspection import inspect_config
 from specialm.training import runs
-from specialm.workflows import experts, grid, heldout, pipeline, pretraining, repeats
+from specialm.workflows import experts, finetuning, grid, heldout, pipeline, pretraining, repeats
 
 
 def study(config: ConfigDict, workdir: Path) -> tuple[dict, str]:
@@ -142,7 +142,7 @@ class StudyRun:
                 self._arms[cell.arm.teacher], cell.budget, cell.specialist_tokens, cell.seed
             )
             stage = self.finetuned(tutor, domain)
-            teacher = pipeline.Teacher(stage.path, stage.fingerprint)
+            teacher = finetuning.Teacher(stage.path, stage.fingerprint)
         return experts.specialize(run, base.path, domain, cell.seed, base.fingerprint, teacher)
 
     def rows(self, cell: grid.Cell) -> list[dict]:

@@ -29,10 +29,10 @@ def write(path, train, steps, resumed=0):
 
 
 def test_every_tracker_has_a_setting_that_changes_no_result(train):
-    from specialm.workflows import pipeline
+    from specialm.workflows import stage_keys
 
-    assert set(trackers.TRACKERS) <= set(train) & set(pipeline.NOT_IN_RESULT)
-    assert "profile_steps" in pipeline.NOT_IN_RESULT
+    assert set(trackers.TRACKERS) <= set(train) & set(stage_keys.NOT_IN_RESULT)
+    assert "profile_steps" in stage_keys.NOT_IN_RESULT
     assert trackers.start("unused", train, {}, 0) == []
 
 

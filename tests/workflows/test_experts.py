@@ -19,7 +19,7 @@ from specialm.common.errors import UserError
 from specialm.models import transformer
 from specialm.settings import SETTINGS
 from specialm.training import metrics, runs
-from specialm.workflows import experts, pipeline
+from specialm.workflows import experts, pipeline, stage_keys
 
 METHODS = ("slm_pn", "slm_hn", "soup", "slm_mix")
 K = 4
@@ -284,7 +284,7 @@ def test_specialising_ends_in_a_plain_dense_model(method, choice, specialised, r
         run,
         Path(result["checkpoint"]),
         ["linalg"],
-        pipeline.checkpoint_key(Path(result["checkpoint"])),
+        stage_keys.checkpoint_key(Path(result["checkpoint"])),
         f"{method}-{choice}",
     )
     assert 1 < scores["linalg"].perplexity < 300
@@ -554,7 +554,7 @@ def test_a_bank_is_not_a_model_to_score_or_to_sample_from(method, project, train
     status, error = command(project, "generate", f"--checkpoint={base}", "--prompt=a")
     assert status == 2 and "of 4 experts. Take one out with `specialm specialize`" in error
     with pytest.raises(UserError, match=message):
-        pipeline.score_heldout(run, base, ["linalg"], pipeline.checkpoint_key(base), method)
+        pipeline.score_heldout(run, base, ["linalg"], stage_keys.checkpoint_key(base), method)
     status, error = command(project, "evaluate", f"--checkpoint={base}")
     assert status == 2 and "of 4 experts. Take one out with `specialm specialize`" in error
 

@@ -16,7 +16,7 @@ from specialm.models import families, transformer
 from specialm.serving import model_card
 from specialm.specialize import finetune
 from specialm.training import rates, runs, sharding
-from specialm.workflows import initial, open_models, pipeline
+from specialm.workflows import finetuning, initial, open_models, stage_keys
 
 METHODS = ("slm_is", "slm_pn", "slm_mix")
 
@@ -104,7 +104,7 @@ def test_it_starts_as_the_model_and_tells_where_from(method, opened, work, comma
     assert [entry["phase"] for entry in after.record["ledger"]] == ["imported", "pretrained"]
     assert families.dense(after.config).d_model == before.config.d_model
     if method == "slm_is":
-        again = pipeline.checkpoint_key(opened)
+        again = stage_keys.checkpoint_key(opened)
         inputs = json.loads((after.path / "inputs.json").read_text())
         assert inputs["init"] == again and inputs["train"]["learning_rate"] == 1e-30
         about = {"name": "x", "licence": "apache-2.0", "library": "transformers", "base": ""}
@@ -141,8 +141,8 @@ def test_rates_where_none_is_given(opened, dense):
     assert rates.of_open(1152) == pytest.approx(0.5e-4)
     train.init_learning_rate = 0.25
     assert ours.rated(train).learning_rate == theirs.rated(train).learning_rate == 0.25
-    assert pipeline._open_rate(ours.record) == 0.0
-    assert pipeline._open_rate(theirs.record) == 1e-4
+    assert finetuning._open_rate(ours.record) == 0.0
+    assert finetuning._open_rate(theirs.record) == 1e-4
     tune = config_lib.default().finetune
     store = types.SimpleNamespace(sizes_N=np.full(10, 16))
     part = finetune.Specialist("d", store, np.arange(10), store, np.arange(2))

@@ -11,7 +11,7 @@ from specialm import config as config_lib
 from specialm.common.errors import UserError
 from specialm.common.stages import Stage, Stages, fingerprint
 from specialm.data.store import WindowStore
-from specialm.workflows import experts, pipeline, pretraining
+from specialm.workflows import experts, finetuning, pipeline, pretraining
 
 METHODS = ("slm_is", "slm_pn", "slm_mix", "soup")
 
@@ -188,7 +188,7 @@ def keys(base, method, changes):
         config_of(changed, name)[name.rpartition(".")[2]] = value
     root, teacher = tuned.path.parents[1], None
     if any(name.startswith("finetune.distill") for name in changes):
-        teacher = pipeline.Teacher(tuned.path, tuned.fingerprint)
+        teacher = finetuning.Teacher(tuned.path, tuned.fingerprint)
     stages = Keys(root, results)
     try:
         stages_of(changed, stages, method, teacher)

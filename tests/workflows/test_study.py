@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from specialm import config as config_lib
 from specialm.common.errors import UserError
-from specialm.workflows import experts, grid, pipeline, pretraining
+from specialm.workflows import experts, finetuning, grid, pretraining
 from specialm.workflows import study as study_lib
 
 KEYS = {
@@ -91,7 +91,7 @@ def workdir(tmp_path_factory):
 def killed(config, workdir):
     """What a study left that was killed in its third fine-tuning."""
     with pytest.MonkeyPatch.context() as patch:
-        finetune, calls = pipeline.finetune, []
+        finetune, calls = finetuning.finetune, []
 
         def until_killed(*args, **kwargs):
             calls.append(args)
@@ -99,7 +99,7 @@ def killed(config, workdir):
                 raise KeyboardInterrupt
             return finetune(*args, **kwargs)
 
-        patch.setattr(pipeline, "finetune", until_killed)
+        patch.setattr(finetuning, "finetune", until_killed)
         with pytest.raises(KeyboardInterrupt):
             study_lib.study(config, workdir)
     return {path: path.stat().st_mtime_ns for path in workdir.glob("*/*/stage.json")}
@@ -345,5 +345,5 @@ def test_a_teacher_of_another_vocabulary_is_refused(study, config, workdir, tmp_
     (tmp_path / "model.json").write_text(json.dumps({**record, "vocabulary_sha256": "0" * 64}))
     with pytest.raises(UserError, match=r"teacher .* vocabulary 000000000000, the student"):
         experts.specialize(
-            run, base.path, "a", 0, base.fingerprint, pipeline.Teacher(tmp_path, "other")
+            run, base.path, "a", 0, base.fingerprint, finetuning.Teacher(tmp_path, "other")
         )
