@@ -13,7 +13,7 @@ SECONDS ?= 600
 SEED ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-light demo minilm test test-beam test-tpu soak check-pythons lint format bench clean
+.PHONY: help install install-light demo minilm test test-all test-beam test-tpu soak check-pythons lint format bench clean
 
 help:  ## this list
 	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/\1\t\2/p' Makefile | expand -t 15
@@ -39,7 +39,10 @@ demo: install-light  ## the whole job on real text, in minutes; WORKDIR=runs/dem
 minilm: install-light  ## downloads the weights of the sentence encoder MiniLM, 84 MB
 	$(BIN)/python -m specialm.clustering.minilm_files
 
-test: install  ## the test suite; JOBS=2 processes, PYTEST_ARGS=... for pytest
+test: install  ## the tests, without the slow ones; JOBS=2 processes, PYTEST_ARGS=... for pytest
+	JAX_PLATFORMS=cpu $(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m "not slow" $(PYTEST_ARGS)
+
+test-all: install  ## all tests, as CI runs them
 	JAX_PLATFORMS=cpu $(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(PYTEST_ARGS)
 
 test-beam: $(BEAM)/.installed  ## tests of preparation on Apache Beam, in an environment of its own (1.2 GB)

@@ -121,6 +121,7 @@ def test_it_is_the_wheels_package_and_there_is_no_tensorflow(python, tmp_path):
     assert "No module named 'tensorflow'" in done.stderr
 
 
+@pytest.mark.slow
 def test_slm_is_from_training_to_generation_in_an_empty_folder(run):
     given = ["--config=local/slm_is", "--workdir=runs", "--config.domain=med"]
     given += [f"--config.{name}={value}" for name, value in TINY.items()]

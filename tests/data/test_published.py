@@ -98,7 +98,7 @@ def read(name, split):
     return [example["targets"].tolist() for example in dataset.as_numpy_iterator()]
 
 
-@pytest.mark.parametrize("parquet", [False, True])
+@pytest.mark.parametrize("parquet", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_every_task_gives_its_own_windows(
     tmp_path, real_documents, vocabulary, empty_registry, parquet, monkeypatch
 ):

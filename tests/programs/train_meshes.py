@@ -1,5 +1,5 @@
 """Takes a few steps with every family on every mesh shape of eight simulated devices, in a process
-of its own: python train_meshes.py SAVE.npz FAMILY...
+of its own: python train_meshes.py SAVE.npz FAMILY=MESH,MESH...
 
 Saves "FAMILY MESH losses" and "FAMILY MESH/parameter"; the mesh "1" is one device.
 """
@@ -31,7 +31,6 @@ FAMILIES: dict[str, families.Config] = {
     "soup": bank.Config(DENSE, "soup", 4, 3, 2, (0, 1), hidden=5),
     "mixture": mixture.Config(DENSE, 4),
 }
-ORIGINAL = tuple(FAMILIES)
 # Every part that is not GPT-2's, with its four heads of keys and values divided along `model`.
 LLAMA = dataclasses.replace(
     DENSE,
@@ -66,10 +65,7 @@ FAMILIES |= {
 }
 SHARED = dataclasses.replace(LLAMA, share=("block:all+low_rank",), share_rank=2)
 FAMILIES |= {"shared": SHARED, "shared_projected": bank.Config(SHARED, "projected", 4, 3, 2, (0,))}
-# Devices along (expert, data, fsdp, model).
-MESHES = ((1, 8, 1, 1), (1, 2, 4, 1), (1, 1, 8, 1), (1, 2, 1, 4), (1, 2, 2, 2))
-OF_MIXTURES = ((4, 2, 1, 1), (2, 1, 2, 2))  # besides those
-OF_LLAMA = ((1, 2, 4, 1), (1, 2, 1, 4), (1, 2, 2, 2))  # the last alone for its families
+ONE = "1"  # the mesh of one device; others are devices along expert x data x fsdp x model
 
 
 def batch_of(family: str) -> dict:
@@ -121,13 +117,17 @@ def train(family: str, sizes: tuple[int, ...]) -> tuple[list[float], object]:
     return losses, jax.device_get(state.params)
 
 
-def main(out: str, *names: str) -> None:
+def sizes_of(mesh: str) -> tuple[int, ...]:
+    return (1, 1, 1, 1) if mesh == ONE else tuple(map(int, mesh.split("x")))
+
+
+def main(out: str, *wanted: str) -> None:
     saved = {}
-    for family in names:
-        shapes = MESHES if family in ORIGINAL else OF_LLAMA[0 if family == "llama" else 2 :]
-        for sizes in ((1, 1, 1, 1), *shapes, *(OF_MIXTURES if family == "mixture" else ())):
-            name = f"{family} {'x'.join(map(str, sizes)) if sizes != (1, 1, 1, 1) else '1'}"
-            losses, params = train(family, sizes)
+    for asked in wanted:
+        family, _, meshes = asked.partition("=")
+        for mesh in (ONE, *meshes.split(",")):
+            name = f"{family} {mesh}"
+            losses, params = train(family, sizes_of(mesh))
             saved[f"{name} losses"] = losses
             saved |= {
                 f"{name}/{jax.tree_util.keystr(where)}": np.asarray(leaf)

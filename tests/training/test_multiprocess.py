@@ -134,7 +134,13 @@ def jobs(store, tmp_path_factory):
         training(folder / "1", store, 1, 4, *FAMILIES) as one,
         training(folder / "2", store, 2, 2, *FAMILIES) as two,
     ):
-        made = {1: trained(one), 2: trained(two)}
+        return folder, {1: trained(one), 2: trained(two)}
+
+
+@pytest.fixture(scope="module")
+def with_four(jobs, store):
+    """Those of four processes too; fsdp=2 divides the dense model's parameters over processes."""
+    folder, made = jobs
     with training(folder / "4", store, 4, 1, "dense:fsdp=2", "mixture") as four:
         return folder, made | {4: trained(four)}
 
@@ -159,10 +165,12 @@ def check_same(got, expected, steps=range(1, STEPS + 1)):
         np.testing.assert_allclose(value, expected_params[name], rtol=1e-3, atol=1e-4, err_msg=name)
 
 
-@pytest.mark.parametrize("processes", [2, 4])
-def test_several_processes_train_what_one_does(jobs, processes):
-    """With four, fsdp=2 divides the dense model's parameters over processes."""
-    folder, made = jobs
+JOBS = [(2, "jobs"), pytest.param(4, "with_four", marks=pytest.mark.slow)]
+
+
+@pytest.mark.parametrize("processes,fixture", JOBS)
+def test_several_processes_train_what_one_does(processes, fixture, request):
+    folder, made = request.getfixturevalue(fixture)
     for run in made[processes][0]:
         family = run.partition(":")[0]
         check_same(
@@ -176,9 +184,9 @@ def test_several_processes_train_what_one_does(jobs, processes):
         assert [json.loads(line)["step"] for line in lines] == list(range(1, STEPS + 1))
 
 
-@pytest.mark.parametrize("processes", [2, 4])
-def test_each_process_reads_its_own_windows(jobs, processes):
-    _, made = jobs
+@pytest.mark.parametrize("processes,fixture", JOBS)
+def test_each_process_reads_its_own_windows(processes, fixture, request):
+    _, made = request.getfixturevalue(fixture)
     for run in made[processes][0]:
         whole = made[1][2][0][run.partition(":")[0]]
         read = [by_process[run] for by_process in made[processes][2]]
@@ -215,6 +223,7 @@ def test_killed_and_resumed(jobs, store, tmp_path):
     assert [json.loads(line)["step"] for line in records] == list(range(1, STEPS + 1))
 
 
+@pytest.mark.slow
 def test_a_signal_to_one_process_saves_the_same_step_in_all(jobs, store, tmp_path, monkeypatch):
     _, made = jobs
     monkeypatch.setenv("STEP_SECONDS", "0.3")  # else a busy machine sends the signal too late
@@ -235,6 +244,7 @@ def test_a_signal_to_one_process_saves_the_same_step_in_all(jobs, store, tmp_pat
         np.testing.assert_array_equal(value, of(made[2][1], "dense")[name], err_msg=name)
 
 
+@pytest.mark.slow
 def test_on_two_then_four_then_one_process(jobs, store, tmp_path, monkeypatch):
     """Stopped twice: the windows of a run that never was, and its parameters within 2e-6."""
     _, made = jobs
@@ -267,6 +277,7 @@ def documents(text):
     return found
 
 
+@pytest.mark.slow
 def test_commands_over_one_work_folder(tmp_path):
     """`train` and `specialize` from nothing: the scores of one process, each stage once, one talks;
     then text without any document, which process 0 alone finds out."""

@@ -69,7 +69,10 @@ def test_steps_far_below_a_gap_add_up():
     assert abs(float(after.astype(jnp.float32).mean()) - 0.9) < 0.005
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind",
+    [pytest.param(kind, marks=pytest.mark.slow if kind == "mixture" else ()) for kind in KINDS],
+)
 def test_a_step_is_that_of_float32_but_for_rounding(kind, tiny_train):
     """From parameters that bfloat16 holds: the same loss and gradients; matrices and moments move
     to a neighbour of where they belong, all else is float32."""

@@ -15,7 +15,7 @@ import pytest
 PROGRAM = Path(__file__).parents[1] / "programs" / "train_family.py"
 FAMILIES = ("projected", "soup", "mixture")
 STEPS = 16
-pytestmark = pytest.mark.timeout(900)  # three families compile in each process
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # three families compile in each process
 
 
 def start(folder, store, devices, families=FAMILIES):

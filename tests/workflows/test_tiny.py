@@ -38,7 +38,10 @@ def run(root, command, **settings):
     )
 
 
-@pytest.mark.parametrize("method,head", [("slm_is", "bytes_in_turn"), ("slm_pn", "bytes")])
+@pytest.mark.parametrize(
+    "method,head",
+    [("slm_is", "bytes_in_turn"), pytest.param("slm_pn", "bytes", marks=pytest.mark.slow)],
+)
 def test_methods_train_and_specialise_the_model_of_bytes(root, method, head):
     for command in ("train", "specialize"):
         assert run(root, command, method=method, model__head=head) == 0

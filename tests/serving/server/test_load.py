@@ -15,6 +15,7 @@ from specialm.serving.decoding import columns  # noqa: E402
 from specialm.serving.server.limits import Limits  # noqa: E402
 
 
+@pytest.mark.slow
 def test_every_answer_under_load_is_that_of_generation_alone(bpe_vocabulary, monkeypatch):
     monkeypatch.setattr(columns, "ROW_SIZES", ())  # one shape of rows: little is compiled
     limits = Limits(rows=4)
