@@ -4,6 +4,7 @@ those that change no result, each with why. A setting that neither does fails he
 import copy
 
 import conftest
+import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
@@ -262,6 +263,18 @@ def test_a_store_of_the_specialist_is_in_the_key_of_fine_tuning(base, monkeypatc
     after = keys(base, "slm_pn", {})
     changed = {stage.partition("/")[0] for stage, _ in before.items() ^ after.items()}
     assert "finetuned" in changed and "pretrained" not in changed, changed
+
+
+def test_the_windows_that_are_scored_are_in_the_key(base):
+    config, results, tuned = base["slm_pn"]
+    stages, found = Keys(tuned.path.parents[1], results), set()
+    run = pipeline.open_run(config, stages.root, ["linalg"], (), stages)
+    for indices in ([0, 1], [0, 2], None):
+        windows = indices and {"linalg": np.array(indices)}
+        with pytest.raises(NewStageError):
+            pipeline.score_heldout(run, tuned.path, ["linalg"], "key", "some windows", windows)
+        found.add(stages.keys["scores/some windows"])
+    assert len(found) == 3
 
 
 @pytest.mark.parametrize(
