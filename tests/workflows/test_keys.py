@@ -265,6 +265,21 @@ def test_a_store_of_the_specialist_is_in_the_key_of_fine_tuning(base, monkeypatc
     assert "finetuned" in changed and "pretrained" not in changed, changed
 
 
+def test_the_optimizers_settings_are_in_the_key_of_fine_tuning_a_given_model(base):
+    """By itself: the key of a model that was pretrained here has them too."""
+    config, results, tuned = base["slm_pn"]
+    found = set()
+    for clip_norm in (1.0, 0.5):
+        changed = copy.deepcopy(config).unlock()
+        changed.train.clip_norm = clip_norm
+        stages = Keys(tuned.path.parents[1], results)
+        run = pipeline.open_run(changed, stages.root, ["linalg"], (), stages)
+        with pytest.raises(NewStageError):
+            finetuning.finetune(run, tuned.path, "linalg", 0, "key", "given")
+        found |= {key for name, key in stages.keys.items() if name.startswith("finetuned/")}
+    assert len(found) == 2
+
+
 def test_the_windows_that_are_scored_are_in_the_key(base):
     config, results, tuned = base["slm_pn"]
     stages, found = Keys(tuned.path.parents[1], results), set()
