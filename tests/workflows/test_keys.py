@@ -280,6 +280,21 @@ def test_the_optimizers_settings_are_in_the_key_of_fine_tuning_a_given_model(bas
     assert len(found) == 2
 
 
+def test_the_windows_that_experts_are_judged_on_are_in_the_key(base):
+    config, results, tuned = base["slm_pn"]
+    (bank,) = (stage for name, stage in results.items() if name.startswith("pretrained/"))
+    found = set()
+    for tokens in (config.data.specialist_tokens, 100):
+        changed = copy.deepcopy(config).unlock()
+        changed.data.specialist_tokens, changed.expert.choice = tokens, "loss"
+        stages = Keys(tuned.path.parents[1], results)
+        run = pipeline.open_run(changed, stages.root, ["linalg"], (), stages)
+        with pytest.raises(NewStageError):
+            experts.take(run, bank.path, "linalg", "key")
+        found |= {key for name, key in stages.keys.items() if name.startswith("losses/")}
+    assert len(found) == 2
+
+
 def test_the_windows_that_are_scored_are_in_the_key(base):
     config, results, tuned = base["slm_pn"]
     stages, found = Keys(tuned.path.parents[1], results), set()
