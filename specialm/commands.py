@@ -30,18 +30,22 @@ def prepare(config_path: str, overrides: list[str], options: dict):
 
     method = methods.with_clusters(config)
     run = pipeline.open_run(config, workdir, pipeline.domains_of(config), used=(method,))
+    from specialm.data import shares
+
     sets = store_counts(run)
+    sources = shares.by_source(run.generic, run.generic_heldout)
     result = {
         "vocabulary_sha256": run.prepared.vocabulary.sha256,
         "clusters": len(run.clusters(method).centroids_KxD),
         "sets": sets,
+        "generic_sources": sources,
     }
     lines = [f"{'set':20} {'windows':>10} {'documents':>10} {'tokens':>12} {'bytes':>12}"]
     lines += [
         f"{name:20} {c['windows']:10,} {c['documents']:10,} {c['tokens']:12,} {c['bytes']:12,}"
         for name, c in sets.items()
     ]
-    return result, "\n".join(lines)
+    return result, "\n".join(lines + shares.lines(sources))
 
 
 def store_counts(run) -> dict[str, dict]:
