@@ -118,6 +118,10 @@ def test_demo_rows(demo):
             "bits_per_byte",
             "expected_repetitions",
             "max_repetitions",
+            "effective_fraction",
+            "commit",
+            "code",
+            "changes",
             "served_bytes",
             "train_flops",
         }
