@@ -19,7 +19,7 @@ from specialm.reports.words import plural
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-DOMAIN_COUNTS = (1, 5, 20)
+DOMAIN_COUNTS = (1, 3, 10, 30)
 TOTAL_COST = "Total cost, FLOPs"
 
 
