@@ -162,6 +162,20 @@ def evaluate(config_path: str, overrides: list[str], options: dict):
     return found, "\n".join([*coverage.lines(sets), "", heldout.table(report, before)])
 
 
+def baselines(config_path: str, overrides: list[str], options: dict):
+    """What a person would use instead of a small network."""
+    if options["order"] < 1 or options["bytes"] < 0:
+        raise UserError(
+            f"--order={options['order']}, --bytes={options['bytes']}: must be at least 1 and 0."
+        )
+    config, workdir = inputs.load(config_path, overrides, options)
+    from specialm.workflows import baselines as baselines_lib
+
+    model = inputs.other_model("checkpoint", options["checkpoint"], options["trust"])
+    rows = baselines_lib.baselines(config, workdir, options["order"], options["bytes"], model)
+    return {"results": rows}, baselines_lib.table(rows)
+
+
 def generate(config_path: str, overrides: list[str], options: dict):
     """Continues a prompt."""
     if not options["checkpoint"]:

@@ -4,8 +4,6 @@ At one generic budget methods cost the same for one domain; for N domains those 
 for each cost nearly N times as much, and the base might have been trained longer for that.
 """
 
-from typing import NamedTuple
-
 import numpy as np
 
 from specialm.evaluation import cost
@@ -18,51 +16,34 @@ DOMAIN_COUNTS = (1, 3, 10, 30)
 TOLERANCE = 0.02  # beyond the base's range, of a cost: early stopping varies by as much
 
 
-class Compared(NamedTuple):
-    """A method against the base."""
-
-    change: Cell
-    budget: int  # of the method
-
-
-def change(study: Study, method: str, domains: int, size: int | None) -> Compared | None:
+def change(study: Study, method: str, budget: int, domains: int, size: int | None) -> Cell | None:
     """Perplexity over the base's at the same C(N) - 1, over the seeds of both.
 
-    The base's is interpolated between its budgets, log perplexity over log C(N), for each seed. Of
-    the method's budgets the largest is taken that costs no more than the base's largest; None if
-    there is none, or it costs less than the base's smallest.
+    The base's is interpolated between its budgets, log perplexity over log C(N), for each seed;
+    None where the method costs less or more than the base at all of them.
     """
-    base = _points(study, BASE, domains, size)
-    ours = _points(study, method, domains, size)
-    if len(base) < 2:
+    base = [(_spent(study, BASE, b, domains, size), b) for b in study.budgets_of(BASE, size=size)]
+    known = sorted((spent, b) for spent, b in base if spent)
+    spent = _spent(study, method, budget, domains, size)
+    if len(known) < 2 or not spent:
         return None
-    low, high = base[0][0] * (1 - TOLERANCE), base[-1][0] * (1 + TOLERANCE)
-    within = [point for point in ours if low <= point[0] <= high]
-    if not within:
+    if not known[0][0] * (1 - TOLERANCE) <= spent <= known[-1][0] * (1 + TOLERANCE):
         return None
-    spent, values, budget = within[-1]
-    costs = np.log([at for at, *_ in base])
-    seeds = [seed for seed in values if all(seed in of for _, of, _ in base)]
+    ours = study.values(method, budget=budget, size=size)
+    theirs = [study.values(BASE, budget=b, size=size) for _, b in known]
+    at = np.log(spent), np.log([x for x, _ in known])
     changes = {
-        seed: values[seed]
-        / float(np.exp(np.interp(np.log(spent), costs, np.log([of[seed] for _, of, _ in base]))))
-        - 1
-        for seed in seeds
+        seed: value / float(np.exp(np.interp(*at, np.log([of[seed] for of in theirs])))) - 1
+        for seed, value in ours.items()
+        if all(seed in of for of in theirs)
     }
-    return Compared(cell_of(changes), budget) if changes else None
+    return cell_of(changes) if changes else None
 
 
-def _points(
-    study: Study, method: str, domains: int, size: int | None
-) -> list[tuple[float, dict[int, float], int]]:
-    """[(C(N), {seed: macro perplexity}, budget)] of the method, by increasing cost."""
-    points = []
-    for budget in study.budgets_of(method, size=size):
-        costs = study.costs(method, budget, size)
-        if costs:
-            total = cost.total(*costs, domains=domains).flops
-            points.append((total, study.values(method, budget=budget, size=size), budget))
-    return sorted(points, key=lambda point: point[0])
+def _spent(study: Study, method: str, budget: int, domains: int, size: int | None) -> float:
+    """C(N); 0 if it is not known."""
+    costs = study.costs(method, budget, size)
+    return cost.total(*costs, domains=domains).flops if costs else 0.0
 
 
 def equal_total_cost(rows) -> Table | None:
@@ -71,20 +52,18 @@ def equal_total_cost(rows) -> Table | None:
     lines = []
     for size in study.sizes:
         group = []
-        for method in study.methods:
-            found = [change(study, method, domains, size) for domains in DOMAIN_COUNTS]
-            if method != BASE and any(found):
-                group.append([label(method), *map(_text, found)])
+        for method in (m for m in study.methods if m != BASE):
+            for budget in study.budgets_of(method, size=size):
+                found = [change(study, method, budget, n, size) for n in DOMAIN_COUNTS]
+                texts = [signed_percent(each) if each else DASH for each in found]
+                if any(found):
+                    group.append([f"{label(method)}, {count(budget)}", *texts])
         lines += [[tokens_text(size, "specialist")], *group] if group else []
     note = (
         f"Macro perplexity after fine-tuning against {label(BASE)}'s at the same C(N) = generic + "
-        f"N × specialisation; below zero is better. {label(BASE)}'s is interpolated between its "
-        "budgets (log perplexity over log cost); of a method's budgets the largest that lies among "
-        f"these counts (in brackets), {DASH} if none does."
+        f"N × specialisation, by method and generic budget; below zero is better. {label(BASE)}'s "
+        "is interpolated between its budgets (log perplexity over log cost). A dash: it costs less "
+        f"or more than {label(BASE)} at all of its budgets."
     )
     header = ["N = " + str(domains) for domains in DOMAIN_COUNTS]
     return table_of("At equal total cost, by number of domains", note, ["", *header], lines)
-
-
-def _text(found: Compared | None) -> str:
-    return f"{signed_percent(found.change)} ({count(found.budget)})" if found else DASH

@@ -104,9 +104,9 @@ def _costs(run: pipeline.Run, stage: Stage) -> dict:
     FLOPs of all phases that led to it.
     """
     record, files = runs.read_record(stage.path), run.prepared.vocabulary.files.values()
-    params = families.num_params(runs.load(stage.path, run.mesh).config)
+    parameters = baselines.parameter_bytes(run, stage.path)
     return {
-        "served_bytes": 4 * params + sum(file.stat().st_size for file in files),
+        "served_bytes": parameters + sum(file.stat().st_size for file in files),
         "train_flops": sum(entry.get("flops", 0) for entry in record["ledger"]),
     }
 

@@ -2,12 +2,13 @@
 
 import math
 
-import numpy as np
 import pytest
 import study_fixtures
 
 from specialm.reports.equal_cost import DOMAIN_COUNTS, change, equal_total_cost
 from specialm.reports.study_rows import Study
+from specialm.reports.summary import count
+from specialm.reports.tables import DASH
 
 SIZE = study_fixtures.SIZES[0]
 
@@ -46,43 +47,41 @@ BASE = made((100.0, 400.0), (1.0, 1.0), (80.0, 60.0))
 
 
 @pytest.mark.parametrize("domains", DOMAIN_COUNTS)
-def test_the_base_is_interpolated_between_its_budgets(domains):
+@pytest.mark.parametrize(("budget", "each", "ours"), [(1, 100.0, 70.0), (2, 401.0, 50.0)])
+def test_the_base_is_interpolated_between_its_budgets(domains, budget, each, ours):
     rows = BASE + made((0.0, 0.0), (100.0, 401.0), (70.0, 50.0), "slm_is")
-    found = change(Study(rows), "slm_is", domains, SIZE)
-    low, high = 100 + domains, 400 + domains
-    within = [n for n in (100 * domains, 401 * domains) if 0.98 * low <= n <= 1.02 * high]
-    if not within:
-        assert found is None and domains >= 10
+    found = change(Study(rows), "slm_is", budget, domains, SIZE)
+    spent, low, high = domains * each, 100 + domains, 400 + domains
+    if not 0.98 * low <= spent <= 1.02 * high:
+        assert found is None and domains > 1
         return
-    spent, ours = within[-1], {100: 70.0, 401: 50.0}[within[-1] // domains]
     share = (math.log(spent) - math.log(low)) / (math.log(high) - math.log(low))
     share = min(max(share, 0.0), 1.0)
     base = math.exp((1 - share) * math.log(80) + share * math.log(60))
-    assert found.change.mean == pytest.approx(ours / base - 1) and found.change.seeds == 2
-    assert found.change.sd == pytest.approx(0, abs=1e-12)
-    assert found.budget == {70.0: 1, 50.0: 2}[ours]
+    assert found.mean == pytest.approx(ours / base - 1) and found.seeds == 2
+    assert found.sd == pytest.approx(0, abs=1e-12)
 
 
 def test_what_costs_the_same_is_compared_as_it_is():
     rows = BASE + made((100.0, 400.0), (1.0, 1.0), (76.0, 57.0), "slm_pn")
     for domains in DOMAIN_COUNTS:
-        assert change(Study(rows), "slm_pn", domains, SIZE).change.mean == pytest.approx(-0.05)
+        for budget in (1, 2):
+            found = change(Study(rows), "slm_pn", budget, domains, SIZE)
+            assert found.mean == pytest.approx(-0.05)
 
 
 def test_a_base_of_one_budget_says_nothing():
     one = [row for row in BASE if row["budget"] == 1]
     rows = one + made((100.0,), (1.0,), (76.0,), "slm_pn")
-    assert change(Study(rows), "slm_pn", 1, SIZE) is None
+    assert change(Study(rows), "slm_pn", 1, 1, SIZE) is None
     assert equal_total_cost(rows) is None
 
 
 def test_the_table_of_a_study():
-    rows = study_fixtures.rows()
-    table = equal_total_cost(rows)
-    assert table.header == ["", "N = 1", "N = 3", "N = 10", "N = 30"]
-    study = Study(rows)
-    line = next(row for row in table.rows if row[0] == "SLM-mix")
-    found = [change(study, "slm_mix", n, SIZE) for n in DOMAIN_COUNTS]
-    for text, cell in zip(line[1:], found, strict=True):
-        assert (text == "—") == (cell is None)
-    assert np.isfinite(found[0].change.mean)
+    study = Study(study_fixtures.rows())
+    table = equal_total_cost(study)
+    assert list(table.header) == ["", "N = 1", "N = 3", "N = 10", "N = 30"]
+    budget = study.budgets[-1]
+    line = next(row for row in table.rows if row[0] == f"SLM-mix, {count(budget)}")
+    for text, n in zip(line[1:], DOMAIN_COUNTS, strict=True):
+        assert (text == DASH) == (change(study, "slm_mix", budget, n, SIZE) is None)
