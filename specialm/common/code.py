@@ -44,6 +44,7 @@ class Change:
     moves: str
 
 
+DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 UNKNOWN = "unknown"  # code of stages that did not record it
 PARTS = ("clusters", "text", "control", "cost")
 # In order; only ever appended to.
@@ -90,10 +91,7 @@ def statements(source: str) -> str:
     """
     left_out: set[int] = set()
     for node in ast.walk(ast.parse(source)):
-        documented = isinstance(
-            node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
-        )
-        if documented and ast.get_docstring(node, clean=False) is not None:
+        if isinstance(node, DOCUMENTED) and ast.get_docstring(node, clean=False) is not None:
             text = node.body[0]
             left_out |= set(range(text.lineno, (text.end_lineno or text.lineno) + 1))
     kept = (line for n, line in enumerate(source.splitlines(), 1) if n not in left_out)

@@ -48,13 +48,16 @@ class Likeness:
 
     def save(self, path: Path) -> None:
         """Write it into one file."""
-        arrays = {
-            "log_weight": self.log_weight_N,
-            "ngrams": self.ngrams_N,
-            "source": self.source_N,
-            "sources": np.array(self.sources),
-        }
-        write_with(path, lambda stream: np.savez(stream, **arrays))
+        write_with(
+            path,
+            lambda stream: np.savez(
+                stream,
+                log_weight=self.log_weight_N,
+                ngrams=self.ngrams_N,
+                source=self.source_N,
+                sources=np.array(self.sources),
+            ),
+        )
 
     @classmethod
     def load(cls, path: Path) -> "Likeness":
