@@ -46,7 +46,7 @@ class Change:
 
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 UNKNOWN = "unknown"  # code of stages that did not record it
-PARTS = ("clusters", "text", "control", "cost")
+PARTS = ("clusters", "text", "control", "cost", "exchange")
 # In order; only ever appended to.
 CHANGES = (
     Change("k-means over a sample that doubles", "clusters"),
@@ -54,6 +54,7 @@ CHANGES = (
     Change("caps and splits by independent hashes, every source held out alike", "text"),
     Change("the control repeats as much as importance sampling", "control"),
     Change("validation passes count in the FLOPs of fine-tuning", "cost"),
+    Change("on v5p too a sum of which a slice is kept counts as a reduce-scatter", "exchange"),
 )
 
 

@@ -178,19 +178,24 @@ def test_the_command_of_the_baselines(demo, command, project):
     assert status == 0 and shapes["kind"] == "dense"
     assert result["results"][0]["served_bytes"] != small["served_bytes"]
     status, error = command("baselines", "--config.baselines=()")
-    assert status == 1 and "config.baselines is empty" in error
+    assert status == 2 and "config.baselines is empty" in error
     status, error = command("baselines", "--order=0")
-    assert status == 1 and "--order=0" in error
+    assert status == 2 and "--order=0" in error
 
 
 def test_two_ways_to_choose_text(command, project):
-    """DSIR and the source filter train as importance sampling does, and say how often they repeat."""
-    status, result = command(
-        "train", "--config.method=dsir", "--config.domain=linalg", "--config.train.tokens=1000"
-    )
-    assert status == 0 and result["max_repetitions"] <= 4
-    status, error = command("train", "--config.method=source_filter", "--config.domain=linalg")
-    assert status == 1 and "source_filter chooses among the sources" in error
+    """DSIR and the source filter aim at a domain without clusters, and say how often they repeat."""
+    one = ("--config.domain=linalg", "--config.train.tokens=1000")
+    status, result = command("train", "--config.method=dsir", *one)
+    assert status == 0 and 1 < result["max_repetitions"] <= 4
+    (stage,) = (project / "run" / "likeness").glob("linalg-*")
+    by_source = json.loads((stage / "stage.json").read_text())["result"]["by_source"]
+    assert set(by_source) == {"numpy.jsonl", "ma.jsonl"}
+    status, filtered = command("train", "--config.method=source_filter", *one)
+    assert status == 0 and filtered["max_repetitions"] < result["max_repetitions"]
+    assert filtered["effective_fraction"] > result["effective_fraction"]
+    status, error = command("train", "--config.method=dsir", "--config.domain=")
+    assert status == 2 and "config.domain is empty" in error
 
 
 def test_demo_report_and_record(demo, project):
