@@ -18,7 +18,7 @@ import sys
 import time
 from pathlib import Path
 
-from specialm.common import runtime
+from specialm.common import code, runtime
 
 runtime.configure()
 
@@ -139,6 +139,7 @@ def main() -> None:
                 "tokens": config.train.tokens,
                 "valid_bits_per_byte": {d: round(b, 5) for d, b in bits.items()},
                 "macro_bits_per_byte": round(float(np.mean(list(bits.values()))), 5),
+                **code.made_by([stage]),
             }
         )
         Path(args.out).parent.mkdir(parents=True, exist_ok=True)

@@ -24,6 +24,8 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from specialm.common import code
+
 CPUS = os.sched_getaffinity(0)  # before JAX is imported, which changes them
 
 PROMPT, BATCHES = 32, (1, 4, 16)
@@ -220,7 +222,7 @@ def main() -> None:
         programs = files(run, options.work / name)
         found = measure(programs, vocabulary, options.rounds, batches, options.tokens)
         for row in found:
-            line = json.dumps({"model": name, **row, **machine})
+            line = json.dumps({"model": name, **row, **machine, **code.made_by()})
             print(line, flush=True)
             with options.out.open("a") as sink:
                 sink.write(line + "\n")

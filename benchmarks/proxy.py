@@ -18,6 +18,7 @@ from scipy import stats
 
 from benchmarks.repetition import Runs, config_of, read
 from benchmarks.repetition_grid import CORPORA, METHODS, Cell, at_best_rates
+from specialm.common import code
 from specialm.workflows import demo, pipeline, proxy
 
 TOLD_APART = tuple(name for name in METHODS if name not in ("auto", "late0.5", "early"))
@@ -95,7 +96,7 @@ def main() -> None:
         found = score(opened.of(cell), cell, scorers)
         names = ("corpus", "size", "tokens", "method", "domain")
         lines.append({name: getattr(cell, name) for name in names})
-        lines[-1] |= {"proxy": found, "trained": value}
+        lines[-1] |= {"proxy": found, "trained": value, **code.made_by()}
         print(json.dumps(lines[-1]), flush=True)
     Path(options.out).write_text("".join(json.dumps(line) + "\n" for line in lines))
     print("\n".join(summary(lines)))

@@ -14,7 +14,6 @@ import argparse
 import dataclasses
 import json
 import runpy
-import subprocess
 import time
 from pathlib import Path
 
@@ -33,7 +32,7 @@ from benchmarks.repetition_grid import (
     work_left,
     work_of,
 )
-from specialm.common import runtime
+from specialm.common import code, runtime
 
 runtime.configure()
 
@@ -106,7 +105,7 @@ def row(cell: Cell, run: pipeline.Run) -> dict:
         "best_step": tuned.result["best_step"],
         **scores,
         "seconds": base.seconds + tuned.seconds,
-        "commit": commit(),
+        **code.made_by([base, tuned]),
     }
 
 
@@ -124,16 +123,6 @@ def validation(run: pipeline.Run, stage: Stage, domain: str) -> float:
         return {"bits_per_byte": score.bits_per_byte}
 
     return run.stages.run(f"scores/valid-{domain}", inputs, work).result["bits_per_byte"]
-
-
-def commit() -> str:
-    """The code's commit; "+" if files were changed after it."""
-
-    def git(*words: str) -> str:
-        done = subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True)
-        return done.stdout.strip()
-
-    return git("rev-parse", "--short=12", "HEAD") + ("+" if git("status", "--porcelain") else "")
 
 
 def read(path: Path) -> list[dict]:

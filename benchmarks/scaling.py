@@ -78,6 +78,7 @@ def main() -> None:
         return
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
     from specialm import config as config_lib
+    from specialm.common import code
     from specialm.planning.compilation import compile_report, largest_batch
 
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
@@ -93,7 +94,7 @@ def main() -> None:
                 else:
                     row = {"config": name, **compile_report(config, topology, WINDOWS)}
                 with arguments.out.open("a") as stream:
-                    stream.write(json.dumps(row) + "\n")
+                    stream.write(json.dumps(row | code.made_by()) + "\n")
                 print(
                     f"{name} {topology}: {row['step_seconds']:.4f} s, "
                     f"{row['peak_memory_bytes'] / 1e9:.2f} GB, compiled in "

@@ -23,6 +23,8 @@ import sys
 import time
 from pathlib import Path
 
+from specialm.common import code
+
 CPUS = os.sched_getaffinity(0)  # before JAX is imported, which changes them
 WORDS = "the array patient return of a value court says is not for and in with shape type".split()
 WRONG = (
@@ -258,7 +260,7 @@ def main() -> None:
     if options.out:
         options.out.parent.mkdir(parents=True, exist_ok=True)
         with options.out.open("a") as sink:
-            sink.write(json.dumps(row) + "\n")
+            sink.write(json.dumps(row | code.made_by()) + "\n")
 
 
 if __name__ == "__main__":

@@ -135,6 +135,21 @@ COMMANDS: dict[str, Command] = {
         ),
         OPTIONAL,
     ),
+    "baselines": Command(
+        "what a person would use instead: an n-gram model, a compressor, on the same text",
+        "Scores config.baselines on config.domain, or on all domains: each has the generic and\n"
+        "the specialist training text, and what it chooses, it chooses on validation text.\n"
+        "--bytes prunes the n-gram models to so many bytes together, --checkpoint=RUN to what the\n"
+        "parameters of that model take.",
+        "specialm baselines --config=configs/local/slm.py --workdir=runs/local",
+        ("domain", "domains", "baselines", "data"),
+        (
+            CHECKPOINT,
+            Option("order", 5, "of the n-gram models"),
+            Option("bytes", 0, "of the n-gram models, at most; 0 for any"),
+            TRUST,
+        ),
+    ),
     "generate": Command(
         "continue a prompt",
         "Continues --prompt, or every one of --prompts, with the model in --checkpoint; text\n"

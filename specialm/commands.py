@@ -30,18 +30,22 @@ def prepare(config_path: str, overrides: list[str], options: dict):
 
     method = methods.with_clusters(config)
     run = pipeline.open_run(config, workdir, pipeline.domains_of(config), used=(method,))
+    from specialm.data import shares
+
     sets = store_counts(run)
+    sources = shares.by_source(run.generic, run.generic_heldout)
     result = {
         "vocabulary_sha256": run.prepared.vocabulary.sha256,
         "clusters": len(run.clusters(method).centroids_KxD),
         "sets": sets,
+        "generic_sources": sources,
     }
     lines = [f"{'set':20} {'windows':>10} {'documents':>10} {'tokens':>12} {'bytes':>12}"]
     lines += [
         f"{name:20} {c['windows']:10,} {c['documents']:10,} {c['tokens']:12,} {c['bytes']:12,}"
         for name, c in sets.items()
     ]
-    return result, "\n".join(lines)
+    return result, "\n".join(lines + shares.lines(sources))
 
 
 def store_counts(run) -> dict[str, dict]:
@@ -156,6 +160,20 @@ def evaluate(config_path: str, overrides: list[str], options: dict):
     sets = coverage.sets(run)
     found = {"checkpoint": str(base), **report, "before": before, "sets": sets}
     return found, "\n".join([*coverage.lines(sets), "", heldout.table(report, before)])
+
+
+def baselines(config_path: str, overrides: list[str], options: dict):
+    """What a person would use instead of a small network."""
+    if options["order"] < 1 or options["bytes"] < 0:
+        raise UserError(
+            f"--order={options['order']}, --bytes={options['bytes']}: must be at least 1 and 0."
+        )
+    config, workdir = inputs.load(config_path, overrides, options)
+    from specialm.workflows import baselines as baselines_lib
+
+    model = inputs.other_model("checkpoint", options["checkpoint"], options["trust"])
+    rows = baselines_lib.baselines(config, workdir, options["order"], options["bytes"], model)
+    return {"results": rows}, baselines_lib.table(rows)
 
 
 def generate(config_path: str, overrides: list[str], options: dict):

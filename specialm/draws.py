@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, ClassVar, TypeVar
 import numpy as np
 from ml_collections import ConfigDict
 
-from specialm.clustering import levels
+from specialm.clustering import control, levels
 from specialm.clustering.repetition import Budget, Capped
 from specialm.clustering.weights import WeightReport
 from specialm.common.errors import UserError
 from specialm.common.stages import digest
 from specialm.data.groups import ExpertSampler, GroupSampler, HistogramSampler, MixtureSampler
+from specialm.data.likeness import Likeness
 from specialm.data.mixed import Late
 from specialm.data.sampler import BatchSampler, Sampler, with_replay
 
@@ -37,6 +38,7 @@ class Source:
       clusters: as many as the draws need; None if they need none.
       features_KxC: float32, the features of each cluster that a bank reads; None without a bank.
       weights: importance weights of the domain that is aimed at; None if none is.
+      likeness: of the windows to the text of that domain; None if it is not asked for.
       planned: W, windows that are drawn in all; 0 if not known, then nothing is capped.
       budget: what caps repetitions. Its uniform part are the draws of a mixture's trunk.
     """
@@ -45,11 +47,12 @@ class Source:
     clusters: "Clusters | None" = None
     features_KxC: np.ndarray | None = None
     weights: WeightReport | None = None
+    likeness: Likeness | None = None
     planned: int = 0
     budget: Budget = Budget()
 
 
-def _needed(part: T | None) -> T:
+def needed(part: T | None) -> T:
     """A part of a `Source`.
 
     Raises:
@@ -66,11 +69,13 @@ class Draws:
 
     Attributes:
       aims: whether it aims at one domain, whose weights it is given.
+      by_likeness: whether it is given the windows' likeness to that domain instead.
       settings: dotted names of the settings that it has a use for and others have not; a model is
         trained anew when one of them changes.
     """
 
     aims: ClassVar[bool] = False
+    by_likeness: ClassVar[bool] = False
     settings: ClassVar[tuple[str, ...]] = ()
 
     def clusters(self, config: ConfigDict) -> tuple[int, str]:
@@ -119,8 +124,10 @@ def importance(weights: WeightReport, seed: int) -> np.ndarray:
 
 
 def shuffled(weights: WeightReport, seed: int) -> np.ndarray:
-    """float64 [K]: those of `importance`, shuffled between the clusters anew for each seed."""
-    return weights.shuffled(seed)
+    """float64 [K]: those of `importance`, exchanged between clusters of like size anew for each
+    seed; all draws together are worth as many windows.
+    """
+    return control.matched(weights, seed)
 
 
 @dataclass(frozen=True)
@@ -140,7 +147,7 @@ class Weighted(Draws):
 
     def capped(self, source: Source, seed: int) -> Capped:
         """The rule's probabilities within the budget of repetitions."""
-        weights = _needed(source.weights)
+        weights = needed(source.weights)
         return weights.cap(self.rule(weights, seed))
 
     def clusters(self, config: ConfigDict) -> tuple[int, str]:
@@ -153,7 +160,7 @@ class Weighted(Draws):
 
     def sampler(self, config: ConfigDict, source: Source, seed: int) -> BatchSampler:
         """See `Draws`."""
-        clusters, weights = _needed(source.clusters), _needed(source.weights)
+        clusters, weights = needed(source.clusters), needed(source.weights)
         batch_size, capped_K = config.train.batch_size, self.capped(source, seed).probability_K
         probability_K = with_replay(
             capped_K, weights.generic_counts_K, config.train.replay_fraction
@@ -167,20 +174,20 @@ class Weighted(Draws):
 
     def drawn(self, config: ConfigDict, source: Source, seed: int) -> Shares | None:
         """See `Draws`."""
-        weights, probability_K = _needed(source.weights), self.capped(source, seed).probability_K
+        weights, probability_K = needed(source.weights), self.capped(source, seed).probability_K
         counts_K = weights.generic_counts_K
         return weights.budget.mixed(probability_K, counts_K), counts_K
 
     def key(self, config: ConfigDict, source: Source, seed: int) -> list[str]:
         """See `Draws`."""
-        weights, probability_K = _needed(source.weights), self.capped(source, seed).probability_K
+        weights, probability_K = needed(source.weights), self.capped(source, seed).probability_K
         more = {
             "epoch": weights.epoch,
             "uniform": weights.budget.uniform,
             "replay": config.train.replay_fraction,
         }
         return [
-            _needed(source.clusters).fingerprint,
+            needed(source.clusters).fingerprint,
             digest(probability_K),
             *(f"{name} {value}" for name, value in more.items() if value),
         ]
@@ -201,7 +208,7 @@ class _ForExperts(Draws):
 
     def _counts_K(self, source: Source) -> np.ndarray:
         """float64 [K]: windows of each cluster."""
-        return np.rint(_needed(source.clusters).share_K * source.windows)
+        return np.rint(needed(source.clusters).share_K * source.windows)
 
 
 @dataclass(frozen=True)
@@ -225,7 +232,7 @@ class ByCluster(_ForExperts):
 
     def sampler(self, config: ConfigDict, source: Source, seed: int) -> BatchSampler:
         """See `Draws`."""
-        clusters, train = _needed(source.clusters), config.train
+        clusters, train = needed(source.clusters), config.train
         return GroupSampler(
             source.windows,
             train.batch_size,
@@ -233,12 +240,12 @@ class ByCluster(_ForExperts):
             clusters.generic_N,
             clusters.share_K,
             train.groups,
-            _needed(source.features_KxC),
+            needed(source.features_KxC),
         )
 
     def drawn(self, config: ConfigDict, source: Source, seed: int) -> Shares | None:
         """See `Draws`."""
-        return _needed(source.clusters).share_K, self._counts_K(source)
+        return needed(source.clusters).share_K, self._counts_K(source)
 
 
 @dataclass(frozen=True)
@@ -261,13 +268,13 @@ class ByHistogram(ByCluster):
         a cap it is between the share of the text and the same for all.
         """
         support = config.train.histogram_support
-        share_K = _share_of_support(_needed(source.clusters).share_K, support)
+        share_K = _share_of_support(needed(source.clusters).share_K, support)
         return source.budget.capped(share_K, self._counts_K(source), source.planned, 1 / support)
 
     def sampler(self, config: ConfigDict, source: Source, seed: int) -> BatchSampler:
         """See `Draws`."""
         clusters, train, capped = (
-            _needed(source.clusters),
+            needed(source.clusters),
             config.train,
             self.capped(config, source),
         )
@@ -340,7 +347,7 @@ class ByExpert(_ForExperts):
 
     def sampler(self, config: ConfigDict, source: Source, seed: int) -> BatchSampler:
         """See `Draws`."""
-        clusters, batch_size = _needed(source.clusters), config.train.batch_size
+        clusters, batch_size = needed(source.clusters), config.train.batch_size
         k, only = len(clusters.share_K), config.model.only_expert
         rows_KxK = np.stack([expert.probability_K for expert in self.capped(config, source)])
         epoch = round(source.planned * (1 - source.budget.uniform) / k)

@@ -21,7 +21,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from specialm import draws as draws_lib
-from specialm import sizes
+from specialm import selected, sizes
 from specialm.common.errors import UserError
 from specialm.data.sampler import BatchSampler
 from specialm.draws import Draws, Source
@@ -42,6 +42,8 @@ PROJECTED = "slm_pn"
 HYPERNETWORK = "slm_hn"
 SOUP = "soup"
 MIXTURE = "slm_mix"
+DSIR = "dsir"
+SOURCE_FILTER = "source_filter"
 MIXED = "slm_mixed"  # specialist text mixed into pretraining
 DISTILLED = "slm_d"
 UNPRETRAINED = "slm_nopt"
@@ -124,11 +126,29 @@ for _method in (
     Method(
         CONTROL,
         "SLM-is shuffled",
-        "control: the same importance weights, shuffled between clusters",
+        "control: the importance weights, exchanged between clusters of like size",
         "#44AA99",
         "d",
         family="dense",
         draws=draws_lib.Weighted(draws_lib.shuffled),
+    ),
+    Method(
+        DSIR,
+        "DSIR",
+        "small model pretrained on generic windows chosen by importance weights of hashed n-grams",
+        "#117733",
+        "8",
+        family="dense",
+        draws=selected.Selected(selected.resampled),
+    ),
+    Method(
+        SOURCE_FILTER,
+        "Source filter",
+        "small model pretrained on the generic sources most like the domain, by hashed n-grams",
+        "#AA4499",
+        "H",
+        family="dense",
+        draws=selected.Selected(selected.of_near_sources),
     ),
     Method(
         PROJECTED,

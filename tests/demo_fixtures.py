@@ -70,7 +70,11 @@ def made_up_run(k=16):
             dict(name="b", title="Second", seconds=10.0, reused=False, detail=""),
         ],
         corpora=[dict(name="sotu", role="generic", documents=2, bytes=10, licence="public domain")],
-        data=dict(generic=sizes, domains={d: dict(train=sizes, heldout=sizes) for d in DOMAINS}),
+        data=dict(
+            generic=sizes,
+            domains={d: dict(train=sizes, heldout=sizes) for d in DOMAINS},
+            generic_sources=[dict(source="sotu.jsonl", train=0.75, heldout=0.5)],
+        ),
         weights={
             "med": dict(
                 generic_histogram=generic.tolist(),

@@ -74,7 +74,8 @@ def test_every_rule_is_capped(rule):
     )
     assert times_N.max() == 3
     shares_K, counts_K = weighted.drawn(config, source, 4)
-    assert expected(shares_K, counts_K, BATCH * steps).most == pytest.approx(3)
+    found = expected(shares_K, counts_K, BATCH * steps)
+    assert found.most == pytest.approx(3)
     assert weighted.key(config, source, 4) == [
         "c",
         digest(weighted.capped(source, 4).probability_K),
@@ -250,6 +251,7 @@ def test_what_is_said_before_training():
         run = fake_run(settings(windows, **changed), corpus())
         found = repeats.of(run, method, "med", 0)
         assert repeats.row(run, method, "med", 0) == {
+            "effective_fraction": found.now.draws / found.now.mean / N,
             "expected_repetitions": found.now.mean,
             "max_repetitions": found.now.most,
         }

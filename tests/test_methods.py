@@ -12,6 +12,7 @@ from specialm.clustering import weights
 from specialm.clustering.clusters import Clusters
 from specialm.common.errors import UserError
 from specialm.data.groups import ExpertSampler, GroupSampler, HistogramSampler, MixtureSampler
+from specialm.data.likeness import Likeness
 from specialm.models import families, transformer
 from specialm.training import loop
 
@@ -140,6 +141,8 @@ def test_clusters_that_a_method_needs():
         "slm_nopt": 0,
         "slm_is": 7,
         "slm_is_shuffled": 7,
+        "dsir": 0,
+        "source_filter": 0,
         "slm_pn": 16,
         "slm_hn": 16,
         "soup": 16,
@@ -304,7 +307,9 @@ def test_every_expert_is_as_large_as_the_dense_model():
 def test_every_sampler_says_how_many_groups_share_features(method):
     clusters, config = made_clusters(), settings_for()
     report = weights.report("d", np.full(4, 20), np.array([4, 3, 2, 1]), 0.0, 100)
-    source = dataclasses.replace(methods.source(method, 80, clusters), weights=report)
+    like = Likeness(np.arange(80.0), np.ones(80, int), np.arange(80) % 2, ("a", "b"))
+    source = methods.source(method, 80, clusters)
+    source = dataclasses.replace(source, weights=report, likeness=like)
     sampler = methods.sampler(config, method, source, 0)
     features = sampler.features(2)
     assert sampler.batch_size == len(sampler.indices(2)) == 8

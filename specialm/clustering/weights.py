@@ -166,14 +166,6 @@ def expected_repetitions(
     )
 
 
-def shuffled(sampling_K: np.ndarray, generic_counts_K: np.ndarray, seed: int) -> np.ndarray:
-    """Return the control: the probabilities, permuted among the clusters with generic windows."""
-    covered = np.flatnonzero(generic_counts_K)
-    shuffled_K = np.zeros_like(sampling_K)
-    shuffled_K[covered] = np.random.default_rng(seed).permutation(sampling_K[covered])
-    return shuffled_K
-
-
 @dataclass(frozen=True)
 class WeightReport:
     """Weights of one domain and their consequences.
@@ -257,10 +249,6 @@ class WeightReport:
     def _uncapped_K(self) -> np.ndarray:
         """`drawn_K`, as it is without a cap."""
         return self.budget.mixed(self.sampling_K, self.generic_counts_K)
-
-    def shuffled(self, seed: int) -> np.ndarray:
-        """Return the control's sampling distribution, see `shuffled`."""
-        return shuffled(self.sampling_K, self.generic_counts_K, seed)
 
     def to_json(self) -> dict:
         """Return plain values for JSON and for the report of a run."""

@@ -23,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
-from specialm.common import locks, manifest, processes
+from specialm.common import code, locks, manifest, processes
 from specialm.common.errors import UserError
 from specialm.common.files import flush, read_sealed, write_json, write_sealed
 
@@ -38,6 +38,7 @@ class Stage:
     seconds: float  # of all runs if the work counts them, else of the last
     reused: bool
     fingerprint: str
+    code: str = ""  # digest of the code that ran it (`code.py`); "" if that was not recorded
 
 
 class Stages:
@@ -108,6 +109,7 @@ class Stages:
             saved["seconds"],
             reused,
             fingerprint(saved["inputs"]),
+            str(saved.get("code", "")),
         )
 
     def _run_on_first(self, name: str, inputs: dict, work) -> Stage:
@@ -166,6 +168,7 @@ class Stages:
                 "seconds": seconds,
                 "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
                 "verified": True,
+                "code": code.digest(),
             },
         )
         flush(path)

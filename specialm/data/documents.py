@@ -51,11 +51,17 @@ class Skipped(Exception):
 
 @dataclass(frozen=True)
 class Document:
-    """A text with its name. Documents of one `group` (a book's chapters) are split together."""
+    """A text with its name. Documents of one `group` (a book's chapters) are split together.
+
+    Attributes:
+      split_rank: where its group stands, 0 to 1, in a random order of the corpus; the first ones
+        are held out. None: a hash of the group's name says so.
+    """
 
     id: str
     text: str
     group: str
+    split_rank: float | None = None
 
     @property
     def group_key(self) -> int:
@@ -66,6 +72,16 @@ class Document:
     def key(self) -> int:
         """A number in [0, 2^64) that depends on the text only."""
         return stable_hash(self.text)
+
+
+def chance(decision: str, name: str) -> int:
+    """Return a number in [0, 2^64) by which one decision about a name is made.
+
+    Two decisions on the same number are one: a corpus cut to the documents of smallest hash, of
+    which those of small hash are held out, holds out too many. So every decision has a word of its
+    own, and its numbers are independent of all others.
+    """
+    return stable_hash(f"{decision}\0{name}")
 
 
 def stable_hash(text: str) -> int:

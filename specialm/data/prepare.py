@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 from specialm.common.errors import UserError
 from specialm.common.stages import Stage, Stages
 from specialm.data import vocabularies
-from specialm.data.documents import Source
+from specialm.data.documents import Source, chance
 from specialm.data.readers import LOCAL_READER, LocalReader
 from specialm.data.sources import open_source
 from specialm.data.store import WindowStore
@@ -257,6 +257,7 @@ def _vocabulary(stages, source: Source, scan: Stage, data: ConfigDict) -> vocabu
         "size": data.vocabulary_size,
         "sample_bytes": data.vocabulary_sample_bytes,
         "heldout": data.generic_heldout_fraction,
+        "drawn": "vocabulary",
         **({"kind": kind} if kind != "unigram" else {}),
         **({"longest": data.longest_piece} if data.longest_piece else {}),
     }
@@ -265,7 +266,8 @@ def _vocabulary(stages, source: Source, scan: Stage, data: ConfigDict) -> vocabu
 
     def texts():
         for document in source.documents(collections.Counter()):
-            if document.key < share * 2**64 and split.assign(document) == "train":
+            drawn = chance("vocabulary", document.text) < share * 2**64
+            if drawn and split.assign(document) == "train":
                 yield document.text
 
     def work(path: Path) -> dict:

@@ -103,6 +103,8 @@ def scan_files(source: Source, files: tuple[Path, ...], progress=lambda count: N
         digest = hashlib.sha256()
         for document in documents:
             content = f"{document.id}\0{document.group}\0{document.text}\0"
+            if document.split_rank is not None:
+                content += f"{document.split_rank}\0"
             digest.update(content.encode("utf-8", "surrogatepass"))
             size += len(document.text.encode())
             progress(1)

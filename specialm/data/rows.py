@@ -5,7 +5,7 @@ A format is a `RowFormat` in a file of its own and one line in `sources.SOURCES`
 
 import collections
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -63,7 +63,7 @@ class Reading:
         return next((f for f in self.formats if path.name.endswith(f.endings)), self.formats[0])
 
     def _records(self, path: Path, row_format: RowFormat) -> Iterator[tuple[int, Parse]]:
-        columns = (self.field, "id", "group", *([self.wanted[0]] if self.wanted else []))
+        columns = (self.field, "id", "group", RANK, *([self.wanted[0]] if self.wanted else []))
         try:
             yield from row_format.records(path, tuple(dict.fromkeys(columns)), self.limit)
         except (MemoryError, UserError):
@@ -84,9 +84,28 @@ class Reading:
             raise Skipped(f"skipped: field {self.field!r} is no text but {type(text).__name__}")
         given = name_of(row.get("id"))
         name = position if given is None else f"{position}:{given[:NAME]}"
-        return checked(name, text, name_of(row.get("group")) or given or position, self.limit)
+        group = name_of(row.get("group")) or given or position
+        return replace(checked(name, text, group, self.limit), split_rank=_rank(row.get(RANK)))
 
 
+def _rank(value: Any) -> float | None:
+    """The `split_rank` of a row.
+
+    Raises:
+      Skipped: it is none.
+    """
+    if name_of(value) is None:
+        return None
+    try:
+        rank = float(value)
+    except (TypeError, ValueError):
+        rank = -1.0
+    if not 0 <= rank < 1:
+        raise Skipped(f"skipped: field {RANK!r} is no number from 0 to 1")
+    return rank
+
+
+RANK = "split_rank"  # the field of `Document.split_rank`
 NAME = 200  # characters of a given id that a document's name has
 
 

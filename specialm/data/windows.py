@@ -17,10 +17,11 @@ CHANGED = "changed: documents that the vocabulary does not give back"  # a key o
 
 @dataclass(frozen=True)
 class Split:
-    """Which documents are held out: a pure function of a document's name and text.
+    """Which documents are held out: a pure function of a document.
 
     Groups (a whole book) are held out together, and documents of equal text always lie on the
-    same side of training and validation. Adding documents never moves another one.
+    same side of training and validation. Adding documents never moves another one, unless
+    documents come with a `split_rank`.
     """
 
     heldout: float
@@ -28,7 +29,9 @@ class Split:
 
     def assign(self, document: Document) -> str:
         """Return the split of a document: train | valid | heldout."""
-        if document.group_key < self.heldout * 2**64:
+        rank = document.split_rank
+        held = document.group_key < self.heldout * 2**64 if rank is None else rank < self.heldout
+        if held:
             return "heldout"
         if stable_hash("valid" + document.text) < self.valid * 2**64:
             return "valid"

@@ -16,19 +16,44 @@ from specialm.evaluation import compressor, contamination, kneser_ney, ngrams
 from specialm.evaluation.kneser_ney import KneserNey
 from specialm.evaluation.ngrams import Windows
 
+SHARES = (0.25, 0.5, 0.75)  # of a limited size, for the model of the specialist text
 Selected = tuple[WindowStore, np.ndarray]  # a store and windows of it
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How large a baseline may be, where it has a size.
+
+    Attributes:
+      order: of n-gram models.
+      num_bytes: of all that is served, at most; 0 for any.
+    """
+
+    order: int = kneser_ney.ORDER
+    num_bytes: int = 0
 
 
 class Corpus:
     """The generic training windows, and what is made of them once for all domains."""
 
-    def __init__(self, windows: Selected, vocabulary: Vocabulary):
-        self.windows, self.vocabulary = windows, vocabulary
+    def __init__(self, windows: Selected, vocabulary: Vocabulary, sizes: Sizes | None = None):
+        self.windows, self.vocabulary, self.sizes = windows, vocabulary, sizes or Sizes()
+        self._pruned: dict[int, KneserNey] = {}
 
     @cached_property
     def model(self) -> KneserNey:
         """The n-gram model of the generic windows."""
-        return KneserNey.of(Windows.of(*self.windows), self.vocabulary.size)
+        return self.model_of(self.windows)
+
+    def model_of(self, windows: Selected) -> KneserNey:
+        """The n-gram model of any windows."""
+        return KneserNey.of(Windows.of(*windows), self.vocabulary.size, self.sizes.order)
+
+    def pruned(self, num_bytes: int) -> KneserNey:
+        """`model`, in so many bytes at most."""
+        if num_bytes not in self._pruned:
+            self._pruned[num_bytes] = self.model.pruned(num_bytes)
+        return self._pruned[num_bytes]
 
     @cached_property
     def generic(self) -> bytes:
@@ -53,22 +78,31 @@ class Text:
 
 def kneser_ney_mixed(text: Text) -> dict:
     """Two n-gram models, of the generic and of the specialist text; their mixture's one weight is
-    the best on validation windows.
+    the best on validation windows, and so is what each gets of a limited size.
     """
-    models = [text.corpus.model, KneserNey.of(Windows.of(*text.train), text.corpus.vocabulary.size)]
-
-    def both(selected: Selected) -> tuple[np.ndarray, np.ndarray]:
-        windows = Windows.of(*selected)
-        p_T, q_T = (model.probabilities(windows)[windows.mask_NxL] for model in models)
-        return p_T, q_T
-
-    share = ngrams.mixed(*both(text.valid))[1]
-    p_T, q_T = both(text.heldout)
+    own, num_bytes = text.corpus.model_of(text.train), text.corpus.sizes.num_bytes
+    if num_bytes:
+        pairs = [
+            (text.corpus.pruned(num_bytes - part), own.pruned(part))
+            for part in (round(share * num_bytes) for share in SHARES)
+        ]
+    else:
+        pairs = [(text.corpus.model, own)]
+    tried = [ngrams.mixed(*_both(pair, text.valid)) for pair in pairs]
+    best = max(range(len(pairs)), key=lambda i: float(np.log(tried[i][0]).sum()))
+    share, (p_T, q_T) = tried[best][1], _both(pairs[best], text.heldout)
     return {
         "nll": float(-np.log(share * q_T + (1 - share) * p_T).sum()),
-        "served_bytes": sum(model.num_bytes for model in models),
+        "served_bytes": sum(model.num_bytes for model in pairs[best]),
         "specialist_share": share,
     }
+
+
+def _both(models: tuple[KneserNey, KneserNey], selected: Selected) -> tuple[np.ndarray, np.ndarray]:
+    """The probability of every token of some windows under both."""
+    windows = Windows.of(*selected)
+    p_T, q_T = (model.probabilities(windows)[windows.mask_NxL] for model in models)
+    return p_T, q_T
 
 
 def lzma(text: Text) -> dict:
@@ -90,13 +124,13 @@ class Baseline:
     Attributes:
       label, description: for people.
       score: (text) -> {"nll": nats of the held-out windows, "served_bytes", and what it chose}.
-      key: what else its figures depend on.
+      key: (sizes) -> what else its figures depend on.
     """
 
     label: str
     description: str
     score: Callable[[Text], dict]
-    key: tuple = ()
+    key: Callable[[Sizes], tuple] = lambda sizes: ()
 
 
 BASELINES = {
@@ -104,7 +138,7 @@ BASELINES = {
         f"{kneser_ney.ORDER}-gram",
         "an interpolated Kneser-Ney model of the generic and one of the specialist text, mixed",
         kneser_ney_mixed,
-        (kneser_ney.ORDER,),
+        lambda sizes: (sizes.order, *([sizes.num_bytes] if sizes.num_bytes else [])),
     ),
     "lzma": Baseline(
         "LZMA", "a compressor with the generic and the specialist text in front", lzma

@@ -9,7 +9,8 @@ pretraining in it).
 
 What FLOPs count: the matrix products, a multiply-add as two, causal attention in full (the masked
 half too), training as three times the forward pass without recomputation
-(`transformer.flops_per_token`). Element-wise work and the optimiser are left out; XLA's own count
+(`transformer.flops_per_token`), early stopping's validation passes and those that choose an expert
+as one. Element-wise work and the optimiser are left out; XLA's own count
 has them, and exceeds ours by less than 5% where matrix products dominate.
 """
 

@@ -182,13 +182,15 @@ class _Program:
             branches = [self.count(branch) for branch in _branches(one)]
             total.add(max(branches, key=lambda moved: moved.hbm_bytes))
         elif opcode == "fusion":
-            fused = self.computations[_called(one, "calls")]
+            called = _called(one, "calls")
+            fused = self.computations[called]
             total.hbm_bytes = self._fusion_bytes(one, fused, body)
             # With a flag of another operation it only carries on what that has started.
             if not any(
                 space == FLAGS for name in one.operands for _, space in buffers(body[name].type)
             ):
-                self._exchange(fused.values(), one.name, fused, total)
+                # One of the two names says what it is; which, differs between chips.
+                self._exchange(fused.values(), f"{one.name} {called}", fused, total)
         elif opcode == "custom-call":
             if any(kernel in one.rest for kernel in KERNELS):
                 total.hbm_bytes = self._plain_bytes(one, body)

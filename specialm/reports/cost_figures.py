@@ -9,6 +9,7 @@ import numpy as np
 from specialm.evaluation import cost
 from specialm.methods import IMPORTANCE, PROJECTED, UNPRETRAINED
 from specialm.reports.charts import Chart, Panel
+from specialm.reports.equal_cost import DOMAIN_COUNTS
 from specialm.reports.plots import cost_axis, log_x, method_chart, perplexity_panel
 from specialm.reports.study_lines import MACRO_PERPLEXITY, over_budgets, total_flops
 from specialm.reports.study_rows import FINETUNED, Study
@@ -19,7 +20,6 @@ from specialm.reports.words import plural
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-DOMAIN_COUNTS = (1, 5, 20)
 TOTAL_COST = "Total cost, FLOPs"
 
 

@@ -62,6 +62,7 @@ SECTIONS: dict[str, tuple[str, tuple[Callable[[DemoRun], Part | None], ...]]] = 
         "Importance weights",
         (
             demo_tables.weights,
+            demo_tables.draws,
             weight_figures.cluster_shares,
             weight_figures.coverage,
             weight_figures.repetition,
@@ -69,7 +70,7 @@ SECTIONS: dict[str, tuple[str, tuple[Callable[[DemoRun], Part | None], ...]]] = 
     ),
     "clusters": ("What the top clusters hold", (clusters,)),
     "models": ("Models", (demo_tables.models,)),
-    "data": ("Data", (demo_tables.windows, demo_tables.corpora)),
+    "data": ("Data", (demo_tables.windows, demo_tables.sources, demo_tables.corpora)),
     "run": ("What was run", (demo_tables.stages, demo_tables.all_stages, provenance)),
 }
 

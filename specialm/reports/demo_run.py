@@ -7,7 +7,8 @@ A run record is a dict of plain values, as JSON holds them:
     stages: [{name, title, seconds, reused, detail}];  seconds: of this run
     corpora: [{name, role: generic | domain, documents, bytes, licence}]
     data: {"generic": sizes, "domains": {domain: {"train" | "valid" | "heldout": sizes}}}
-        with sizes = {windows, tokens, documents, bytes}
+        with sizes = {windows, tokens, documents, bytes}; "generic_sources": [{source, train,
+        heldout}], shares
     weights: {domain: {generic_histogram, specialist_histogram, weights: K floats each,
         effective_sample_size, effective_fraction, mean_repetitions, max_repetitions,
         planned_windows, entropy, top_fraction,

@@ -35,6 +35,7 @@ WEIGHTS = (
     ("entropy", "Entropy of the domain, nats", number),
     ("top_fraction", "Domain in its top cluster", percent),
 )
+DRAWS = ("effective_fraction", "max_repetitions", "expected_repetitions")  # fields of rows
 MODELS = {
     "params": ("Parameters", count),
     "pretrain_params": ("Parameters in pretraining", count),
@@ -127,6 +128,25 @@ def weights(run: DemoRun) -> Table | None:
     )
 
 
+def draws(run: DemoRun) -> Table | None:
+    """How uneven the draws of each method were, mean over domains and seeds."""
+    columns = [(name, title, show) for name, title, show in WEIGHTS if name in DRAWS]
+    found = {
+        method: {
+            name: cell.mean
+            for name in DRAWS
+            if (cell := run.summary.cell(method, MACRO, "pretrained", name))
+        }
+        for method in run.summary.methods
+    }
+    note = (
+        "Mean over domains and seeds. A control of importance sampling must repeat as much as it "
+        "does, that is, have its effective sample."
+    )
+    rows = [(label(method), of) for method, of in found.items() if of]
+    return facts("Draws of the methods", note, "Method", columns, rows)
+
+
 def models(run: DemoRun) -> Table | None:
     """Size and cost of each model; unknown keys are shown as they are."""
     found = run.record.get("models") or {}
@@ -146,6 +166,15 @@ def windows(run: DemoRun) -> Table | None:
         rows += [(f"{domain}, {split}", of) for split, of in splits.items()]
     note = "What was trained, validated and tested on."
     return facts("Windows of text", note, "Set", SIZES, rows)
+
+
+def sources(run: DemoRun) -> Table | None:
+    """Each source's share of the generic text that is trained on and that is held out."""
+    columns = (("train", "Training", percent), ("heldout", "Held out", percent))
+    found = (run.record.get("data") or {}).get("generic_sources") or ()
+    rows = [(str(row.get("source", DASH)), row) for row in found]
+    note = "Shares of the bytes; held-out text that represents the corpus has the same ones."
+    return facts("Generic text by source", note, "Source", columns, rows)
 
 
 def corpora(run: DemoRun) -> Table | None:

@@ -16,7 +16,15 @@ table one in study_tables.py (of the rows) or record_tables.py (of the record).
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from specialm.reports import cost_figures, page, parts, record_tables, study_figures, study_tables
+from specialm.reports import (
+    cost_figures,
+    equal_cost,
+    page,
+    parts,
+    record_tables,
+    study_figures,
+    study_tables,
+)
 from specialm.reports.parts import Key, Part, Report
 from specialm.reports.study_findings import findings
 from specialm.reports.study_rows import Study
@@ -61,7 +69,12 @@ SECTIONS: dict[str, tuple[str, tuple[Function, ...]]] = {
     ),
     "total_cost": (
         "Equal total cost",
-        (cost_figures.total_cost, study_tables.cost_per_billion, study_tables.spent),
+        (
+            cost_figures.total_cost,
+            equal_cost.equal_total_cost,
+            study_tables.cost_per_billion,
+            study_tables.spent,
+        ),
     ),
     "cost_by_domains": ("How many domains", (cost_figures.cost_by_domains,)),
     "gain_by_domain": (

@@ -65,6 +65,13 @@ TRAIN = (
         most=1,
     ),
     Setting(
+        "train.selected_repetitions",
+        4.0,
+        "dsir and source_filter: how often a chosen window is drawn; 1 chooses as many windows as "
+        "are drawn, as published. At most clustering.max_repetitions",
+        least=1,
+    ),
+    Setting(
         "train.microbatch",
         0,
         "windows at a time on a device, gradients added up; 0 chooses",

@@ -21,6 +21,7 @@ class Progress:
     worse: int = 0  # evaluations since the best one
     seconds: float = 0.0
     judged: int = -1  # the step that was evaluated last
+    evaluations: int = 0
     losses: list[float] = field(default_factory=list)  # of the steps since then
     loss: float | None = None  # their mean, at the last evaluation
     metrics: list | None = None  # see `MetricsWriter.state`
@@ -64,6 +65,7 @@ class Kept:
           adapters: that they follow from, saved beside; None without any.
         """
         done.judged = done.step
+        done.evaluations += 1
         if valid >= done.best_nll:
             done.worse += 1
             return

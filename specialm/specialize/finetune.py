@@ -323,7 +323,8 @@ def _fit(path, config, trained, objective, specialist, train, tune, seed, mesh, 
     watch.over()
     epochs = done.step * tune.batch_size * draws.own / len(specialist.train_indices)
     limits = {"max_steps": tune.max_steps, "epochs": epochs, "lora_rank": tune.lora_rank}
-    return _entry(config, trained, done, tune.batch_size) | limits
+    valid = len(specialist.valid_indices) * config.context
+    return _entry(config, trained, done, tune.batch_size, valid) | limits
 
 
 def _rows(mesh: jax.sharding.Mesh, batch_size: int) -> np.ndarray:
@@ -365,15 +366,23 @@ def _record(metrics, done: Progress, valid, tokens_per_step: int, progress) -> N
 
 
 def _entry(
-    config: transformer.Config, trained: ParameterMap, done: Progress, batch_size: int
+    config: transformer.Config,
+    trained: ParameterMap,
+    done: Progress,
+    batch_size: int,
+    valid_tokens: int,
 ) -> dict:
+    """The ledger entry. valid_tokens: of one validation, windows * context."""
     tokens = done.step * batch_size * config.context
+    validated = done.evaluations * valid_tokens
+    valid_flops = validated * transformer.flops_per_token(config, train=False)
     return {
         "phase": "finetuned",
         "steps": done.step,
         "best_step": done.best_step,
         "tokens": tokens,
-        "flops": tokens * trained.flops_per_token,
+        "flops": tokens * trained.flops_per_token + valid_flops,
+        "valid_flops": valid_flops,
         "seconds": done.seconds,
         "loss": done.loss,
         "valid_nll": done.best_nll,

@@ -8,9 +8,10 @@ from ml_collections import ConfigDict
 
 from specialm import methods
 from specialm.clustering.clusters import read_texts
-from specialm.common import processes, provenance
+from specialm.common import code, processes, provenance
 from specialm.common.files import to_json, write_json, write_text
 from specialm.common.stages import Stage
+from specialm.data import shares
 from specialm.data.corpora import download, widen
 from specialm.evaluation import perplexity
 from specialm.models import families, transformer
@@ -42,6 +43,7 @@ def demo(config: ConfigDict, workdir: Path) -> tuple[dict, str]:
             rows += _score(run, method, seed, pretrained, tuned)
             curves += _curves(method, seed, trained, tuned)
     rows += baselines.rows(run, config.baselines, config.seeds[0])
+    rows = [row | code.made_by(run.stages.done) for row in rows]
     record = _record(run, manifest, rows, curves, time.time() - started)
     processes.run_on_first("publishing", lambda: _publish(workdir, rows, record))
     table = summary.table(rows)
@@ -102,9 +104,9 @@ def _costs(run: pipeline.Run, stage: Stage) -> dict:
     FLOPs of all phases that led to it.
     """
     record, files = runs.read_record(stage.path), run.prepared.vocabulary.files.values()
-    params = families.num_params(runs.load(stage.path, run.mesh).config)
+    parameters = baselines.parameter_bytes(run, stage.path)
     return {
-        "served_bytes": 4 * params + sum(file.stat().st_size for file in files),
+        "served_bytes": parameters + sum(file.stat().st_size for file in files),
         "train_flops": sum(entry.get("flops", 0) for entry in record["ledger"]),
     }
 
@@ -217,7 +219,11 @@ def _data(run: pipeline.Run) -> dict:
     for domain, stores in run.prepared.domains.items():
         used = run.prepared.specialist_indices(domain, run.config.data)
         domains[domain] = {split: counts(stores[split], used[split]) for split in stores}
-    return {"generic": counts(generic, np.arange(len(generic))), "domains": domains}
+    return {
+        "generic": counts(generic, np.arange(len(generic))),
+        "domains": domains,
+        "generic_sources": shares.by_source(generic, run.generic_heldout),
+    }
 
 
 def _weights(run: pipeline.Run, domain: str) -> dict:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from specialm import methods
 from specialm.clustering.repetition import NEARLY_NEW, Capped, Expected, expected
 from specialm.draws import Source, Weighted
-from specialm.workflows import pipeline
+from specialm.workflows import likeness, pipeline
 from specialm.workflows.pipeline import Run
 
 CAP = "clustering.max_repetitions"
@@ -33,6 +33,13 @@ def source(run: Run, method: str, domain: str) -> Source:
     record, config = methods.get(method), run.config
     clusters = run.clusters(method) if methods.num_clusters(config, method) else None
     source = methods.source(method, len(run.generic), clusters)
+    if record.draws.by_likeness:
+        return replace(
+            source,
+            likeness=likeness.of(run, domain),
+            planned=pipeline.planned_windows(config),
+            budget=pipeline.repetition_budget(None, run.cap(), 0.0),
+        )
     if record.draws.aims:
         weights = pipeline.weigh(run, domain, method)
         return replace(source, weights=weights, planned=weights.planned_windows)
@@ -80,14 +87,19 @@ def _generic_windows(run: Run, method: str) -> int:
 
 def row(run: Run, method: str, domain: str, seed: int) -> dict[str, float]:
     """The fields of a result row: how often the window of a draw is drawn, and those of the most
-    drawn cluster; {} if not known.
+    drawn cluster; how many equally drawn windows the draws are worth, as a share of the generic
+    ones; {} if not known.
     """
     if not methods.get(method).pretrained:
-        return {"expected_repetitions": 0.0, "max_repetitions": 0.0}
+        return {"expected_repetitions": 0.0, "max_repetitions": 0.0, "effective_fraction": 0.0}
     found = of(run, method, domain, seed)
-    return (
-        {"expected_repetitions": found.now.mean, "max_repetitions": found.now.most} if found else {}
-    )
+    if not found:
+        return {}
+    return {
+        "expected_repetitions": found.now.mean,
+        "max_repetitions": found.now.most,
+        "effective_fraction": found.now.draws / found.now.mean / len(run.generic),
+    }
 
 
 def lines(found: Repeats | None, title: str) -> list[str]:

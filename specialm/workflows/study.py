@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 
 from specialm import methods
 from specialm.clustering.clusters import cluster
-from specialm.common import processes, provenance
+from specialm.common import code, processes, provenance
 from specialm.common.files import to_json, write_json, write_text
 from specialm.common.stages import Stage, Stages
 from specialm.evaluation import cost, perplexity
@@ -51,7 +51,7 @@ def study(config: ConfigDict, workdir: Path) -> tuple[dict, str]:
     expected = grid.expected_flops(config, planned, len(study_run.domains))
     record |= {"histograms": study_run.histograms(), "contamination": study_run.contamination()}
     for number, cell in enumerate(planned):
-        rows += study_run.rows(cell)
+        rows += [row | study_run.made_by() for row in study_run.rows(cell)]
         record["models"].setdefault(cell.arm.name, study_run.facts(cell))
         pace.add(expected[number], study_run.new_stages())
         record |= {
@@ -108,6 +108,10 @@ class StudyRun:
                 changed, self.workdir, self.domains, (cell.arm.pretrained,), self._stages
             )
         return self._runs[key]
+
+    def made_by(self) -> dict:
+        """The code of all stages so far."""
+        return code.made_by(self._stages.done)
 
     def new_stages(self) -> list[Stage]:
         """The stages that were asked for since the last call and never before."""

@@ -137,12 +137,6 @@ def test_uniform_draws_are_their_part_of_all():
     np.testing.assert_allclose(mixed_K, [0.25 * 0.25 + 0.75, 0.25 * 0.75])
 
 
-def test_two_seeds_have_two_shuffled_controls():
-    found = [tuple(REPORT.shuffled(seed)) for seed in range(8)]
-    assert len(set(found)) > 1
-    assert all(sorted(each) == sorted(REPORT.sampling_K) and each[3] == 0 for each in found)
-
-
 def test_typical_windows_are_the_nearest_of_their_cluster():
     x_NxD = np.float32([[5, 0], [1, 0], [0, 9], [2, 0], [0, 8]])
     clusters = Clusters(np.float32([[0, 0], [0, 8]]), x_NxD, np.array([0, 0, 1, 0, 1]), {}, "c")

@@ -54,24 +54,6 @@ def test_weights_and_effective_sample_against_brute_force(lists, smoothing):
     np.testing.assert_allclose(sampling_K, by_window_K, atol=1e-12)
 
 
-@given(cluster_lists(), st.integers(0, 5))
-@settings(deadline=None, max_examples=60)
-def test_shuffled_keeps_the_probabilities_and_stays_on_covered_clusters(lists, seed):
-    k, generic_N, _ = lists
-    generic_K = weights.counts(generic_N, k)
-    sampling_K = np.where(generic_K > 0, np.random.default_rng(seed).random(k), 0.0)
-    sampling_K /= sampling_K.sum()
-    shuffled_K = weights.shuffled(sampling_K, generic_K, seed)
-    np.testing.assert_array_equal(np.sort(shuffled_K), np.sort(sampling_K))
-    assert (shuffled_K[generic_K == 0] == 0).all()
-    np.testing.assert_array_equal(shuffled_K, weights.shuffled(sampling_K, generic_K, seed))
-
-
-def test_shuffled_moves_the_probabilities():
-    generic_K, sampling_K = np.full(50, 3), np.arange(50) / np.arange(50).sum()
-    assert (weights.shuffled(sampling_K, generic_K, 0) != sampling_K).sum() > 40
-
-
 def test_worked_example():
     """Generic 4, 4, 2, 0; specialist 1, 0, 2, 1: one quarter has no generic window, and of the
     rest the shares are 1/3 and 2/3."""

@@ -398,8 +398,14 @@ def test_fetch_writes_documents_and_manifest(world):
     root, made = world
     manifest = download.fetch(root, corpora=made)
     assert read(root / "domains" / "law.jsonl") == [
-        {"id": "law/0", "text": line("law"), "source": "law", "group": "law/group0"},
-        {"id": "law/1", "text": line("writ"), "source": "law", "group": "law/group1"},
+        {
+            "id": f"law/{n}",
+            "text": line(word),
+            "source": "law",
+            "group": f"law/group{n}",
+            "split_rank": rank,  # of two groups of one size
+        }
+        for n, word, rank in ((0, "law", 0.25), (1, "writ", 0.75))
     ]
     law, web = manifest["corpora"]["law"], manifest["corpora"]["web"]
     assert law["counts"] == {"dropped: duplicate within": 1, "dropped: short": 1}

@@ -147,11 +147,15 @@ def test_wide_adds_files_and_leaves_the_default_ones_as_they_are(world):
     assert json.loads(after["manifest_wide.json"])["corpora"]["docs"] == entry
 
 
-def test_groups_of_the_rest_are_those_of_the_default_corpus(world):
+def test_generic_documents_are_groups_of_their_own_and_in_one_file_alone(world):
     world.fetch()
+    groups = []
     for path in ("generic/web.jsonl", "generic_wide/web-rest.jsonl"):
         for raw in (world.folder / path).read_text().splitlines():
-            assert re.fullmatch(r"web/web\.txt/[01]", json.loads(raw)["group"])
+            row = json.loads(raw)
+            assert row["group"] == row["id"] and re.match(r"web/web\.txt/", row["group"])
+            groups.append(row["group"])
+    assert len(groups) == len(set(groups)) == 3
 
 
 def test_a_default_fetch_afterwards_changes_nothing_and_a_second_one_reads_nothing(

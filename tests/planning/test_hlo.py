@@ -158,3 +158,26 @@ def test_every_kind_of_exchange_of_a_real_program():
         hlo.Exchange("all-reduce", 2, True): 5 * 2 * part / 2,
         hlo.Exchange("collective-permute", 2, False): part,
     }
+
+
+@pytest.mark.parametrize(
+    ("fusion", "computation"),
+    [("all-reduce-scatter.3", "fused"), ("fusion.255", "all-reduce-scatter.clone.1")],
+)
+def test_a_sum_of_which_a_slice_is_kept_is_a_reduce_scatter(fusion, computation):
+    """As libtpu writes it for v5e, and for v5p, where only the computation says what it is."""
+    fused = f"""
+%{computation} (input.5: f32[16,256]) -> f32[16,66] {{
+  %input.5 = f32[16,256]{{1,0}} parameter(0)
+  %zero = f32[] constant(0)
+  %pad.74 = f32[16,264]{{1,0}} pad(%input.5, %zero), padding=0_0x0_8
+  %all-reduce.19 = f32[16,264]{{1,0}} all-reduce(%pad.74), replica_groups={{{{0,1,2,3}},{{4,5,6,7}}}}
+  %start = u32[] constant(0)
+  ROOT %mine = f32[16,66]{{1,0}} dynamic-slice(%all-reduce.19, %start), dynamic_slice_sizes={{16,66}}
+}}"""
+    entry = (
+        "%p = f32[16,256]{1,0} parameter(0)",
+        f"%{fusion} = f32[16,66]{{1,0}} fusion(%p), kind=kCustom, calls=%{computation}",
+    )
+    moved = hlo.moved(text_of(*entry, before=fused.splitlines()), 8)
+    assert moved.collective_bytes == {"reduce-scatter": 16 * 264 * 4 * 3 / 4}

@@ -251,14 +251,16 @@ def test_the_student_comes_to_agree_with_its_teacher(distilled, models, speciali
     assert entry["valid_nll"] == min(valid) < valid[0]
 
 
-def test_the_ledger_names_the_teachers_forward_passes(distilled, models):
+def test_the_ledger_names_the_teachers_forward_passes(distilled, models, specialist):
     entry = distilled[1]
     assert entry["phase"] == "distilled"
     assert entry["tokens"] == entry["steps"] * 8 * 16
     assert entry["teacher_flops"] == entry["tokens"] * transformer.flops_per_token(models[2], False)
-    assert entry["flops"] - entry["teacher_flops"] == entry["tokens"] * transformer.flops_per_token(
-        models[0], True
-    )
+    validated = len(metrics.read(distilled[0] / "metrics.jsonl"))
+    one = len(specialist.valid_indices) * 16 * transformer.flops_per_token(models[0], False)
+    assert entry["valid_flops"] == validated * one > 0
+    own = entry["tokens"] * transformer.flops_per_token(models[0], True)
+    assert entry["flops"] == own + entry["valid_flops"] + entry["teacher_flops"]
 
 
 def test_it_resumes_where_it_was_killed(

@@ -48,8 +48,12 @@ def test_all_steps_are_those_of_the_plain_loop(model, store, settings, tmp_path)
     plain = pretrain(tmp_path / "plain", model, store, settings)
     entry = pretrain(tmp_path / "valid", model, store, settings, valid)
     assert entry["phase"] == plain["phase"] == "pretrained"
-    for name in ("steps", "tokens", "flops"):
+    for name in ("steps", "tokens"):
         assert entry[name] == pytest.approx(plain[name])
+    # Validated at step 0, 3, 6, 9 and 12; a pass costs a third of a training step's.
+    one = plain["flops"] / plain["tokens"] / 3 * 40 * store.context
+    assert entry["valid_flops"] == pytest.approx(5 * one)
+    assert entry["flops"] == pytest.approx(plain["flops"] + 5 * one)
     assert entry["best_step"] == STEPS  # it still improves
     (step, ours), (_, theirs) = (params_of(tmp_path / n, model) for n in ("valid", "plain"))
     assert step == STEPS
@@ -88,6 +92,7 @@ def test_it_resumes_where_it_was_killed(model, store, settings, tmp_path):
     entry = validated.pretrain(*what)
     assert seen[seen.index(8) + 1] == 6  # the first validation after five steps
     assert entry["valid_nll"] == whole["valid_nll"] and entry["steps"] == whole["steps"]
+    assert entry["flops"] == whole["flops"]  # none is counted twice
     for ours, theirs in zip(
         jax.tree.leaves(params_of(tmp_path / "run", model)),
         jax.tree.leaves(params_of(tmp_path / "whole", model)),

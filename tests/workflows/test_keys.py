@@ -14,7 +14,7 @@ from specialm.common.stages import Stage, Stages, fingerprint
 from specialm.data.store import WindowStore
 from specialm.workflows import experts, finetuning, pipeline, pretraining
 
-METHODS = ("slm_is", "slm_pn", "slm_mix", "soup")
+METHODS = ("slm_is", "slm_pn", "slm_mix", "soup", "dsir")
 
 NO_RESULT = {
     "title": "a heading",

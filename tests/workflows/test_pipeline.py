@@ -118,6 +118,10 @@ def test_demo_rows(demo):
             "bits_per_byte",
             "expected_repetitions",
             "max_repetitions",
+            "effective_fraction",
+            "commit",
+            "code",
+            "changes",
             "served_bytes",
             "train_flops",
         }
@@ -144,6 +148,54 @@ def test_baselines_stand_beside_the_models(demo):
     for name in ("ngram", "lzma"):
         both = [rows[name, domain]["bits_per_byte"] for domain in ("linalg", "random")]
         assert rows[name, "macro"]["bits_per_byte"] == pytest.approx(np.mean(both))
+
+
+def test_the_command_of_the_baselines(demo, command, project):
+    """As in the demo; smaller and of another order; as large as a model's parameters."""
+    whole = {(r["method"], r["domain"]): r for r in demo if r["method"] in ("ngram", "lzma")}
+    status, result = command("baselines")
+    assert status == 0
+    found = {(r["method"], r["domain"]): r for r in result["results"]}
+    assert found.keys() == whole.keys()
+    for key, row in found.items():
+        for name in ("bits_per_byte", "served_bytes", "seed", "phase"):
+            assert row[name] == whole[key][name], (key, name)
+    most = round(whole["ngram", "linalg"]["served_bytes"] / 3)
+    status, result = command(
+        "baselines", "--config.baselines=('ngram',)", "--config.domain=linalg", f"--bytes={most}"
+    )
+    small = result["results"][0]
+    assert status == 0 and 0.3 * most < small["served_bytes"] <= most
+    assert small["bits_per_byte"] > whole["ngram", "linalg"]["bits_per_byte"]
+    one = "--config.domain=linalg"
+    status, result = command("baselines", "--config.baselines=('ngram',)", one, "--order=2")
+    assert status == 0 and result["results"][0]["served_bytes"] < small["served_bytes"] * 3
+    (model,) = (project / "run" / "pretrained").glob("slm-seed0-*")
+    status, result = command(
+        "baselines", "--config.baselines=('ngram',)", one, f"--checkpoint={model}"
+    )
+    shapes = json.loads((model / "model.json").read_text())
+    assert status == 0 and shapes["kind"] == "dense"
+    assert result["results"][0]["served_bytes"] != small["served_bytes"]
+    status, error = command("baselines", "--config.baselines=()")
+    assert status == 2 and "config.baselines is empty" in error
+    status, error = command("baselines", "--order=0")
+    assert status == 2 and "--order=0" in error
+
+
+def test_two_ways_to_choose_text(command, project):
+    """DSIR and the source filter aim at a domain without clusters, and say how often they repeat."""
+    one = ("--config.domain=linalg", "--config.train.tokens=1000")
+    status, result = command("train", "--config.method=dsir", *one)
+    assert status == 0 and 1 < result["max_repetitions"] <= 4
+    (stage,) = (project / "run" / "likeness").glob("linalg-*")
+    by_source = json.loads((stage / "stage.json").read_text())["result"]["by_source"]
+    assert set(by_source) == {"numpy.jsonl", "ma.jsonl"}
+    status, filtered = command("train", "--config.method=source_filter", *one)
+    assert status == 0 and filtered["max_repetitions"] < result["max_repetitions"]
+    assert filtered["effective_fraction"] > result["effective_fraction"]
+    status, error = command("train", "--config.method=dsir", "--config.domain=")
+    assert status == 2 and "config.domain is empty" in error
 
 
 def test_demo_report_and_record(demo, project):

@@ -34,6 +34,10 @@ KEYS = {
     "specialise_device_seconds",
     "expected_repetitions",
     "max_repetitions",
+    "effective_fraction",
+    "commit",
+    "code",
+    "changes",
 }
 
 

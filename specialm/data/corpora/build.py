@@ -11,7 +11,7 @@ from specialm.common.files import write_bytes
 from specialm.common.progress import bar
 from specialm.data.corpora import archives
 from specialm.data.corpora.catalogue import Corpus, Installed, Package, Part
-from specialm.data.documents import Document, stable_hash
+from specialm.data.documents import Document, chance, stable_hash
 
 SHORTEST = 200  # characters; shorter documents are titles and remainders
 
@@ -87,12 +87,17 @@ def _path(corpus: Corpus) -> str:
 
 
 def _read(corpus: Corpus, paths: dict[str, Path]) -> Iterable[Document]:
-    """Yield the documents of all parts; ids begin with the package's name if there are several."""
+    """Yield the documents of all parts; ids begin with the package's name if there are several.
+
+    Generic text is held out document by document, for held-out text that is whole books and
+    speeches holds none of most sources.
+    """
     for part in corpus.parts:
         prefix = corpus.prefix or corpus.name
         prefix = prefix if len(corpus.parts) == 1 else f"{prefix}/{part.package.name}"
         for document in _extract(part, paths):
-            yield Document(f"{prefix}/{document.id}", document.text, f"{prefix}/{document.group}")
+            group = document.group if corpus.role == "domain" else document.id
+            yield Document(f"{prefix}/{document.id}", document.text, f"{prefix}/{group}")
 
 
 def _extract(part: Part, paths: dict[str, Path]) -> Iterable[Document]:
@@ -124,10 +129,12 @@ def _distinct(documents: Iterable[Document], seen: set[int], counts) -> Iterable
 
 
 def _sample(documents: Iterable[Document], limit: int, counts) -> list[Document]:
-    """Return at most `limit` bytes: the documents of the smallest hashes, in their own order."""
+    """Return at most `limit` bytes: documents drawn by their ids, in their own order."""
     documents = list(documents)
     chosen, size = set(), 0
-    for number in sorted(range(len(documents)), key=lambda n: stable_hash(documents[n].id)):
+    for number in sorted(
+        range(len(documents)), key=lambda n: chance("corpus limit", documents[n].id)
+    ):
         bytes_ = len(documents[number].text.encode())
         if size + bytes_ > limit:
             break
@@ -138,8 +145,25 @@ def _sample(documents: Iterable[Document], limit: int, counts) -> list[Document]
     return [document for number, document in enumerate(documents) if number in chosen]
 
 
+def split_ranks(documents: Iterable[Document]) -> dict[str, float]:
+    """Return {group: the middle of its text, 0 to 1, in a random order of the groups}.
+
+    What lies below a fraction is that fraction of the corpus's text, to half a group. So every
+    source has the same share of the text that is held out as of the rest.
+    """
+    size_of: collections.Counter = collections.Counter()
+    for document in documents:
+        size_of[document.group] += len(document.text.encode())
+    ranks, before = {}, 0
+    for group in sorted(size_of, key=lambda group: (chance("held out", group), group)):
+        ranks[group] = (before + size_of[group] / 2) / size_of.total()
+        before += size_of[group]
+    return ranks
+
+
 def write(corpus: Corpus, root: Path, documents: list[Document]) -> dict:
     """Write the file of a corpus and return its entry of the manifest."""
+    ranks = split_ranks(documents)
     lines = [
         json.dumps(
             {
@@ -147,6 +171,7 @@ def write(corpus: Corpus, root: Path, documents: list[Document]) -> dict:
                 "text": document.text,
                 "source": corpus.name,
                 "group": document.group,
+                "split_rank": ranks[document.group],
             },
             ensure_ascii=False,
         )

@@ -5,8 +5,9 @@
     root/generic/<name>.jsonl     a source of the generic corpus
     root/manifest.json            the content of each file, its origin and its licence
 
-A line is {"id", "text", "source", "group"}; documents of one `group` (a book, a country) are in
-one part of any split. Equal inputs give equal files.
+A line is {"id", "text", "source", "group", "split_rank"}; documents of one `group` (of a domain: a
+book, a country) are in one part of any split, and those of the lowest `split_rank` are held out.
+Equal inputs give equal files.
 """
 
 import collections
@@ -23,7 +24,7 @@ from specialm.data.corpora import archives, catalogue, extractors, prose
 from specialm.data.corpora.build import SHORTEST, build, package_facts, text_keys
 from specialm.data.corpora.catalogue import Corpus
 
-FORMAT = 1  # of the manifest
+FORMAT = 2  # of the manifest and of the files; another one makes all anew
 
 
 def fetch(

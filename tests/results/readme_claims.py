@@ -1,0 +1,301 @@
+"""The figures of results/README.md and README.md, each with how it follows from committed rows.
+
+A claim is a pattern that matches one place in one file, and the numbers that stand in its groups.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+from specialm.reports import equal_cost
+from specialm.reports.study_rows import Study
+
+ROOT = Path(__file__).parents[2]
+RESULTS, FRONT = "results/README.md", "README.md"
+SEEDS, DOMAINS = (0, 1, 2), ("books", "ency", "med")
+N = r"([-\d.,]+)"  # a number
+
+
+@cache
+def rows(name: str) -> tuple[dict, ...]:
+    lines = (ROOT / "results" / name).read_text().splitlines()
+    return tuple(json.loads(line) for line in lines)
+
+
+def of(name: str, field: str = "perplexity", **where) -> list[float]:
+    """The field of the rows that have these values, in the order of their seeds."""
+    found = [r for r in rows(name) if all(r.get(key) == value for key, value in where.items())]
+    assert found, (name, where)
+    return [row[field] for row in sorted(found, key=lambda row: row.get("seed", 0))]
+
+
+def gains(name: str, method: str, phase: str, field: str = "perplexity") -> np.ndarray:
+    """Change against slm of the macro average, per cent, by seed."""
+    ours, base = (
+        np.array(of(name, field, method=m, phase=phase, domain="macro")) for m in (method, "slm")
+    )
+    return 100 * (ours / base - 1)
+
+
+def spread(values) -> list[float]:
+    return [float(np.mean(values)), float(np.std(values, ddof=1))]
+
+
+DEMO, BANK, BANK50 = "demo/results.jsonl", "bank/results.jsonl", "bank/tokens50k.jsonl"
+
+
+def demo_gain(phase: str) -> list[float]:
+    return [-gains(DEMO, "slm_is", phase).mean()]
+
+
+def demo_bits(phase: str) -> list[float]:
+    return [-gains(DEMO, "slm_is", phase, "bits_per_byte").mean()]
+
+
+def tuning_takes() -> list[float]:
+    """Least and most that fine-tuning takes off a macro perplexity, per cent, over all seeds."""
+    taken = [
+        100 * (1 - after / before)
+        for m in ("slm", "slm_is", "slm_is_shuffled")
+        for after, before in zip(
+            *(of(DEMO, method=m, phase=p, domain="macro") for p in ("finetuned", "pretrained")),
+            strict=True,
+        )
+    ]
+    return [min(taken), max(taken)]
+
+
+def below_cells(method: str) -> list[float]:
+    """In how many seeds and domains a method is below slm, and how many there are."""
+    pairs = [
+        (ours, base)
+        for domain in DOMAINS
+        for ours, base in zip(
+            *(of(BANK, method=m, phase="finetuned", domain=domain) for m in (method, "slm")),
+            strict=True,
+        )
+    ]
+    return [sum(ours < base for ours, base in pairs), len(pairs)]
+
+
+@cache
+def study() -> Study:
+    return Study(rows("study/results.jsonl"))
+
+
+SMALL, LARGE, LONG, SHORT = 10_000, 100_000, 16_000_000, 4_000_000
+
+
+def study_change(method: str, size: int = SMALL, base: str = "slm") -> list[float]:
+    """Per cent, mean and deviation over the seeds."""
+    found = study().change(method, budget=LONG, size=size, base=base)
+    return spread([100 * value for value in found.values()])
+
+
+def positive(values: list[float]) -> list[float]:
+    return [-values[0], *values[1:]]
+
+
+def study_cell(method: str, size: int = SMALL, budget: int = LONG) -> float:
+    return study().cell(method, budget=budget, size=size).mean
+
+
+def at_cost(method: str, budget: int, domains: int) -> list[float]:
+    """Per cent against slm at the same C(N), with 10k tokens."""
+    found = equal_cost.change(study(), method, budget, domains, SMALL)
+    assert found is not None, (method, domains)
+    return [100 * found.mean, 100 * found.sd]
+
+
+def variant(method: str, text: str) -> float:
+    where = dict(budget=SHORT, size=SMALL, variant=text)
+    return study().values(method, **where)[0]
+
+
+def first_seed(method: str) -> float:
+    return study().values(method, budget=SHORT, size=SMALL)[0]
+
+
+@dataclass(frozen=True)
+class Claim:
+    file: str
+    pattern: str
+    numbers: Callable[[], list[float]]
+
+
+def both(*parts: Callable[[], list[float]]) -> Callable[[], list[float]]:
+    return lambda: [number for part in parts for number in part()]
+
+
+CLAIMS = (
+    # The front page.
+    Claim(
+        FRONT,
+        rf"{N}% ± {N} \(sample standard deviation\) lower macro-averaged perplexity after "
+        rf"fine-tuning \({N}% before\), {N}% fewer bits per byte",
+        lambda: [
+            *positive(spread(gains(DEMO, "slm_is", "finetuned"))),
+            *demo_gain("pretrained"),
+            *demo_bits("finetuned"),
+        ],
+    ),
+    Claim(
+        FRONT,
+        rf"`slm_is` reaches {N} bits per byte, where a Kneser-Ney 5-gram model with all of the "
+        rf"same text needs {N} \(in {N} MB against {N} MB\) and LZMA {N}\.",
+        lambda: [
+            np.mean(of(DEMO, "bits_per_byte", method="slm_is", phase="finetuned", domain="macro")),
+            *of("demo/baselines.jsonl", "bits_per_byte", method="ngram", domain="macro"),
+            of("demo/baselines.jsonl", "served_bytes", method="ngram", domain="macro")[0] / 1e6,
+            4 * 173_824 / 1e6,  # float32
+            *of("demo/baselines.jsonl", "bits_per_byte", method="lzma", domain="macro"),
+        ],
+    ),
+    Claim(
+        FRONT,
+        rf"projected network had {N}% ± {N} lower macro-averaged perplexity than the small model "
+        rf"after fine-tuning, the soup {N}% ± {N}",
+        both(
+            lambda: positive(spread(gains(BANK, "slm_pn", "finetuned"))),
+            lambda: positive(spread(gains(BANK, "soup", "finetuned"))),
+        ),
+    ),
+    Claim(
+        FRONT,
+        rf"capped importance sampling took {N}% off the bits per byte of plain pretraining; as "
+        rf"published, without a cap, it was {N}% worse",
+        lambda: [-repetition_change("cap8"), repetition_change("slm_is")],
+    ),
+    # The demo.
+    Claim(
+        RESULTS,
+        rf"In bits per byte it is {N}% after fine-tuning and {N}% before\.",
+        both(lambda: demo_bits("finetuned"), lambda: demo_bits("pretrained")),
+    ),
+    Claim(
+        RESULTS,
+        rf"It is worse than SLM in every seed \(\+{N}%, \+{N}% before fine-tuning\)",
+        lambda: [
+            gains(DEMO, "slm_is_shuffled", phase).mean() for phase in ("finetuned", "pretrained")
+        ],
+    ),
+    Claim(
+        RESULTS,
+        rf"it takes {N}% to {N}% off every macro perplexity, and more than halves",
+        tuning_takes,
+    ),
+    # Banks.
+    Claim(
+        RESULTS,
+        rf"`slm_pn` by {N}%, {N}% and {N}% after it, `soup` by {N}%, {N}% and {N}%, `slm_mix` by "
+        rf"{N}%, {N}% and {N}%, `slm_hn` by {N}%, {N}% and {N}%\.",
+        lambda: [
+            -value
+            for method in ("slm_pn", "soup", "slm_mix", "slm_hn")
+            for value in gains(BANK, method, "finetuned")
+        ],
+    ),
+    Claim(
+        RESULTS,
+        rf"`slm_pn` and `soup` are below in {N} of {N} seed x domain cells",
+        lambda: below_cells("slm_pn"),
+    ),
+    Claim(
+        RESULTS,
+        rf"The projected network's perplexity varies least between seeds \({N} against SLM's {N}\)",
+        lambda: [
+            spread(of(BANK, method=m, phase="finetuned", domain="macro"))[1]
+            for m in ("slm_pn", "slm")
+        ],
+    ),
+    Claim(
+        RESULTS,
+        rf"their gains are larger than seed 0's for `slm_pn` and `soup`, smaller for `slm_mix` in "
+        rf"seed 2 \({N}% against {N}%\) and for `slm_hn` in seed 1 \({N}% against {N}%\)",
+        lambda: [
+            -gains(BANK, "slm_mix", "finetuned")[2],
+            -gains(BANK, "slm_mix", "finetuned")[0],
+            -gains(BANK, "slm_hn", "finetuned")[1],
+            -gains(BANK, "slm_hn", "finetuned")[0],
+        ],
+    ),
+    # The study.
+    Claim(
+        RESULTS,
+        rf"{N}% ± {N} below SLM and {N}% ± {N} below the five times larger LLM",
+        both(
+            lambda: positive(study_change("slm_is")),
+            lambda: positive(study_change("slm_is", base="llm")),
+        ),
+    ),
+    Claim(
+        RESULTS,
+        rf"it has lost its lead over the LLM \({N} against {N}\) and a third of that over SLM "
+        rf"\({N}% ± {N}\)",
+        lambda: [
+            study_cell("slm_is", LARGE),
+            study_cell("llm", LARGE),
+            *positive(study_change("slm_is", LARGE)),
+        ],
+    ),
+    Claim(
+        RESULTS,
+        rf"by {N}% ± {N} and {N}% ± {N} with 10k tokens, in both seeds; at 4M tokens SLM-pn does "
+        rf"not \({N} against {N}\), SLM-mix does by {N}%",
+        lambda: [
+            *positive(study_change("slm_pn")),
+            *positive(study_change("slm_mix")),
+            study_cell("slm_pn", budget=SHORT),
+            study_cell("slm", budget=SHORT),
+            100 * (1 - study_cell("slm_mix", budget=SHORT) / study_cell("slm", budget=SHORT)),
+        ],
+    ),
+    Claim(
+        RESULTS,
+        rf"for one domain SLM-is is {N}% ± {N} below SLM at the same C\(1\); for three it is "
+        rf"{N}% ± {N} above SLM at the same C\(3\), and SLM-pn and SLM-mix are {N}% and {N}% below",
+        lambda: [
+            *positive(at_cost("slm_is", LONG, 1)),
+            *at_cost("slm_is", SHORT, 3),
+            -at_cost("slm_pn", LONG, 3)[0],
+            -at_cost("slm_mix", LONG, 3)[0],
+        ],
+    ),
+    Claim(
+        RESULTS,
+        rf"against SLM-is {N}, SLM-mix {N}, SLM-pn {N}, SLM {N}\): SLM-is with 16 / 64 / 1,024 "
+        rf"clusters {N} / {N} / {N}:",
+        lambda: [
+            *(first_seed(m) for m in ("slm_is", "slm_mix", "slm_pn", "slm")),
+            *(variant("slm_is", f"clustering.k={k}") for k in (16, 64, 1024)),
+        ],
+    ),
+    # Encoders.
+    Claim(
+        RESULTS,
+        rf"`slm_is` varies by about 1 in macro perplexity, and the difference here is {N}\.",
+        lambda: [
+            of("encoders/tfidf_svd.jsonl", method="slm_is", phase="finetuned", domain="macro")[0]
+            - of("encoders/minilm.jsonl", method="slm_is", phase="finetuned", domain="macro")[0]
+        ],
+    ),
+    Claim(
+        RESULTS,
+        rf"by {N}% and {N}% of the bits; at 4M tokens",
+        lambda: [-repetition_change("cap4"), -repetition_change("cap8")],
+    ),
+)
+
+
+def repetition_change(method: str) -> float:
+    """Bits per byte at 20M tokens against slm, per cent: the mean over both seeds."""
+
+    def macro(which: str, seed: int) -> float:
+        where = dict(tokens=20_000_000, method=which, seed=seed)
+        return float(np.mean(of("repetition/rows.jsonl", "heldout_after", **where)))
+
+    return 100 * float(np.mean([macro(method, s) / macro("slm", s) - 1 for s in (0, 1)]))
