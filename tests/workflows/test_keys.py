@@ -280,18 +280,27 @@ def test_the_optimizers_settings_are_in_the_key_of_fine_tuning_a_given_model(bas
     assert len(found) == 2
 
 
-def test_the_windows_that_experts_are_judged_on_are_in_the_key(base):
+@pytest.mark.parametrize(
+    ("kind", "settings"),
+    [
+        ("losses/", [{"expert.choice": "loss", "data.specialist_tokens": n} for n in (1000, 100)]),
+        ("experts/", [{"expert.index": n} for n in (0, 1)]),
+    ],
+)
+def test_what_an_expert_is_chosen_by_is_in_the_key(base, kind, settings):
+    """By itself: windows on which experts are judged, the histogram; the bank is the same."""
     config, results, tuned = base["slm_pn"]
     (bank,) = (stage for name, stage in results.items() if name.startswith("pretrained/"))
     found = set()
-    for tokens in (config.data.specialist_tokens, 100):
+    for changes in settings:
         changed = copy.deepcopy(config).unlock()
-        changed.data.specialist_tokens, changed.expert.choice = tokens, "loss"
+        for name, value in changes.items():
+            config_of(changed, name)[name.rpartition(".")[2]] = value
         stages = Keys(tuned.path.parents[1], results)
         run = pipeline.open_run(changed, stages.root, ["linalg"], (), stages)
         with pytest.raises(NewStageError):
             experts.take(run, bank.path, "linalg", "key")
-        found |= {key for name, key in stages.keys.items() if name.startswith("losses/")}
+        found |= {key for name, key in stages.keys.items() if name.startswith(kind)}
     assert len(found) == 2
 
 
