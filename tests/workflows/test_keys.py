@@ -265,6 +265,18 @@ def test_a_store_of_the_specialist_is_in_the_key_of_fine_tuning(base, monkeypatc
     assert "finetuned" in changed and "pretrained" not in changed, changed
 
 
+def test_the_seed_is_in_the_key_of_pretraining(base):
+    """By itself: the names of stages and the draws of other methods have it too."""
+    config, results, tuned = base["slm_pn"]
+    stages = Keys(tuned.path.parents[1], results)
+    run = pipeline.open_run(config, stages.root, ["linalg"], (), stages)
+    for seed in (0, 1):
+        with pytest.raises(NewStageError):
+            pretraining.pretrain(run, "slm", "linalg", seed)
+    found = {key for name, key in stages.keys.items() if name.startswith("pretrained/slm-")}
+    assert len(found) == 2
+
+
 def test_the_optimizers_settings_are_in_the_key_of_fine_tuning_a_given_model(base):
     """By itself: the key of a model that was pretrained here has them too."""
     config, results, tuned = base["slm_pn"]
