@@ -1,0 +1,185 @@
+"""A bundle, used as its receiver uses it: seconds to a domain's model, and what that model is worth.
+
+    python -m benchmarks.bundle --out=results/bundle/rows.jsonl
+
+Pretrains a small bank and a small model (configs/local/bank.py with fewer tokens and fewer sources:
+some of the default corpora are kept out as domains), bundles the bank and copies the folder. The
+rest is run in processes that can open no socket, from the copy: a domain of --bytes of text by
+projection alone and fine-tuned, with an empty cache of compiled programs and again with a full one
+in another work folder, and ten domains with one command, beside the small model fine-tuned in the
+same way. Finished stages of pretraining are reused; what is timed is done anew. It rewrites --out.
+"""
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+CONFIG = ROOT / "configs" / "local" / "bank.py"
+# Of the default corpora: what is pretrained on, and what is kept out as domains.
+GENERIC = "sotu icd10cm uberon chebi wordnet bible licences docs-scipy docs-jax docs-scikit-learn"
+DOMAINS = (
+    *("domains/med domains/books domains/legal domains/ency").split(),
+    *("generic/austen generic/cl generic/fbbt generic/docs-numpy").split(),
+    *("generic/docs-keras generic/docs-tensorflow-datasets").split(),
+)
+TEXT = "domains/legal"  # of which a user has --bytes
+FEW = ("--config.finetune.max_epochs=5.0",)
+OFFLINE = """
+import socket, sys
+
+def refuse(event, arguments):
+    internet = event == "socket.__new__" and arguments[1] in (socket.AF_INET, socket.AF_INET6)
+    if internet or event in ("socket.getaddrinfo", "socket.connect", "socket.gethostbyname"):
+        raise RuntimeError(f"no network here: {event} {arguments}")
+
+sys.addaudithook(refuse)
+from specialm import cli
+sys.exit(cli.main(sys.argv[1:]))
+"""
+
+
+def specialm(*argv: str, offline: bool = False, **options) -> tuple[dict, float]:
+    """(what a command prints as JSON, seconds of its process)."""
+    program = ["-c", OFFLINE] if offline else ["-m", "specialm"]
+    env = {**os.environ, "PYTHONPATH": str(ROOT), **options.pop("env", {})}
+    started = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, *program, *argv, "--json"],
+        stdout=subprocess.PIPE,
+        env=env,
+        check=True,
+        **options,
+    )
+    return json.loads(done.stdout), time.perf_counter() - started
+
+
+def sample(source: Path, target: Path, size: int) -> int:
+    """Writes documents from all over a corpus, about `size` bytes of text; returns their bytes."""
+    documents = [json.loads(line) for line in source.read_text("utf-8").splitlines()]
+    every = max(1, round(sum(len(each["text"].encode()) for each in documents) / size))
+    taken = documents[::every]
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text("".join(json.dumps(each) + "\n" for each in taken), "utf-8")
+    return sum(len(each["text"].encode()) for each in taken)
+
+
+def pretrained(work: Path, corpora: Path, tokens: int) -> tuple[str, str]:
+    """(run folder of the bank, of the plain small model) on the same generic text."""
+    generic = work / "generic"
+    generic.mkdir(parents=True, exist_ok=True)
+    for name in GENERIC.split():
+        shutil.copyfile(corpora / "generic" / f"{name}.jsonl", generic / f"{name}.jsonl")
+    made = []
+    for method in ("slm_pn", "slm"):
+        result, _ = specialm(
+            *("train", f"--config={CONFIG}", f"--config.method={method}"),
+            *(f"--config.data.generic=jsonl:{generic}", f"--config.train.tokens={tokens}"),
+            f"--workdir={work / 'pretraining'}",
+        )
+        made.append(result["checkpoint"])
+    return made[0], made[1]
+
+
+def one_domain(work: Path, bundle: Path, plain: str, text: Path, size: int) -> list[dict]:
+    """Rows of one domain: projected and fine-tuned, with a cold and a warm cache of programs."""
+    rows, bits = [], {}
+    for cache in ("cold", "warm"):
+        for name, model, more in (
+            ("projected", f"--bundle={bundle}", ("--no_finetune",)),
+            ("fine-tuned", f"--bundle={bundle}", FEW),
+            ("plain small model, fine-tuned", f"--checkpoint={plain}", FEW),
+        ):
+            # Each in a work folder of its own: nothing that was done before is reused.
+            empty = work / "empty" / f"{cache}-{name.partition(' ')[0]}"
+            shutil.rmtree(empty, ignore_errors=True)
+            empty.mkdir(parents=True)
+            found, seconds = specialm(
+                *("specialize", model, f"--source={text}", *more),
+                offline=True,
+                cwd=empty,
+                env={"SPECIALM_CACHE": str(work / "programs")},
+            )
+            (score,) = found["heldout"]["scores"].values()
+            before = found["before"] and next(iter(found["before"].values()))
+            bits[name] = score["bits_per_byte"]
+            rows.append(
+                {
+                    "what": name,
+                    "programs": cache,
+                    "bytes": size,
+                    "seconds": round(seconds, 1),
+                    "steps": found.get("steps", 0),
+                    "bits_per_byte_before": before and before["bits_per_byte"],
+                    "bits_per_byte": bits[name],
+                }
+            )
+            print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
+    return rows
+
+
+def many_domains(work: Path, bundle: Path, plain: str, corpora: Path, size: int) -> list[dict]:
+    """Rows of ten domains from one bundle, with one command."""
+    lines = []
+    for path in DOMAINS:
+        name = path.partition("/")[2]
+        target = work / "texts" / f"{name}.jsonl"
+        sample(corpora / f"{path}.jsonl", target, size)
+        lines.append(f"{name} = {target}\n")
+    (work / "sources").write_text("".join(lines))
+    shutil.rmtree(work / "ten", ignore_errors=True)
+    found, seconds = specialm(
+        *("specialize", f"--bundle={bundle}", f"--sources={work / 'sources'}", *FEW),
+        *(f"--plain={plain}", f"--workdir={work / 'ten'}"),
+        offline=True,
+    )
+    kept = ("domain", "bytes", "before", "after", "seconds")
+    kept += tuple(f"plain_{name}" for name in ("before", "after", "seconds"))
+    rows = [{"what": "one of ten", **{k: row[k] for k in kept}} for row in found["domains"]]
+    return [*rows, {"what": "ten domains with one command", "seconds": round(seconds, 1)}]
+
+
+def main() -> None:
+    """Measures, and writes the rows."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", default="results/bundle/rows.jsonl")
+    parser.add_argument("--workdir", default="runs/bundle")
+    parser.add_argument("--corpora", default="data/corpora", help="where specialm fetch put them")
+    parser.add_argument("--tokens", type=int, default=2_000_000, help="of pretraining")
+    parser.add_argument("--bytes", type=int, default=1_000_000, help="of the one domain")
+    parser.add_argument("--domain_bytes", type=int, default=250_000, help="of each of ten")
+    given = parser.parse_args()
+    work, corpora = Path(given.workdir).resolve(), Path(given.corpora).resolve()
+    specialm("fetch", f"--root={corpora}")
+    bank, plain = pretrained(work, corpora, given.tokens)
+    for name in ("bundle", "copied", "programs"):
+        shutil.rmtree(work / name, ignore_errors=True)
+    made, seconds = specialm("bundle", f"--checkpoint={bank}", f"--to={work / 'bundle'}")
+    bundle = shutil.copytree(work / "bundle", work / "copied")
+    about = {key: made[key] for key in ("method", "experts", "parameters", "encoder", "bytes")}
+    rows = [
+        {
+            "what": "bundle",
+            **about,
+            "seconds": round(seconds, 1),
+            "pretraining_tokens": given.tokens,
+            "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        }
+    ]
+    text = work / "text.jsonl"
+    size = sample(corpora / f"{TEXT}.jsonl", text, given.bytes)
+    rows += one_domain(work, bundle, plain, text, size)
+    rows += many_domains(work, bundle, plain, corpora, given.domain_bytes)
+    out = Path(given.out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+if __name__ == "__main__":
+    main()
