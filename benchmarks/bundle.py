@@ -1,4 +1,4 @@
-"""A bundle, used as its receiver uses it: seconds to a domain's model, and what that model is worth.
+"""A bundle as its receiver uses it: seconds to a domain's model, and what that model is worth.
 
     python -m benchmarks.bundle --out=results/bundle/rows.jsonl
 

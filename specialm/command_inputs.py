@@ -99,9 +99,7 @@ def open_run(config_path: str, overrides: list[str], options: dict, every_domain
     return own_text.paced(run, options["source"], kept), base
 
 
-def of_specialize(
-    config_path: str, overrides: list[str], options: dict
-) -> tuple[dict, list[str]]:
+def of_specialize(config_path: str, overrides: list[str], options: dict) -> tuple[dict, list[str]]:
     """(options, overrides) of `specialize`, a bundle as the checkpoint that it is.
 
     Raises:

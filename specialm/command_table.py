@@ -116,7 +116,9 @@ COMMANDS: dict[str, Command] = {
             CHECKPOINT,
             BUNDLE,
             SOURCE,
-            Option("name", "", "with --source: of the domain; by default that of the file or folder"),
+            Option(
+                "name", "", "with --source: of the domain; by default that of the file or folder"
+            ),
             Option("sources", "", "a file of domains, a line NAME = SOURCE each"),
             Option("no_finetune", False, "take the domain's expert as it is"),
             Option("plain", "", "with --sources: the folder of a small model to compare with"),
@@ -186,8 +188,8 @@ COMMANDS: dict[str, Command] = {
     "bundle": Command(
         "a bank or a mixture with clusters, encoder and vocabulary in one folder",
         "Writes the pretrained model in --checkpoint with all that specialising it takes into the\n"
-        "folder --to: parameters, vocabulary, clusters, sentence encoder, settings, and digests of\n"
-        "all files. Whoever has the folder needs no generic corpus and no network.",
+        "folder --to: parameters, vocabulary, clusters, sentence encoder, settings, and digests\n"
+        "of all files. Whoever has the folder needs no generic corpus and no network.",
         "specialm bundle --checkpoint=RUN --to=bundles/bank",
         ("clustering",),
         (CHECKPOINT, Option("to", "", "the folder that is written; not there yet"), TRUST),

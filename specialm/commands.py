@@ -93,8 +93,8 @@ def train(config_path: str, overrides: list[str], options: dict):
 
 
 def specialize(config_path: str, overrides: list[str], options: dict):
-    """Fine-tunes a model on a domain, or on many, and scores it; out of a bank or a mixture it takes
-    one expert first.
+    """Fine-tunes a model on a domain, or on many, and scores it; out of a bank or a mixture it
+    takes one expert first.
     """
     options, overrides = inputs.of_specialize(config_path, overrides, options)
     if options["sources"]:

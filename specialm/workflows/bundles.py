@@ -53,10 +53,16 @@ def write(base: Path, target: str, config: ConfigDict) -> dict:
             runs.save_experts(partial, runs.load_experts(base))
             about["encoder"] = saved_clusters.copy_with_encoder(base, partial, config.clustering)
         runs.save(partial, model.params)
-        record, facts = model.record, ("method", "domain", "seed", "ledger")
-        came = {**origin.imported(record), "settings": _settings(config, record["settings"])}
+        record = model.record
         runs.describe(
-            partial, model.config, model.vocabulary, *(record[name] for name in facts), came
+            partial,
+            model.config,
+            model.vocabulary,
+            record["method"],
+            record["domain"],
+            record["seed"],
+            record["ledger"],
+            {**origin.imported(record), "settings": _settings(config, record["settings"])},
         )
         files.write_json(partial / FILE, about)
         manifest.write(partial, every=True)

@@ -130,9 +130,7 @@ def _one(
     check: Callable[[ConfigDict], Any],
 ) -> tuple[Specialised, float]:
     """(a domain's model, seconds that its stages took)."""
-    config = from_checkpoint.load(
-        base.path, overrides, domain.source, trusted, name=domain.name
-    )
+    config = from_checkpoint.load(base.path, overrides, domain.source, trusted, name=domain.name)
     check(config)
     opened = from_checkpoint.open_run(config, workdir, [domain.name], base.path, trusted)
     run = own_text.paced(opened, domain.source, own_text.given(overrides))

@@ -75,7 +75,6 @@ class Bank:
         created, about = facts(self._model)
         return created, {**about, "domain": domain}
 
-    @property
     def in_memory(self) -> list[Served]:
         """The models that are held."""
         with self._lock:

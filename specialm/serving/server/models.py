@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from specialm.common.errors import UserError
 from specialm.serving.server.banks import Bank
@@ -52,8 +53,9 @@ class Models:
         for bank in self._banks:
             domain = name.removeprefix(f"{bank.name}/")
             if name in self._listed and domain != name:
-                held = bank.held(domain)
-                return held or await asyncio.to_thread(bank.get, domain)
+                if held := bank.held(domain):
+                    return held
+                return await asyncio.to_thread(bank.get, domain)
         raise self._unknown(name)
 
     def _unknown(self, name: str) -> Refused:
@@ -69,13 +71,18 @@ class Models:
 
     def stop(self) -> None:
         """Ends all threads."""
-        for model in (*self._models.values(), *(m for bank in self._banks for m in bank.in_memory)):
+        for model in (
+            *self._models.values(),
+            *(m for bank in self._banks for m in bank.in_memory()),
+        ):
             model.worker.stop()
 
     def groups(self) -> dict[str, Callable[[], Sequence[Served]]]:
         """{name: () -> the models in memory} of each run folder and each bundle."""
-        alone = {name: (lambda one=model: [one]) for name, model in self._models.items()}
-        return {**alone, **{bank.name: (lambda of=bank: of.in_memory) for bank in self._banks}}
+        alone: dict[str, Callable[[], Sequence[Served]]] = {
+            name: partial(list, [model]) for name, model in self._models.items()
+        }
+        return {**alone, **{bank.name: bank.in_memory for bank in self._banks}}
 
 
 def names_of(paths: list[str]) -> list[str]:
