@@ -17,7 +17,6 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from specialm import __version__
 from specialm import config as config_lib
 from specialm.clustering import saved_clusters
 from specialm.common import files, manifest, shapes
@@ -77,7 +76,6 @@ def _about(model: runs.Model) -> dict:
     dense = families.dense(model.config)
     return {
         "format": FORMAT,
-        "specialm": __version__,
         "method": model.record["method"],
         "kind": families.kind(model.config),
         "experts": getattr(model.config, "num_experts", 1),

@@ -1,6 +1,8 @@
 """A bundle: one folder, copied to where nothing else is, from which domains are specialised."""
 
 import json
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -265,3 +267,13 @@ def test_a_mixture_that_was_upcycled_and_a_dense_model(method, bank, notes, tmp_
         assert not Path("b/clusters").exists()
         status, error = command(*argv, "--no_finetune")
         assert status == 2 and "one dense model, with no experts to choose from" in error
+
+
+def test_the_commands_of_the_page_are_commands():
+    """Options and all; `domains.txt` as it stands there is read."""
+    page = (Path(__file__).parents[2] / "docs" / "bundles.md").read_text()
+    code = "".join(re.findall(r"^```sh\n(.*?)^```", page, re.M | re.S))
+    lines = [shlex.split(line, comments=True) for line in code.splitlines()]
+    assert [line[1] for line in lines if line[0] == "specialm"].count("specialize") >= 4
+    for program, name, *words in lines:
+        assert program == "specialm" and cli.parse(name, words)[0]

@@ -11,7 +11,7 @@ import pytest
 from specialm import cli
 from specialm.common.errors import UserError
 from specialm.models import families
-from specialm.training import runs
+from specialm.training import runs, sharding
 from specialm.workflows import domains, side_by_side
 
 FEW = ("--config.finetune.max_steps=4", "--config.finetune.eval_every=2")
@@ -161,11 +161,7 @@ def test_saved_coefficients_give_the_model_again(project, mixed):
     found = domains.of_bundles([str(project / "bundle")], [str(mixed)])
     ((path, of_domains),) = found.items()
     assert path == project / "bundle" and set(of_domains) == {"fft", "characters"}
-    mesh = jax.make_mesh((1,), ("data",), devices=jax.devices()[:1])
-    del mesh
     rows = [json.loads(line) for line in (mixed / "domains.jsonl").read_text().splitlines()]
-    from specialm.training import sharding
-
     bank = runs.load(path, sharding.make_mesh(), families.KINDS)
     params = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), bank.params)
     for row in rows:
