@@ -1,13 +1,18 @@
 """Many domains from one bundle with one command, and the server that computes them from it."""
 
+import contextlib
 import inspect
+import io
 import json
+import threading
+import time
 from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 
+import specialm
 from specialm import cli
 from specialm.common.errors import UserError
 from specialm.models import families
@@ -197,3 +202,54 @@ def test_coefficients_that_do_not_belong_to_the_bundle(project, mixed, tmp_path)
             domains.of_bundles([str(project / "bundle")], [str(tmp_path)])
     with pytest.raises(UserError, match="cannot be read"):
         domains.of_bundles([str(project / "bundle")], [str(tmp_path / "none")])
+
+
+def test_the_server_gives_what_the_projected_checkpoints_give(project, mixed, monkeypatch):
+    """`specialm serve` as it is called; each domain as its model in a run folder continues a text.
+
+    Without capsys: uvicorn sets logging up anew, which closes the stream that absl's handler has
+    if it is not the present standard error.
+    """
+    uvicorn = pytest.importorskip("uvicorn")
+    from serving_client import Client
+
+    run, answers = uvicorn.Server.run, {}
+    rows = [json.loads(line) for line in (mixed / "domains.jsonl").read_text().splitlines()]
+    body = {"prompt": "Return", "max_tokens": 6, "temperature": 0}
+
+    def visited(server, sockets):
+        thread = threading.Thread(target=run, args=(server,), kwargs={"sockets": sockets})
+        thread.start()
+        while not server.started:
+            time.sleep(0.01)
+        client = Client(sockets[0].getsockname()[1])
+        try:
+            for name in (*(f"bundle/{row['domain']}" for row in rows), "bundle"):
+                answers[name] = client.post("/v1/completions", {**body, "model": name})
+        finally:
+            server.should_exit = True
+            thread.join(timeout=60)
+
+    monkeypatch.setattr(uvicorn.Server, "run", visited)
+    bundle = f"--bundle={project / 'bundle'}"
+    argv = ["serve", bundle, f"--domains={mixed}", "--port=0"]
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        assert cli.main(argv) == 0
+    assert "answers (the page" in out.getvalue()
+    for row in rows:
+        status, answer = answers[f"bundle/{row['domain']}"]
+        made = specialm.load(row["checkpoint"]).generate("Return", temperature=0.0, tokens=6)
+        assert status == 200 and "Return" + answer["choices"][0]["text"] == made
+    assert answers["bundle"][0] == 404
+
+
+def test_words_of_serve_that_do_not_go_together(project, mixed, command):
+    bundle, of_domains = f"--bundle={project / 'bundle'}", f"--domains={mixed}"
+    for words, wrong in (
+        ([bundle], "--bundle and --domains go together"),
+        ([of_domains], "--checkpoint is missing"),
+        ([bundle, of_domains, "--held=0"], "--held=0: must be at least 1"),
+        ([f"--checkpoint={project / 'bundle'}", "--port=0"], "is a bank of 4 experts"),
+    ):
+        status, error = command("serve", *words)
+        assert status == 2 and wrong in error
