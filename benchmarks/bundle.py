@@ -7,7 +7,8 @@ some of the default corpora are kept out as domains), bundles the bank and copie
 rest is run in processes that can open no socket, from the copy: a domain of --bytes of text by
 projection alone and fine-tuned, with an empty cache of compiled programs and again with a full one
 in another work folder, and ten domains with one command, beside the small model fine-tuned in the
-same way. Finished stages of pretraining are reused; what is timed is done anew. It rewrites --out.
+same way. Seconds are by the clock and of the CPU: on a machine that others use too the latter say
+more. Finished stages of pretraining are reused; what is timed is done anew. It rewrites --out.
 """
 
 import argparse
@@ -45,11 +46,11 @@ sys.exit(cli.main(sys.argv[1:]))
 """
 
 
-def specialm(*argv: str, offline: bool = False, **options) -> tuple[dict, float]:
-    """(what a command prints as JSON, seconds of its process)."""
+def specialm(*argv: str, offline: bool = False, **options) -> tuple[dict, dict]:
+    """(what a command prints as JSON, seconds of its process by the clock and of the CPU)."""
     program = ["-c", OFFLINE] if offline else ["-m", "specialm"]
     env = {**os.environ, "PYTHONPATH": str(ROOT), **options.pop("env", {})}
-    started = time.perf_counter()
+    started, before = time.perf_counter(), os.times()
     done = subprocess.run(
         [sys.executable, *program, *argv, "--json"],
         stdout=subprocess.PIPE,
@@ -57,7 +58,11 @@ def specialm(*argv: str, offline: bool = False, **options) -> tuple[dict, float]
         check=True,
         **options,
     )
-    return json.loads(done.stdout), time.perf_counter() - started
+    after = os.times()
+    used = after.children_user + after.children_system
+    used -= before.children_user + before.children_system
+    took = {"seconds": time.perf_counter() - started, "cpu_seconds": used}
+    return json.loads(done.stdout), {name: round(value, 1) for name, value in took.items()}
 
 
 def sample(source: Path, target: Path, size: int) -> int:
@@ -100,7 +105,7 @@ def one_domain(work: Path, bundle: Path, plain: str, text: Path, size: int) -> l
             empty = work / "empty" / f"{cache}-{name.partition(' ')[0]}"
             shutil.rmtree(empty, ignore_errors=True)
             empty.mkdir(parents=True)
-            found, seconds = specialm(
+            found, took = specialm(
                 *("specialize", model, f"--source={text}", *more),
                 offline=True,
                 cwd=empty,
@@ -114,7 +119,7 @@ def one_domain(work: Path, bundle: Path, plain: str, text: Path, size: int) -> l
                     "what": name,
                     "programs": cache,
                     "bytes": size,
-                    "seconds": round(seconds, 1),
+                    **took,
                     "steps": found.get("steps", 0),
                     "bits_per_byte_before": before and before["bits_per_byte"],
                     "bits_per_byte": bits[name],
@@ -134,7 +139,7 @@ def many_domains(work: Path, bundle: Path, plain: str, corpora: Path, size: int)
         lines.append(f"{name} = {target}\n")
     (work / "sources").write_text("".join(lines))
     shutil.rmtree(work / "ten", ignore_errors=True)
-    found, seconds = specialm(
+    found, took = specialm(
         *("specialize", f"--bundle={bundle}", f"--sources={work / 'sources'}", *FEW),
         *(f"--plain={plain}", f"--workdir={work / 'ten'}"),
         offline=True,
@@ -142,7 +147,7 @@ def many_domains(work: Path, bundle: Path, plain: str, corpora: Path, size: int)
     kept = ("domain", "bytes", "before", "after", "seconds")
     kept += tuple(f"plain_{name}" for name in ("before", "after", "seconds"))
     rows = [{"what": "one of ten", **{k: row[k] for k in kept}} for row in found["domains"]]
-    return [*rows, {"what": "ten domains with one command", "seconds": round(seconds, 1)}]
+    return [*rows, {"what": "ten domains with one command", **took}]
 
 
 def main() -> None:
@@ -160,14 +165,14 @@ def main() -> None:
     bank, plain = pretrained(work, corpora, given.tokens)
     for name in ("bundle", "copied", "programs"):
         shutil.rmtree(work / name, ignore_errors=True)
-    made, seconds = specialm("bundle", f"--checkpoint={bank}", f"--to={work / 'bundle'}")
+    made, took = specialm("bundle", f"--checkpoint={bank}", f"--to={work / 'bundle'}")
     bundle = shutil.copytree(work / "bundle", work / "copied")
     about = {key: made[key] for key in ("method", "experts", "parameters", "encoder", "bytes")}
     rows = [
         {
             "what": "bundle",
             **about,
-            "seconds": round(seconds, 1),
+            **took,
             "pretraining_tokens": given.tokens,
             "machine": f"{platform.machine()}, {os.cpu_count()} cores",
         }

@@ -125,6 +125,8 @@ def of_specialize(config_path: str, overrides: list[str], options: dict) -> tupl
         if not options["source"]:
             raise UserError(f"--name={options['name']}: is for --source.")
         sources.check_name(options["name"])
+    if options["no_finetune"] and options["plain"]:
+        raise UserError(f"--plain={options['plain']}: is fine-tuned; leave out --no_finetune.")
     if options["no_finetune"]:
         if any(each.startswith("--config.finetune.max_steps=") for each in overrides):
             raise UserError("--no_finetune: leave out --config.finetune.max_steps.")

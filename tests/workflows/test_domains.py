@@ -253,3 +253,19 @@ def test_words_of_serve_that_do_not_go_together(project, mixed, command):
     ):
         status, error = command("serve", *words)
         assert status == 2 and wrong in error
+
+
+@pytest.mark.parametrize(
+    ("words", "wrong"),
+    [
+        (["--source=x"], "leave out --source"),
+        (["--teacher=x"], "leave out --teacher"),
+        (["--config=x.py"], "leave out --config"),
+        (["--no_finetune", "--plain=x"], "--plain=x: is fine-tuned; leave out --no_finetune"),
+        ([], "give a --bundle or a --checkpoint"),
+    ],
+)
+def test_words_that_do_not_go_with_sources(words, wrong, command):
+    given = ["--checkpoint=y", *words] if words else []
+    status, error = command("specialize", "--sources=s", *given)
+    assert status == 2 and wrong in error
