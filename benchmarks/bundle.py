@@ -3,22 +3,22 @@
     python -m benchmarks.bundle --out=results/bundle/rows.jsonl
 
 Pretrains a small bank and a small model (configs/local/bank.py with fewer tokens and fewer sources:
-some of the default corpora are kept out as domains), bundles the bank and copies the folder. The
-rest is run in processes that can open no socket, from the copy: a domain of --bytes of text by
-projection alone and fine-tuned, with an empty cache of compiled programs and again with a full one
-in another work folder, and ten domains with one command, beside the small model fine-tuned in the
-same way. Seconds are by the clock and of the CPU: on a machine that others use too the latter say
-more. Finished stages of pretraining are reused; what is timed is done anew. It rewrites --out.
+some of the default corpora are kept out as domains). Both are bundled and copied. The rest is run
+in processes that can open no socket, from the copies: a domain of --bytes of text by projection
+alone, with an empty and a full cache of compiled programs, and fine-tuned, beside the small model
+fine-tuned in the same way; and ten domains with one command. Seconds are by the clock and of the
+CPU: on a machine that others use too the latter say more. Finished stages of pretraining are
+reused; what is timed is done anew. It rewrites --out.
 """
 
 import argparse
 import json
 import os
-import platform
 import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -92,44 +92,42 @@ def pretrained(work: Path, corpora: Path, tokens: int) -> tuple[str, str]:
     return made[0], made[1]
 
 
-def one_domain(work: Path, bundle: Path, plain: str, text: Path, size: int) -> list[dict]:
-    """Rows of one domain: projected and fine-tuned, with a cold and a warm cache of programs."""
-    rows, bits = [], {}
-    for cache in ("cold", "warm"):
-        for name, model, more in (
-            ("projected", f"--bundle={bundle}", ("--no_finetune",)),
-            ("fine-tuned", f"--bundle={bundle}", FEW),
-            ("plain small model, fine-tuned", f"--checkpoint={plain}", FEW),
-        ):
-            # Each in a work folder of its own: nothing that was done before is reused.
-            empty = work / "empty" / f"{cache}-{name.partition(' ')[0]}"
-            shutil.rmtree(empty, ignore_errors=True)
-            empty.mkdir(parents=True)
-            found, took = specialm(
-                *("specialize", model, f"--source={text}", *more),
-                offline=True,
-                cwd=empty,
-                env={"SPECIALM_CACHE": str(work / "programs")},
-            )
-            (score,) = found["heldout"]["scores"].values()
-            before = found["before"] and next(iter(found["before"].values()))
-            bits[name] = score["bits_per_byte"]
-            rows.append(
-                {
-                    "what": name,
-                    "programs": cache,
-                    "bytes": size,
-                    **took,
-                    "steps": found.get("steps", 0),
-                    "bits_per_byte_before": before and before["bits_per_byte"],
-                    "bits_per_byte": bits[name],
-                }
-            )
-            print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
-    return rows
+def one_domain(work: Path, bundle: Path, plain: Path, text: Path, size: int) -> Iterator[dict]:
+    """Rows of one domain: projected, with a cold and a warm cache of programs, and fine-tuned."""
+    for number, (name, model, cache, more) in enumerate(
+        (
+            ("projected", bundle, "cold", ("--no_finetune",)),
+            ("projected", bundle, "warm", ("--no_finetune",)),
+            ("fine-tuned", bundle, "cold", FEW),
+            ("plain small model, fine-tuned", plain, "warm", FEW),
+        )
+    ):
+        # Each in a work folder of its own: nothing that was done before is reused.
+        empty = work / "empty" / str(number)
+        shutil.rmtree(empty, ignore_errors=True)
+        empty.mkdir(parents=True)
+        found, took = specialm(
+            *("specialize", f"--bundle={model}", f"--source={text}", *more),
+            offline=True,
+            cwd=empty,
+            env={"SPECIALM_CACHE": str(work / "programs")},
+        )
+        bits = [
+            scores and scores[text.stem]["bits_per_byte"]
+            for scores in (found["before"], found["heldout"]["scores"])
+        ]
+        yield {
+            "what": name,
+            "programs": cache,
+            "bytes": size,
+            **took,
+            "steps": found.get("steps", 0),
+            "bits_per_byte_before": bits[0],
+            "bits_per_byte": bits[1],
+        }
 
 
-def many_domains(work: Path, bundle: Path, plain: str, corpora: Path, size: int) -> list[dict]:
+def many_domains(work: Path, bundle: Path, plain: Path, corpora: Path, size: int) -> Iterator[dict]:
     """Rows of ten domains from one bundle, with one command."""
     lines = []
     for path in DOMAINS:
@@ -146,8 +144,9 @@ def many_domains(work: Path, bundle: Path, plain: str, corpora: Path, size: int)
     )
     kept = ("domain", "bytes", "before", "after", "seconds")
     kept += tuple(f"plain_{name}" for name in ("before", "after", "seconds"))
-    rows = [{"what": "one of ten", **{k: row[k] for k in kept}} for row in found["domains"]]
-    return [*rows, {"what": "ten domains with one command", **took}]
+    for row in found["domains"]:
+        yield {"what": "one of ten", **{name: row[name] for name in kept}}
+    yield {"what": "ten domains with one command", **took}
 
 
 def main() -> None:
@@ -158,32 +157,34 @@ def main() -> None:
     parser.add_argument("--corpora", default="data/corpora", help="where specialm fetch put them")
     parser.add_argument("--tokens", type=int, default=2_000_000, help="of pretraining")
     parser.add_argument("--bytes", type=int, default=1_000_000, help="of the one domain")
-    parser.add_argument("--domain_bytes", type=int, default=250_000, help="of each of ten")
+    parser.add_argument("--domain_bytes", type=int, default=100_000, help="of each of ten")
     given = parser.parse_args()
     work, corpora = Path(given.workdir).resolve(), Path(given.corpora).resolve()
     specialm("fetch", f"--root={corpora}")
-    bank, plain = pretrained(work, corpora, given.tokens)
-    for name in ("bundle", "copied", "programs"):
+    models = pretrained(work, corpora, given.tokens)
+    for name in ("bank", "plain", "copied", "programs"):
         shutil.rmtree(work / name, ignore_errors=True)
-    made, took = specialm("bundle", f"--checkpoint={bank}", f"--to={work / 'bundle'}")
-    bundle = shutil.copytree(work / "bundle", work / "copied")
-    about = {key: made[key] for key in ("method", "experts", "parameters", "encoder", "bytes")}
-    rows = [
-        {
-            "what": "bundle",
-            **about,
-            **took,
-            "pretraining_tokens": given.tokens,
-            "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-        }
-    ]
-    text = work / "text.jsonl"
-    size = sample(corpora / f"{TEXT}.jsonl", text, given.bytes)
-    rows += one_domain(work, bundle, plain, text, size)
-    rows += many_domains(work, bundle, plain, corpora, given.domain_bytes)
     out = Path(given.out)
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with out.open("w") as lines:
+
+        def note(row: dict) -> None:
+            for stream in (lines, sys.stderr):
+                print(json.dumps(row), file=stream, flush=True)
+
+        for name, run in zip(("bank", "plain"), models, strict=True):
+            made, took = specialm("bundle", f"--checkpoint={run}", f"--to={work / name}")
+            about = ("method", "experts", "parameters", "files", "bytes")
+            facts = {"pretraining_tokens": given.tokens, "cores": os.cpu_count()}
+            note({"what": "bundle", **{key: made[key] for key in about}, **took, **facts})
+            shutil.copytree(work / name, work / "copied" / name)
+        bank, plain = work / "copied" / "bank", work / "copied" / "plain"
+        text = work / "text.jsonl"
+        size = sample(corpora / f"{TEXT}.jsonl", text, given.bytes)
+        for row in one_domain(work, bank, plain, text, size):
+            note(row)
+        for row in many_domains(work, bank, plain, corpora, given.domain_bytes):
+            note(row)
 
 
 if __name__ == "__main__":
