@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 
 from specialm import config as config_lib
 from specialm import config_files
-from specialm.common import runtime
+from specialm.common import processes, runtime
 from specialm.common.errors import UserError
 from specialm.planning import precheck
 
@@ -49,6 +49,13 @@ def load_from(
     config = continuing.load_config(init, config_path, overrides, options["trust"])
     check(config)
     return config, workdir_of(config_path, options, "continued"), init
+
+
+def join_alone(name: str) -> None:
+    """Raises UserError for a job of several processes; `name` works in one."""
+    runtime.join_processes()
+    if processes.count() > 1:
+        raise UserError(f"{name} works in one process; unset SPECIALM_DISTRIBUTED.")
 
 
 def workdir_of(config_path: str, options: dict, default: str) -> Path:

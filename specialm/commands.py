@@ -114,10 +114,8 @@ def specialize(config_path: str, overrides: list[str], options: dict):
 
 def _specialize_all(overrides: list[str], options: dict):
     """Specialises one model to every domain of a file."""
-    runtime.join_processes()
-    if processes.count() > 1:
-        raise UserError("--sources works in one process; unset SPECIALM_DISTRIBUTED.")
-    from specialm.workflows import domains, side_by_side
+    inputs.join_alone("--sources")
+    from specialm.workflows import domains, mixes, side_by_side
 
     found = domains.read(options["sources"])
     base = inputs.other_model("checkpoint", options["checkpoint"], options["trust"])
@@ -140,7 +138,7 @@ def _specialize_all(overrides: list[str], options: dict):
     failed = [row["domain"] for row in rows if "error" in row]
     if failed:
         raise UserError(f"{len(failed)} of {len(rows)} domains failed.\n{text}")
-    return {"domains": rows, "written": str(workdir / domains.FILE)}, text
+    return {"domains": rows, "written": str(workdir / mixes.FILE)}, text
 
 
 def evaluate(config_path: str, overrides: list[str], options: dict):
@@ -201,11 +199,9 @@ def serve(config_path: str, overrides: list[str], options: dict):
             "--bundle and --domains go together: a bundle, and what `specialm specialize --bundle "
             "--sources` wrote of its domains."
         )
-    runtime.join_processes()
-    if processes.count() > 1:
-        raise UserError("serve works in one process; unset SPECIALM_DISTRIBUTED.")
+    inputs.join_alone("serve")
     from specialm.serving import serve as serve_lib
-    from specialm.workflows import domains, listing, trust
+    from specialm.workflows import listing, mixes, trust
 
     token = serve_lib.token_of(options["token_file"])
     serve_lib.check_address(options["host"], options["port"], token)
@@ -218,9 +214,9 @@ def serve(config_path: str, overrides: list[str], options: dict):
         if value < 1:
             raise UserError(f"--{name}={value}: must be at least 1.")
     address = (options["host"], options["port"], token)
-    mixes = domains.of_bundles(options["bundle"], options["domains"], options["trust"])
-    serve_lib.serve(paths, *address, Limits(**given), mixes, serve_lib.announce)
-    return {"checkpoints": [str(path) for path in (*paths, *mixes)]}, "The server has ended."
+    of_bundles = mixes.of_bundles(options["bundle"], options["domains"], options["trust"])
+    serve_lib.serve(paths, *address, Limits(**given), of_bundles, serve_lib.announce)
+    return {"checkpoints": [str(path) for path in (*paths, *of_bundles)]}, "The server has ended."
 
 
 def bundle(config_path: str, overrides: list[str], options: dict):
@@ -232,9 +228,7 @@ def bundle(config_path: str, overrides: list[str], options: dict):
     if not options["checkpoint"]:
         raise UserError("--checkpoint is missing: the folder of a pretrained bank or mixture.")
     files.check_new_folder("to", options["to"])
-    runtime.join_processes()
-    if processes.count() > 1:
-        raise UserError("bundle works in one process; unset SPECIALM_DISTRIBUTED.")
+    inputs.join_alone("bundle")
     from specialm.workflows import bundles, from_checkpoint
 
     base = inputs.other_model("checkpoint", options["checkpoint"], options["trust"])
@@ -246,9 +240,7 @@ def bundle(config_path: str, overrides: list[str], options: dict):
 
 def import_model(config_path: str, overrides: list[str], options: dict):
     """An open checkpoint as a run folder."""
-    runtime.join_processes()
-    if processes.count() > 1:
-        raise UserError("import works in one process; unset SPECIALM_DISTRIBUTED.")
+    inputs.join_alone("import")
     from specialm.workflows import open_models
 
     given = {name: options[name] for name in ("hf", "gguf", "model")}
@@ -265,9 +257,7 @@ def init_model(config_path: str, overrides: list[str], options: dict):
     if not options["from"]:
         raise UserError("--from is missing: the folder of a dense model.")
     noise = inputs.number("noise", options["noise"])
-    runtime.join_processes()
-    if processes.count() > 1:
-        raise UserError("init works in one process; unset SPECIALM_DISTRIBUTED.")
+    inputs.join_alone("init")
     from specialm.workflows import initial, resizing, stage_keys
 
     path = inputs.other_model("from", options["from"], options["trust"])
@@ -284,9 +274,7 @@ def export(config_path: str, overrides: list[str], options: dict):
     """A model for another program."""
     if not options["checkpoint"]:
         raise UserError("--checkpoint is missing: the folder of a trained model.")
-    runtime.join_processes()
-    if processes.count() > 1:
-        raise UserError("export works in one process; unset SPECIALM_DISTRIBUTED.")
+    inputs.join_alone("export")
     from specialm.serving import exporting
     from specialm.training import runs, sharding
     from specialm.workflows import listing, trust

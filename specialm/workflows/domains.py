@@ -1,12 +1,9 @@
 """Many domains from one pretrained model: `specialm specialize --sources=FILE`.
 
 Each domain is as `specialize --source` has it, in stages of one work folder, so the same command
-goes on after an interruption. WORKDIR/domains.jsonl has a line for each domain that is done: its
-figures, and the mixing coefficients of its expert, from which a server computes it
-(`serve --bundle --domains`).
+goes on after an interruption. Each that is done has a line in WORKDIR/domains.jsonl (`mixes.py`).
 """
 
-import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,17 +13,11 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from specialm.common import files, processes, shapes
+from specialm.common import files, processes
 from specialm.common.errors import UserError
 from specialm.data import sources
-from specialm.models import families
-from specialm.training import runs
-from specialm.workflows import bundles as bundles_lib
-from specialm.workflows import from_checkpoint, own_text, specialising, stage_keys
+from specialm.workflows import from_checkpoint, mixes, own_text, specialising, stage_keys
 from specialm.workflows.specialising import Specialised
-
-FILE = "domains.jsonl"
-MIX = {"domain": shapes.NAME, "base": shapes.TEXT, "histogram?": [shapes.AMOUNT]}
 
 
 @dataclass(frozen=True)
@@ -95,8 +86,12 @@ def specialise(
       overrides: `--config.a.b=value`, of all domains.
       plain: a small model to specialise in the same way, beside it.
       check: raises UserError for settings that cannot work.
+
+    Raises:
+      UserError: `workdir` has the domains of another model.
     """
     rows: list[dict] = []
+    earlier = mixes.lines(workdir / mixes.FILE, base.key)
     started = time.perf_counter()
     for number, domain in enumerate(domains):
         left = ""
@@ -116,8 +111,10 @@ def specialise(
             processes.tell(f"{domain.name}: {error}")
             row = {"domain": domain.name, "source": domain.source, "error": str(error)}
         rows.append(row)
-        done = "".join(f"{files.to_json(each)}\n" for each in rows if "error" not in each)
-        files.write_text(workdir / FILE, done)
+        done = {each["domain"]: files.to_json(each) for each in rows if "error" not in each}
+        workdir.mkdir(parents=True, exist_ok=True)
+        text = "".join(f"{line}\n" for line in {**earlier, **done}.values())
+        files.write_text(workdir / mixes.FILE, text)
     return rows
 
 
@@ -202,73 +199,3 @@ def _mean(rows: Sequence[dict], columns: Sequence[str]) -> dict:
         if all(row.get(name) is not None for row in rows)
     }
     return {"domain": "mean", "seconds": float(np.mean([row["seconds"] for row in rows])), **means}
-
-
-def of_bundles(
-    bundles: Sequence[str], given: Sequence[str], trusted: bool = False
-) -> dict[Path, dict[str, np.ndarray]]:
-    """{bundle: {domain: its mixing coefficients}}.
-
-    Args:
-      bundles: folders.
-      given: see `mixes`; of several with the same domain the last holds.
-
-    Raises:
-      UserError: see `bundles.find` and `mixes`; a bundle without experts.
-    """
-    paths, experts = {}, {}
-    for folder in bundles:
-        base = Base.of(bundles_lib.find(folder, trusted))
-        if runs.read_record(base.path).get("kind", families.DENSE) == families.DENSE:
-            raise UserError(f"--bundle={folder}: has one dense model; give it with --checkpoint.")
-        paths[base.key] = base.path
-        experts[base.key] = len(runs.load_experts(base.path).probability_k)
-    found: dict[str, dict[str, np.ndarray]] = {key: {} for key in paths}
-    for file in given:
-        for key, of_bundle in mixes(file, experts).items():
-            found[key] |= of_bundle
-    return {path: found[key] for key, path in paths.items()}
-
-
-def mixes(given: str, experts: dict[str, int]) -> dict[str, dict[str, np.ndarray]]:
-    """{key of a bank: {domain: float64 [k], the mixing coefficients of its experts}}.
-
-    Args:
-      given: a `domains.jsonl`, or the work folder that it is in.
-      experts: {key of a bank: how many it has}.
-
-    Raises:
-      UserError: with the line, for one that is no such row, or of a model that is not among
-        `experts`.
-    """
-    file = Path(given).expanduser()
-    file = file / FILE if file.is_dir() else file
-    try:
-        lines = file.read_text("utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"--domains={given}: cannot be read ({error}).") from error
-    found: dict[str, dict[str, np.ndarray]] = {key: {} for key in experts}
-    for number, line in enumerate(lines, 1):
-        wrong = _problem_of_mix(line, experts)
-        if wrong:
-            raise UserError(f"--domains={given}, line {number}: {wrong}.")
-        row = json.loads(line)
-        found[row["base"]][row["domain"]] = np.array(row["histogram"], np.float64)
-    return found
-
-
-def _problem_of_mix(line: str, experts: dict[str, int]) -> str:
-    try:
-        row = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        return f"is not JSON ({error})"
-    if wrong := shapes.problem(row, MIX):
-        return wrong
-    if row["base"] not in experts:
-        return (
-            f"{row['domain']} was made from another model than those of --bundle; specialise the "
-            "bundle to it"
-        )
-    if len(row.get("histogram", ())) != experts[row["base"]]:
-        return f"{row['domain']} has no coefficient for each of {experts[row['base']]} experts"
-    return ""

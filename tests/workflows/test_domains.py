@@ -4,6 +4,7 @@ import contextlib
 import inspect
 import io
 import json
+import shutil
 import threading
 import time
 from pathlib import Path
@@ -17,7 +18,7 @@ from specialm import cli
 from specialm.common.errors import UserError
 from specialm.models import families
 from specialm.training import runs, sharding
-from specialm.workflows import domains, side_by_side
+from specialm.workflows import domains, mixes, side_by_side
 
 FEW = ("--config.finetune.max_steps=4", "--config.finetune.eval_every=2")
 
@@ -60,10 +61,14 @@ def command(capsys, monkeypatch, tmp_path):
 
 @pytest.fixture(scope="module")
 def mixed(project):
-    """The folder of both domains, not fine-tuned."""
+    """The work folder of both domains, not fine-tuned, in two processes; `told` in it has what was
+    said."""
     argv = [f"--bundle={project / 'bundle'}", f"--sources={project / 'sources'}", "--no_finetune"]
-    assert cli.main(["specialize", *argv, f"--workdir={project / 'mixed'}"]) == 0
-    return project / "mixed"
+    folder = project / "mixed"
+    with contextlib.redirect_stderr(io.StringIO()) as told:
+        assert cli.main(["specialize", *argv, f"--workdir={folder}", "--jobs=2"]) == 0
+    (folder / "told").write_text(told.getvalue())
+    return folder
 
 
 def test_each_is_as_alone_and_the_table_has_all(project, bank, command, capsys):
@@ -96,7 +101,7 @@ def test_each_is_as_alone_and_the_table_has_all(project, bank, command, capsys):
     assert lines[3].split()[0] == "mean" and lines[3].split()[2] == f"{mean:.3f}"
 
 
-def test_one_that_fails_keeps_no_other_from_being_done(project, command, tmp_path):
+def test_one_that_fails_keeps_no_other_from_being_done(project, mixed, command, tmp_path):
     file = tmp_path / "three"
     file.write_text(f"tiny = {project}/tiny\n" + (project / "sources").read_text())
     status, error = command(
@@ -104,11 +109,11 @@ def test_one_that_fails_keeps_no_other_from_being_done(project, command, tmp_pat
         f"--bundle={project / 'bundle'}",
         f"--sources={file}",
         "--no_finetune",
-        "--workdir=w",
+        f"--workdir={mixed}",
     )
     assert status == 2 and "1 of 3 domains failed" in error
     assert "tiny: " in error and "1 documents are too few" in error
-    done = [json.loads(line) for line in Path("w/domains.jsonl").read_text().splitlines()]
+    done = [json.loads(line) for line in (mixed / "domains.jsonl").read_text().splitlines()]
     assert [row["domain"] for row in done] == ["fft", "characters"]
     assert all(row["after"] is None and row["before"] > 0 for row in done)
 
@@ -136,16 +141,13 @@ def test_what_is_no_list_of_domains(text, wrong, tmp_path):
     assert wrong in str(caught.value) and str(file) in str(caught.value)
 
 
-def test_side_by_side_what_processes_did_is_found_again(project, command, capsys):
+def test_side_by_side_what_processes_did_is_found_again(mixed):
     """Two processes, each with a device of its own; what the command itself does is reused."""
-    argv = ("specialize", f"--bundle={project / 'bundle'}", f"--sources={project / 'sources'}")
-    status = cli.main([*argv, "--no_finetune", "--workdir=two", "--jobs=2"])
-    told = capsys.readouterr().err
-    assert status == 0, told
+    told = (mixed / "told").read_text()
     after = told[told.index("fft: domain 1 of 2") :]
     assert "experts/slm_pn-soup-fft: reused" in after
     assert [line for line in after.splitlines() if line.endswith(" s")] == []
-    assert "bits/byte" in Path("two/logs/characters.txt").read_text()
+    assert "bits/byte" in (mixed / "logs" / "characters.txt").read_text()
 
 
 def test_processes_have_a_gpu_or_a_share_of_the_cores_each(monkeypatch):
@@ -163,7 +165,7 @@ def test_processes_have_a_gpu_or_a_share_of_the_cores_each(monkeypatch):
 
 def test_saved_coefficients_give_the_model_again(project, mixed):
     """Those of domains.jsonl, by a formula of its own, are the parameters that were written."""
-    found = domains.of_bundles([str(project / "bundle")], [str(mixed)])
+    found = mixes.of_bundles([str(project / "bundle")], [str(mixed)])
     ((path, of_domains),) = found.items()
     assert path == project / "bundle" and set(of_domains) == {"fft", "characters"}
     rows = [json.loads(line) for line in (mixed / "domains.jsonl").read_text().splitlines()]
@@ -199,9 +201,9 @@ def test_coefficients_that_do_not_belong_to_the_bundle(project, mixed, tmp_path)
         text = "{" if change is None else json.dumps({**row, **change})
         (tmp_path / "domains.jsonl").write_text(text)
         with pytest.raises(UserError, match=wrong):
-            domains.of_bundles([str(project / "bundle")], [str(tmp_path)])
+            mixes.of_bundles([str(project / "bundle")], [str(tmp_path)])
     with pytest.raises(UserError, match="cannot be read"):
-        domains.of_bundles([str(project / "bundle")], [str(tmp_path / "none")])
+        mixes.of_bundles([str(project / "bundle")], [str(tmp_path / "none")])
 
 
 def test_the_server_gives_what_the_projected_checkpoints_give(project, mixed, monkeypatch):
@@ -269,3 +271,23 @@ def test_words_that_do_not_go_with_sources(words, wrong, command):
     given = ["--checkpoint=y", *words] if words else []
     status, error = command("specialize", "--sources=s", *given)
     assert status == 2 and wrong in error
+
+
+def test_domains_of_an_earlier_command_stay(project, mixed, command, tmp_path):
+    """In the same work folder; those of another model are not mixed with them."""
+    shutil.copytree(mixed, tmp_path / "copy")
+    (tmp_path / "sources").write_text(f"more = {project}/fft\n")
+    argv = ("specialize", f"--bundle={project / 'bundle'}", f"--sources={tmp_path / 'sources'}")
+    status, result = command(*argv, "--no_finetune", "--workdir=copy")
+    assert status == 0, result
+    rows = [json.loads(line) for line in Path("copy/domains.jsonl").read_text().splitlines()]
+    assert [row["domain"] for row in rows] == ["fft", "characters", "more"]
+    assert rows[2]["histogram"] == rows[0]["histogram"]
+    for text, wrong in (
+        (json.dumps({**rows[0], "base": "x"}), "has domains of another model; choose another --wo"),
+        ("{", "line 1: is not JSON"),
+    ):
+        Path("copy/domains.jsonl").write_text(text)
+        status, error = command(*argv, "--no_finetune", "--workdir=copy")
+        assert status == 2 and wrong in error
+        assert Path("copy/domains.jsonl").read_text() == text
