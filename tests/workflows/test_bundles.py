@@ -270,7 +270,7 @@ def test_a_mixture_that_was_upcycled_and_a_dense_model(method, bank, notes, tmp_
 
 
 def test_the_commands_of_the_page_are_commands():
-    """Options and all; `domains.txt` as it stands there is read."""
+    """With the options that they have."""
     page = (Path(__file__).parents[2] / "docs" / "bundles.md").read_text()
     code = "".join(re.findall(r"^```sh\n(.*?)^```", page, re.M | re.S))
     lines = [shlex.split(line, comments=True) for line in code.splitlines()]
