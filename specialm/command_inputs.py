@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 
 from specialm import config as config_lib
 from specialm import config_files
-from specialm.common import runtime
+from specialm.common import processes, runtime
 from specialm.common.errors import UserError
 from specialm.planning import precheck
 
@@ -51,6 +51,13 @@ def load_from(
     return config, workdir_of(config_path, options, "continued"), init
 
 
+def join_alone(name: str) -> None:
+    """Raises UserError for a job of several processes; `name` works in one."""
+    runtime.join_processes()
+    if processes.count() > 1:
+        raise UserError(f"{name} works in one process; unset SPECIALM_DISTRIBUTED.")
+
+
 def workdir_of(config_path: str, options: dict, default: str) -> Path:
     """--workdir, or a folder named after the config file, or `default` without one."""
     name = Path(config_files.split(config_path)[0]).stem if config_path else default
@@ -79,7 +86,10 @@ def open_run(config_path: str, overrides: list[str], options: dict, every_domain
 
     base = listing.resolve(options["checkpoint"]) if options["checkpoint"] else None
     if base is not None and not config_path:
-        config = from_checkpoint.load(base, overrides, options["source"], options["trust"])
+        name = options.get("name", "")
+        config = from_checkpoint.load(
+            base, overrides, options["source"], options["trust"], name=name
+        )
         precheck.check_batches(config)
         domains = domains_of(config)
         workdir = Path(options["workdir"] or f"runs/{config.domain or 'specialm'}")
@@ -89,11 +99,50 @@ def open_run(config_path: str, overrides: list[str], options: dict, every_domain
         return own_text.paced(run, options["source"], own_text.given(overrides)), base
     kept = own_text.given(overrides, config)
     if options["source"]:
-        config = own_text.with_source(config, options["source"], kept)
+        config = own_text.with_source(config, options["source"], kept, options.get("name", ""))
     domains = domains_of(config)
     used = () if base else (config.method,)
     run = pipeline.open_run(config, workdir, domains, used=used)
     return own_text.paced(run, options["source"], kept), base
+
+
+def of_specialize(config_path: str, overrides: list[str], options: dict) -> tuple[dict, list[str]]:
+    """(options, overrides) of `specialize`, a bundle as the checkpoint that it is.
+
+    Raises:
+      UserError: options that exclude each other, or a bundle that is damaged.
+    """
+    given = [f"--{name}={options[name]}" for name in ("bundle", "checkpoint") if options[name]]
+    if options["bundle"] and (config_path or options["checkpoint"]):
+        others = config_path and f"--config={config_path}"
+        raise UserError(f"{given[0]}: it has its settings; leave out {others or given[1]}.")
+    if options["sources"]:
+        alone = [name for name in ("source", "generic", "teacher") if options[name]]
+        if config_path or alone or not given:
+            wrong = f"leave out --{alone[0] if alone else 'config'}"
+            wrong = "give a --bundle or a --checkpoint" if not given else wrong
+            raise UserError(f"--sources={options['sources']}: {wrong}.")
+    else:
+        for name in ("plain", "jobs"):
+            if options[name]:
+                raise UserError(f"--{name}={options[name]}: is for --sources.")
+    if options["name"]:
+        from specialm.data import sources
+
+        if not options["source"]:
+            raise UserError(f"--name={options['name']}: is for --source.")
+        sources.check_name(options["name"])
+    if options["no_finetune"] and options["plain"]:
+        raise UserError(f"--plain={options['plain']}: is fine-tuned; leave out --no_finetune.")
+    if options["no_finetune"]:
+        if any(each.startswith("--config.finetune.max_steps=") for each in overrides):
+            raise UserError("--no_finetune: leave out --config.finetune.max_steps.")
+        overrides = [*overrides, "--config.finetune.max_steps=0"]
+    if options["bundle"]:
+        from specialm.workflows import bundles
+
+        options = {**options, "checkpoint": str(bundles.find(options["bundle"], options["trust"]))}
+    return options, overrides
 
 
 def other_model(option: str, given: str, trusted: bool) -> Path | None:

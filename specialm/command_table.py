@@ -19,6 +19,7 @@ class Option:
 
 CHECKPOINT = Option("checkpoint", "", "the folder of a model that train or specialize wrote")
 TRUST = Option("trust", False, "touch modules and text that only the checkpoint's model.json names")
+BUNDLE = Option("bundle", "", "the folder that bundle wrote; nothing outside of it is read")
 SOURCE = Option("source", "", "a domain of your own: a source, or a path of text")
 INIT = Option("init", "", "the folder of a dense model to go on from, see train")
 GENERIC = Option(
@@ -106,12 +107,22 @@ COMMANDS: dict[str, Command] = {
         "or any other source or path of text, is a domain of your own; with --checkpoint and\n"
         "--source nothing else is needed, not even --config. With --teacher=RUN, a model\n"
         "fine-tuned on the same domain, it distils (finetune.distill_*). What is forgotten of\n"
-        "generic text is shown where there is any: the model's own, or --generic=SOURCE.",
+        "generic text is shown where there is any: the model's own, or --generic=SOURCE.\n"
+        "With --sources=FILE (lines NAME = SOURCE) it specialises to each domain of a file, and\n"
+        "prints a table.",
         "specialm specialize --checkpoint=RUN --source=~/notes --workdir=runs/notes",
         ("domain", "seed", "data", "finetune", "expert", "train", "mesh", "evaluate"),
         (
             CHECKPOINT,
+            BUNDLE,
             SOURCE,
+            Option(
+                "name", "", "with --source: of the domain; by default that of the file or folder"
+            ),
+            Option("sources", "", "a file of domains, a line NAME = SOURCE each"),
+            Option("no_finetune", False, "take the domain's expert as it is"),
+            Option("plain", "", "with --sources: the folder of a small model to compare with"),
+            Option("jobs", 0, "with --sources: domains at a time; 0 for one on each GPU"),
             GENERIC,
             Option("teacher", "", "the folder of a model to distil from"),
             TRUST,
@@ -175,6 +186,9 @@ COMMANDS: dict[str, Command] = {
         "specialm serve --checkpoint=RUN --checkpoint=ANOTHER_RUN",
         options=(
             Option("checkpoint", (), "the folder of a model; several times for several"),
+            Option("bundle", (), "a bundle, each of whose --domains is a model BUNDLE/DOMAIN"),
+            Option("domains", (), "domains.jsonl that specialize --bundle --sources wrote"),
+            Option("held", 8, "models of a bundle's domains in memory"),
             Option("host", "127.0.0.1", "the address that is listened on"),
             Option("port", 8000, "and its port; 0 for a free one"),
             Option("token_file", "", "a file with the token that clients must bring"),
@@ -185,6 +199,16 @@ COMMANDS: dict[str, Command] = {
             TRUST,
         ),
         config=NONE,
+    ),
+    "bundle": Command(
+        "a bank or a mixture with clusters, encoder and vocabulary in one folder",
+        "Writes the pretrained model in --checkpoint with all that specialising it takes into the\n"
+        "folder --to: parameters, vocabulary, clusters, sentence encoder, settings, and digests\n"
+        "of all files. Whoever has the folder needs no generic corpus and no network.",
+        "specialm bundle --checkpoint=RUN --to=bundles/bank",
+        ("clustering",),
+        (CHECKPOINT, Option("to", "", "the folder that is written; not there yet"), TRUST),
+        OPTIONAL,
     ),
     "import": Command(
         "an open checkpoint (Hugging Face folder, GGUF, by name) as a run folder",

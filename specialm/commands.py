@@ -97,49 +97,52 @@ def train(config_path: str, overrides: list[str], options: dict):
 
 
 def specialize(config_path: str, overrides: list[str], options: dict):
-    """Fine-tunes a model on a domain and scores it; out of a bank or a mixture it takes one expert
-    first.
+    """Fine-tunes a model on a domain, or on many, and scores it; out of a bank or a mixture it
+    takes one expert first.
     """
+    options, overrides = inputs.of_specialize(config_path, overrides, options)
+    if options["sources"]:
+        return _specialize_all(overrides, options)
     run, base = inputs.open_run(config_path, overrides, options, every_domain=False)
-    from specialm.specialize import budget
-    from specialm.workflows import coverage, experts, heldout, pretraining, stage_keys
+    from specialm.workflows import heldout, pretraining, specialising, stage_keys
 
     config = run.config
     if base is None:
         base = pretraining.pretrain(
             run, config.method, config.domain, config.seed, must_exist=True
         ).path
-    key = stage_keys.checkpoint_key(base)
-    scored, before = heldout.sets(run), None
-    if config.finetune.max_steps:
-        teacher = inputs.teacher(options["teacher"], options["trust"])
-        stage = experts.specialize(run, base, config.domain, config.seed, key, teacher)
-        before = heldout.scores(run, *experts.before(run, base, config.domain, key, stage), scored)
-        valid = f"validation {stage.result['valid_nll']:.3f} nats per token"
-        summary = f"{budget.ending(stage.result)}; {valid}"
-    else:
-        stage = experts.take(run, base, config.domain, key)
-        summary = "a dense model, not fine-tuned"
-    report = heldout.evaluate(run, stage.path, scored, stage.fingerprint, stage.path.name)
-    sets = coverage.sets(run)
-    result = {
-        "checkpoint": str(stage.path),
-        "base": str(base),
-        "reused": stage.reused,
-        **stage.result,
-        "before": before,
-        "heldout": report,
-        "sets": sets,
-    }
-    return result, "\n".join(
-        [
-            f"{stage.path}: {summary}",
-            *coverage.lines(sets),
-            "",
-            heldout.table(report, before),
-            *heldout.no_generic(run),
-        ]
+    teacher = inputs.teacher(options["teacher"], options["trust"])
+    made = specialising.specialise(run, base, stage_keys.checkpoint_key(base), teacher)
+    return made.to_json(), "\n".join([made.text(), *heldout.no_generic(run)])
+
+
+def _specialize_all(overrides: list[str], options: dict):
+    """Specialises one model to every domain of a file."""
+    inputs.join_alone("--sources")
+    from specialm.workflows import domains, mixes, side_by_side
+
+    found = domains.read(options["sources"])
+    base = inputs.other_model("checkpoint", options["checkpoint"], options["trust"])
+    plain = inputs.other_model("plain", options["plain"], options["trust"])
+    assert base is not None
+    workdir = Path(options["workdir"] or "runs/domains")
+    jobs = options["jobs"] or side_by_side.devices()
+    if jobs > 1:  # what they finish is found again below
+        side_by_side.specialise([base, *filter(None, [plain])], found, overrides, options, jobs)
+    rows = domains.specialise(
+        domains.Base.of(base),
+        found,
+        overrides,
+        workdir,
+        options["trust"],
+        domains.Base.of(plain) if plain else None,
+        precheck.check_batches,
     )
+    text = domains.table(rows)
+    failed = [row["domain"] for row in rows if "error" in row]
+    if failed:
+        raise UserError(f"{len(failed)} of {len(rows)} domains failed.\n{text}")
+    return {"domains": rows, "written": str(workdir / mixes.FILE)}, text
 
 
 def evaluate(config_path: str, overrides: list[str], options: dict):
@@ -205,15 +208,18 @@ def serve(config_path: str, overrides: list[str], options: dict):
     """Models with OpenAI's interface and a page, until a signal comes."""
     from specialm.serving.server.limits import Limits
 
-    if not options["checkpoint"]:
+    if not options["checkpoint"] and not options["bundle"]:
         raise UserError(
             "--checkpoint is missing: the folder of a trained model; give it again for more."
         )
-    runtime.join_processes()
-    if processes.count() > 1:
-        raise UserError("serve works in one process; unset SPECIALM_DISTRIBUTED.")
+    if bool(options["bundle"]) != bool(options["domains"]):
+        raise UserError(
+            "--bundle and --domains go together: a bundle, and what `specialm specialize --bundle "
+            "--sources` wrote of its domains."
+        )
+    inputs.join_alone("serve")
     from specialm.serving import serve as serve_lib
-    from specialm.workflows import listing, trust
+    from specialm.workflows import listing, mixes, trust
 
     token = serve_lib.token_of(options["token_file"])
     serve_lib.check_address(options["host"], options["port"], token)
@@ -221,20 +227,38 @@ def serve(config_path: str, overrides: list[str], options: dict):
     for path in paths:
         if not options["trust"]:
             trust.check_links(path)
-    given = {name: options[name] for name in ("rows", "waiting", "tokens", "seconds")}
+    given = {name: options[name] for name in ("rows", "waiting", "tokens", "seconds", "held")}
     for name, value in given.items():
         if value < 1:
             raise UserError(f"--{name}={value}: must be at least 1.")
     address = (options["host"], options["port"], token)
-    serve_lib.serve(paths, *address, Limits(**given), serve_lib.announce)
-    return {"checkpoints": [str(path) for path in paths]}, "The server has ended."
+    of_bundles = mixes.of_bundles(options["bundle"], options["domains"], options["trust"])
+    serve_lib.serve(paths, *address, Limits(**given), of_bundles, serve_lib.announce)
+    return {"checkpoints": [str(path) for path in (*paths, *of_bundles)]}, "The server has ended."
+
+
+def bundle(config_path: str, overrides: list[str], options: dict):
+    """A model with all that specialising it takes, in one folder."""
+    from specialm.common import files
+
+    if config_path:
+        raise UserError(f"--config={config_path}: a bundle has the settings of its checkpoint.")
+    if not options["checkpoint"]:
+        raise UserError("--checkpoint is missing: the folder of a pretrained bank or mixture.")
+    files.check_new_folder("to", options["to"])
+    inputs.join_alone("bundle")
+    from specialm.workflows import bundles, from_checkpoint
+
+    base = inputs.other_model("checkpoint", options["checkpoint"], options["trust"])
+    assert base is not None
+    config = from_checkpoint.load(base, overrides, trusted=options["trust"])
+    result = bundles.write(base, options["to"], config)
+    return result, bundles.summary(result)
 
 
 def import_model(config_path: str, overrides: list[str], options: dict):
     """An open checkpoint as a run folder."""
-    runtime.join_processes()
-    if processes.count() > 1:
-        raise UserError("import works in one process; unset SPECIALM_DISTRIBUTED.")
+    inputs.join_alone("import")
     from specialm.workflows import open_models
 
     given = {name: options[name] for name in ("hf", "gguf", "model")}
@@ -251,9 +275,7 @@ def init_model(config_path: str, overrides: list[str], options: dict):
     if not options["from"]:
         raise UserError("--from is missing: the folder of a dense model.")
     noise = inputs.number("noise", options["noise"])
-    runtime.join_processes()
-    if processes.count() > 1:
-        raise UserError("init works in one process; unset SPECIALM_DISTRIBUTED.")
+    inputs.join_alone("init")
     from specialm.workflows import initial, resizing, stage_keys
 
     path = inputs.other_model("from", options["from"], options["trust"])
@@ -270,9 +292,7 @@ def export(config_path: str, overrides: list[str], options: dict):
     """A model for another program."""
     if not options["checkpoint"]:
         raise UserError("--checkpoint is missing: the folder of a trained model.")
-    runtime.join_processes()
-    if processes.count() > 1:
-        raise UserError("export works in one process; unset SPECIALM_DISTRIBUTED.")
+    inputs.join_alone("export")
     from specialm.serving import exporting
     from specialm.training import runs, sharding
     from specialm.workflows import listing, trust

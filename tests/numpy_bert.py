@@ -1,8 +1,14 @@
 """A small BERT with random weights, and its forward pass in plain NumPy float64."""
 
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
 import numpy as np
+from safetensors.numpy import save_file
 
 D_MODEL, HEADS, D_FF, LAYERS, VOCABULARY, POSITIONS = 24, 3, 40, 2, 50, 16
+WORDS = [f"w{i}" for i in range(VOCABULARY - 4)]
 
 
 def random_tensors(seed: int = 0) -> dict[str, np.ndarray]:
@@ -67,3 +73,27 @@ def numpy_bert(tensors: dict[str, np.ndarray], ids: list[int]) -> np.ndarray:
         x = norm(x + linear(hidden, f"{p}output.dense"), f"{p}output.LayerNorm")
     mean = x.mean(0)
     return mean / np.linalg.norm(mean)
+
+
+def write_folder(folder: Path, seed: int = 0, words: Sequence[str] = WORDS) -> Path:
+    """A small model's folder; its tokeniser splits on spaces and, like the real file, comes with
+    padding and truncation fixed (here at 8)."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+
+    folder.mkdir(parents=True)
+    save_file(random_tensors(seed), folder / "model.safetensors")
+    (folder / "config.json").write_text(
+        json.dumps(
+            {"num_attention_heads": HEADS, "num_hidden_layers": LAYERS, "layer_norm_eps": 1e-12}
+        )
+    )
+    names = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *words]
+    tokenizer = Tokenizer(models.WordLevel({n: i for i, n in enumerate(names)}, "[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    tokenizer.enable_padding(length=8)
+    tokenizer.enable_truncation(8)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    return folder

@@ -16,7 +16,8 @@ from specialm.models import transformer
 from specialm.serving import generate
 from specialm.serving.server.app import Server
 from specialm.serving.server.limits import Limits
-from specialm.serving.server.models import Models, Served
+from specialm.serving.server.models import Models
+from specialm.serving.server.served import Served
 from specialm.serving.server.worker import Worker
 
 GPT2 = {"num_layers": 2, "d_model": 16, "num_heads": 2, "d_ff": 32}
@@ -43,9 +44,9 @@ def model(name, vocabulary, parts, limits, context=48):
 
 
 @contextmanager
-def running(models, limits=None, **options):
-    """The port of a server over these models."""
-    server = Server(Models(models), limits or Limits(), **options)
+def running(models, limits=None, banks=(), **options):
+    """The port of a server over these models, and the domains of these banks."""
+    server = Server(Models(models, banks), limits or Limits(), **options)
     listener = socket.create_server(("127.0.0.1", 0))
     config = uvicorn.Config(
         server.app, log_level="warning", access_log=False, timeout_graceful_shutdown=2

@@ -75,6 +75,17 @@ def remove_folder(path: Path) -> None:
         shutil.rmtree(leaving)
 
 
+def check_new_folder(option: str, target: str) -> None:
+    """Raise UserError for a folder to write that is missing, or that holds something already."""
+    if not target:
+        raise UserError(f"--{option} is missing: the folder that is written.")
+    path = Path(target)
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise UserError(
+            f"--{option}={target}: is there already; nothing is overwritten, name another."
+        )
+
+
 def flush(path: Path) -> None:
     """Wait until a file's content, or a folder's names, are on the disk."""
     number = os.open(path, os.O_RDONLY)

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import xxhash
@@ -44,16 +45,19 @@ def digest(path: Path) -> str:
     return hasher.hexdigest()
 
 
-def write(folder: Path, facts: dict | None = None, but: tuple[str, ...] = ()) -> None:
+def write(
+    folder: Path, facts: dict | None = None, but: tuple[str, ...] = (), every: bool = False
+) -> None:
     """Flush all files below `folder` to the disk, and write its manifest.
 
     Args:
       folder: it is finished.
       facts: what else the manifest says.
       but: names of files in it that are left out.
+      every: also list the files below folders that have a manifest of their own.
 
     """
-    paths = [p for p in _files(folder) if p.parent != folder or p.name not in but]
+    paths = [p for p in _files(folder, every) if p.parent != folder or p.name not in but]
     with ThreadPoolExecutor(THREADS) as threads:  # a disk flushes many files in the time of one
         found = list(threads.map(_flushed, paths))
         list(threads.map(flush, [Path(parent) for parent, _, _ in os.walk(folder)]))
@@ -85,12 +89,20 @@ def read(folder: Path) -> dict | None:
         manifest = read_sealed(path)
         if not isinstance(manifest.get("files"), dict):
             raise _damaged(path, "it lists no files", folder)
+        if wrong := [name for name, facts in manifest["files"].items() if not _is_of(name, facts)]:
+            raise _damaged(path, f"{wrong[0]!r} is no file of this folder", folder)
         _read[str(path)] = (now, manifest)
         return manifest
     stage = read_sealed(folder / STAGE) if (folder / STAGE).exists() else {}
     if stage.get("verified"):
         raise _damaged(path, "it is missing", folder)
     return None
+
+
+def _is_of(name: str, facts: Any) -> bool:
+    """Whether these can be a file below the folder of a manifest, and its size and digest."""
+    types = [type(fact) for fact in facts] if isinstance(facts, list) else []
+    return types == [int, str] and not Path(name).is_absolute() and ".." not in Path(name).parts
 
 
 def check(path: Path) -> None:
@@ -186,11 +198,17 @@ def check_sizes(folder: Path) -> None:
             raise _damaged(folder / name, problem, folder)
 
 
-def _files(folder: Path) -> Iterator[Path]:
-    """Yield the files of a folder; of one below it that has a manifest, the manifest alone."""
+def _files(folder: Path, every: bool = False) -> Iterator[Path]:
+    """Yield the files of a folder; of one below it that has a manifest, the manifest alone, unless
+    `every` file is wanted.
+    """
     for path in sorted(folder.iterdir()):
         if path.is_dir() and not path.is_symlink():
-            yield from [path / NAME] if (path / NAME).exists() else _files(path)
+            has_manifest = (path / NAME).exists()
+            if has_manifest:
+                yield path / NAME
+            if every or not has_manifest:
+                yield from _files(path, every)
         elif path.is_file() and path.name not in (NAME, *OF_THE_STAGE):
             if path.suffix not in UNFINISHED:
                 yield path

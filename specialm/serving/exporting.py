@@ -16,7 +16,7 @@ import jax
 import numpy as np
 
 from specialm.common.errors import UserError
-from specialm.common.files import write_json, write_text
+from specialm.common.files import check_new_folder, write_json, write_text
 from specialm.data.vocabularies.tokenizer_json import TokenizerJson
 from specialm.models import families, transformer
 from specialm.models.config import Config
@@ -162,11 +162,7 @@ def check_options(target: str, kind: str, dtype: str) -> None:
         raise UserError(
             f"--dtype={dtype}: --format={kind} holds {', '.join(FORMATS[kind].dtypes)}."
         )
-    if not target:
-        raise UserError("--to is missing: the folder that is written.")
-    path = Path(target)
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise UserError(f"--to={target}: is there already; nothing is overwritten, name another.")
+    check_new_folder("to", target)
 
 
 def export(

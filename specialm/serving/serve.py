@@ -3,11 +3,14 @@
 import os
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+
+import numpy as np
 
 from specialm.common import extras, runtime
 from specialm.common.errors import UserError
+from specialm.models import families
 from specialm.serving.server.limits import Limits
 from specialm.training import runs, sharding
 
@@ -50,11 +53,13 @@ def serve(
     port: int,
     token: str,
     limits: Limits,
+    mixes: Mapping[Path, Mapping[str, np.ndarray]],
     ready: Callable[[str], None] = lambda address: None,
 ) -> None:
-    """Serves the models of run folders until a signal comes.
+    """Serves the models of run folders, and of the domains of bundles, until a signal comes.
 
     Args:
+      mixes: {bundle: {domain: float64 [k], the mixing coefficients of its experts}}.
       ready: called with the address when requests are answered.
 
     Raises:
@@ -62,19 +67,25 @@ def serve(
     """
     uvicorn = extras.load("uvicorn", "serve", "specialm serve")
     extras.load("starlette", "serve", "specialm serve")
+    from specialm.serving.server import banks as banks_lib
     from specialm.serving.server import models as models_lib
+    from specialm.serving.server import served as served_lib
     from specialm.serving.server.app import Server
 
     runtime.keep_small_programs()
     listener = _listen(host, port)
-    names = models_lib.names_of([str(path.resolve()) for path in paths])
-    found = []
-    for name, path in zip(names, paths, strict=True):
-        model = models_lib.served(name, runs.load(path, sharding.make_mesh()), limits)
-        models_lib.warm_up(model)
+    names = models_lib.names_of([str(path.resolve()) for path in (*paths, *mixes)])
+    found, banks = [], []
+    for name, path in zip(names, paths, strict=False):
+        model = served_lib.served(name, runs.load(path, sharding.make_mesh()), limits)
+        served_lib.warm_up(model.worker.engine)
         found.append(model)
+    for name, (path, of_domains) in zip(names[len(paths) :], mixes.items(), strict=True):
+        bank = runs.load(path, sharding.make_mesh(), (families.BANK, families.MIXTURE))
+        experts = runs.load_experts(path)
+        banks.append(banks_lib.Bank(name, bank, experts, of_domains, limits))
     hosts = LOOPBACK if host in LOOPBACK else ()
-    app = Server(models_lib.Models(found), limits, token, hosts).app
+    app = Server(models_lib.Models(found, banks), limits, token, hosts).app
     shown = f"[{host}]" if ":" in host else host
     ready(f"http://{shown}:{listener.getsockname()[1]}/")
     config = uvicorn.Config(

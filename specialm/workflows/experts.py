@@ -63,22 +63,20 @@ def specialize(
     )
 
 
-def before(run: Run, base: Path, domain: str, key: str, stage: Stage) -> tuple[Path, str]:
-    """(run folder, what identifies its content) of the dense model that was fine-tuned.
+def taken(run: Run, base: Path, domain: str, key: str, stage: Stage) -> Stage | None:
+    """The stage of the expert that was fine-tuned; None for a dense model.
 
     Args:
       base, domain, key: as `specialize` had them.
       stage: that it returned.
     """
     if _is_dense(base) and run.config.expert.index < 0:
-        return base, key
+        return None
     expert = stage.result.get("expert")
     if expert is None:  # not one of several that were fine-tuned
-        one = take(run, base, domain, key)
-    else:
-        k = len(runs.load_experts(base).probability_k)
-        one = _project(run, base, key, choice.one_hot(expert, k), f"expert{expert}", domain)
-    return one.path, one.fingerprint
+        return take(run, base, domain, key)
+    k = len(runs.load_experts(base).probability_k)
+    return _project(run, base, key, choice.one_hot(expert, k), f"expert{expert}", domain)
 
 
 def _is_dense(base: Path) -> bool:
@@ -200,7 +198,7 @@ def _project(
         expert = int(np.argmax(histogram_k)) if np.max(histogram_k) == 1 else None
         return {
             "expert": expert,
-            "histogram": [round(float(p), 6) for p in histogram_k],
+            "histogram": [float(p) for p in histogram_k],
             "seconds": time.perf_counter() - started,
         }
 

@@ -29,6 +29,7 @@ def load(
     source: str = "",
     trusted: bool = False,
     must_carry: bool = True,
+    name: str = "",
 ) -> ConfigDict:
     """The config that pretrained the model in the run folder `base`, with `--config.a.b=value`
     overrides; checked and locked.
@@ -36,6 +37,7 @@ def load(
     Args:
       source: a user's text, see `own_text.with_source`.
       trusted: whether modules and places that the folder names hold, see `trust.py`.
+      name: of the user's text, see there.
       must_carry: False takes the defaults if an earlier version wrote `base` without settings.
 
     Raises:
@@ -57,7 +59,7 @@ def load(
         trust.check_links(base)
         config = trust.without_others(config, config_lib.default())
     if source:
-        config = own_text.with_source(config, source, own_text.given(overrides))
+        config = own_text.with_source(config, source, own_text.given(overrides), name)
     try:
         return config_lib.finish(config, overrides)
     except UserError as error:

@@ -37,18 +37,21 @@ def given(overrides: Sequence[str], config: ConfigDict | None = None) -> set[str
     return names
 
 
-def with_source(config: ConfigDict, source: str, keep: Collection[str] = ()) -> ConfigDict:
-    """The config with a user's text as its one domain, named after its file or folder, and with
-    the settings of `SETTINGS`.
+def with_source(
+    config: ConfigDict, source: str, keep: Collection[str] = (), name: str = ""
+) -> ConfigDict:
+    """The config with a user's text as its one domain, and with the settings of `SETTINGS`.
 
     Args:
       source: a source (see `data/sources.py`), or the path of a file or a folder.
       keep: settings that stay as they are, see `given`.
+      name: of the domain; "" for that of the file or the folder.
 
     Raises:
       UserError: neither a source nor a path that is there.
     """
-    name, spec = resolve_source(source)
+    found, spec = resolve_source(source)
+    name = name or found
     changed = copy.deepcopy(config).unlock()
     changed.data.domains = ConfigDict({name: spec})
     changed.domain, changed.domains = name, ()

@@ -1,6 +1,5 @@
 """Encoders: MiniLM's batching on a small random model, TF-IDF + SVD against NumPy, the factory."""
 
-import json
 import os
 import pickle
 import subprocess
@@ -10,38 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from numpy_bert import HEADS, LAYERS, VOCABULARY, numpy_bert, random_tensors
-from safetensors.numpy import save_file
+from numpy_bert import WORDS, numpy_bert, random_tensors, write_folder
 
 from specialm.clustering import encoders, minilm_files
 from specialm.clustering.encoders import MiniLM, TfidfSvd, find_minilm, make_encoder, sample_texts
 from specialm.common.errors import UserError
-
-WORDS = [f"w{i}" for i in range(VOCABULARY - 4)]
-
-
-def write_folder(folder: Path, seed: int = 0) -> Path:
-    """A small model's folder; its tokeniser splits on spaces and, like the real file, comes with
-    padding and truncation fixed (here at 8)."""
-    from tokenizers import Tokenizer, models, pre_tokenizers, processors
-
-    folder.mkdir(parents=True)
-    save_file(random_tensors(seed), folder / "model.safetensors")
-    (folder / "config.json").write_text(
-        json.dumps(
-            {"num_attention_heads": HEADS, "num_hidden_layers": LAYERS, "layer_norm_eps": 1e-12}
-        )
-    )
-    names = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *WORDS]
-    tokenizer = Tokenizer(models.WordLevel({n: i for i, n in enumerate(names)}, "[UNK]"))
-    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
-    )
-    tokenizer.enable_padding(length=8)
-    tokenizer.enable_truncation(8)
-    tokenizer.save(str(folder / "tokenizer.json"))
-    return folder
 
 
 def random_texts(seed: int, count: int, longest: int = 30) -> list[str]:

@@ -74,6 +74,14 @@ class Engine:
         other._forget()
         return other
 
+    def with_params(self, params: Params) -> "Engine":
+        """Another one of the same sizes with these parameters; those that are the same in both are
+        held once.
+        """
+        other = self.anew()
+        other.params = jax.tree.map(_shared, self.params, decoder.laid_out(params, self.config))
+        return other
+
     def add(self, prompt: list[int], sampling: Sampling, bare: bool = False) -> Sequence:
         """A text that begins with these tokens, in the queue.
 
@@ -269,6 +277,11 @@ class Engine:
                 whole.finish = delta.finish
                 break
         return whole
+
+
+def _shared(held: jax.Array, new: jax.Array) -> jax.Array:
+    """The array that is held, if the new one is the same."""
+    return held if np.array_equal(held, new) else new
 
 
 def _top_of(drawn: Drawn, step: int, row: int, count: int) -> tuple[tuple[int, float], ...]:

@@ -84,11 +84,9 @@ class Server:
 
     @contextlib.asynccontextmanager
     async def _life(self, app: Starlette) -> AsyncIterator[None]:
-        for model in self._models:
-            model.worker.start()
+        self._models.start()
         yield
-        for model in self._models:
-            model.worker.stop()
+        self._models.stop()
 
     def _check(self, http: HttpRequest, path: str) -> None:
         host = http.headers.get("host", "").rpartition(":")
@@ -117,7 +115,7 @@ class Server:
         template = files(__package__).joinpath("page.html.j2").read_text("utf-8")
         environment = Environment(autoescape=select_autoescape(default=True))
         page = environment.from_string(template).render(
-            models=[model.name for model in self._models], asks_token=bool(self._token)
+            models=list(self._models.listed), asks_token=bool(self._token)
         )
         return HTMLResponse(page, headers=SAFE)
 
@@ -129,13 +127,15 @@ class Server:
         return Response(text, media_type=kind)
 
     async def _list(self, http: HttpRequest) -> Response:
-        return JSONResponse({"object": "list", "data": [_about(model) for model in self._models]})
+        return JSONResponse({"object": "list", "data": list(self._models.listed.values())})
 
     async def _one(self, http: HttpRequest) -> Response:
-        return JSONResponse(_about(self._models.get(http.path_params["name"])))
+        return JSONResponse(self._models.about(http.path_params["name"]))
 
     async def _score(self, http: HttpRequest) -> Response:
-        model, text = requests.score(await self._body(http), self._models, self._limits)
+        given = requests.read_object(await self._body(http))
+        model = await self._models.get(requests.model_of(given))
+        text = requests.scored(given, self._limits)
         try:
             async with asyncio.timeout(self._limits.seconds):
                 found = await model.score(text)
@@ -161,7 +161,9 @@ class Server:
         return await self._continue(http, is_chat=True)
 
     async def _continue(self, http: HttpRequest, is_chat: bool) -> Response:
-        request = requests.parse(await self._body(http), self._models, self._limits, is_chat)
+        given = requests.read_object(await self._body(http))
+        model = await self._models.get(requests.model_of(given))
+        request = requests.parse(given, model, self._limits, is_chat)
         worker = request.model.worker
         jobs = worker.submit(request.prompts, request.samplings, bare=is_chat)
         name = request.model.name
@@ -271,15 +273,3 @@ async def _disconnected(http: HttpRequest) -> None:
     """Returns when the client has gone."""
     while (await http.receive())["type"] != "http.disconnect":
         pass
-
-
-def _about(model) -> dict[str, Any]:
-    return {
-        "id": model.name,
-        "object": "model",
-        "created": model.created,
-        "owned_by": "specialm",
-        "max_model_len": model.config.context,
-        "has_chat": model.has_chat,
-        **model.about,
-    }

@@ -13,6 +13,7 @@ class Limits:
     rows: int = 16  # texts of a model that are continued at the same time
     waiting: int = 256  # texts of a model that wait for a row
     seconds: float = 120.0  # of a request
+    held: int = 8  # models of a bundle's domains in memory
     scored_bytes: int = 64 << 10  # of a text that is scored
 
 

@@ -48,8 +48,10 @@ class Metrics:
         }
         for name, (text, value) in gauges.items():
             gauge = named(client.Gauge, name, text, ("model",))
-            for model in models:
-                gauge.labels(model.name).set_function(lambda model=model, value=value: value(model))
+            for group, held in models.groups().items():
+                gauge.labels(group).set_function(
+                    lambda held=held, value=value: sum(value(model) for model in held())
+                )
 
     def text(self) -> tuple[bytes, str]:
         """(the page that Prometheus reads, its media type)."""

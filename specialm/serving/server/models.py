@@ -1,100 +1,88 @@
-"""The models of a server: parameters, vocabulary, a worker, scores of texts."""
+"""The models of a server, by name: those of run folders, and those of the domains of bundles."""
 
-from dataclasses import dataclass, field
+import asyncio
+from collections.abc import Callable, Sequence
 from functools import partial
 
-import numpy as np
-
 from specialm.common.errors import UserError
-from specialm.data.vocabularies import Vocabulary
-from specialm.models import families
-from specialm.models.config import Config
-from specialm.serving import generate
-from specialm.serving.decoding.engine import Engine
-from specialm.serving.decoding.sampling import Sampling
-from specialm.serving.decoding.scoring import Scorer
-from specialm.serving.server.limits import Limits, Refused
-from specialm.serving.server.worker import Worker
-from specialm.training import runs
+from specialm.serving.server.banks import Bank
+from specialm.serving.server.limits import Refused
+from specialm.serving.server.served import Served
 
-
-@dataclass
-class Served:
-    """One model."""
-
-    name: str
-    config: Config
-    vocabulary: Vocabulary
-    worker: Worker
-    created: int  # seconds since the epoch
-    about: dict = field(default_factory=dict)
-
-    @property
-    def has_chat(self) -> bool:
-        """Whether it holds conversations."""
-        return self.vocabulary.chat_template is not None
-
-    async def score(self, text: str) -> list[tuple[bytes, float]]:
-        """(bytes, -log2 p) of each token of a text, and at last of its end (no bytes)."""
-        tokens = [*self.vocabulary.encode([text])[0], self.vocabulary.eos]
-        contents = self.vocabulary.token_bytes
-        found: list[tuple[bytes, float]] = []
-        for first in range(0, len(tokens), self.config.context):
-            window = tokens[first : first + self.config.context]
-            bits = await self.worker.call(partial(self._bits, window))
-            found += zip((contents[token] for token in window), bits.tolist(), strict=True)
-        return found
-
-    def _bits(self, window: list[int]) -> np.ndarray:
-        scorer = Scorer(self.worker.engine.params, self.config, self.vocabulary.start)
-        return scorer.nats(window) / np.log(2)
+SHOWN = 20  # names in a message
 
 
 class Models:
-    """Those of a server, by name; the first one is the default."""
+    """Those of a server; the first one is the default.
 
-    def __init__(self, models: list[Served]):
-        self._models = {model.name: model for model in models}
+    Args:
+      models: of run folders.
+      banks: whose domains are models, named BANK/DOMAIN.
+    """
 
-    def __iter__(self):
-        return iter(self._models.values())
+    def __init__(self, models: Sequence[Served], banks: Sequence[Bank] = ()):
+        self._models, self._banks = {model.name: model for model in models}, banks
+        self._listed = {name: model.to_json() for name, model in self._models.items()}
+        for bank in banks:
+            self._listed |= bank.listed()
 
-    def get(self, name: str) -> Served:
-        """The model of this name; "" for the first.
+    @property
+    def listed(self) -> dict[str, dict]:
+        """{name: what clients are told of it} of every model, in memory or not."""
+        return self._listed
+
+    def about(self, name: str) -> dict:
+        """What clients are told of a model.
 
         Raises:
           Refused: there is none (404).
         """
-        if not name:
-            return next(iter(self))
-        if name not in self._models:
-            raise Refused(404, f"no model {name!r}; there are {', '.join(self._models)}.", "model")
-        return self._models[name]
+        if name not in self._listed:
+            raise self._unknown(name)
+        return self._listed[name]
 
+    async def get(self, name: str) -> Served:
+        """The model of this name; "" for the first.
 
-def served(name: str, model: runs.Model, limits: Limits) -> Served:
-    """A model, ready to work.
+        Raises:
+          Refused: there is none (404); others of its bank are at work (503).
+        """
+        name = name or next(iter(self._listed))
+        if name in self._models:
+            return self._models[name]
+        for bank in self._banks:
+            domain = name.removeprefix(f"{bank.name}/")
+            if name in self._listed and domain != name:
+                if held := bank.held(domain):
+                    return held
+                return await asyncio.to_thread(bank.get, domain)
+        raise self._unknown(name)
 
-    Raises:
-      UserError: it is not causal.
-    """
-    config, vocabulary = families.dense(model.config), model.vocabulary
-    engine = generate.engine(model.params, config, vocabulary, limits.rows)
+    def _unknown(self, name: str) -> Refused:
+        names = list(self._listed)
+        more = f" and {len(names) - SHOWN} more (/v1/models)" if len(names) > SHOWN else ""
+        there = f"there are {', '.join(names[:SHOWN])}{more}"
+        return Refused(404, f"no model {name!r}; {there}.", "model")
 
-    def open_engine() -> Engine:
-        return engine.anew()
+    def start(self) -> None:
+        """Begins to work."""
+        for model in self._models.values():
+            model.worker.start()
 
-    record = model.record
-    about = {key: record[key] for key in ("method", "domain", "seed") if key in record}
-    created = int((model.path / "model.json").stat().st_mtime)
-    return Served(name, config, vocabulary, Worker(open_engine, limits.waiting), created, about)
+    def stop(self) -> None:
+        """Ends all threads."""
+        for model in (
+            *self._models.values(),
+            *(m for bank in self._banks for m in bank.in_memory()),
+        ):
+            model.worker.stop()
 
-
-def warm_up(model: Served) -> None:
-    """Compiles what a first request needs, before it comes."""
-    engine = model.worker.engine.anew()
-    for _ in range(2):
-        generate.complete(engine, [[model.vocabulary.start]], Sampling(tokens=2, temperature=1.0))
+    def groups(self) -> dict[str, Callable[[], Sequence[Served]]]:
+        """{name: () -> the models in memory} of each run folder and each bundle."""
+        alone: dict[str, Callable[[], Sequence[Served]]] = {
+            name: partial(list, [model]) for name, model in self._models.items()
+        }
+        return {**alone, **{bank.name: bank.in_memory for bank in self._banks}}
 
 
 def names_of(paths: list[str]) -> list[str]:

@@ -10,7 +10,7 @@ from specialm.common.errors import UserError
 from specialm.serving import chat, generate
 from specialm.serving.decoding.sampling import MOST_TOP, SEEDS, Sampling
 from specialm.serving.server.limits import Limits, Refused
-from specialm.serving.server.models import Models, Served
+from specialm.serving.server.served import Served
 
 COMPLETION_TOKENS = 16  # where a request does not say how many, as OpenAI has it
 # What changes an answer and is not offered: asking for it is an error, its plain value is not.
@@ -47,17 +47,28 @@ class Request:
     usage_at_end: bool  # of a stream
 
 
-def parse(body: bytes, models: Models, limits: Limits, is_chat: bool) -> Request:
-    """What a body asks for.
+def model_of(given: dict[str, Any]) -> str:
+    """The name of the model that a request names; "" for none.
 
     Raises:
-      Refused: it cannot be read, or asks for what there is not (400, 404).
+      Refused: it is no text (400).
     """
-    given = read_object(body)
+    return _text(given, "model")
+
+
+def parse(given: dict[str, Any], model: Served, limits: Limits, is_chat: bool) -> Request:
+    """What a request asks for.
+
+    Args:
+      given: its body.
+      model: that it names.
+
+    Raises:
+      Refused: it asks for what there is not (400).
+    """
     for name, plain in NOT_OFFERED.items():
         if given.get(name) not in plain:
             raise Refused(400, f"{name}: is not offered here; leave it out.", name)
-    model = models.get(_text(given, "model"))
     count = _whole(given, "n", 1, 1, limits.prompts)
     stream_options = given.get("stream_options") or {}
     if not isinstance(stream_options, dict):
@@ -108,14 +119,13 @@ def read_object(body: bytes) -> dict[str, Any]:
     return given
 
 
-def score(body: bytes, models: Models, limits: Limits) -> tuple[Served, str]:
-    """(model, text) that a body wants scored.
+def scored(given: dict[str, Any], limits: Limits) -> str:
+    """The text that a request wants scored.
 
     Raises:
-      Refused: see `parse`.
+      Refused: there is none, or it is too long (400).
     """
-    given = read_object(body)
-    model, text = models.get(_text(given, "model")), _text(given, "text")
+    text = _text(given, "text")
     try:
         size = len(generate.utf8(text))
     except UserError as error:
@@ -124,7 +134,7 @@ def score(body: bytes, models: Models, limits: Limits) -> tuple[Served, str]:
         raise Refused(
             400, f"text: has {size:,} bytes; must have 1 to {limits.scored_bytes:,}.", "text"
         )
-    return model, text
+    return text
 
 
 def _prompts(given: dict, model: Served, sampling: Sampling) -> tuple[list[str], list[list[int]]]:

@@ -54,8 +54,11 @@ class Worker:
         self._inbox: queue.SimpleQueue[Job | Callable[[], None] | None] = queue.SimpleQueue()
         self._jobs: dict[Sequence, Job] = {}
         self._unfinished, self._lock = 0, threading.Lock()
-        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
-        self._stopped = False
+        self._thread = self._new_thread()
+        self._stopped = self._retired = self._left = False
+
+    def _new_thread(self) -> threading.Thread:
+        return threading.Thread(target=self._run, name="engine", daemon=True)
 
     def start(self) -> None:
         """Begins to work."""
@@ -66,6 +69,24 @@ class Worker:
         self._stopped = True
         self._inbox.put(None)
         self._thread.join()
+
+    def retire(self) -> None:
+        """Ends the thread when nothing is left to do; what comes later has one of its own."""
+        self._retired = True
+        self._inbox.put(None)
+
+    def _put(self, what: "Job | Callable[[], None]") -> None:
+        with self._lock:
+            self._inbox.put(what)
+            if self._left:
+                self._left, self._thread = False, self._new_thread()
+                self._thread.start()
+
+    def _leaves(self) -> bool:
+        """Whether the thread ends, as it is retired and has nothing to do."""
+        with self._lock:
+            self._left = self._retired and self._inbox.empty() and self.engine.is_idle
+            return self._left
 
     @property
     def unfinished(self) -> int:
@@ -94,7 +115,7 @@ class Worker:
             self._unfinished += len(prompts)
         jobs = [Job(p, s, bare) for p, s in zip(prompts, samplings, strict=True)]
         for job in jobs:
-            self._inbox.put(job)
+            self._put(job)
         return jobs
 
     async def call(self, function: Callable[[], Any]) -> Any:
@@ -112,11 +133,11 @@ class Worker:
                 result, error = None, failed
             loop.call_soon_threadsafe(settle, result, error)
 
-        self._inbox.put(run)
+        self._put(run)
         return await done
 
     def _run(self) -> None:
-        while not self._stopped:
+        while not self._stopped and not self._leaves():
             self._accept(block=self.engine.is_idle)
             if self._stopped:
                 return
