@@ -137,7 +137,7 @@ def gather_ends(params: Params, config: Config, place: Placement) -> Params:
     return {**params, **ends}
 
 
-def _layer_axes(config: Config, place: Placement) -> tensors.Tree:
+def layer_axes(config: Config, place: Placement) -> tensors.Tree:
     """Logical axes of one layer's tensors; none where every device holds them whole."""
 
     def axes(declared: tensors.Tree, whole: bool) -> tensors.Tree:
@@ -213,7 +213,7 @@ def _layer(
     """(x [T, D], (one layer's weights, whether it is local, its place of dropout)) -> x; as the
     body of a scan.
     """
-    axes = _layer_axes(config, place)
+    axes = layer_axes(config, place)
 
     def layer(x_TxD, part):
         w, is_local, first = part
@@ -247,18 +247,34 @@ def hidden(
       mask_BxL: of attention that is not causal: 1 for the tokens that are there.
       dropout: while it is trained; None drops nothing.
     """
+    ends = head_layers(config)
+    passed = passed_states(
+        params, inputs_BxL, config, place, mask_BxL, {ends[head] for head in heads}, dropout
+    )
+    return {head: normed(params, head, passed[ends[head]], config) for head in heads}
+
+
+def passed_states(
+    params: Params,
+    inputs_BxL: jax.Array,
+    config: Config,
+    place: Placement,
+    mask_BxL: jax.Array | None,
+    counts: set[int],
+    dropout: Dropout | None = None,
+) -> dict[int, jax.Array]:
+    """{so many layers of `counts`: the state [T, D] after them}; see `hidden`."""
     x_TxD, places_Y = embedded(params, inputs_BxL, 0, config), None
     if dropout is not None:
         x_TxD, places_Y = dropout.apply(x_TxD, 0), 1 + 2 * jnp.arange(config.num_layers)
     layer = _layer(config, inputs_BxL.shape[1], place, mask_BxL, dropout)
     few = platform() == "cpu" and config.num_layers <= UNROLLED_LAYERS
     layers = (all_layers(params, config, place), attention.local_layers(config), places_Y)
-    states, first = {}, 0
-    for head in sorted(heads, key=head_layers(config).__getitem__):
-        end = head_layers(config)[head]
-        x_TxD = _scan(layer, x_TxD, layers, first, end, few)
-        states[head], first = normed(params, head, x_TxD, config), end
-    return states
+    found, first = {}, 0
+    for end in sorted(counts):
+        x_TxD = _scan(layer, x_TxD, layers, first, end, few) if end else x_TxD
+        found[end], first = x_TxD, end
+    return found
 
 
 def _scan(layer, x_TxD, layers: Any, first: int, end: int, unrolled: bool) -> jax.Array:

@@ -59,6 +59,8 @@ def settings_in_result(part: ConfigDict, used: tuple[str, ...] = (), teacher: bo
         unused.add("dropout_fraction")
     if not teacher:
         unused |= {"distill_weight", "distill_temperature", "distill_top_k"}
+    if not teacher or not settings.get("distill_terms"):
+        unused |= {"distill_terms", "distill_heads", "distill_layer"}
     return {name: value for name, value in settings.items() if name not in unused}
 
 

@@ -63,6 +63,8 @@ WITH = {
     "train.dropout_schedule": {"train.dropout": 0.1},
     "train.dropout_fraction": {"train.dropout": 0.1, "train.dropout_schedule": "early"},
     "train.final_fraction": {"train.decay_fraction": 0.5},
+    "finetune.distill_heads": {"finetune.distill_terms": ("value",)},
+    "finetune.distill_layer": {"finetune.distill_terms": ("value",)},
     "finetune.lora_alpha": {"finetune.lora_rank": 2},
     "finetune.lora_matrices": {"finetune.lora_rank": 2},
     "finetune.lora_targets": {"finetune.lora_rank": 2},
@@ -116,6 +118,7 @@ OTHERS = {
     "finetune.lora_matrices": ("qkv",),
     "finetune.lora_targets": "q=3,v",
     "finetune.replay_fraction": 0.5,
+    "finetune.distill_terms": ("value",),
 }
 
 FIRST = {  # the stages, one of whose keys has to change
