@@ -139,9 +139,9 @@ COMMANDS: dict[str, Command] = {
     ),
     "tasks": Command(
         "zero-shot tasks by likelihood: minimal pairs, multiple choice",
-        "Asks the model in --checkpoint the questions of --tasks: files of JSON lines as BLiMP, ARC,\n"
-        "HellaSwag, WinoGrande and PIQA have them, with a comma between them, or pairs, minimal\n"
-        "pairs of our own. Prints accuracies with 95% intervals, and what a guess would get\n"
+        "Asks the model in --checkpoint the questions of --tasks: files of JSON lines as BLiMP,\n"
+        "ARC, HellaSwag, WinoGrande and PIQA have them, with a comma between them, or pairs,\n"
+        "minimal pairs of our own. Prints accuracies with 95% intervals, and what a guess gets\n"
         "(docs/evaluation.md).",
         "specialm tasks --checkpoint=RUN --tasks=pairs,hellaswag.jsonl",
         options=(CHECKPOINT, Option("tasks", "pairs", "files of questions, or pairs"), TRUST),

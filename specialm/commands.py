@@ -273,6 +273,8 @@ def quantize(config_path: str, overrides: list[str], options: dict):
     """A model in fewer bits, with what that costs."""
     if not options["checkpoint"]:
         raise UserError("--checkpoint is missing: the folder of a trained model.")
+    if options["bits"] not in (4, 8):
+        raise UserError(f"--bits={options['bits']}: must be 8 or 4.")
     run, base = inputs.open_run(config_path, overrides, options, every_domain=True)
     from specialm.workflows import heldout, quantizing, stage_keys
 

@@ -1,17 +1,15 @@
 r"""Questions with one right choice, from JSON lines in the layouts that are in use.
 
-| layout | fields | as in |
-|---|---|---|
-| minimal pair | sentence_good, sentence_bad | BLiMP |
-| gap | sentence with a _, option1, option2, answer | WinoGrande |
-| solutions | goal, sol1, sol2, label | PIQA |
-| choices | question or ctx, context, query, prompt; choices, endings or options; answerKey, label,
-gold or answer | ARC, HellaSwag, MMLU |
+    minimal pair  sentence_good, sentence_bad (as in BLiMP)
+    gap           sentence with a _, option1, option2, answer (WinoGrande)
+    solutions     goal, sol1, sol2, label (PIQA)
+    choices       question or ctx, context, query, prompt; choices, endings or options; answerKey,
+                  label, gold or answer (ARC, HellaSwag, MMLU)
 
 What is scored is a choice after its context. Of a `question` the context is "Question:
 ...\nAnswer:", as in lm-evaluation-harness; any other is taken as it is, and a space set before a
-choice that begins with none. Of a gap the choices stand in the context, and what follows them is scored
-(Trinh and Le, arXiv 1806.02847). Texts are not cleaned.
+choice that begins with none. Of a gap the choices stand in the context, and what follows them is
+scored (Trinh and Le, arXiv 1806.02847). Texts are not cleaned.
 """
 
 import json

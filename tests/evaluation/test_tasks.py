@@ -220,6 +220,7 @@ def test_the_harness_gets_what_the_model_gives(language_model, likelihoods):
 
 
 def test_without_the_harness_it_says_so(run, monkeypatch):
-    monkeypatch.setitem(sys.modules, "lm_eval", None)
+    for name in ("lm_eval", "lm_eval.api", "lm_eval.api.model"):
+        monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(UserError, match="pip install lm-eval"):
         harness.language_model(run)
