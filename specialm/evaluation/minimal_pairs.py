@@ -60,9 +60,18 @@ TIMES = (  # base form, past
     ("write", "wrote"),
     ("speak", "spoke"),
 )
-GENDERED = (("man", "himself"), ("woman", "herself"), ("boy", "himself"), ("girl", "herself"))
-GENDERED += (("king", "himself"), ("queen", "herself"), ("brother", "himself"))
-GENDERED += (("sister", "herself"), ("father", "himself"), ("mother", "herself"))
+GENDERED = (
+    ("man", "himself"),
+    ("woman", "herself"),
+    ("boy", "himself"),
+    ("girl", "herself"),
+    ("king", "himself"),
+    ("queen", "herself"),
+    ("brother", "himself"),
+    ("sister", "herself"),
+    ("father", "himself"),
+    ("mother", "herself"),
+)
 HURTS = ("hurt", "saw", "helped", "blamed", "taught", "asked")
 PRONOUNS = (("he", "him"), ("she", "her"), ("they", "them"), ("we", "us"), ("I", "me"))
 VOWELS = ("apple", "egg", "island", "engine", "author", "uncle", "office", "answer")
