@@ -248,7 +248,7 @@ def test_a_setting_is_in_a_key(base, name):
     for method in METHODS:
         with_others = WITH.get(name, {})
         if name.startswith("finetune.distill"):
-            with_others = {"finetune.distill_weight": 0.5}
+            with_others = with_others | {"finetune.distill_weight": 0.5}
         before = keys(base, method, with_others)
         value = other(base[method][0], name)
         after = keys(base, method, with_others | {name: value})
