@@ -275,6 +275,9 @@ def quantize(config_path: str, overrides: list[str], options: dict):
         raise UserError("--checkpoint is missing: the folder of a trained model.")
     if options["bits"] not in (4, 8):
         raise UserError(f"--bits={options['bits']}: must be 8 or 4.")
+    runtime.join_processes()
+    if processes.count() > 1:
+        raise UserError("quantize works in one process; unset SPECIALM_DISTRIBUTED.")
     run, base = inputs.open_run(config_path, overrides, options, every_domain=True)
     from specialm.workflows import heldout, quantizing, stage_keys
 

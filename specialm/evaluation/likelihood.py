@@ -102,7 +102,7 @@ class Likelihoods:
         inputs_BxL[:, 1:] = targets_BxL[:, :-1]
         nll_BxL, best_BxL = map(np.asarray, self._step(self._params, inputs_BxL, targets_BxL))
         nats_B = np.where(counted_BxL, nll_BxL, 0).astype(np.float64).sum(1)
-        greedy_B = (best_BxL == targets_BxL)[:, :] | ~counted_BxL
+        greedy_B = (best_BxL == targets_BxL) | ~counted_BxL
         return [(float(nats_B[i]), bool(greedy_B[i].all())) for i in range(len(windows))]
 
     @cached_property

@@ -38,11 +38,11 @@ def check(run: Path, inputs: dict, train: ConfigDict, context: int) -> None:
         raise UserError(f"--branch={run}: cannot be with {own}, which counts from the end.")
     steps = loop.num_steps(train, context)
     before = ConfigDict({**train.to_dict(), **theirs["train"]})
-    ours_S, theirs_S = (
+    ours, other = (
         _rates(settings, loop.num_steps(settings, context), min(step, steps))
         for settings in (train, before)
     )
-    if step > steps or not np.array_equal(ours_S, theirs_S):
+    if step > steps or not np.array_equal(ours, other):
         start = optimizer.decay_start(train, steps)
         raise UserError(
             f"--branch={run}: has kept its step {step:,}; this run of {steps:,} steps decays from "
@@ -69,9 +69,9 @@ def _as_json(inputs: Any) -> Any:
 
 
 def _rates(train: ConfigDict, steps: int, count: int) -> np.ndarray:
-    """[2, S]: learning rate and dropout of the first steps."""
-    drops_S = [dropout.rate(train, step, steps) for step in range(count)]
-    return np.stack([np.asarray(optimizer.schedule(train, steps)(np.arange(count))), drops_S])
+    """[2, count]: learning rate and dropout of the first steps."""
+    drops = [dropout.rate(train, step, steps) for step in range(count)]
+    return np.stack([np.asarray(optimizer.schedule(train, steps)(np.arange(count))), drops])
 
 
 def say_nothing_kept(train: ConfigDict, path: Path) -> None:

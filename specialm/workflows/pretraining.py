@@ -133,6 +133,11 @@ def _validated(run: Run, drawn: _Drawn, method: str, domain: str) -> _Drawn:
             f"train.valid_every={run.config.train.valid_every}: pretraining can be validated for "
             f"dense methods that aim at a domain, which method={method!r} is not; set it to 0."
         )
+    if run.config.train.keep_branch:
+        raise UserError(
+            "train.keep_branch=True: pretraining that train.valid_every may end early keeps no "
+            "state from before its decay; set one of the two to its default."
+        )
     part = pipeline.specialist(run, domain)
     valid = part.valid_store, part.valid_indices
     key = drawn.key | {"valid": [part.valid_store.fingerprint, digest(part.valid_indices)]}
