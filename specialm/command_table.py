@@ -93,10 +93,12 @@ COMMANDS: dict[str, Command] = {
         "pretrain a model, or go on from one",
         "Pretrains config.method (slm_is needs config.domain). With --init=RUN it goes on from\n"
         "that dense model, an imported one for example; a bank or a mixture is upcycled from it.\n"
-        "Its sizes and its vocabulary hold, and without --config all its settings.",
+        "Its sizes and its vocabulary hold, and without --config all its settings. With\n"
+        "--branch=RUN it goes on from the state that RUN, trained with train.keep_branch, had\n"
+        "before its decay: other decays and budgets, whose beginning is not computed again.",
         "specialm train --config=configs/local/slm_is.py --config.domain=med --workdir=runs/local",
         ("method", "domain", "seed", *DATA, *TRAINING),
-        (INIT, TRUST),
+        (INIT, Option("branch", "", "the folder of a run to branch off from"), TRUST),
         OPTIONAL,
     ),
     "specialize": Command(
@@ -160,6 +162,16 @@ COMMANDS: dict[str, Command] = {
             Option("bytes", 0, "of the n-gram models, at most; 0 for any"),
             TRUST,
         ),
+    ),
+    "tasks": Command(
+        "zero-shot tasks by likelihood: minimal pairs, multiple choice",
+        "Asks the model in --checkpoint the questions of --tasks: files of JSON lines as BLiMP,\n"
+        "ARC, HellaSwag, WinoGrande and PIQA have them, with a comma between them, or pairs,\n"
+        "minimal pairs of our own. Prints accuracies with 95% intervals, and what a guess gets\n"
+        "(docs/evaluation.md).",
+        "specialm tasks --checkpoint=RUN --tasks=pairs,hellaswag.jsonl",
+        options=(CHECKPOINT, Option("tasks", "pairs", "files of questions, or pairs"), TRUST),
+        config=NONE,
     ),
     "generate": Command(
         "continue a prompt",
@@ -241,6 +253,16 @@ COMMANDS: dict[str, Command] = {
         ),
         config=OPTIONAL,
         function="init_model",
+    ),
+    "quantize": Command(
+        "a model with its weights in 8 or 4 bits, as a run folder",
+        "Stores the matrices of the dense model in --checkpoint in --bits=8 or 4 bits, 32 numbers\n"
+        "with one scale, and prints bytes, and bits per byte before and after. The run folder has\n"
+        "the weights as stored and as what they stand for: every other command takes it.",
+        "specialm quantize --checkpoint=RUN --bits=4 --workdir=runs/notes",
+        ("domain", "domains", "data", "evaluate", "mesh"),
+        (CHECKPOINT, Option("bits", 8, "of a weight: 8 or 4"), SOURCE, GENERIC, TRUST),
+        OPTIONAL,
     ),
     "export": Command(
         "a model for transformers, llama.cpp, ONNX Runtime or peft, verified there",

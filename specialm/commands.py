@@ -87,7 +87,8 @@ def train(config_path: str, overrides: list[str], options: dict):
 
     domains = precheck.pretrained(config)
     run = pipeline.open_run(config, workdir, domains, used=(config.method,), init=init)
-    stage = pretraining.pretrain(run, config.method, config.domain, config.seed)
+    branch = inputs.other_model("branch", options["branch"], options["trust"])
+    stage = pretraining.pretrain(run, config.method, config.domain, config.seed, branch=branch)
     repetitions = repeats.row(run, config.method, config.domain, config.seed)
     result = {"checkpoint": str(stage.path), "reused": stage.reused, **stage.result, **repetitions}
     return result, (
@@ -177,6 +178,24 @@ def baselines(config_path: str, overrides: list[str], options: dict):
     model = inputs.other_model("checkpoint", options["checkpoint"], options["trust"])
     rows = baselines_lib.baselines(config, workdir, options["order"], options["bytes"], model)
     return {"results": rows}, baselines_lib.table(rows)
+
+
+def tasks(config_path: str, overrides: list[str], options: dict):
+    """Accuracies on questions with one right choice."""
+    from specialm.evaluation import tasks as tasks_lib
+
+    if not options["checkpoint"]:
+        raise UserError("--checkpoint is missing: the folder of a trained model.")
+    asked = tasks_lib.load(options["tasks"])
+    inputs.join_alone("tasks")
+    from specialm.evaluation.likelihood import Likelihoods
+    from specialm.training import runs, sharding
+
+    path = inputs.other_model("checkpoint", options["checkpoint"], options["trust"])
+    assert path is not None
+    likelihoods = Likelihoods(runs.load(path, sharding.make_mesh()))
+    report = {name: tasks_lib.evaluate(likelihoods, of, name) for name, of in asked.items()}
+    return {"checkpoint": str(path), "tasks": report}, tasks_lib.table(report)
 
 
 def generate(config_path: str, overrides: list[str], options: dict):
@@ -286,6 +305,26 @@ def init_model(config_path: str, overrides: list[str], options: dict):
     stage = resizing.resize(base, options["method"], target, noise, workdir)
     result = {"checkpoint": str(stage.path), "reused": stage.reused, **stage.result}
     return result, resizing.summary(stage)
+
+
+def quantize(config_path: str, overrides: list[str], options: dict):
+    """A model in fewer bits, with what that costs."""
+    if not options["checkpoint"]:
+        raise UserError("--checkpoint is missing: the folder of a trained model.")
+    if options["bits"] not in (4, 8):
+        raise UserError(f"--bits={options['bits']}: must be 8 or 4.")
+    runtime.join_processes()
+    if processes.count() > 1:
+        raise UserError("quantize works in one process; unset SPECIALM_DISTRIBUTED.")
+    run, base = inputs.open_run(config_path, overrides, options, every_domain=True)
+    from specialm.workflows import heldout, quantizing, stage_keys
+
+    key, sets = stage_keys.checkpoint_key(base), heldout.sets(run)
+    stage = quantizing.quantize(base, key, options["bits"], run.stages)
+    before = heldout.scores(run, base, key, sets)
+    after = heldout.scores(run, stage.path, stage.fingerprint, sets)
+    result = {"checkpoint": str(stage.path), "reused": stage.reused, **stage.result}
+    return result | {"before": before, "heldout": after}, quantizing.summary(stage, before, after)
 
 
 def export(config_path: str, overrides: list[str], options: dict):

@@ -5,9 +5,10 @@ import importlib
 import json
 import types
 
+import numpy as np
 import pytest
 
-from benchmarks import finetune, overlap, planted_bugs, proxy, repetition, repetition_grid
+from benchmarks import finetune, golf, overlap, planted_bugs, proxy, repetition, repetition_grid
 
 
 @pytest.mark.parametrize("place", finetune.PARTS)
@@ -166,3 +167,31 @@ def test_tests_that_share_words_with_a_bug_are_tried_first():
     assert "tests/data/test_sampler.py::test_a_cluster_that_comes_again_is_grouped_anew" in (
         planted_bugs.likely(bug)
     )
+
+
+@pytest.mark.parametrize("name", golf.ENTRIES)
+def test_an_entry_of_golf_is_as_wide_as_its_bytes_allow(name):
+    args = golf.parsed(["--bytes=150000"])
+    width = golf.widest(golf.ENTRIES[name], args, 20_000)
+    sizes = [golf._estimate(golf.ENTRIES[name], args, width + more) for more in (0, golf.WIDER)]
+    assert sizes[0] <= 130_000 < sizes[1]
+    with pytest.raises(golf.UserError, match="no width of this entry fits"):
+        golf.widest(golf.ENTRIES[name], golf.parsed(["--bytes=2000"]), 0)
+
+
+def test_golfs_compressor_has_as_much_text_as_its_bytes_hold():
+    words = np.random.default_rng(0).integers(0, 500, 20_000)
+    text = " ".join(f"word{number}" for number in words).encode()
+    before = golf._prefix(text, 5000)
+    assert 4500 < golf.compressor.compressed_bytes(before) <= 5000 and text.startswith(before)
+    assert golf._prefix(text[:100], 5000) == text[:100]
+
+
+def test_golfs_table_says_what_is_out_of_bounds():
+    row = {"entry": "one", "bits_per_byte": 2.0, "artifact_bytes": 1, "fits": True}
+    rows = [
+        row | {"in_time": True},
+        row | {"entry": "late", "bits_per_byte": 1.0, "in_time": False},
+    ]
+    lines = golf.table(rows).splitlines()
+    assert lines[2].startswith("| late (out of bounds) | 1.0000") and "| one | 2.0000" in lines[3]

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 
 from specialm.models import expansion, tensors
 from specialm.models.config import Config
+from specialm.models.dropout import Dropout
 from specialm.models.parts import attention
 from specialm.models.parts.embedders import EMBEDDERS
 from specialm.models.parts.heads import HEADS
@@ -136,7 +137,7 @@ def gather_ends(params: Params, config: Config, place: Placement) -> Params:
     return {**params, **ends}
 
 
-def _layer_axes(config: Config, place: Placement) -> tensors.Tree:
+def layer_axes(config: Config, place: Placement) -> tensors.Tree:
     """Logical axes of one layer's tensors; none where every device holds them whole."""
 
     def axes(declared: tensors.Tree, whole: bool) -> tensors.Tree:
@@ -174,11 +175,19 @@ def has_matrix(config: Config) -> bool:
     return HEADS[config.head].is_matrix
 
 
-def block(w: Params, x_TxD: jax.Array, attend, config: Config, place: Placement = WHOLE):
+def block(
+    w: Params,
+    x_TxD: jax.Array,
+    attend,
+    config: Config,
+    place: Placement = WHOLE,
+    drop=lambda x_TxD, number: x_TxD,
+):
     """(x [T, D], what else `attend` returns): attention, then the MLP, each of the normed state.
 
     Args:
       attend: (weights of the attention, normed state) -> ([T, D], anything).
+      drop: (what is added, 0 of the attention and 1 of the MLP) -> it with dropout.
     """
 
     def norm(name: str, x_TxD: jax.Array) -> jax.Array:
@@ -188,22 +197,34 @@ def block(w: Params, x_TxD: jax.Array, attend, config: Config, place: Placement 
         return norm(name, x_TxD) if config.post_norms else x_TxD
 
     mixed, more = attend(w["attention"], place.to_model_parallel(norm("norm1", x_TxD)))
-    x_TxD += result("post_norm1", mixed)
+    x_TxD += drop(result("post_norm1", mixed), 0)
     normed = place.to_model_parallel(norm("norm2", x_TxD))
-    return x_TxD + result("post_norm2", MLPS[config.mlp].apply(w["mlp"], normed, place)), more
+    changed = result("post_norm2", MLPS[config.mlp].apply(w["mlp"], normed, place))
+    return x_TxD + drop(changed, 1), more
 
 
-def _layer(config: Config, length: int, place: Placement, mask_BxL: jax.Array | None):
-    """(x [T, D], (one layer's weights, whether it is local)) -> x; as the body of a scan."""
-    axes = _layer_axes(config, place)
+def _layer(
+    config: Config,
+    length: int,
+    place: Placement,
+    mask_BxL: jax.Array | None,
+    dropout: Dropout | None,
+):
+    """(x [T, D], (one layer's weights, whether it is local, its place of dropout)) -> x; as the
+    body of a scan.
+    """
+    axes = layer_axes(config, place)
 
     def layer(x_TxD, part):
-        w, is_local = part
+        w, is_local, first = part
+
+        def drop(x_TxD, number):
+            return x_TxD if dropout is None else dropout.apply(x_TxD, first + number)
 
         def attend(w, normed):
             return attention.apply(w, normed, length, config, place, mask_BxL, is_local), None
 
-        return block(place.gather(w, axes, config.dtype), x_TxD, attend, config, place)
+        return block(place.gather(w, axes, config.dtype), x_TxD, attend, config, place, drop)
 
     if config.remat != "none" or place.fsdp > 1:
         return jax.checkpoint(layer, prevent_cse=False, policy=remat_policy(config.remat))
@@ -217,23 +238,43 @@ def hidden(
     place: Placement = WHOLE,
     mask_BxL: jax.Array | None = None,
     heads: tuple[str, ...] = (LAST,),
+    dropout: Dropout | None = None,
 ) -> dict[str, jax.Array]:
     """The final, normed states that the named heads read, {head: [T, D]} in `config.dtype`.
 
     Args:
       place: how the layers lie, inside of a `jax.shard_map`; all else is whole (`gather_ends`).
       mask_BxL: of attention that is not causal: 1 for the tokens that are there.
+      dropout: while it is trained; None drops nothing.
     """
-    x_TxD = embedded(params, inputs_BxL, 0, config)
-    layer = _layer(config, inputs_BxL.shape[1], place, mask_BxL)
+    ends = head_layers(config)
+    passed = passed_states(
+        params, inputs_BxL, config, place, mask_BxL, {ends[head] for head in heads}, dropout
+    )
+    return {head: normed(params, head, passed[ends[head]], config) for head in heads}
+
+
+def passed_states(
+    params: Params,
+    inputs_BxL: jax.Array,
+    config: Config,
+    place: Placement,
+    mask_BxL: jax.Array | None,
+    counts: set[int],
+    dropout: Dropout | None = None,
+) -> dict[int, jax.Array]:
+    """{so many layers of `counts`: the state [T, D] after them}; see `hidden`."""
+    x_TxD, places_Y = embedded(params, inputs_BxL, 0, config), None
+    if dropout is not None:
+        x_TxD, places_Y = dropout.apply(x_TxD, 0), 1 + 2 * jnp.arange(config.num_layers)
+    layer = _layer(config, inputs_BxL.shape[1], place, mask_BxL, dropout)
     few = platform() == "cpu" and config.num_layers <= UNROLLED_LAYERS
-    layers = (all_layers(params, config, place), attention.local_layers(config))
-    states, first = {}, 0
-    for head in sorted(heads, key=head_layers(config).__getitem__):
-        end = head_layers(config)[head]
-        x_TxD = _scan(layer, x_TxD, layers, first, end, few)
-        states[head], first = normed(params, head, x_TxD, config), end
-    return states
+    layers = (all_layers(params, config, place), attention.local_layers(config), places_Y)
+    found, first = {}, 0
+    for end in sorted(counts):
+        x_TxD = _scan(layer, x_TxD, layers, first, end, few) if end else x_TxD
+        found[end], first = x_TxD, end
+    return found
 
 
 def _scan(layer, x_TxD, layers: Any, first: int, end: int, unrolled: bool) -> jax.Array:
@@ -251,17 +292,19 @@ def states(
     place: Placement,
     mask_BxL: jax.Array | None = None,
     heads: tuple[str, ...] = (LAST,),
+    dropout: Dropout | None = None,
 ) -> dict[str, tuple[jax.Array, Any]]:
     """{head: ([T, D], [V, D])}: the final states of this device's share of the tokens, and what
     they meet (see `head_meets`); inside of a `jax.shard_map`.
     """
     params = gather_ends(params, config, place)
+    found = hidden(params, inputs_BxL, config, place, mask_BxL, heads, dropout)
     return {
         head: (
             place.token_share(place.to_model_parallel(x_TxD)),
             jax.tree.map(place.to_model_parallel, head_meets(params, config, head)),
         )
-        for head, x_TxD in hidden(params, inputs_BxL, config, place, mask_BxL, heads).items()
+        for head, x_TxD in found.items()
     }
 
 
@@ -298,6 +341,7 @@ def sum_nll(
     config: Config,
     place: Placement = WHOLE,
     present_BxL: jax.Array | None = None,
+    dropout: Dropout | None = None,
 ) -> jax.Array:
     """Sum of mask * nats over all tokens; differentiable, the logits are never whole.
 
@@ -309,11 +353,12 @@ def sum_nll(
         this device's part of the tokens.
       present_BxL: of attention that is not causal: 1 for the tokens that are there; None for those
         that the mask counts.
+      dropout: see `hidden`.
     """
     present_BxL = mask_BxL if present_BxL is None else present_BxL
     weights = head_weights(config)
     targets_T, mask_T = (place.token_share(a.reshape(-1)) for a in (targets_BxL, mask_BxL))
-    found = states(params, inputs_BxL, config, place, present_BxL, tuple(weights))
+    found = states(params, inputs_BxL, config, place, present_BxL, tuple(weights), dropout)
     sums = {
         head: HEADS[config.head].sum_nll(x_TxD, met, targets_T, mask_T, config)
         for head, (x_TxD, met) in found.items()

@@ -81,6 +81,26 @@ FINETUNE = (
         "stored once, the others as one remainder",
         least=0,
     ),
+    Setting(
+        "finetune.distill_terms",
+        (),
+        "with a teacher: what else is to be alike, NAME or NAME=WEIGHT each: hidden, attention, "
+        "query, key, value (docs/tiny.md)",
+    ),
+    Setting(
+        "finetune.distill_heads",
+        0,
+        "distill_terms: relation heads that the vectors of both are cut into; 0 for the student's "
+        "model.num_heads",
+        least=0,
+    ),
+    Setting(
+        "finetune.distill_layer",
+        0,
+        "distill_terms: the teacher's layer that the student's last one is compared with, counted "
+        "from 1; 0 for its last",
+        least=0,
+    ),
 )
 
 

@@ -87,7 +87,9 @@ TRAIN = (
         "train.schedule",
         "cosine",
         "of the learning rate, after linear warm-up",
-        choices=("constant", "cosine"),
+        choices=table(
+            "specialm.training.optimizer:SCHEDULES", "constant", "cosine", "linear", "root"
+        ),
     ),
     Setting("train.learning_rate", 4e-3, "at its peak", above=0),
     Setting(
@@ -98,13 +100,24 @@ TRAIN = (
         least=0,
     ),
     Setting("train.warmup_steps", 100, "0 starts at the peak", least=0),
-    Setting("train.final_fraction", 0.1, "cosine: last learning rate / peak", least=0, most=1),
+    Setting(
+        "train.final_fraction",
+        0.1,
+        "schedules that decay: last learning rate / peak",
+        least=0,
+        most=1,
+    ),
     Setting(
         "train.decay_fraction",
         1.0,
-        "cosine: over this last part of the steps, constant before",
+        "the same: over this last part of the steps, constant before",
         least=0,
         most=1,
+    ),
+    Setting(
+        "train.keep_branch",
+        False,
+        "keeps the state from before the decay, for train --branch (docs/tiny.md)",
     ),
     # A coefficient around 1 moves a whole matrix, and one of a network is a sum over many weights
     # that Adam moves all at once.
@@ -117,6 +130,31 @@ TRAIN = (
     Setting("train.weight_decay", 0.1, "adamw and muon, on matrices only", least=0),
     Setting("train.beta1", 0.9, "of Adam", least=0, below=1),
     Setting("train.beta2", 0.98, "of Adam", least=0, below=1),
+    Setting(
+        "train.dropout",
+        0.0,
+        "of pretraining: the part of what enters the first layer and of what each block adds that "
+        "is dropped, at most; 0 for none",
+        least=0,
+        below=1,
+    ),
+    Setting(
+        "train.dropout_schedule",
+        "constant",
+        "of train.dropout over the steps; linear rises from 0, triangle rises and falls, early "
+        "ends (docs/tiny.md)",
+        choices=table(
+            "specialm.training.dropout:SCHEDULES", "constant", "linear", "triangle", "early"
+        ),
+    ),
+    Setting(
+        "train.dropout_fraction",
+        0.5,
+        "the part of the steps after which linear and triangle are at train.dropout, and early is "
+        "at 0",
+        least=0,
+        most=1,
+    ),
     Setting("train.clip_norm", 1.0, "gradients are clipped at this global norm", above=0),
     Setting(
         "train.moment_dtype",

@@ -4,6 +4,7 @@ SLM-d of arXiv 2402.01093, after Hinton et al. 2015 (arXiv 1503.02531): each tok
 
     (1 - w) * -log p(target) + w * T^2 * KL(teacher || student), both softened by temperature T.
 
+Where `finetune.distill_terms` says so, other likenesses of the two are added (`terms/`).
 The teacher is fine-tuned on the domain beforehand. Its logits are computed in the same step, a
 chunk of tokens at a time; or its k largest probabilities are stored once (`teacher.py`), and all
 the other pieces count as one more class.
@@ -20,13 +21,14 @@ from jax.scipy.special import logsumexp, xlogy
 from ml_collections import ConfigDict
 
 from specialm.common.errors import UserError
+from specialm.models import inner, transformer
 from specialm.models import loss as loss_lib
-from specialm.models import transformer
 from specialm.models.operations import MASKED, outer
 from specialm.models.placement import Placement
 from specialm.models.transformer import LAST
-from specialm.specialize import finetune
+from specialm.specialize import finetune, terms
 from specialm.specialize import teacher as teacher_lib
+from specialm.specialize.terms import Seen, Wanted
 from specialm.training.objectives import Objective
 
 
@@ -62,6 +64,7 @@ def distill(
       UserError: a setting is out of range, or the teacher cannot read the student's windows.
     """
     _check(student_config, teacher_config, tune)
+    wanted = wanted_terms(student_config, teacher_config, tune)
     trained = finetune.parameter_map(student_config, student_params, tune, seed)
     weight, temperature = float(tune.distill_weight), float(tune.distill_temperature)
     if tune.distill_top_k:
@@ -78,7 +81,7 @@ def distill(
         objective = from_stored(student_config, stored, weight, temperature)
     else:
         objective = from_teacher(
-            student_config, teacher_config, teacher_params, weight, temperature
+            student_config, teacher_config, teacher_params, weight, temperature, wanted
         )
     entry = finetune.fit(
         path, student_config, trained, objective, specialist, train, tune, seed, mesh, title, draws
@@ -141,14 +144,45 @@ def _check(student: transformer.Config, teacher: transformer.Config, tune: Confi
         )
 
 
+def wanted_terms(
+    student: transformer.Config, teacher: transformer.Config, tune: ConfigDict
+) -> Wanted | None:
+    """The terms that the settings add; None for none.
+
+    Raises:
+      UserError: one that these two models cannot have.
+    """
+    weights = terms.parse(tune.distill_terms)
+    if not weights:
+        return None
+    heads, layer = tune.distill_heads or student.num_heads, tune.distill_layer or teacher.num_layers
+    if tune.distill_top_k:
+        raise UserError(
+            f"finetune.distill_terms={tuple(tune.distill_terms)}: needs a teacher that reads every "
+            f"batch; set finetune.distill_top_k={tune.distill_top_k} to 0."
+        )
+    if layer > teacher.num_layers:
+        raise UserError(
+            f"finetune.distill_layer={layer}: the teacher has {teacher.num_layers} layers."
+        )
+    for name in weights:
+        terms.TERMS[name].check(student, teacher, heads)
+    return Wanted(weights, layer - 1, heads)
+
+
 def from_teacher(
     student: transformer.Config,
     teacher: transformer.Config,
     teacher_params: transformer.Params,
     weight: float,
     temperature: float,
+    wanted: Wanted | None = None,
 ) -> Objective:
-    """The mixture with a teacher that reads each batch along with the student."""
+    """The mixture with a teacher that reads each batch along with the student.
+
+    Args:
+      wanted: terms that are added; None for none.
+    """
 
     def sum_loss(params, batch, teacher_params, place):
         x_TxD, head_VxD = transformer.states(params, batch["inputs"], student, place)[LAST]
@@ -159,7 +193,30 @@ def from_teacher(
             x_TxD, head_VxD, *_wanted(batch, place), taught_TxE, head_VxE, weight, temperature
         )
 
-    return Objective(sum_loss, fixed=teacher_params, fixed_axes=transformer.logical_axes(teacher))
+    def sum_with_terms(params, batch, teacher_params, place):
+        if place.model > 1:
+            raise UserError(f"finetune.distill_terms: mesh.model={place.model} must be 1.")
+        assert wanted is not None
+        inputs_BxL, (targets_T, mask_T) = batch["inputs"], _wanted(batch, place)
+        x_TxD, head_VxD, vectors = inner.seen(
+            params, inputs_BxL, student, place, student.num_layers - 1
+        )
+        taught_TxE, head_VxE, theirs = inner.seen(
+            teacher_params, inputs_BxL, teacher, place, wanted.layer
+        )
+        loss = sum_mixture(
+            x_TxD, head_VxD, targets_T, mask_T, taught_TxE, head_VxE, weight, temperature
+        )
+        pair = Seen(x_TxD, vectors), Seen(taught_TxE, theirs)
+        for name, factor in wanted.weights.items():
+            loss += factor * jnp.sum(terms.TERMS[name].loss(*pair, wanted.heads) * mask_T)
+        return loss
+
+    return Objective(
+        sum_with_terms if wanted else sum_loss,
+        fixed=teacher_params,
+        fixed_axes=transformer.logical_axes(teacher),
+    )
 
 
 def from_stored(

@@ -18,7 +18,7 @@ from specialm.data.store import WindowStore
 from specialm.models import tensors, transformer
 from specialm.specialize import finetune, tuning_step
 from specialm.specialize.finetune import Specialist
-from specialm.training import loop, objectives, runs
+from specialm.training import dropout, loop, objectives, runs
 
 REMEDY = loop.REMEDY
 
@@ -62,11 +62,12 @@ def pretrain(
     params = tensors.cast(transformer.declare(config), (start or draw)(), train.param_dtype)
     # A `Joined` reads like a store.
     windows = Specialist(title, cast(WindowStore, store), np.arange(len(store)), *valid)
+    objective = objectives.make(train.objective, config)
     entry = finetune.fit(
         path,
         config,
         tuning_step.everything(config, params),
-        objectives.make(train.objective, config),
+        dropout.scheduled(objective, train, loop.num_steps(train, store.context)),
         windows,
         train,
         _limits(train, store.context),

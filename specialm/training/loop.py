@@ -18,7 +18,16 @@ from specialm.data.mixed import Joined
 from specialm.data.sampler import BatchSampler
 from specialm.data.store import WindowStore
 from specialm.models import families, transformer
-from specialm.training import hardware, objectives, optimizer, program, sharding, step
+from specialm.training import (
+    branch,
+    dropout,
+    hardware,
+    objectives,
+    optimizer,
+    program,
+    sharding,
+    step,
+)
 from specialm.training.checkpoints import Checkpoints, with_sharding
 from specialm.training.divergence import Watch
 from specialm.training.metrics import MetricsWriter
@@ -44,6 +53,7 @@ def pretrain(
     title: str = "pretraining",
     start: Callable[[], transformer.Params] | None = None,
     constants: dict[str, Any] | None = None,
+    kept: Path | None = None,
 ) -> dict:
     """Trains in the run folder `path`, or goes on from its newest checkpoint.
 
@@ -53,6 +63,7 @@ def pretrain(
       start: reads the dense model that training starts from, or all experts start as; called if
         there is no checkpoint. None draws initial parameters.
       constants: see `tensors.init`.
+      kept: a run whose branch point it goes on from if there is no checkpoint.
 
     Returns:
       The run's ledger entry: tokens, flops, seconds (over all sessions) and the last mean loss.
@@ -64,7 +75,7 @@ def pretrain(
     """
     program.check_batch(config, mesh, train.batch_size, sampler.num_groups)
     with Checkpoints(path / "checkpoints") as checkpoints:
-        begin = partial(_start, checkpoints, config, mesh, seed, start, constants)
+        begin = partial(_start, checkpoints, config, mesh, seed, start, constants, path, kept)
         return _pretrain(path, config, train, store, sampler, seed, mesh, title, begin, checkpoints)
 
 
@@ -72,6 +83,7 @@ def _pretrain(path, config, train, store, sampler, seed, mesh, title, begin, che
     steps = num_steps(train, store.context)
     tx = optimizer.make(train, steps, families.declare(config))
     objective = objectives.make(train.objective, families.dense(config))
+    objective = dropout.scheduled(objective, train, steps)
     state, before = begin(tx, train.param_dtype)
     first = int(state.step)
     metrics = MetricsWriter(
@@ -92,6 +104,7 @@ def _pretrain(path, config, train, store, sampler, seed, mesh, title, begin, che
     )
     train_step = program.make_train_step(config, tx, mesh, train.microbatch, train.objective)
     pending, rows_b = None, sharding.rows(mesh, train.batch_size)
+    branch_step = branch.kept_step(train, steps)
     with bar(steps, title, "step", initial=first) as progress, Stop() as stop:
         votes = Votes(stop, mesh)
         for number in range(first, steps):
@@ -109,10 +122,13 @@ def _pretrain(path, config, train, store, sampler, seed, mesh, title, begin, che
                 meter.add(number, pending, progress)
             pending, signal = values, votes.number()
             progress.update(1)
-            if signal or (number + 1) % train.checkpoint_every == 0 or number + 1 == steps:
+            due = (number + 1) % train.checkpoint_every == 0
+            if signal or due or number + 1 in (branch_step, steps):
                 meter.add(number + 1, pending, progress, last=number + 1 == steps)
-                pending = None
-                _save(checkpoints, state, meter.record())
+                pending, saved = None, _parts(state, meter.record())
+                if number + 1 == branch_step:
+                    branch.save(path, *saved)
+                checkpoints.save(*saved)
             if signal:
                 checkpoints.wait()
                 raise Interrupted(signal, f"step {number + 1} of {steps} is saved in {path}")
@@ -142,10 +158,15 @@ def _batch(
     return batch
 
 
-def _start(checkpoints: Checkpoints, config, mesh, seed, start, constants, tx, dtype: str):
+def _start(
+    checkpoints: Checkpoints, config, mesh, seed, start, constants, path, kept, tx, dtype: str
+):
     layout = step.state_sharding(config, tx, mesh)
     abstract = with_sharding(step.abstract_state(config, tx, dtype), layout)
-    found = checkpoints.restore(abstract.params, (abstract.step, abstract.optimizer))
+    parts = abstract.params, (abstract.step, abstract.optimizer)
+    found = checkpoints.restore(*parts)
+    if found is None and kept is not None:
+        found = branch.restore(kept, path, *parts)
     if found is None:
         dense, key = start and start(), jax.random.key(seed)
         given = {"dense": dense, "constants": constants, "dtype": dtype}
@@ -154,8 +175,9 @@ def _start(checkpoints: Checkpoints, config, mesh, seed, start, constants, tx, d
     return step.TrainState(number, params, moments), record
 
 
-def _save(checkpoints: Checkpoints, state: step.TrainState, record: dict) -> None:
-    checkpoints.save(int(state.step), state.params, (state.step, state.optimizer), record)
+def _parts(state: step.TrainState, record: dict) -> tuple[int, Any, Any, dict]:
+    """What a checkpoint holds."""
+    return int(state.step), state.params, (state.step, state.optimizer), record
 
 
 class _Meter:

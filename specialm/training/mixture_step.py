@@ -67,7 +67,7 @@ def make_train_step(
 
     def train_step(state: TrainState, batch: dict):
         k = config.num_experts
-        windows = {name: value.reshape(k, -1, value.shape[-1]) for name, value in batch.items()}
+        windows = {name: value.reshape(k, -1, *value.shape[1:]) for name, value in batch.items()}
         params, moments, metrics = jax.vmap(one_update, in_axes=(None, 0, 0, 0, 0, 0))(
             state.step, state.params, state.optimizer, *sums(state.params, windows)
         )

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from specialm.common.errors import UserError
-from specialm.models import transformer
+from specialm.models import dropout, transformer
 from specialm.models.placement import Placement
 
 Batch = dict[str, Any]  # inputs, targets int32 [B, L], mask float32 [B, L], and more
@@ -56,7 +56,13 @@ def next_token(config: transformer.Config) -> Objective:
 
     def sum_loss(params, batch, _, place):
         return transformer.sum_nll(
-            params, batch["inputs"], batch["targets"], batch["mask"], config, place
+            params,
+            batch["inputs"],
+            batch["targets"],
+            batch["mask"],
+            config,
+            place,
+            dropout=dropout.of(batch),
         )
 
     return Objective(sum_loss)
@@ -98,6 +104,7 @@ def masked(config: transformer.Config) -> Objective:
             config,
             place,
             batch["present"],
+            dropout.of(batch),
         )
 
     return Objective(sum_loss, transform)

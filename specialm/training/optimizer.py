@@ -4,8 +4,10 @@ The papers' models train with Adam at a constant rate after 1,000 steps of linea
 at a global norm of 5 (arXiv 2402.01093); the local ones with AdamW on a cosine.
 """
 
+from collections.abc import Callable
 from typing import Any
 
+import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
@@ -13,21 +15,52 @@ from specialm.models import tensors
 from specialm.training import muon, narrow
 
 
+def _root(peak: float, steps: int, final: float) -> optax.Schedule:
+    """Falls as 1 - sqrt (Haegele et al., arXiv 2405.18392, section 3)."""
+
+    def rate(step):
+        done = jnp.clip(step / steps, 0, 1)
+        return peak * (1 - (1 - final) * jnp.sqrt(done))
+
+    return rate
+
+
+# train.schedule -> (peak, steps, last rate / peak) -> the decay; None for none
+SCHEDULES: dict[str, Callable[[float, int, float], optax.Schedule] | None] = {
+    "constant": None,
+    "cosine": optax.cosine_decay_schedule,
+    "linear": lambda peak, steps, final: optax.linear_schedule(peak, final * peak, steps),
+    "root": _root,
+}
+
+
+def _warmup(train: ConfigDict, steps: int) -> int:
+    return min(train.warmup_steps, max(steps // 2, 1))
+
+
+def decay_start(train: ConfigDict, steps: int) -> int:
+    """The steps before the learning rate decays, of so many; all of them if it does not. A decay
+    over the whole training begins after the warm-up and ends with the last step.
+    """
+    if SCHEDULES[train.schedule] is None:
+        return steps
+    return steps - max(min(round(train.decay_fraction * steps), steps - _warmup(train, steps)), 1)
+
+
 def schedule(train: ConfigDict, steps: int) -> optax.Schedule:
     """Step -> learning rate: linear warm-up (none for `warmup_steps` 0), then constant, or constant
-    up to the last `decay_fraction` of the steps and there a cosine down to `final_fraction` of the
-    peak.
+    up to the last `decay_fraction` of the steps and there down to `final_fraction` of the peak.
     """
-    warmup = min(train.warmup_steps, max(steps // 2, 1))
+    warmup = _warmup(train, steps)
     parts, ends = [optax.constant_schedule(train.learning_rate)], []
     if warmup:
         # The first step already moves: rate / warmup rather than 0.
         ramp = optax.linear_schedule(train.learning_rate / warmup, train.learning_rate, warmup)
         parts, ends = [ramp, *parts], [warmup]
-    if train.schedule == "cosine":
-        decay = max(min(round(train.decay_fraction * steps), steps - warmup), 1)
-        cosine = optax.cosine_decay_schedule(train.learning_rate, decay, alpha=train.final_fraction)
-        parts, ends = [*parts, cosine], [*ends, steps - decay]
+    decay, start = SCHEDULES[train.schedule], decay_start(train, steps)
+    if decay is not None:
+        parts.append(decay(train.learning_rate, steps - start, train.final_fraction))
+        ends.append(start)
     return optax.join_schedules(parts, ends)
 
 

@@ -19,7 +19,12 @@ from specialm.training import metrics, runs
 from specialm.training.scoring import Score
 
 # Folder of stages -> phase of its models, unless their record says more; in this order in tables.
-PHASES = {"pretrained": "pretrained", "experts": "expert", "finetuned": "fine-tuned"}
+PHASES = {
+    "pretrained": "pretrained",
+    "experts": "expert",
+    "finetuned": "fine-tuned",
+    "quantized": "quantized",
+}
 # Instead of these.
 UNTRAINED, LORA, DISTILLED, IMPORTED = "untrained", "LoRA", "distilled", "imported"
 SHOWN = 20  # models named in an error

@@ -24,7 +24,7 @@ from specialm.models import families, tensors, transformer
 from specialm.planning import memory, step_memory
 from specialm.specialize import validated
 from specialm.training import loop, optimizer, origin, profile, runs
-from specialm.workflows import pipeline, repeats, stage_keys
+from specialm.workflows import branching, pipeline, repeats, stage_keys
 from specialm.workflows.pipeline import Run
 
 
@@ -47,11 +47,19 @@ class _Start:
     inputs: dict  # what identifies it, for the stage
 
 
-def pretrain(run: Run, method: str, domain: str, seed: int, must_exist: bool = False) -> Stage:
+def pretrain(
+    run: Run,
+    method: str,
+    domain: str,
+    seed: int,
+    must_exist: bool = False,
+    branch: Path | None = None,
+) -> Stage:
     """The pretrained model of a method (and domain, where it aims at one).
 
     Args:
       must_exist: it was pretrained before.
+      branch: a run that has the same beginning, which is not computed again.
 
     Raises:
       UserError: it was not; no domain for a method that aims at one; a setting out of range.
@@ -71,7 +79,7 @@ def pretrain(run: Run, method: str, domain: str, seed: int, must_exist: bool = F
     drawn = _drawn(run, method, domain, seed)
     if config.train.valid_every:
         drawn = _validated(run, drawn, method, domain)
-    return _train(run, method, domain, seed, train, drawn, must_exist, start)
+    return _train(run, method, domain, seed, train, drawn, must_exist, start, branch)
 
 
 def _aimed_at(run: Run, method: str, domain: str) -> str:
@@ -125,6 +133,11 @@ def _validated(run: Run, drawn: _Drawn, method: str, domain: str) -> _Drawn:
             f"train.valid_every={run.config.train.valid_every}: pretraining can be validated for "
             f"dense methods that aim at a domain, which method={method!r} is not; set it to 0."
         )
+    if run.config.train.keep_branch:
+        raise UserError(
+            "train.keep_branch=True: pretraining that train.valid_every may end early keeps no "
+            "state from before its decay; set one of the two to its default."
+        )
     part = pipeline.specialist(run, domain)
     valid = part.valid_store, part.valid_indices
     key = drawn.key | {"valid": [part.valid_store.fingerprint, digest(part.valid_indices)]}
@@ -171,6 +184,7 @@ def _train(
     drawn: _Drawn,
     must_exist: bool,
     start: _Start | None = None,
+    branch: Path | None = None,
 ) -> Stage:
     """The stage that pretrains a model, or goes on from the dense one in `start`."""
     config, inputs = run.model_config(method), _inputs(run, method, seed, train, drawn, start)
@@ -181,6 +195,9 @@ def _train(
             f"{run.stages.path(name, inputs)}: not pretrained yet; run `specialm "
             "train` with the same options first, or give --checkpoint."
         )
+
+    if branch:
+        branching.check(branch, inputs, train, drawn.store.context)
 
     def work(path: Path) -> dict:
         _check_memory(run, method, config, train)
@@ -199,7 +216,9 @@ def _train(
                 path, dense, *what, drawn.valid, seed, run.mesh, title, initial, given
             )
         else:
-            entry = loop.pretrain(path, config, *what, seed, run.mesh, title, initial, given)
+            entry = loop.pretrain(
+                path, config, *what, seed, run.mesh, title, initial, given, branch
+            )
         entry |= {"domain": domain, "devices": run.mesh.size}
         ledger = [*before.get("ledger", ()), entry]
         _describe(run, path, method, domain, seed, ledger, before)
@@ -212,6 +231,7 @@ def _train(
     stage = run.stages.run(name, inputs, work, on_all=True)
     if stage.reused and not must_exist:
         profile.say_nothing_traced(train.profile_steps, f"{name} was trained before")
+        branching.say_nothing_kept(train, stage.path)
     return stage
 
 

@@ -14,7 +14,14 @@ from specialm.models import families
 from specialm.training import runs, trackers
 
 # Settings that change no result.
-NOT_IN_RESULT = {"log_every", "checkpoint_every", "profile_steps", "microbatch", *trackers.TRACKERS}
+NOT_IN_RESULT = {
+    "log_every",
+    "checkpoint_every",
+    "profile_steps",
+    "microbatch",
+    "keep_branch",
+    *trackers.TRACKERS,
+}
 
 
 def settings_in_result(part: ConfigDict, used: tuple[str, ...] = (), teacher: bool = False) -> dict:
@@ -46,8 +53,14 @@ def settings_in_result(part: ConfigDict, used: tuple[str, ...] = (), teacher: bo
         unused.add("replay_fraction")
     if "valid_every" in settings and not settings["valid_every"]:
         unused |= {"valid_every", "patience"}
+    if not settings.get("dropout"):
+        unused |= {"dropout", "dropout_schedule", "dropout_fraction"}
+    elif settings["dropout_schedule"] == "constant":
+        unused.add("dropout_fraction")
     if not teacher:
         unused |= {"distill_weight", "distill_temperature", "distill_top_k"}
+    if not teacher or not settings.get("distill_terms"):
+        unused |= {"distill_terms", "distill_heads", "distill_layer"}
     return {name: value for name, value in settings.items() if name not in unused}
 
 

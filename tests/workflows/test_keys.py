@@ -43,6 +43,7 @@ NO_RESULT = {
     "train.microbatch": "how it is computed",
     "train.log_every": "how often is reported",
     "train.checkpoint_every": "how often is saved",
+    "train.keep_branch": "a state of it is kept beside",
     "train.tensorboard": "more files of metrics",
     "train.wandb": "metrics go elsewhere too",
     "train.init_learning_rate": "with --init it is train.learning_rate in the key: test_initial.py",
@@ -60,7 +61,11 @@ WITH = {
     "model.exits": {"model.num_layers": 2},
     "train.specialist_start": {"train.specialist_fraction": 0.5},
     "train.patience": {"train.valid_every": 1},
+    "train.dropout_schedule": {"train.dropout": 0.1},
+    "train.dropout_fraction": {"train.dropout": 0.1, "train.dropout_schedule": "early"},
     "train.final_fraction": {"train.decay_fraction": 0.5},
+    "finetune.distill_heads": {"finetune.distill_terms": ("value",)},
+    "finetune.distill_layer": {"finetune.distill_terms": ("value",)},
     "finetune.lora_alpha": {"finetune.lora_rank": 2},
     "finetune.lora_matrices": {"finetune.lora_rank": 2},
     "finetune.lora_targets": {"finetune.lora_rank": 2},
@@ -81,6 +86,7 @@ WITH = {
 OTHERS = {
     "train.optimizer": "adam",
     "train.schedule": "constant",
+    "train.dropout_schedule": "linear",
     "train.objective": "masked",
     "train.moment_dtype": "bfloat16",
     "train.second_moment_dtype": "bfloat16",
@@ -113,6 +119,7 @@ OTHERS = {
     "finetune.lora_matrices": ("qkv",),
     "finetune.lora_targets": "q=3,v",
     "finetune.replay_fraction": 0.5,
+    "finetune.distill_terms": ("value",),
 }
 
 FIRST = {  # the stages, one of whose keys has to change
@@ -242,7 +249,7 @@ def test_a_setting_is_in_a_key(base, name):
     for method in METHODS:
         with_others = WITH.get(name, {})
         if name.startswith("finetune.distill"):
-            with_others = {"finetune.distill_weight": 0.5}
+            with_others = with_others | {"finetune.distill_weight": 0.5}
         before = keys(base, method, with_others)
         value = other(base[method][0], name)
         after = keys(base, method, with_others | {name: value})

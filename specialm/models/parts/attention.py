@@ -79,7 +79,7 @@ def _window(config: Config, tokens: int, is_local) -> jax.Array | None:
     return jnp.where(is_local, config.sliding_window, tokens)
 
 
-def _project(
+def project(
     weights: Weights,
     x_TxD: jax.Array,
     length: int,
@@ -132,7 +132,7 @@ def apply(
       mask_BxL: of attention that is not causal: 1 for the tokens that are there; None for all.
       is_local: bool [], of `local_layers`; None: no layer is local.
     """
-    q, k, v = _project(weights, x_TxD, length, 0, config, place, is_local)
+    q, k, v = project(weights, x_TxD, length, 0, config, place, is_local)
     window = _window(config, length, is_local)
     mixed = operations.attention(q, k, v, config.attention, config.causal, mask_BxL, window)
     return _output(weights, mixed, place)
@@ -148,7 +148,7 @@ def decode(
     is_local=None,
 ) -> tuple[jax.Array, Cache]:
     """As `apply`, for `length` more tokens of each row of a cache."""
-    q, k, v = _project(weights, x_TxD, length, places.held_B, config, WHOLE, is_local)
+    q, k, v = project(weights, x_TxD, length, places.held_B, config, WHOLE, is_local)
     heads, size = cache.k_ZxAxz.shape[0], config.size_of_head
     k_ZxAxL = k.transpose(0, 2, 3, 1).reshape(heads, size, length)
     v_ZxLxA = v.swapaxes(1, 2).reshape(heads, length, size)
