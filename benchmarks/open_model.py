@@ -176,7 +176,8 @@ class Models:
         if run.config.finetune.max_steps:
             teacher = self._teacher(cell) if way.taught else None
             made = experts.specialize(run, start, cell.domain, cell.seed, key, teacher)
-            start, key = experts.before(run, start, cell.domain, key, made)
+            if expert := experts.taken(run, start, cell.domain, key, made):
+                start, key = expert.path, expert.fingerprint
             tuned = made.path, made.fingerprint
         line = dataclasses.asdict(cell)
         for phase, (folder, fingerprint) in (("before", (start, key)), ("after", tuned)):

@@ -203,9 +203,7 @@ def generate(config_path: str, overrides: list[str], options: dict):
     if not options["checkpoint"]:
         raise UserError("--checkpoint is missing: the folder of a trained model.")
     config = config_lib.load(config_path, overrides) if config_path else None
-    runtime.join_processes()
-    if processes.count() > 1:
-        raise UserError("generate continues a prompt in one process; unset SPECIALM_DISTRIBUTED.")
+    inputs.join_alone("generate")
     from specialm.serving import continuing
     from specialm.training import runs, sharding
     from specialm.workflows import from_checkpoint, listing, trust
@@ -313,9 +311,7 @@ def quantize(config_path: str, overrides: list[str], options: dict):
         raise UserError("--checkpoint is missing: the folder of a trained model.")
     if options["bits"] not in (4, 8):
         raise UserError(f"--bits={options['bits']}: must be 8 or 4.")
-    runtime.join_processes()
-    if processes.count() > 1:
-        raise UserError("quantize works in one process; unset SPECIALM_DISTRIBUTED.")
+    inputs.join_alone("quantize")
     run, base = inputs.open_run(config_path, overrides, options, every_domain=True)
     from specialm.workflows import heldout, quantizing, stage_keys
 
