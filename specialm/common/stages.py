@@ -152,8 +152,11 @@ class Stages:
 
     def _begin(self, path: Path, inputs: dict) -> None:
         (path / manifest.NAME).unlink(missing_ok=True)  # killed between it and `stage.json`
-        for left in path.glob("*.tmp"):
-            shutil.rmtree(left) if left.is_dir() else left.unlink()
+        for left in sorted(path.rglob("*.tmp")):  # in inner folders too, as of the clusters
+            if left.is_dir():
+                shutil.rmtree(left)
+            else:
+                left.unlink(missing_ok=True)  # it was in a folder that is gone
         write_json(path / "inputs.json", inputs)
 
     def _end(self, path: Path, name: str, inputs: dict, result: dict, started: float) -> None:

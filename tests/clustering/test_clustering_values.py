@@ -1,14 +1,16 @@
 """Values that a small mistake in clustering would change: tolerances, rates, seeds, histograms."""
 
 import json
+import types
 
 import jax
 import numpy as np
 import pytest
 
-from specialm.clustering import kmeans, levels, repetition, tree, weights
+from specialm.clustering import clusters, kmeans, levels, repetition, tree, weights
 from specialm.clustering.clusters import Clusters
 from specialm.clustering.encoders import sample_texts
+from specialm.common.stages import fingerprint
 
 
 def rows(seed=0, count=600, dim=3):
@@ -161,3 +163,20 @@ def test_the_start_of_k_means_is_of_the_seed():
         np.asarray(kmeans.choose_start(x_MxD, jax.random.key(seed), 8, 60)) for seed in (0, 0, 1)
     )
     assert one.tolist() == again.tolist() != other.tolist() and len(set(one)) == 8
+
+
+def test_the_windows_that_are_embedded_are_in_the_key(store, vocabulary):
+    """Of a part of a store, as a specialist's windows are."""
+    found = []
+
+    class Noted:
+        def run(self, name, inputs, work):
+            found.append(fingerprint(inputs))
+            raise StopIteration
+
+    encoder = types.SimpleNamespace(fingerprint="encoder", dim=2)
+    prepared = types.SimpleNamespace(vocabulary=vocabulary)
+    for indices in (range(len(store)), np.array([0, 1]), np.array([0, 2])):
+        with pytest.raises(StopIteration):
+            clusters._embed(Noted(), "linalg", store, indices, prepared, encoder)
+    assert len(set(found)) == 3

@@ -61,16 +61,14 @@ def test_one_tree_serves_all_levels(command, project):
     assert status == 0 and prepared["clusters"] == 32
     (folder,) = (project / "run" / "clusters").glob("tree-*")
     leaf_N = np.load(folder / "leaves.npy")
-    fine, coarse = (
-        np.array(
-            command("weights", f"--config.clustering.level={level}")[1]["linalg"][
-                "generic_histogram"
-            ]
-        )
-        for level in (0, 1)
-    )
+    found = [
+        command("weights", f"--config.clustering.level={level}")[1]["linalg"] for level in (0, 1)
+    ]
+    fine, coarse = (np.array(each["generic_histogram"]) for each in found)
     np.testing.assert_allclose(fine, np.bincount(leaf_N, minlength=32) / len(leaf_N))
     np.testing.assert_allclose(coarse, fine.reshape(4, 8).sum(1))
+    fine, coarse = (np.array(each["specialist_histogram"]) for each in found)
+    np.testing.assert_allclose(coarse, fine.reshape(4, 8).sum(1), atol=1e-6)
     assert list((project / "run" / "clusters").glob("tree-*")) == [folder]
     (embeddings,) = (project / "run" / "embeddings").glob("generic-*")
     np.testing.assert_array_equal(

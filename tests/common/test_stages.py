@@ -38,13 +38,15 @@ def test_a_stage_that_failed_is_unfinished_and_finds_what_it_left(tmp_path):
 def test_what_a_killed_write_or_removal_left_is_removed(tmp_path):
     def killed(path):
         (path / "a.json.12.tmp").write_text("half")
+        (path / "clusters").mkdir()
+        (path / "clusters" / "a.json.12.tmp").write_text("half")
         (path / "pieces.tmp" / "00000").mkdir(parents=True)
         raise KeyboardInterrupt
 
     stages = Stages(tmp_path, quiet=True)
     with pytest.raises(KeyboardInterrupt):
         stages.run("s", {}, killed)
-    done = stages.run("s", {}, lambda path: {"left": [p.name for p in path.glob("*.tmp")]})
+    done = stages.run("s", {}, lambda path: {"left": [p.name for p in path.rglob("*.tmp")]})
     assert done.result == {"left": []}
 
 
