@@ -62,6 +62,22 @@ def test_frequencies_are_the_probabilities():
     assert found[4] == 0
 
 
+@pytest.mark.parametrize(
+    ("logits", "penalty", "wanted"),
+    [
+        ([-1.0, -1.2, -9.0], 1.5, 1),  # -1.5 for the token that was there
+        ([-1.2, -1.3, -9.0], 0.9, 0),  # -1.08
+        ([1.2, 1.0, -9.0], 1.5, 1),  # 0.8
+        ([1.2, 1.0, -9.0], 1.1, 0),  # 1.09
+    ],
+)
+def test_a_penalty_makes_a_token_less_likely_on_both_sides_of_0(logits, penalty, wanted):
+    seen = np.array([[True, False, False]])
+    choices = _choices([Row(Sampling(temperature=0.0, repetition_penalty=penalty))])
+    drawn = DRAW(np.array([logits], np.float32), choices, seen, Kind(penalised=True))
+    assert drawn.token_B.tolist() == [wanted]
+
+
 def test_equal_tokens_are_kept_together():
     logits = np.array([[2.0, 2.0, 2.0, 0.0]], np.float32).repeat(200, 0)
     choices = _choices([Row(Sampling(temperature=1.0, top_k=2, seed=n)) for n in range(200)])
