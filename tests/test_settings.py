@@ -197,6 +197,12 @@ OVERRIDES = [
 ]
 
 
+def test_heads_of_a_given_size_need_not_divide_the_width():
+    given = ["--config.model.num_heads=5", "--config.model.head_size=8"]
+    found = config.load(str(ROOT / "configs/local/slm.py"), given)
+    assert found.model.num_heads == 5
+
+
 @pytest.fixture
 def small_machine(monkeypatch):
     """16 GB and no accelerator, whatever the tests run on."""
