@@ -125,6 +125,18 @@ def test_texts_that_come_and_go_are_what_they_are_alone():
     assert any(s.finish == "cancelled" for s in found)
 
 
+def test_a_text_that_is_cancelled_under_way_gives_its_row_to_the_next():
+    config = CONFIGS["learned positions"]
+    engine = Engine(make_params(config), config, Letters(), rows=1, stops=frozenset())
+    first, second = (engine.add(prompt(3), Sampling(tokens=20)) for _ in range(2))
+    engine.step()
+    assert engine.active == [first] and not first.finish
+    first.cancelled = True
+    events = engine.step()
+    assert [(s, d.finish) for s, d in events if d.finish] == [(first, "cancelled")]
+    assert engine.active == [second]
+
+
 def test_a_text_beyond_the_context_slides_or_ends():
     config = CONFIGS["learned positions"]
     params = make_params(config)
