@@ -77,7 +77,9 @@ SETTINGS = (
     f"--config=local/slm_is --workdir={look.WORK}/text "
     f"--config.data.domains.mine={MINE} --config.domain=mine "
     f"--config.data.corpora_root={look.CORPORA} --config.data.generic_fraction={GENERIC_FRACTION} "
-    f"--config.train.tokens={TOKENS} --config.clustering.k=64"
+    f"--config.train.tokens={TOKENS} --config.train.batch_size=32 "
+    "--config.train.log_every=5 --config.clustering.k=64 "
+    "--config.data.heldout_tokens=60000 --config.finetune.max_steps=240"
 )
 weights = look.specialm(f"weights {SETTINGS}")["mine"]
 look.say(
@@ -114,8 +116,8 @@ right.set(xlabel="step", ylabel="validation loss, nats per token", title="Fine-t
 plt.show()
 
 # %% [markdown]
-# Where the left curve still falls at its end, more tokens would help; where the right one has
-# turned, your text is used up. Then the scores on documents that were held out. **Bits per byte**
+# Where a curve still falls at its end, more steps would help; where the right one turns up, your
+# text is used up. Then the scores on documents that were held out. **Bits per byte**
 # can be compared between models of different vocabularies; perplexity cannot.
 
 # %%

@@ -1,6 +1,21 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#       jupytext_version: 1.19.6
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
 # %% [markdown]
 # # Inside a projected network
-# badge
+# [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/OWNER/specialm/blob/main/notebooks/03_inside_a_projected_network.ipynb)
 #
 # A projected network (SLM-pn, [methods](../docs/methods.md)) is one set of parameters that holds a
 # small model for every cluster of the generic text. Each expert's MLP weights are sums of
@@ -12,8 +27,24 @@
 # other, which expert is good at what, and what a domain gets.
 
 # %%
+# On Colab this fetches the repository and installs it (2 minutes); elsewhere it does nothing.
+import importlib.util
+import os
+import subprocess
+import sys
+
+if not os.path.exists("look.py"):
+    if not os.path.exists("specialm-repository"):
+        url = "https://github.com/OWNER/specialm"
+        subprocess.run(["git", "clone", "--depth=1", url, "specialm-repository"], check=True)
+    os.chdir("specialm-repository/notebooks")
+if importlib.util.find_spec("specialm") is None:
+    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", ".."], check=True)
+    importlib.invalidate_caches()
 
 # %%
+from pathlib import Path
+
 import look
 import matplotlib.pyplot as plt
 import numpy as np
@@ -43,9 +74,10 @@ from specialm.models import families  # noqa: E402
 from specialm.training import runs, scoring, step  # noqa: E402
 from specialm.workflows import demo, experts, pipeline, pretraining  # noqa: E402
 
-demo.fetch(config)
-run = pipeline.open_run(config, WORKDIR, list(DOMAINS), used=("slm_pn",))
-stage = pretraining.pretrain(run, "slm_pn", "", 0)
+with look.quietly():
+    demo.fetch(config)
+    run = pipeline.open_run(config, WORKDIR, list(DOMAINS), used=("slm_pn",))
+    stage = pretraining.pretrain(run, "slm_pn", "", 0)
 model, known = runs.load(stage.path, run.mesh, experts.KINDS), runs.load_experts(stage.path)
 bank, k = model.config, model.config.num_experts
 look.say(
@@ -98,7 +130,8 @@ look.table(
 # ## Coefficients
 #
 # A row is an expert, a column a weight set; the first set is shared by all. Training starts with
-# one diagonal stripe (each expert has a set of its own); what has spread beyond it was learned.
+# one diagonal stripe: each expert has a set of its own, and the last one, for which none is left,
+# half of two. What has spread beyond that was learned.
 
 # %%
 coefficients_kxSxh = np.asarray(
@@ -146,7 +179,7 @@ taken = look.specialm(
     f"specialize --config=local/slm_pn --workdir={WORKDIR} {overrides} --config.domain=med "
     f"--config.expert.index={EXPERT} --config.finetune.max_steps=0"
 )
-written = runs.load(taken["checkpoint"], run.mesh).params
+written = runs.load(Path(taken["checkpoint"]), run.mesh).params
 differences = jax.tree.map(
     lambda a, b: float(np.abs(np.asarray(a) - np.asarray(b)).max()), projected, written
 )

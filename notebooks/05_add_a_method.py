@@ -1,12 +1,41 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#       jupytext_version: 1.19.6
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
 # %% [markdown]
 # # Add a method
-# badge
+# [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/OWNER/specialm/blob/main/notebooks/05_add_a_method.ipynb)
 #
 # A method is one record: a *distribution* over the generic text, and the *family* of models that is
 # pretrained on it ([extending](../docs/extending.md)). Here a weighting rule of our own is written,
 # looked at, registered, and run against `slm` and `slm_is`, at a budget of seconds.
 
 # %%
+# On Colab this fetches the repository and installs it (2 minutes); elsewhere it does nothing.
+import importlib.util
+import os
+import subprocess
+import sys
+
+if not os.path.exists("look.py"):
+    if not os.path.exists("specialm-repository"):
+        url = "https://github.com/OWNER/specialm"
+        subprocess.run(["git", "clone", "--depth=1", url, "specialm-repository"], check=True)
+    os.chdir("specialm-repository/notebooks")
+if importlib.util.find_spec("specialm") is None:
+    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", ".."], check=True)
+    importlib.invalidate_caches()
 
 # %%
 import look
@@ -53,26 +82,25 @@ def shrunk(report, seed, strength=STRENGTH):
 # endless one it is uniform.
 
 # %%
-config = config_lib.load(
-    "local/demo",
-    [
-        f"data.corpora_root={look.CORPORA}", "data.generic_fraction=0.15",
-        f"domains=('{DOMAIN}',)", "data.specialist_tokens=5000", "data.heldout_tokens=60000",
-        "clustering.k=128", "clustering.dim=64", "train.tokens=400000", "train.tensorboard=False",
-        "finetune.max_steps=120", "baselines=()", "methods=('slm','slm_is','slm_is_shrunk')",
-    ],
-)  # fmt: skip
-demo.fetch(config)
-run = pipeline.open_run(config, WORKDIR, [DOMAIN], used=("slm", "slm_is"))
-report = pipeline.weigh(run, DOMAIN)
+SETTINGS = [
+    f"data.corpora_root={look.CORPORA}", "data.generic_fraction=0.15", f"domains=('{DOMAIN}',)",
+    "data.specialist_tokens=5000", "data.heldout_tokens=60000", "clustering.k=128",
+    "clustering.dim=64", "train.tokens=500000", "train.batch_size=16", "train.tensorboard=False",
+    "finetune.max_steps=120", "baselines=()",
+]  # fmt: skip
+config = config_lib.load("local/demo", SETTINGS)
+with look.quietly():
+    demo.fetch(config)
+    run = pipeline.open_run(config, WORKDIR, [DOMAIN], used=("slm", "slm_is"))
+    report = pipeline.weigh(run, DOMAIN)
 rule_K = shrunk(report, seed=0)
 assert np.isclose(rule_K.sum(), 1) and (rule_K >= 0).all()
 assert np.allclose(shrunk(report, 0, strength=0), report.sampling_K)
 assert np.allclose(shrunk(report, 0, strength=1e12), report.generic_K)
 look.say(
     f"{report.specialist_counts_K.sum()} specialist windows lie in "
-    f"{(report.specialist_counts_K > 0).sum()} of {len(rule_K)} clusters: most of those that "
-    "are left out may be left out by chance."
+    f"{(report.specialist_counts_K > 0).sum()} of {len(rule_K)} clusters. With so few, "
+    "chance decides about many of the others."
 )
 
 # %%
@@ -83,11 +111,11 @@ figure, (left, right) = look.panels(2, width=9)
 for name, p_K in rules.items():
     times_K = report.planned_windows * p_K / np.maximum(report.generic_counts_K, 1)
     left.plot(np.cumsum(p_K[order_K]), color=colours[name], label=name)
-    right.plot(times_K[order_K], color=colours[name], label=name)
+    right.plot(np.sort(times_K)[::-1], color=colours[name], label=name)
 left.set(xlabel="cluster, by importance", ylabel="share of the draws up to it", ylim=(0, 1.02))
 left.set_title("Where the draws go")
 left.yaxis.set_major_formatter(lambda share, _: f"{100 * share:.0f}%")
-right.set(xlabel="cluster, by importance", ylabel="times a window is drawn", title="Repetition")
+right.set(xlabel="cluster, by repetitions", ylabel="times a window is drawn", title="Repetition")
 look.legend_below(figure, left)
 plt.show()
 look.table(
@@ -110,7 +138,7 @@ look.table(
 # stands in a file of yours that `config.method_modules` names, and every command takes it.
 
 # %%
-methods.register(
+record = methods.register(
     methods.Method(
         name="slm_is_shrunk",
         label="SLM-is shrunk",
@@ -121,6 +149,7 @@ methods.register(
         draws=Weighted(shrunk),
     )
 )
+look.say(f"`{record.name}` is one of {len(methods.METHODS)} methods now.")
 
 # %% [markdown]
 # ## Run it against the others
@@ -129,7 +158,9 @@ methods.register(
 # scores both on held-out documents. What it has trained already it finds again.
 
 # %%
-results, _ = demo.demo(config, WORKDIR)
+all_three = config_lib.load("local/demo", [*SETTINGS, f"methods={tuple(rules)}"])
+with look.quietly():
+    results, _ = demo.demo(all_three, WORKDIR)
 summary = Summary(results["results"])
 BITS = "bits_per_byte"
 
@@ -146,7 +177,9 @@ look.table(
         [
             label(m),
             *(f"{score(m, phase):.3f}" for phase in ("pretrained", "finetuned")),
-            f"{100 * (score(m, 'finetuned') / score('slm', 'finetuned') - 1):+.1f}%",
+            f"{100 * (score(m, 'finetuned') / score('slm', 'finetuned') - 1):+.1f}%"
+            if m != "slm"
+            else "",
         ]
         for m in summary.methods
     ],

@@ -3,13 +3,15 @@
 A notebook runs in the folder that this file is in.
 """
 
+import contextlib
 import html
+import io
 import json
 import os
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -71,6 +73,13 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
 
     body = "".join(line(row, "td") for row in rows)
     display(HTML(f"<table><thead>{line(headings, 'th')}</thead><tbody>{body}</tbody></table>"))
+
+
+@contextlib.contextmanager
+def quietly() -> Iterator[None]:
+    """What is done inside says nothing on its way, as which stages it reuses; errors are raised."""
+    with contextlib.redirect_stderr(io.StringIO()):
+        yield
 
 
 def specialm(command: str, shown: bool = True) -> dict:

@@ -112,6 +112,7 @@ def test_the_install_cell_fetches_and_installs_on_colab(build, monkeypatch, tmp_
         called.append(words)
         if words[0] == "git":
             (tmp_path / words[-1] / "notebooks").mkdir(parents=True)
+            (tmp_path / words[-1] / "notebooks" / "look.py").touch()
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(subprocess, "run", run)
@@ -121,8 +122,10 @@ def test_the_install_cell_fetches_and_installs_on_colab(build, monkeypatch, tmp_
     assert clone[:2] == ["git", "clone"] and f"https://github.com/{build.repository()}" in clone
     assert pip[1:4] == ["-m", "pip", "install"] and pip[0] == sys.executable and pip[-1] == ".."
     assert Path.cwd() == tmp_path / "specialm-repository" / "notebooks"
-    exec(build.install(), {})  # once more, as after a restart: nothing is fetched again
+    monkeypatch.chdir(tmp_path)
+    exec(build.install(), {})  # as after a restart: nothing is fetched again
     assert [words[0] for words in called] == ["git", sys.executable, sys.executable]
+    assert Path.cwd() == tmp_path / "specialm-repository" / "notebooks"
 
 
 @pytest.fixture(scope="module")
