@@ -272,6 +272,7 @@ look.say(
 # On the right is the total variation distance, the share of the sampling that goes to wrong
 # clusters because the specialist's text is a sample. More text of yours makes it smaller.
 
+
 # %%
 def clusters_of(texts):
     """The nearest cluster of each text."""

@@ -13,6 +13,7 @@ import argparse
 import configparser
 import os
 import re
+import resource
 import sys
 import time
 from pathlib import Path
@@ -106,6 +107,12 @@ def execute(notebook: NotebookNode, folder: Path = FOLDER) -> float:
     return time.time() - started
 
 
+def processor_seconds() -> float:
+    """Of all kernels so far, and of the commands that they ran."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 def take_outputs(notebook: NotebookNode, before: NotebookNode) -> None:
     """Keeps the outputs of cells whose text has not changed."""
     known = {cell.source: cell for cell in before.cells if cell.cell_type == "code"}
@@ -125,12 +132,17 @@ def main(argv: list[str]) -> None:
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
     for name in chosen:
         notebook, target = source(name), FOLDER / f"{name}.ipynb"
-        jupytext.write(notebook, FOLDER / f"{name}.py", fmt="py:percent")
+        paired = FOLDER / f"{name}.py"
+        if [c.source for c in jupytext.read(paired).cells] != [c.source for c in notebook.cells]:
+            jupytext.write(notebook, paired, fmt="py:percent")
         if options.pair:
             if target.exists():
                 take_outputs(notebook, nbformat.read(target, 4))
         else:
-            print(f"{name}: {execute(notebook):.0f} s", flush=True)
+            before = processor_seconds()
+            seconds = execute(notebook)
+            spent = processor_seconds() - before
+            print(f"{name}: {seconds:.0f} s, {spent:.0f} s of processor time", flush=True)
         nbformat.write(notebook, target)
 
 
