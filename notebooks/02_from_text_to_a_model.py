@@ -145,7 +145,7 @@ look.say(
 # %% [markdown]
 # ## What does it expect?
 #
-# A text of the same kind that neither model has seen, each token the redder the more it surprised
+# A text of the same kind that neither model has seen, each token the darker the more it surprised
 # the model (hover for bits). Before fine-tuning nearly everything is a surprise; after it, what is
 # left is what the text is about: names and numbers.
 
