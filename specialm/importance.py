@@ -58,6 +58,7 @@ class ImportanceWeights(BaseEstimator):
       cluster_weights_: float64 [K].
       labels_: int32 [N], the cluster of each generic text.
       cluster_centers_: float32 [K, D].
+      encoder_: `encoder_.encode(texts)` gives float32 [d, D], rows of unit length.
       effective_sample_size_: (sum w)^2 / sum w^2 over the generic texts.
       tokens_per_text_: mean of the generic texts.
       report_: `specialm.clustering.weights.WeightReport`, with all else; `print(report_.table())`.
@@ -113,10 +114,10 @@ class ImportanceWeights(BaseEstimator):
         self._set_tokens(texts, tokens)
         sample = encoders.sample_texts(lambda start, stop: texts[start:stop], len(texts))
         path = self.encoder_path or None
-        self._encoder = encoders.make_encoder(
+        self.encoder_ = encoders.make_encoder(
             self.encoder, path, self.seed, self.dim, sample=sample
         )
-        generic_NxD = self._encoder.encode(texts)
+        generic_NxD = self.encoder_.encode(texts)
         self.cluster_centers_ = kmeans.fit(generic_NxD, self.k, self.seed).centroids_KxD
         self.labels_ = kmeans.assign(generic_NxD, self.cluster_centers_)[0]
         self._generic_counts_K = weights_lib.counts(self.labels_, self.k)
@@ -158,7 +159,7 @@ class ImportanceWeights(BaseEstimator):
         self.tokens_per_text_ = max(float(np.mean(counted)), 1.0)
 
     def _clusters(self, texts: list[str]) -> np.ndarray:
-        return kmeans.assign(self._encoder.encode(texts), self.cluster_centers_)[0]
+        return kmeans.assign(self.encoder_.encode(texts), self.cluster_centers_)[0]
 
     def _report(self, tokens: int) -> weights_lib.WeightReport:
         return weights_lib.report(

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("results/*.md")])
+FOLDERS = (".", "docs", "notebooks", "results")
+PAGES = sorted(page for folder in FOLDERS for page in (ROOT / folder).glob("*.md"))
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 FILE = re.compile(r"`((?:[\w-]+/)+[\w.-]+\.(?:py|sh|md|sbatch|yaml))`")
 CODE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)

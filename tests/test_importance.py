@@ -62,6 +62,8 @@ def test_it_is_what_the_pipeline_computes(run):
     weights, clusters = fitted(run, max_repetitions=cap), found.clusters("slm_is")
     np.testing.assert_array_equal(weights.cluster_centers_, clusters.centroids_KxD)
     np.testing.assert_array_equal(weights.labels_, clusters.generic_N)
+    away_NxKxD = weights.encoder_.encode(generic)[:, None] - weights.cluster_centers_
+    np.testing.assert_array_equal((away_NxKxD**2).sum(-1).argmin(-1), weights.labels_)
     report = pipeline.weigh(found, "linalg", cap=cap)
     assert report.capped.moved  # the cap has cut something off
     assert weights.report_.to_json() == {**report.to_json(), "domain": "specialist"}
