@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
+from scipy import stats
 
 from specialm.reports import equal_cost
 from specialm.reports.study_rows import Study
@@ -96,6 +97,12 @@ def study_change(method: str, size: int = SMALL, base: str = "slm") -> list[floa
     return spread([100 * value for value in found.values()])
 
 
+def interval(values: np.ndarray) -> list[float]:
+    """Mean, and half of its 95% interval by Student's t."""
+    half = stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
+    return [values.mean(), half]
+
+
 def positive(values: list[float]) -> list[float]:
     return [-values[0], *values[1:]]
 
@@ -163,6 +170,11 @@ CLAIMS = (
             lambda: positive(spread(gains(BANK, "slm_pn", "finetuned"))),
             lambda: positive(spread(gains(BANK, "soup", "finetuned"))),
         ),
+    ),
+    Claim(
+        FRONT,
+        rf"In bits per byte the network's gain is {N}%, with a 95% interval of ± {N}: with",
+        lambda: positive(interval(gains(BANK, "slm_pn", "finetuned", "bits_per_byte"))),
     ),
     Claim(
         FRONT,
