@@ -58,6 +58,7 @@ FILES = {
     "encoders/minilm.jsonl": Rows(TEXT_AND_CLUSTERS, "48e4440"),
     "encoders/tfidf_svd.jsonl": Rows(TEXT_AND_CLUSTERS, "48e4440"),
     "scaling/slices.jsonl": Rows(frozenset({"exchange"}), "f56e792"),
+    "bundle/rows.jsonl": Rows(TEXT_AND_CLUSTERS, "06dd798", 2),
     "generate/rows.jsonl": Rows(frozenset(), "63c4ae0"),
     "generate/server.jsonl": Rows(frozenset(), "63c4ae0"),
 }

@@ -25,7 +25,7 @@ PAGE, INK, QUIET, RULE, SPECIALIST, GENERIC = (
     COLOURS[name][0] for name in ("page", "ink", "quiet", "rule", "specialist", "generic")
 )
 # (colour, marker) of methods that are not in `methods.METHODS`, by their place among those.
-OTHERS = (("#332288", "p"), ("#117733", "8"), ("#AA4499", "H"), ("#DDCC77", "1"))
+OTHERS = (("#332288", "p"), ("#DDCC77", "1"), ("#661100", "2"), ("#6699CC", "3"))
 TEXT_CONTRAST, MARK_CONTRAST = 4.5, 3.0  # the least, WCAG 2.1 level AA
 
 

@@ -8,7 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from page_reader import Page, check_accessible, check_alone
 
-from specialm.reports import charts, cost_figures, record_tables, study_page, study_tables
+from specialm.reports import (
+    charts,
+    cost_figures,
+    equal_cost,
+    record_tables,
+    study_page,
+    study_tables,
+)
 from specialm.reports.study_findings import findings
 
 ROWS = study_fixtures.rows(methods=("slm", "slm_is", "slm_pn", "slm_mix", "llm", "slm_nopt"))
@@ -54,6 +61,7 @@ def test_the_findings_come_first_then_every_figure_its_tables_and_the_provenance
     tables = (
         study_tables.main(ROWS),
         study_tables.steps(ROWS),
+        equal_cost.equal_total_cost(ROWS),
         study_tables.cost_per_billion(ROWS),
         study_tables.spent(ROWS),
         study_tables.domains(ROWS),

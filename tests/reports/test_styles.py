@@ -58,7 +58,7 @@ def test_no_two_methods_look_alike(theme):
 
 def test_unknown_methods_take_turns():
     found = [styles.style(m, ["slm", "b", "a"]) for m in ("a", "b")]
-    assert found == list(zip(("#332288", "#117733"), ("p", "8"), strict=True))
+    assert found == list(zip(("#332288", "#a69129"), ("p", "1"), strict=True))
     assert styles.style("slm", ["mine"])[1] == METHODS["slm"].marker
 
 
