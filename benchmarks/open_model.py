@@ -20,9 +20,9 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.repetition import commit, read, validation
+from benchmarks.repetition import read, validation
 from benchmarks.repetition_grid import DOMAINS, best_rates, find
-from specialm.common import runtime
+from specialm.common import code, runtime
 
 runtime.configure()
 
@@ -305,7 +305,7 @@ def main() -> None:
     for cell in cells(options, rows):
         if find(cell, rows):
             continue
-        rows.append({**models.row(cell), "commit": commit()})
+        rows.append({**models.row(cell), **code.made_by(models.stages.done)})
         with options.out.open("a") as file:
             file.write(json.dumps(rows[-1]) + "\n")
         done += 1
