@@ -141,7 +141,7 @@ def corpora():
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1800)  # on a busy machine; 3 minutes on two quiet cores
+@pytest.mark.timeout(1800)  # on a busy machine
 @pytest.mark.parametrize("name", NAMES)
 def test_it_runs(name, build, corpora, tmp_path, monkeypatch):
     monkeypatch.setenv("SPECIALM_NOTEBOOKS_WORK", str(tmp_path))
