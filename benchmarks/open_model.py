@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.repetition import read, validation
-from benchmarks.repetition_grid import DOMAINS, best_rates, find
+from benchmarks.repetition_grid import DOMAINS, Cell, best_rates, find
 from specialm.common import code, runtime
 
 runtime.configure()
@@ -94,19 +94,6 @@ WAYS = {  # in the order in which the rows are worth having
     "small_taught": Way("slm_is", budgets=TWO, rates=(3e-4, 1e-3), small=True, taught=True),
     "scratch_is": Way("slm_is", budgets=TWO, rates=(1e-3, 3e-3), small=True, random=True),
 }
-
-
-@dataclasses.dataclass(frozen=True)
-class Cell:
-    """One row; corpus and size as in the rows of benchmarks.repetition."""
-
-    corpus: str
-    size: str
-    tokens: int
-    method: str
-    learning_rate: float
-    domain: str
-    seed: int
 
 
 class Models:
