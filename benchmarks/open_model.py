@@ -28,7 +28,6 @@ runtime.configure()
 
 from specialm.common.stages import Stage, Stages  # noqa: E402
 from specialm.models import families  # noqa: E402
-from specialm.training import runs  # noqa: E402
 from specialm.workflows import (  # noqa: E402
     baselines,
     continuing,
@@ -196,12 +195,9 @@ class Models:
         }
 
     def _costs(self, run: pipeline.Run, path: Path) -> dict:
-        record, files = runs.read_record(path), run.prepared.vocabulary.files.values()
-        params = families.num_params(runs.load(path, run.mesh).config)
         return {
-            "params": params,
-            "served_bytes": 4 * params + sum(file.stat().st_size for file in files),
-            "train_flops": sum(entry.get("flops", 0) for entry in record["ledger"]),
+            "params": families.num_params(initial.read(path, "").config),
+            **demo.costs(run, path),
         }
 
     def _baseline(self, cell: Cell) -> dict:

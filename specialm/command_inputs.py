@@ -58,6 +58,12 @@ def join_alone(name: str) -> None:
         raise UserError(f"{name} works in one process; unset SPECIALM_DISTRIBUTED.")
 
 
+def need_checkpoint(options: dict, what: str = "the folder of a trained model.") -> None:
+    """Raises UserError if --checkpoint was left out; `what` says what it has to be."""
+    if not options["checkpoint"]:
+        raise UserError(f"--checkpoint is missing: {what}")
+
+
 def workdir_of(config_path: str, options: dict, default: str) -> Path:
     """--workdir, or a folder named after the config file, or `default` without one."""
     name = Path(config_files.split(config_path)[0]).stem if config_path else default

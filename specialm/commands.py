@@ -86,8 +86,8 @@ def train(config_path: str, overrides: list[str], options: dict):
     from specialm.workflows import pipeline, pretraining, repeats
 
     domains = precheck.pretrained(config)
-    run = pipeline.open_run(config, workdir, domains, used=(config.method,), init=init)
     branch = inputs.other_model("branch", options["branch"], options["trust"])
+    run = pipeline.open_run(config, workdir, domains, used=(config.method,), init=init)
     stage = pretraining.pretrain(run, config.method, config.domain, config.seed, branch=branch)
     repetitions = repeats.row(run, config.method, config.domain, config.seed)
     result = {"checkpoint": str(stage.path), "reused": stage.reused, **stage.result, **repetitions}
@@ -148,11 +148,9 @@ def _specialize_all(overrides: list[str], options: dict):
 
 def evaluate(config_path: str, overrides: list[str], options: dict):
     """Perplexity and bits per byte of one model, with a leak check and what the model cost."""
-    if not options["checkpoint"]:
-        raise UserError(
-            "--checkpoint is missing: the folder that `specialm train` or `specialm "
-            "specialize` printed."
-        )
+    inputs.need_checkpoint(
+        options, "the folder that `specialm train` or `specialm specialize` printed."
+    )
     run, base = inputs.open_run(config_path, overrides, options, every_domain=True)
     from specialm.workflows import coverage, heldout, stage_keys
 
@@ -184,8 +182,7 @@ def tasks(config_path: str, overrides: list[str], options: dict):
     """Accuracies on questions with one right choice."""
     from specialm.evaluation import tasks as tasks_lib
 
-    if not options["checkpoint"]:
-        raise UserError("--checkpoint is missing: the folder of a trained model.")
+    inputs.need_checkpoint(options)
     asked = tasks_lib.load(options["tasks"])
     inputs.join_alone("tasks")
     from specialm.evaluation.likelihood import Likelihoods
@@ -200,8 +197,7 @@ def tasks(config_path: str, overrides: list[str], options: dict):
 
 def generate(config_path: str, overrides: list[str], options: dict):
     """Continues a prompt."""
-    if not options["checkpoint"]:
-        raise UserError("--checkpoint is missing: the folder of a trained model.")
+    inputs.need_checkpoint(options)
     config = config_lib.load(config_path, overrides) if config_path else None
     inputs.join_alone("generate")
     from specialm.serving import continuing
@@ -260,8 +256,7 @@ def bundle(config_path: str, overrides: list[str], options: dict):
 
     if config_path:
         raise UserError(f"--config={config_path}: a bundle has the settings of its checkpoint.")
-    if not options["checkpoint"]:
-        raise UserError("--checkpoint is missing: the folder of a pretrained bank or mixture.")
+    inputs.need_checkpoint(options, "the folder of a pretrained bank or mixture.")
     files.check_new_folder("to", options["to"])
     inputs.join_alone("bundle")
     from specialm.workflows import bundles, from_checkpoint
@@ -307,8 +302,7 @@ def init_model(config_path: str, overrides: list[str], options: dict):
 
 def quantize(config_path: str, overrides: list[str], options: dict):
     """A model in fewer bits, with what that costs."""
-    if not options["checkpoint"]:
-        raise UserError("--checkpoint is missing: the folder of a trained model.")
+    inputs.need_checkpoint(options)
     if options["bits"] not in (4, 8):
         raise UserError(f"--bits={options['bits']}: must be 8 or 4.")
     inputs.join_alone("quantize")
@@ -325,8 +319,7 @@ def quantize(config_path: str, overrides: list[str], options: dict):
 
 def export(config_path: str, overrides: list[str], options: dict):
     """A model for another program."""
-    if not options["checkpoint"]:
-        raise UserError("--checkpoint is missing: the folder of a trained model.")
+    inputs.need_checkpoint(options)
     inputs.join_alone("export")
     from specialm.serving import exporting
     from specialm.training import runs, sharding

@@ -1,12 +1,13 @@
 """`specialm train --branch=RUN`: whether another run has the same beginning as this one."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
 
-from specialm.common import manifest, processes, stages
+from specialm.common import files, manifest, processes, stages
 from specialm.common.errors import UserError
 from specialm.training import branch, dropout, loop, optimizer
 
@@ -58,14 +59,8 @@ def _differences(theirs: dict, ours: dict) -> set[str]:
         both = train | {name: value for name, value in inputs.items() if name != "train"}
         return {name: value for name, value in both.items() if name not in free}
 
-    a, b = flat(theirs), flat(_as_json(ours))
+    a, b = flat(theirs), flat(json.loads(files.to_json(ours)))
     return {name for name in a.keys() | b.keys() if a.get(name) != b.get(name)}
-
-
-def _as_json(inputs: Any) -> Any:
-    if isinstance(inputs, dict):
-        return {name: _as_json(value) for name, value in inputs.items()}
-    return [_as_json(each) for each in inputs] if isinstance(inputs, list | tuple) else inputs
 
 
 def _rates(train: ConfigDict, steps: int, count: int) -> np.ndarray:

@@ -90,21 +90,21 @@ def _score(run, method: str, seed: int, pretrained: dict, tuned: dict) -> list[d
         for domain, stage in models.items():
             label = f"{method}-{domain}-{phase}-seed{seed}"
             scores |= pipeline.score_heldout(run, stage.path, [domain], stage.fingerprint, label)
-        costs = {domain: _costs(run, stage) for domain, stage in models.items()}
+        spent = {domain: costs(run, stage.path) for domain, stage in models.items()}
         rows += [
-            row | perplexity.beside(costs, row["domain"])
+            row | perplexity.beside(spent, row["domain"])
             for row in perplexity.rows(method, phase, seed, _budget(run.config), scores)
         ]
     repetitions = {domain: repeats.row(run, method, domain, seed) for domain in run.domains}
     return [row | perplexity.beside(repetitions, row["domain"]) for row in rows]
 
 
-def _costs(run: pipeline.Run, stage: Stage) -> dict:
+def costs(run: pipeline.Run, path: Path) -> dict:
     """Bytes of the model that is served, its parameters as float32 and the vocabulary, and the
     FLOPs of all phases that led to it.
     """
-    record, files = runs.read_record(stage.path), run.prepared.vocabulary.files.values()
-    parameters = baselines.parameter_bytes(run, stage.path)
+    record, files = runs.read_record(path), run.prepared.vocabulary.files.values()
+    parameters = baselines.parameter_bytes(run, path)
     return {
         "served_bytes": parameters + sum(file.stat().st_size for file in files),
         "train_flops": sum(entry.get("flops", 0) for entry in record["ledger"]),

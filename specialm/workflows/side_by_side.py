@@ -53,18 +53,24 @@ def specialise(
     for slot in range(jobs):
         free.put(slot)
 
+    def command(base: Path, domain: Domain) -> list[str]:
+        return [
+            *(sys.executable, "-m", "specialm", "specialize", f"--checkpoint={base}"),
+            *(f"--source={domain.source}", f"--name={domain.name}"),
+            *(f"--workdir={workdir}", *overrides, *(["--trust"] * options["trust"])),
+        ]
+
     def work(domain: Domain) -> None:
         slot = free.get()
-        with (workdir / "logs" / f"{domain.name}.txt").open("w") as log:
-            for base in bases:
-                command = [
-                    *(sys.executable, "-m", "specialm", "specialize", f"--checkpoint={base}"),
-                    *(f"--source={domain.source}", f"--name={domain.name}"),
-                    *(f"--workdir={workdir}", *overrides, *(["--trust"] * options["trust"])),
-                ]
-                subprocess.run(command, stdout=log, stderr=log, env=_environment(slot, jobs))
+        try:
+            with (workdir / "logs" / f"{domain.name}.txt").open("w") as log:
+                for base in bases:
+                    subprocess.run(
+                        command(base, domain), stdout=log, stderr=log, env=_environment(slot, jobs)
+                    )
+        finally:
+            free.put(slot)  # or those who wait for it would wait for ever
         processes.tell(f"{domain.name}: its process has ended ({log.name})")
-        free.put(slot)
 
     processes.tell(f"{len(domains)} domains, {jobs} at a time; their output is in {workdir}/logs")
     with ThreadPoolExecutor(jobs) as threads:
