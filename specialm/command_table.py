@@ -136,7 +136,8 @@ COMMANDS: dict[str, Command] = {
         "Scores --checkpoint on config.domain, or on all domains and the generic text, or on the\n"
         "held-out part of --source; with a leak check and what the model cost. Without --config\n"
         "the settings are those that the checkpoint carries. --before=RUN adds the scores of the\n"
-        "model that it was before: what it learnt of the domain, and forgot of generic text.",
+        "model that it was before: what it learnt of the domain, and forgot of generic text.\n"
+        "--positions adds the loss by position in the window: what the model makes of its context.",
         "specialm evaluate --checkpoint=RUN --config.domain=med",
         ("domain", "domains", "data", "evaluate", "mesh"),
         (
@@ -144,6 +145,7 @@ COMMANDS: dict[str, Command] = {
             SOURCE,
             GENERIC,
             Option("before", "", "the folder of the model before it was fine-tuned, to compare"),
+            Option("positions", False, "also the loss by position in the window"),
             TRUST,
         ),
         OPTIONAL,

@@ -161,7 +161,14 @@ def evaluate(config_path: str, overrides: list[str], options: dict):
     report = heldout.evaluate(run, base, scored, key, name)
     sets = coverage.sets(run)
     found = {"checkpoint": str(base), **report, "before": before, "sets": sets}
-    return found, "\n".join([*coverage.lines(sets), "", heldout.table(report, before)])
+    lines = [*coverage.lines(sets), "", heldout.table(report, before)]
+    if options["positions"]:
+        from specialm.evaluation import positions
+
+        ranges = heldout.by_position(run, base, scored)
+        found["positions"] = {name: [vars(each) for each in of] for name, of in ranges.items()}
+        lines += ["", positions.table(ranges)]
+    return found, "\n".join(lines)
 
 
 def baselines(config_path: str, overrides: list[str], options: dict):

@@ -15,8 +15,11 @@ os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
 os.environ.setdefault("SPECIALM_PROGRESS", "0")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+import gc  # noqa: E402
 import inspect  # noqa: E402
 import json  # noqa: E402
+import sys  # noqa: E402
+from pathlib import Path  # noqa: E402
 
 import hypothesis  # noqa: E402
 import numpy as np  # noqa: E402
@@ -25,6 +28,19 @@ import pytest  # noqa: E402
 hypothesis.settings.register_profile("specialm", deadline=None, print_blob=True, max_examples=30)
 hypothesis.settings.load_profile("specialm")
 pytest_plugins = ("launch_helpers",)  # the fixture `fakes`
+
+MAPS = Path("/proc/self/maps")
+MOST_MAPS = 8_000
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _few_programs():
+    """Frees compiled programs between files: each has memory maps of its own, and a process that
+    has 65,530 of them (Linux's default) dies with a segmentation fault."""
+    yield
+    if "jax" in sys.modules and MAPS.exists() and MAPS.read_bytes().count(b"\n") > MOST_MAPS:
+        sys.modules["jax"].clear_caches()
+        gc.collect()
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ import numpy as np
 from specialm.common.stages import digest
 from specialm.data.store import WindowStore
 from specialm.data.windows import changed_share
-from specialm.evaluation import contamination, cost, perplexity
+from specialm.evaluation import contamination, cost, perplexity, positions
 from specialm.training import runs, scoring
 from specialm.workflows import pipeline
 from specialm.workflows.pipeline import Run
@@ -77,6 +77,12 @@ def scores(run: Run, base: Path, key: str, sets: list[str]) -> dict[str, dict]:
     """{set: its figures under the dense model in `base`}, as `scores` of `evaluate`."""
     found = pipeline.score_heldout(run, base, sets, key, base.resolve().name)
     return {name: _metrics(score) for name, score in found.items()}
+
+
+def by_position(run: Run, base: Path, sets: list[str]) -> dict[str, list[positions.Positions]]:
+    """{set: losses by position in its held-out windows} of the dense model in `base`."""
+    model = runs.load(base, run.mesh)
+    return {name: positions.by_position(model, *pipeline.heldout(run, name)) for name in sets}
 
 
 def _changed_shares(run: Run, sets: list[str]) -> dict[str, float]:

@@ -349,9 +349,11 @@ def test_train_specialize_evaluate_generate(command, project):
     )
     assert status == 0 and tuned["best_step"] > 0
     status, scores = command(
-        "evaluate", "--config.domain=linalg", f"--checkpoint={tuned['checkpoint']}"
+        "evaluate", "--config.domain=linalg", f"--checkpoint={tuned['checkpoint']}", "--positions"
     )
     assert status == 0 and set(scores["scores"]) == {"generic", "linalg"}
+    ranges = scores["positions"]["linalg"]
+    assert sum(each["tokens"] for each in ranges) == scores["scores"]["linalg"]["tokens"]
     rows = [json.loads(line) for line in (project / "run/results.jsonl").read_text().splitlines()]
     row = next(
         r
