@@ -2,20 +2,20 @@
 
     python -m benchmarks.golf --bytes=1000000 --minutes=10 --out=results/golf/rows.jsonl
 
-An entry is a model whose weights, as they are stored (4 or 8 bits), and vocabulary, compressed
-together by LZMA, are at most --bytes; code is not counted. It is trained for at most --minutes on
-this machine, compiling included: as many tokens as a short trial says. Its width is the largest
-that fits. Scores are of the generic held-out windows, of the weights as stored. Beside the entries
-stand a compressor, which has as much training text in front of the held-out text as --bytes hold
-compressed, and an n-gram model pruned to --bytes. Finished entries are reused, so the same command
-goes on after an interruption; it rewrites --out.
+An entry (benchmarks/golf_entries.py) is a model whose weights, as they are stored, and vocabulary,
+compressed together by LZMA, and n-grams, if it has any, are at most --bytes; code is not counted.
+It is trained for at most --minutes of all cores, counted in processor time, compiling included: as
+many tokens as a short trial says. Scores are of the generic held-out windows, of the weights as
+stored. Beside the entries stand a compressor, which has as much training text in front of the
+held-out text as --bytes hold compressed, and n-gram models pruned to --bytes. Finished entries are
+reused, so the same command goes on after an interruption (the time of an entry that was interrupted
+is that of its last part: delete --workdir if it matters). Rows of other sizes in --out stay.
 """
 
 import argparse
+import dataclasses
 import json
 import sys
-import time
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from specialm.common import runtime
@@ -24,83 +24,19 @@ runtime.configure()
 
 import numpy as np  # noqa: E402
 
+from benchmarks import processor_time  # noqa: E402
+from benchmarks.golf_entries import DENSE, ENTRIES, LARGE, WIDER, Entry, config_of, widest  # noqa: E402
 from specialm import config as config_lib  # noqa: E402
 from specialm import methods  # noqa: E402
-from specialm.common.errors import UserError  # noqa: E402
-from specialm.common.files import write_json, write_text  # noqa: E402
-from specialm.data.sampler import Sampler  # noqa: E402
-from specialm.evaluation import compressor, ngrams  # noqa: E402
+from specialm.common import code  # noqa: E402
+from specialm.common.files import write_text  # noqa: E402
+from specialm.evaluation import compressor, ngrams, positions  # noqa: E402
 from specialm.evaluation.baselines import Corpus  # noqa: E402
+from specialm.evaluation.kneser_ney import KneserNey  # noqa: E402
 from specialm.evaluation.ngrams import Windows  # noqa: E402
 from specialm.models import families, transformer  # noqa: E402
-from specialm.training import loop, metrics, runs, scoring, sharding, step  # noqa: E402
+from specialm.training import runs, sharding  # noqa: E402
 from specialm.workflows import demo, pipeline, pretraining, quantizing  # noqa: E402
-
-TRIAL_STEPS, RESERVE = 12, 0.93  # of a trial; the part of the time that is planned with
-WIDER = 16  # widths are multiples of it
-BYTES = {"embedder": "bytes", "head": "bytes_in_turn", "byte_size": 32, "byte_heads": 4}
-LLAMA = {"positions": "rope", "norm": "rmsnorm", "mlp": "swiglu", "biases": False}
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A way to play: settings, how weights are stored, and how wide the MLPs are."""
-
-    model: dict
-    bits: int = 4
-    train: dict = field(default_factory=dict)
-    data: dict = field(default_factory=dict)
-    wide: float = 4.0  # d_ff / d_model
-
-
-DENSE = {**LLAMA, "num_layers": 4}
-MUON = {"optimizer": "muon", "learning_rate": 8e-3}
-# Each differs from the one that it names by one trick.
-ENTRIES = {
-    "dense, 8 bits": Entry(DENSE, bits=8),
-    "dense": Entry(DENSE),
-    "dense, Muon": Entry(DENSE, train=MUON),
-    "dense, large vocabulary": Entry(DENSE, data={"vocabulary_size": 4096}),
-    "shared MLP": Entry({**DENSE, "share": ("mlp:all",)}, train=MUON),
-    "loop of two blocks": Entry({**DENSE, "share": ("block:cycle-2",)}, train=MUON),
-    "byte-pooled": Entry({**DENSE, **BYTES}, train=MUON),
-}
-
-
-def config_of(entry: Entry, args: argparse.Namespace, width: int, tokens: int = 1):
-    """The config of an entry at a width."""
-    config = config_lib.load(args.config, [f"--config.{each}" for each in args.overrides])
-    config = config.unlock()
-    config.data.longest_piece = 12
-    config.data.update(entry.data)
-    config.model.update(entry.model)
-    config.model.d_model = width
-    config.model.num_heads = width // (16 if width % 32 else 32)
-    config.model.d_ff = round(entry.wide * width / 16) * 16
-    config.train.update({"learning_rate": 4e-3, "batch_size": 32, "tokens": tokens, **entry.train})
-    config_lib.check(config)
-    return config.lock()
-
-
-def widest(entry: Entry, args: argparse.Namespace, vocabulary_bytes: int) -> int:
-    """The largest width whose weights and vocabulary fit before they are compressed.
-
-    Raises:
-      UserError: none does.
-    """
-    width = 0
-    while _estimate(entry, args, width + WIDER) + vocabulary_bytes <= args.bytes:
-        width += WIDER
-    if not width:
-        raise UserError(f"--bytes={args.bytes}: no width of this entry fits; give more.")
-    return width
-
-
-def _estimate(entry: Entry, args: argparse.Namespace, width: int) -> float:
-    """Bytes of the weights, uncompressed."""
-    config = config_of(entry, args, width)
-    model = methods.dense_config(config, config.data.vocabulary_size)
-    return transformer.num_params(model) * (entry.bits / 8 + 2 / 32)
 
 
 def artifact(path: Path, bits: int) -> tuple[int, runs.Model, dict]:
@@ -113,33 +49,13 @@ def artifact(path: Path, bits: int) -> tuple[int, runs.Model, dict]:
     return compressor.compressed_bytes(b"".join(content)), model, stored
 
 
-def planned_tokens(run: pipeline.Run, path: Path, minutes: float) -> int:
-    """Tokens that fit into the time: of a trial, or what an earlier one has said."""
-    if (path / "trial.json").exists():
-        return json.loads((path / "trial.json").read_text())["tokens"]
-    config, started = run.model_config(methods.BASE), time.perf_counter()
-    train = run.config.train.copy_and_resolve_references().unlock()
-    context = run.generic.context
-    train.tokens, train.log_every = TRIAL_STEPS * train.batch_size * context, 2
-    train.tensorboard = False
-    sampler = Sampler(len(run.generic), train.batch_size, 1)
-    given = families.constants(config, run.prepared.vocabulary.pieces)
-    loop.pretrain(
-        path / "run", config, train, run.generic, sampler, 1, run.mesh, "trial", None, given
-    )
-    rate = metrics.read(path / "run" / "metrics.jsonl")[-1]["tokens_per_second"]
-    compiling = time.perf_counter() - started - train.tokens / rate
-    left = max(RESERVE * 60 * minutes - compiling, 1.0)
-    step_tokens = train.batch_size * context
-    tokens = max(int(rate * left) // step_tokens, 1) * step_tokens
-    write_json(path / "trial.json", {"tokens": tokens, "tokens_per_second": rate})
-    return tokens
-
-
-def heldout(run: pipeline.Run, most: int) -> tuple:
-    """The generic held-out windows, at most so many."""
+def windows(run: pipeline.Run, most: int) -> tuple:
+    """The generic held-out windows: at most so many that are scored, and a quarter as many behind
+    them, on which the mixture of network and n-grams is fitted.
+    """
     store = run.generic_heldout
-    return store, np.arange(min(len(store), most))
+    scored = np.arange(min(len(store) * 4 // 5, most))
+    return (store, scored), (store, len(scored) + np.arange(max(len(scored) // 4, 1)))
 
 
 def row(name: str, entry: Entry, args: argparse.Namespace) -> dict:
@@ -149,19 +65,21 @@ def row(name: str, entry: Entry, args: argparse.Namespace) -> dict:
     files = first.prepared.vocabulary.files
     width = widest(entry, args, sum(file.stat().st_size for file in files.values()))
     run = pipeline.open_run(config_of(entry, args, width), workdir, [])
-    trial = workdir / "golf" / f"{name.replace(' ', '-')}-{args.bytes}-{args.minutes:g}"
-    tokens = planned_tokens(run, trial, args.minutes)
+    folder = workdir / "golf" / f"{name}-{args.bytes}-{args.minutes:g}".replace(" ", "-")
+    tokens = processor_time.tokens_for(run, methods.BASE, folder / "plan.json", args.minutes)
     run = pipeline.open_run(config_of(entry, args, width, tokens), workdir, [])
-    stage = pretraining.pretrain(run, methods.BASE, "", args.seed)
+    time_file = folder / f"seed{args.seed}.json"
+    with processor_time.measured(time_file):
+        stage = pretraining.pretrain(run, methods.BASE, "", args.seed)
+        mixed = _ngrams(run, entry, args.bytes - artifact(stage.path, entry.bits)[0])
     size, model, stored = artifact(stage.path, entry.bits)
-    config, score_step = model.config, step.make_score_step(model.config, run.mesh)
-    bits = {}
-    for what, params in (
-        ("as trained", model.params),
-        ("as stored", quantizing.unpack(stored, model.params, config)),
-    ):
-        found = scoring.score(score_step, params, *heldout(run, args.windows), 64, run.mesh)
-        bits[what] = round(found.bits_per_byte, 5)
+    as_stored = quantizing.unpack(stored, model.params, model.config)
+    bits, shares = {}, {}
+    for what, params in (("before", model.params), ("stored", as_stored)):
+        now = dataclasses.replace(model, params=params)
+        bits[what], shares[what] = _bits(now, mixed, *windows(run, args.windows))
+    size += mixed.num_bytes if mixed else 0
+    minutes = processor_time.read(time_file)
     return {
         "entry": name,
         "bytes": args.bytes,
@@ -169,32 +87,58 @@ def row(name: str, entry: Entry, args: argparse.Namespace) -> dict:
         "seed": args.seed,
         "artifact_bytes": size,
         "fits": size <= args.bytes,
-        "seconds": round(stage.result["seconds"], 1),
-        "in_time": stage.result["seconds"] <= 60 * args.minutes,
-        "params": transformer.num_params(config),
+        "spent_minutes": round(minutes, 2),
+        "in_time": minutes <= args.minutes,
+        "params": transformer.num_params(model.config),
         "d_model": width,
         "bits": entry.bits,
         "tokens": tokens,
-        "bits_per_byte": bits["as stored"],
-        "before_quantization": bits["as trained"],
+        "bits_per_byte": round(bits["stored"], 5),
+        "before_quantization": round(bits["before"], 5),
+        "ngram_share": round(shares["stored"], 4),
+        **code.made_by([stage]),
     }
 
 
-def baselines(args: argparse.Namespace) -> list[dict]:
-    """The compressor and the n-gram model of as many bytes."""
-    run = pipeline.open_run(config_of(ENTRIES["dense"], args, WIDER), Path(args.workdir), [])
+def _ngrams(run: pipeline.Run, entry: Entry, most: int) -> KneserNey | None:
+    """The n-gram model that fills the bytes that are left."""
+    if not entry.ngram:
+        return None
     corpus = Corpus((run.generic, np.arange(len(run.generic))), run.prepared.vocabulary)
-    held = heldout(run, args.windows)
-    total = int(held[0].bytes_N[held[1]].sum())
-    pruned = corpus.model.pruned(args.bytes)
-    windows = Windows.of(*held)
-    p_T = pruned.probabilities(windows)[windows.mask_NxL]
+    return corpus.model.pruned(most)
+
+
+def _bits(model: runs.Model, mixed: KneserNey | None, scored, fitted) -> tuple[float, float]:
+    """(bits per byte of the scored windows, share of the n-gram model)."""
+
+    def probabilities(of) -> list[np.ndarray]:
+        own = Windows.of(*of)
+        found = [np.exp(-positions.token_nll(model, *of).astype(np.float64))]
+        found += [mixed.probabilities(own)] if mixed else []
+        return [p_NxL[own.mask_NxL] for p_NxL in found]
+
+    p_T, share = probabilities(scored), 0.0
+    if mixed:
+        _, share = ngrams.mixed(*probabilities(fitted))
+        p_T = [(1 - share) * p_T[0] + share * p_T[1]]
+    return ngrams.bits_per_byte(p_T[0], int(scored[0].bytes_N[scored[1]].sum())), share
+
+
+def baselines(args: argparse.Namespace) -> list[dict]:
+    """The compressor and the n-gram models of as many bytes, of two vocabularies."""
+    rows = []
+    for entry in (Entry(DENSE), Entry(DENSE, data=LARGE)):
+        run = pipeline.open_run(config_of(entry, args, WIDER), Path(args.workdir), [])
+        corpus = Corpus((run.generic, np.arange(len(run.generic))), run.prepared.vocabulary)
+        held = windows(run, args.windows)[0]
+        pruned, own = corpus.model.pruned(args.bytes), Windows.of(*held)
+        p_T = pruned.probabilities(own)[own.mask_NxL]
+        name = f"n-grams of {run.prepared.vocabulary.size:,} pieces, pruned"
+        total = int(held[0].bytes_N[held[1]].sum())
+        rows.append((name, pruned.num_bytes, ngrams.bits_per_byte(p_T, total)))
     text, before = corpus.text(held), _prefix(corpus.generic, args.bytes)
     served, added = compressor.added_bytes(before, text)
-    rows = [
-        ("n-gram, pruned", pruned.num_bytes, ngrams.bits_per_byte(p_T, total)),
-        ("LZMA", served, 8 * added / len(text)),
-    ]
+    rows.append(("LZMA", served, 8 * added / len(text)))
     return [
         {"entry": name, "bytes": args.bytes, "artifact_bytes": size, "fits": size <= args.bytes}
         | {"in_time": True, "bits_per_byte": round(float(bits), 5)}
@@ -219,8 +163,9 @@ def _prefix(text: bytes, most: int) -> bytes:
 def table(rows: list[dict]) -> str:
     """The rows as Markdown, the best first."""
     lines = [
-        "| entry | bits per byte | before | artifact bytes | parameters | tokens | seconds |",
-        "|---|---|---|---|---|---|---|",
+        "| entry | bits per byte | before | n-grams' share | artifact bytes | parameters | tokens "
+        "| minutes |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for each in sorted(rows, key=lambda row: row["bits_per_byte"]):
         out = "" if each["fits"] and each["in_time"] else " (out of bounds)"
@@ -231,10 +176,11 @@ def table(rows: list[dict]) -> str:
                 f"{each[name]:{form}}" if name in each else ""
                 for name, form in (
                     ("before_quantization", ".4f"),
+                    ("ngram_share", ".2f"),
                     ("artifact_bytes", ","),
                     ("params", ","),
                     ("tokens", ","),
-                    ("seconds", ",.0f"),
+                    ("spent_minutes", ".1f"),
                 )
             ),
         ]
@@ -257,6 +203,15 @@ def parsed(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
+def _others(args: argparse.Namespace) -> list[dict]:
+    """Rows that --out has of other sizes, or times, or seeds."""
+    if not args.out or not Path(args.out).exists():
+        return []
+    asked = {"bytes": args.bytes, "minutes": args.minutes, "seed": args.seed}
+    rows = [json.loads(line) for line in Path(args.out).read_text().splitlines()]
+    return [each for each in rows if any(each.get(k, v) != v for k, v in asked.items())]
+
+
 def main(argv: list[str] | None = None) -> None:
     """Plays all entries and writes their rows."""
     args = parsed(argv)
@@ -267,12 +222,13 @@ def main(argv: list[str] | None = None) -> None:
     base = config_lib.load(args.config, [f"--config.{each}" for each in args.overrides])
     if base.data.generic.startswith("corpora:"):
         demo.fetch(base)
-    rows = baselines(args)
+    rows, others = baselines(args), _others(args)
     for done, name in enumerate(names, 1):
         rows.append(row(name, ENTRIES[name], args))
         if args.out:
             Path(args.out).parent.mkdir(parents=True, exist_ok=True)
-            write_text(Path(args.out), "".join(json.dumps(each) + "\n" for each in rows))
+            lines = (json.dumps(each) + "\n" for each in (*others, *rows))
+            write_text(Path(args.out), "".join(lines))
         left = (len(names) - done) * args.minutes
         print(f"[{done} of {len(names)}] at most {left:.0f} min of training left", file=sys.stderr)
     print(table(rows))

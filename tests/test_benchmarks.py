@@ -8,7 +8,17 @@ import types
 import numpy as np
 import pytest
 
-from benchmarks import finetune, golf, overlap, planted_bugs, proxy, repetition, repetition_grid
+from benchmarks import (
+    finetune,
+    golf,
+    golf_entries,
+    overlap,
+    planted_bugs,
+    proxy,
+    repetition,
+    repetition_grid,
+)
+from specialm.common.errors import UserError
 
 
 @pytest.mark.parametrize("place", finetune.PARTS)
@@ -170,13 +180,16 @@ def test_tests_that_share_words_with_a_bug_are_tried_first():
 
 
 @pytest.mark.parametrize("name", golf.ENTRIES)
-def test_an_entry_of_golf_is_as_wide_as_its_bytes_allow(name):
-    args = golf.parsed(["--bytes=150000"])
-    width = golf.widest(golf.ENTRIES[name], args, 20_000)
-    sizes = [golf._estimate(golf.ENTRIES[name], args, width + more) for more in (0, golf.WIDER)]
-    assert sizes[0] <= 130_000 < sizes[1]
-    with pytest.raises(golf.UserError, match="no width of this entry fits"):
-        golf.widest(golf.ENTRIES[name], golf.parsed(["--bytes=2000"]), 0)
+def test_an_entry_of_golf_is_as_wide_as_bytes_and_time_allow(name):
+    entry = golf.ENTRIES[name]
+    for args in (golf.parsed(["--bytes=150000"]), golf.parsed(["--bytes=4000000"])):
+        width = golf.widest(entry, args, 20_000)
+        params = [golf_entries.num_params(entry, args, width + more) for more in (0, golf.WIDER)]
+        fits = [golf_entries.stored_bytes(n, entry.bits) + 20_000 <= args.bytes for n in params]
+        worth = [n <= golf_entries.most_params(entry, args.minutes) for n in params]
+        assert fits[0] and worth[0] and not (fits[1] and worth[1])
+    with pytest.raises(UserError, match="no width of this entry fits"):
+        golf.widest(entry, golf.parsed(["--bytes=2000"]), 0)
 
 
 def test_golfs_compressor_has_as_much_text_as_its_bytes_hold():

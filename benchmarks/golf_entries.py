@@ -1,0 +1,105 @@
+"""Ways to play size golf: settings, how weights are stored, how wide, and what stands beside."""
+
+import argparse
+from dataclasses import dataclass, field
+
+from specialm import config as config_lib
+from specialm import methods
+from specialm.common.errors import UserError
+from specialm.models import transformer
+
+WIDER = 16  # widths are multiples of it
+SMALL = 450_000  # parameters that read some 20 tokens each in ten minutes of two cores
+BYTES = {"embedder": "bytes", "head": "bytes_in_turn", "byte_size": 32, "byte_heads": 4}
+LLAMA = {"positions": "rope", "norm": "rmsnorm", "mlp": "swiglu", "biases": False}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A way to play.
+
+    Attributes:
+      model, train, data: settings.
+      bits: of a weight as it is stored.
+      wide: d_ff / d_model.
+      small: whether the model is no larger than what time pays for, see `most_params`.
+      ngram: whether an n-gram model takes the bytes that the network leaves, and both are mixed.
+    """
+
+    model: dict
+    bits: int = 4
+    train: dict = field(default_factory=dict)
+    data: dict = field(default_factory=dict)
+    wide: float = 4.0
+    small: bool = True
+    ngram: bool = False
+
+
+DENSE = {**LLAMA, "num_layers": 4}
+LARGE = {"vocabulary_size": 4096}
+MUON = {"optimizer": "muon", "learning_rate": 8e-3}
+# Each differs from the one that it names by one trick.
+ENTRIES = {
+    "dense, as large as fits": Entry(DENSE, bits=8, small=False),
+    "dense, 8 bits": Entry(DENSE, bits=8),
+    "dense": Entry(DENSE),
+    "dense, Muon": Entry(DENSE, train=MUON),
+    "Muon, large vocabulary": Entry(DENSE, train=MUON, data=LARGE),
+    "Muon, shared MLP": Entry({**DENSE, "share": ("mlp:all",)}, train=MUON),
+    "Muon, loop of two blocks": Entry({**DENSE, "share": ("block:cycle-2",)}, train=MUON),
+    "Muon, byte-pooled": Entry({**DENSE, **BYTES}, train=MUON),
+    "Muon, with n-grams": Entry(DENSE, train=MUON, ngram=True),
+}
+
+
+def config_of(entry: Entry, args: argparse.Namespace, width: int, tokens: int = 1):
+    """The config of an entry at a width."""
+    config = config_lib.load(args.config, [f"--config.{each}" for each in args.overrides])
+    config = config.unlock()
+    config.data.longest_piece = 12
+    config.data.update(entry.data)
+    config.model.update(entry.model)
+    config.model.d_model = width
+    config.model.num_heads = width // (16 if width % 32 else 32)
+    config.model.d_ff = round(entry.wide * width / 16) * 16
+    config.train.update({"learning_rate": 4e-3, "batch_size": 32, "tokens": tokens, **entry.train})
+    config_lib.check(config)
+    return config.lock()
+
+
+def most_params(entry: Entry, minutes: float) -> float:
+    """Parameters that are worth training for so long: with a constant number of tokens each, the
+    time grows with their square.
+    """
+    return SMALL * (minutes / 10) ** 0.5 if entry.small else float("inf")
+
+
+def widest(entry: Entry, args: argparse.Namespace, vocabulary_bytes: int) -> int:
+    """The largest width that is worth its time and whose weights and vocabulary fit before they
+    are compressed.
+
+    Raises:
+      UserError: none does.
+    """
+    most, width = most_params(entry, args.minutes), 0
+    while True:
+        params = num_params(entry, args, width + WIDER)
+        if stored_bytes(params, entry.bits) + vocabulary_bytes > args.bytes:
+            break
+        if width and params > most:
+            break
+        width += WIDER
+    if not width:
+        raise UserError(f"--bytes={args.bytes}: no width of this entry fits; give more.")
+    return width
+
+
+def num_params(entry: Entry, args: argparse.Namespace, width: int) -> int:
+    """Parameters of an entry at a width."""
+    config = config_of(entry, args, width)
+    return transformer.num_params(methods.dense_config(config, config.data.vocabulary_size))
+
+
+def stored_bytes(params: int, bits: int) -> float:
+    """Of quantised weights, uncompressed: 32 of them have one scale of two bytes."""
+    return params * (bits / 8 + 2 / 32)

@@ -1,0 +1,77 @@
+"""Training for so many minutes of this machine, counted in processor time.
+
+A minute is a minute of all cores: seconds that the process kept processors busy, divided by the
+number of cores. On a machine that does nothing else the clock shows a little more, as not all cores
+always work; beside other work it shows much more, and the same is trained.
+"""
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from specialm.common.files import write_json
+from specialm.data.sampler import Sampler
+from specialm.models import families
+from specialm.training import loop
+from specialm.workflows import pipeline
+
+CORES = os.cpu_count() or 1
+WARM, TRIAL = 8, 48  # steps that compile, and of the trial
+RESERVE = 0.95  # of the time that is planned with
+
+
+class Watch:
+    """Minutes of all cores since it was made."""
+
+    def __init__(self) -> None:
+        self._start = time.process_time()
+
+    @property
+    def minutes(self) -> float:
+        return (time.process_time() - self._start) / 60 / CORES
+
+
+@contextmanager
+def measured(file: Path) -> Iterator[None]:
+    """Writes into a file the minutes of what is done in it, unless the file is there."""
+    watch = Watch()
+    yield
+    if not file.exists():
+        write_json(file, {"minutes": watch.minutes})
+
+
+def read(file: Path) -> float:
+    """Minutes that `measured` has written."""
+    return json.loads(file.read_text())["minutes"]
+
+
+def tokens_for(run: pipeline.Run, method: str, file: Path, minutes: float) -> int:
+    """Tokens that a method is pretrained on in so many minutes, compiling included.
+
+    Args:
+      file: has the answer of an earlier call; it is written otherwise.
+    """
+    if file.exists():
+        return json.loads(file.read_text())["tokens"]
+    config, context = run.model_config(method), run.generic.context
+    given = families.constants(config, run.prepared.vocabulary.pieces)
+    train = run.config.train.copy_and_resolve_references().unlock()
+    train.tensorboard, train.log_every = False, 10**9
+    step_tokens = train.batch_size * context
+
+    def minutes_of(steps: int) -> float:
+        train.tokens = steps * step_tokens
+        sampler, watch = Sampler(len(run.generic), train.batch_size, 1), Watch()
+        path = file.parent / f"trial{steps}"
+        loop.pretrain(path, config, train, run.generic, sampler, 1, run.mesh, "trial", None, given)
+        return watch.minutes
+
+    first, then = minutes_of(WARM), minutes_of(TRIAL)  # the second finds the program compiled
+    compiling = max(first - then * WARM / TRIAL, 0.0)
+    steps = max(int(RESERVE * (minutes - compiling) / (then / TRIAL)), 1)
+    tokens = steps * step_tokens
+    write_json(file, {"tokens": tokens, "minutes_per_step": then / TRIAL, "compiling": compiling})
+    return tokens
