@@ -1,5 +1,7 @@
 """`benchmarks.open_model` on a tiny model: all rows on the same windows, resumed, rates chosen."""
 
+import contextlib
+import io
 import json
 import sys
 
@@ -25,8 +27,9 @@ TINY = {
 def table(bank):
     """Runs the benchmark on the model of `bank`'s text: (its rows, what it printed)."""
     argv = [f"--config={bank / 'config.py'}", f"--workdir={bank / 'run'}"]
-    assert cli.main(["train", *argv, "--config.method=slm"]) == 0
-    (base,) = (bank / "run" / "pretrained").glob("slm-*")
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        assert cli.main(["train", *argv, "--config.method=slm", "--json"]) == 0
+    base = json.loads(printed.getvalue())["checkpoint"]
     out = bank / "rows.jsonl"
 
     def run(capsys, *words):
