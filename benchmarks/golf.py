@@ -2,7 +2,7 @@
 
     python -m benchmarks.golf --bytes=1000000 --minutes=10 --out=results/golf/rows.jsonl
 
-An entry is a model whose weights, as they are stored (4 or 8 bits), and vocabulary, compressed
+An entry is a model whose weights, as they are stored (8, 4 or 3 bits), and vocabulary, compressed
 together by LZMA, are at most --bytes; code is not counted. It is trained for at most --minutes on
 this machine, compiling included: as many tokens as a short trial says. Its width is the largest
 that fits. Scores are of the generic held-out windows, of the weights as stored. Beside the entries
@@ -55,15 +55,20 @@ class Entry:
 
 DENSE = {**LLAMA, "num_layers": 4}
 MUON = {"optimizer": "muon", "learning_rate": 8e-3}
+FOR_4_BITS, FOR_3_BITS = {"quantize_bits": 4}, {"quantize_bits": 3}
 # Each differs from the one that it names by one trick.
 ENTRIES = {
     "dense, 8 bits": Entry(DENSE, bits=8),
     "dense": Entry(DENSE),
     "dense, Muon": Entry(DENSE, train=MUON),
+    "dense, trained for 4 bits": Entry(DENSE, train=FOR_4_BITS),
+    "dense, trained for 3 bits": Entry(DENSE, bits=3, train=FOR_3_BITS),
     "dense, large vocabulary": Entry(DENSE, data={"vocabulary_size": 4096}),
     "shared MLP": Entry({**DENSE, "share": ("mlp:all",)}, train=MUON),
     "loop of two blocks": Entry({**DENSE, "share": ("block:cycle-2",)}, train=MUON),
     "byte-pooled": Entry({**DENSE, **BYTES}, train=MUON),
+    "byte-pooled, trained for 4 bits": Entry({**DENSE, **BYTES}, train={**MUON, **FOR_4_BITS}),
+    "byte-pooled, trained for 3 bits": Entry({**DENSE, **BYTES}, 3, {**MUON, **FOR_3_BITS}),
 }
 
 
