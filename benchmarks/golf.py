@@ -55,6 +55,7 @@ class Entry:
 
 DENSE = {**LLAMA, "num_layers": 4}
 MUON = {"optimizer": "muon", "learning_rate": 8e-3}
+PATCHES = {"vocabulary_kind": "patches", "longest_piece": 4}
 FOR_4_BITS, FOR_3_BITS = {"quantize_bits": 4}, {"quantize_bits": 3}
 # Each differs from the one that it names by one trick.
 ENTRIES = {
@@ -67,6 +68,7 @@ ENTRIES = {
     "shared MLP": Entry({**DENSE, "share": ("mlp:all",)}, train=MUON),
     "loop of two blocks": Entry({**DENSE, "share": ("block:cycle-2",)}, train=MUON),
     "byte-pooled": Entry({**DENSE, **BYTES}, train=MUON),
+    "patches of 4 bytes": Entry({**DENSE, **BYTES, "byte_slots": 4}, train=MUON, data=PATCHES),
     "byte-pooled, trained for 4 bits": Entry({**DENSE, **BYTES}, train={**MUON, **FOR_4_BITS}),
     "byte-pooled, trained for 3 bits": Entry({**DENSE, **BYTES}, 3, {**MUON, **FOR_3_BITS}),
 }

@@ -165,6 +165,7 @@ def test_a_finished_run_holds_what_is_stored(
     same(params, jax.device_get(params_of(tmp_path / "cut", tiny_model, vocabulary, entry)))
 
 
+@pytest.mark.slow
 def test_the_training_that_ends_by_validation_takes_the_same_steps(
     tiny_model, tiny_train, store, vocabulary, tmp_path
 ):
