@@ -38,17 +38,22 @@ class Entry:
 DENSE = {**LLAMA, "num_layers": 4}
 LARGE = {"vocabulary_size": 4096}
 MUON = {"optimizer": "muon", "learning_rate": 8e-3}
-# Each differs from the one that it names by one trick.
+FOR_4_BITS, FOR_3_BITS = {"quantize_bits": 4}, {"quantize_bits": 3}
+PATCHES = {"vocabulary_kind": "patches", "longest_piece": 4}
+# Each has one trick more than another one.
 ENTRIES = {
-    "dense, as large as fits": Entry(DENSE, bits=8, small=False),
+    "dense, as large as fits": Entry(DENSE, small=False),
     "dense, 8 bits": Entry(DENSE, bits=8),
     "dense": Entry(DENSE),
-    "dense, Muon": Entry(DENSE, train=MUON),
+    "Muon": Entry(DENSE, train=MUON),
+    "Muon, trained for 4 bits": Entry(DENSE, train=MUON | FOR_4_BITS),
+    "Muon, trained for 3 bits": Entry(DENSE, bits=3, train=MUON | FOR_3_BITS),
     "Muon, large vocabulary": Entry(DENSE, train=MUON, data=LARGE),
     "Muon, shared MLP": Entry({**DENSE, "share": ("mlp:all",)}, train=MUON),
     "Muon, loop of two blocks": Entry({**DENSE, "share": ("block:cycle-2",)}, train=MUON),
     "Muon, byte-pooled": Entry({**DENSE, **BYTES}, train=MUON),
-    "Muon, with n-grams": Entry(DENSE, train=MUON, ngram=True),
+    "Muon, patches of 4 bytes": Entry({**DENSE, **BYTES, "byte_slots": 4}, 4, MUON, PATCHES),
+    "Muon, with n-grams": Entry(DENSE, train=MUON | FOR_4_BITS, ngram=True),
 }
 
 

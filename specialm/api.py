@@ -264,7 +264,7 @@ class LanguageModel:
         Args:
           to: a folder that is not there yet.
           format: "hf", "gguf", "onnx", or "peft" for the adapters of a model that LoRA tuned.
-          dtype: f32, f16 or bf16 (hf, peft); f32, f16 or q8_0 (gguf); f32 (onnx).
+          dtype: f32, f16 or bf16 (hf, peft); f32, f16, q8_0 or q4_0 (gguf); f32 (onnx).
           base: of "peft": folder or name of the base model.
 
         Raises:

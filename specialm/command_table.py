@@ -257,13 +257,13 @@ COMMANDS: dict[str, Command] = {
         function="init_model",
     ),
     "quantize": Command(
-        "a model with its weights in 8 or 4 bits, as a run folder",
-        "Stores the matrices of the dense model in --checkpoint in --bits=8 or 4 bits, 32 numbers\n"
-        "with one scale, and prints bytes, and bits per byte before and after. The run folder has\n"
-        "the weights as stored and as what they stand for: every other command takes it.",
+        "a model with its weights in 8, 4, 3 or 2 bits, as a run folder",
+        "Stores the matrices of the dense model in --checkpoint in --bits bits, 32 numbers with\n"
+        "one scale, and prints bytes, and bits per byte before and after. The run folder has the\n"
+        "weights as stored and as what they stand for: every other command takes it.",
         "specialm quantize --checkpoint=RUN --bits=4 --workdir=runs/notes",
         ("domain", "domains", "data", "evaluate", "mesh"),
-        (CHECKPOINT, Option("bits", 8, "of a weight: 8 or 4"), SOURCE, GENERIC, TRUST),
+        (CHECKPOINT, Option("bits", 8, "of a weight: 8, 4, 3 or 2"), SOURCE, GENERIC, TRUST),
         OPTIONAL,
     ),
     "export": Command(
@@ -278,7 +278,9 @@ COMMANDS: dict[str, Command] = {
             CHECKPOINT,
             Option("to", "", "the folder that is written; it must not be there yet"),
             Option("format", "hf", "hf, gguf, onnx or peft"),
-            Option("dtype", "f32", "of the numbers: f32; f16, bf16 (hf, peft); f16, q8_0 (gguf)"),
+            Option(
+                "dtype", "f32", "of the numbers: f32; f16, bf16 (hf, peft); f16, q8_0, q4_0 (gguf)"
+            ),
             Option("base", "", "peft: folder or hub name of the model that the adapters change"),
             TRUST,
         ),

@@ -9,6 +9,7 @@ from specialm import config as config_lib
 from specialm import methods
 from specialm.common import processes, runtime
 from specialm.common.errors import UserError
+from specialm.models import quantization
 from specialm.planning import precheck
 
 
@@ -310,8 +311,7 @@ def init_model(config_path: str, overrides: list[str], options: dict):
 def quantize(config_path: str, overrides: list[str], options: dict):
     """A model in fewer bits, with what that costs."""
     inputs.need_checkpoint(options)
-    if options["bits"] not in (4, 8):
-        raise UserError(f"--bits={options['bits']}: must be 8 or 4.")
+    quantization.check_bits("--bits", options["bits"])
     inputs.join_alone("quantize")
     run, base = inputs.open_run(config_path, overrides, options, every_domain=True)
     from specialm.workflows import heldout, quantizing, stage_keys

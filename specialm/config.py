@@ -28,7 +28,7 @@ from specialm.clustering import levels
 from specialm.common.errors import UserError
 from specialm.common.setting import MOST, Setting
 from specialm.data import sources
-from specialm.models import ranks
+from specialm.models import quantization, ranks
 from specialm.settings import SECTIONS, SETTINGS, suggestion
 
 FLAG = "--config."
@@ -181,6 +181,7 @@ def check(config: ConfigDict) -> None:
             levels.check(config.clustering.branching, level, "clustering.candidates")
     methods.dense_config(config, config.data.vocabulary_size)
     _check_steps(config)
+    _check_bits(config)
     if config.finetune.lora_targets:
         ranks.read(config.finetune.lora_targets, config.finetune.lora_rank)
     if config.train.specialist_fraction and not methods.get(config.method).is_dense:
@@ -231,4 +232,24 @@ def _check_steps(config: ConfigDict) -> None:
             f"train.tokens={train.tokens:,}: in steps of train.batch_size={train.batch_size} "
             f"windows of data.context={config.data.context} tokens it takes {steps:,} steps; "
             f"it must be at most {MOST:,}."
+        )
+
+
+def _check_bits(config: ConfigDict) -> None:
+    """Weights that are trained for few bits (`training/quantized.py`)."""
+    for name in ("train.quantize_bits", "finetune.quantize_bits"):
+        bits = find(config, name)
+        if not bits:
+            continue
+        quantization.check_bits(name, bits, others="0, ")
+        if config.train.param_dtype != "float32":
+            raise UserError(
+                f"{name}={bits}: what is rounded to few bits is trained in float32, not in "
+                f"train.param_dtype={config.train.param_dtype!r}; set one of them to its default."
+            )
+    if config.finetune.quantize_bits and config.finetune.lora_rank:
+        raise UserError(
+            f"finetune.quantize_bits={config.finetune.quantize_bits}: adapters "
+            f"(finetune.lora_rank={config.finetune.lora_rank}) leave the model's own weights as "
+            "they are; set one of the two to 0."
         )

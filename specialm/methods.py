@@ -408,6 +408,11 @@ def check(config: ConfigDict, method: str) -> None:
     """Raises UserError for settings that a method cannot be pretrained with."""
     check_sizes(config, method)
     get(method).draws.check(config)
+    if config.train.quantize_bits and not get(method).is_dense:
+        raise UserError(
+            f"train.quantize_bits={config.train.quantize_bits}: method={method!r} is pretrained in "
+            "full precision; set it to 0, and finetune.quantize_bits for what is made of it."
+        )
 
 
 def check_sizes(config: ConfigDict, method: str) -> None:

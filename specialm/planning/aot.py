@@ -19,7 +19,7 @@ from specialm import methods
 from specialm.common import extras
 from specialm.common.errors import UserError
 from specialm.models import families, target
-from specialm.training import loop, optimizer, program, sharding, step
+from specialm.training import loop, optimizer, program, quantized, sharding, step
 from specialm.training.checkpoints import with_sharding
 
 
@@ -97,7 +97,12 @@ def compile_step(config: ConfigDict, devices: list) -> Program:
     batch = _abstract_batch(config, model, mesh)
     with target.compiling_for("tpu"):
         train_step = program.make_train_step(
-            model, tx, mesh, config.train.microbatch, config.train.objective
+            model,
+            tx,
+            mesh,
+            config.train.microbatch,
+            config.train.objective,
+            quantized.of_training(config.train, steps, families.declare(model)),
         )
         train_step = cast(jax.stages.Wrapped, train_step)
         state = with_sharding(

@@ -9,13 +9,15 @@ import numpy as np
 from specialm.common.errors import UserError
 from specialm.data.vocabularies.tokenizer_json import TokenizerJson
 from specialm.models.config import Config
+from specialm.models.quantization import BLOCK
 from specialm.serving.architectures.record import Architecture, Json
 from specialm.serving.gguf_files import CONTROL, NORMAL, USER_DEFINED, package
 from specialm.serving.pretokenizers import PRETOKENIZERS, name_of
 
 UNUSED = 5  # a row of the embedding that no token has
-DTYPES = {"f32": "F32", "f16": "F16", "q8_0": "Q8_0"}  # --dtype -> type of matrices
-BLOCK = 32  # numbers that share a scale in Q8_0
+# --dtype -> type of matrices
+DTYPES = {"f32": "F32", "f16": "F16", "q8_0": "Q8_0", "q4_0": "Q4_0"}
+BLOCKS = ("q8_0", "q4_0")  # of BLOCK numbers, which share a scale
 
 
 def check(vocabulary: TokenizerJson, who: str) -> str:
@@ -165,6 +167,6 @@ def _kind(gguf: Any, tensor: np.ndarray, dtype: str, name: str) -> Any:
     kinds = gguf.GGMLQuantizationType
     if tensor.ndim < 2 or name.startswith("position_embd") or dtype == "f32":
         return kinds.F32
-    if dtype == "q8_0" and tensor.shape[-1] % BLOCK:
+    if dtype in BLOCKS and tensor.shape[-1] % BLOCK:
         return kinds.F16
     return kinds[DTYPES[dtype]]

@@ -32,7 +32,7 @@ LOGITS = 2e-3  # largest difference from transformers, in float32
 # Of log probabilities from llama.cpp, which also rounds what it multiplies by such matrices;
 # improbable tokens then differ by more. SmolLM2-135M: 3e-4, 0.01 and 0.22.
 PROBABLE = 0.01
-LOG_PROBABILITIES = {"f32": 1e-2, "f16": 5e-2, "q8_0": 0.5}
+LOG_PROBABILITIES = {"f32": 1e-2, "f16": 5e-2, "q8_0": 0.5, "q4_0": 0.5}
 EXTRA = "install specialm's extra 'runtimes' and export again"
 
 

@@ -59,8 +59,9 @@ DATA = (
         "data.vocabulary_kind",
         "unigram",
         "of one that is trained: SentencePiece's unigram model, or byte-level BPE, which "
-        "transformers and llama.cpp read; or plain bytes, with vocabulary_size=259",
-        choices=table("specialm.data.vocabularies:KINDS", "unigram", "bpe", "bytes"),
+        "transformers and llama.cpp read; or plain bytes, with vocabulary_size=259; or patches of "
+        "longest_piece bytes each (docs/tiny.md)",
+        choices=table("specialm.data.vocabularies:KINDS", "unigram", "bpe", "bytes", "patches"),
     ),
     Setting(
         "data.longest_piece",

@@ -44,6 +44,14 @@ FINETUNE = (
         least=1,
     ),
     Setting(
+        "finetune.quantize_bits",
+        0,
+        "matrices are tuned for being stored in 8, 4, 3 or 2 bits (docs/tiny.md); 0 for full "
+        "precision",
+        least=0,
+        most=8,
+    ),
+    Setting(
         "finetune.lora_rank",
         0,
         "0 trains all parameters, else low-rank changes of lora_matrices",

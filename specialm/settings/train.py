@@ -174,6 +174,21 @@ TRAIN = (
         "of matrices while they are trained; bfloat16 (rounded at random) is less memory",
         choices=("float32", "bfloat16"),
     ),
+    Setting(
+        "train.quantize_bits",
+        0,
+        "dense models: matrices are trained for being stored in 8, 4, 3 or 2 bits (docs/tiny.md); "
+        "0 for full precision",
+        least=0,
+        most=8,
+    ),
+    Setting(
+        "train.quantize_from",
+        0.5,
+        "the part of the steps after which quantize_bits holds",
+        least=0,
+        below=1,
+    ),
     Setting("train.log_every", 25, "steps", least=1),
     Setting("train.checkpoint_every", 500, "steps", least=1),
     Setting(

@@ -7,7 +7,7 @@ too.
 
 import copy
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import jax
@@ -26,7 +26,7 @@ from specialm.models import lora, transformer
 from specialm.specialize import budget, tuning_step
 from specialm.specialize.early_stopping import Kept, Progress
 from specialm.specialize.tuning_step import ParameterMap
-from specialm.training import objectives, optimizer, scoring, sharding, step
+from specialm.training import objectives, optimizer, quantized, scoring, sharding, step
 from specialm.training.checkpoints import Checkpoints
 from specialm.training.divergence import Watch
 from specialm.training.metrics import MetricsWriter
@@ -167,7 +167,10 @@ def parameter_map(
       UserError: a LoRA setting is out of range.
     """
     if not tune.lora_rank:
-        return tuning_step.everything(config, params)
+        everything = tuning_step.everything(config, params)
+        bits = tune.quantize_bits
+        rounding = quantized.Rounding(everything.declared, bits) if bits else None
+        return replace(everything, rounding=rounding)
     adapters = adapters_config(config, tune)
     _check(adapters, tuple(lora.linear_maps(config)))
     return tuning_step.low_rank(config, params, adapters, jax.random.key(seed))
@@ -273,7 +276,7 @@ def _fit(path, config, trained, objective, specialist, train, tune, seed, mesh, 
         trained, objective, tx, mesh, train.microbatch or step.default_microbatch(config.context)
     )
     score_step = step.make_score_step(config, mesh)
-    to_params = jax.jit(trained.to_params)
+    to_params = jax.jit(trained.stored)
     watch = Watch(
         path,
         optimizer.schedule(draws.optimizer, tune.max_steps),

@@ -12,6 +12,7 @@ from specialm.models import lora, tensors, transformer
 from specialm.training import narrow, sharding, step
 from specialm.training.checkpoints import with_sharding
 from specialm.training.objectives import Objective
+from specialm.training.quantized import Rounding
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,12 @@ class ParameterMap:
     fixed: Any = ()  # a tree of arrays that `to_params` needs and that nothing changes
     fixed_axes: Any = ()  # a tree like it, of logical axes
     adapters: lora.Config | None = None  # if these are what is trained
+    rounding: Rounding | None = None  # if the parameters are trained for few bits
+
+    def stored(self, trained: Any, fixed: Any) -> transformer.Params:
+        """The parameters as they are validated and kept."""
+        params = self.to_params(trained, fixed)
+        return self.rounding.stored(params) if self.rounding else params
 
 
 def everything(config: transformer.Config, params: transformer.Params) -> ParameterMap:
@@ -110,6 +117,8 @@ def make_train_step(
     def train_step(state: step.TrainState, fixed, batch: dict):
         map_fixed, loss_fixed = fixed
         params, to_trained = jax.vjp(lambda v: trained.to_params(v, map_fixed), state.params)
+        if trained.rounding:
+            params = trained.rounding.at(params, state.step)
         loss, tokens, grads = sums(params, batch, loss_fixed)
         return step.update(state, optimizer, loss, tokens, *to_trained(grads))
 

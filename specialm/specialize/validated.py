@@ -5,6 +5,7 @@ The checkpoint that stays is the best one.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,7 +19,7 @@ from specialm.data.store import WindowStore
 from specialm.models import tensors, transformer
 from specialm.specialize import finetune, tuning_step
 from specialm.specialize.finetune import Specialist
-from specialm.training import dropout, loop, objectives, runs
+from specialm.training import dropout, loop, objectives, quantized, runs
 
 REMEDY = loop.REMEDY
 
@@ -62,12 +63,16 @@ def pretrain(
     params = tensors.cast(transformer.declare(config), (start or draw)(), train.param_dtype)
     # A `Joined` reads like a store.
     windows = Specialist(title, cast(WindowStore, store), np.arange(len(store)), *valid)
-    objective = objectives.make(train.objective, config)
+    objective, steps = (
+        objectives.make(train.objective, config),
+        loop.num_steps(train, store.context),
+    )
+    everything = tuning_step.everything(config, params)
     entry = finetune.fit(
         path,
         config,
-        tuning_step.everything(config, params),
-        dropout.scheduled(objective, train, loop.num_steps(train, store.context)),
+        replace(everything, rounding=quantized.of_training(train, steps, everything.declared)),
+        dropout.scheduled(objective, train, steps),
         windows,
         train,
         _limits(train, store.context),

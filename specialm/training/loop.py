@@ -25,6 +25,7 @@ from specialm.training import (
     objectives,
     optimizer,
     program,
+    quantized,
     sharding,
     step,
 )
@@ -102,7 +103,10 @@ def _pretrain(path, config, train, store, sampler, seed, mesh, title, begin, che
         watch,
         before,
     )
-    train_step = program.make_train_step(config, tx, mesh, train.microbatch, train.objective)
+    rounding = quantized.of_training(train, steps, families.declare(config))
+    train_step = program.make_train_step(
+        config, tx, mesh, train.microbatch, train.objective, rounding
+    )
     pending, rows_b = None, sharding.rows(mesh, train.batch_size)
     branch_step = branch.kept_step(train, steps)
     with bar(steps, title, "step", initial=first) as progress, Stop() as stop:
@@ -116,6 +120,8 @@ def _pretrain(path, config, train, store, sampler, seed, mesh, title, begin, che
             with jax.transfer_guard("disallow"):
                 state, values = train_step(state, batch)
             profile.after(number, values)
+            if rounding and number + 1 == steps:
+                state = state.replace(params=jax.jit(rounding.stored)(state.params))
             stop.hold()
             # Metrics are fetched one step late, while the device works on the next step.
             if pending is not None:

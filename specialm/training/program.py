@@ -7,6 +7,7 @@ import optax
 
 from specialm.models import families, tensors
 from specialm.training import bank_step, layout, mixture_step, sharding, step
+from specialm.training.quantized import Rounding
 
 STEPS: dict[str, Callable[..., Callable]] = {
     families.DENSE: step.make_train_step,
@@ -21,8 +22,12 @@ def make_train_step(
     mesh: jax.sharding.Mesh,
     microbatch: int = 0,
     objective: str = "next_token",
+    rounding: Rounding | None = None,
 ) -> Callable:
     """(state, batch) -> (state, {"loss", "grad_norm"}): see the steps of each kind.
+
+    Args:
+      rounding: of a dense model's weights.
 
     Raises:
       UserError: the model's sizes do not divide over the devices.
@@ -33,7 +38,8 @@ def make_train_step(
         tensors.logical_axes(families.declare(config)),
     )
     layout.check_tokens(mesh.shape, (microbatch or 1) * families.dense(config).context)
-    return STEPS[families.kind(config)](config, optimizer, mesh, microbatch, objective)
+    more = {"rounding": rounding} if rounding else {}  # which the dense step alone has
+    return STEPS[families.kind(config)](config, optimizer, mesh, microbatch, objective, **more)
 
 
 def check_batch(

@@ -13,6 +13,7 @@ from specialm.common.errors import UserError
 from specialm.models import families, tensors, transformer
 from specialm.models.target import platform
 from specialm.training import narrow, objectives, sharding
+from specialm.training.quantized import Rounding
 
 
 @flax.struct.dataclass
@@ -97,6 +98,7 @@ def make_train_step(
     mesh: jax.sharding.Mesh,
     microbatch: int = 0,
     objective: str = "next_token",
+    rounding: Rounding | None = None,
 ) -> Callable:
     """(state, batch) -> (state, {"loss", "grad_norm"}); the old state's memory is reused.
 
@@ -107,13 +109,15 @@ def make_train_step(
     Args:
       microbatch: windows at a time on a device; 0 chooses (see `default_microbatch`).
       objective: one of `objectives.OBJECTIVES`.
+      rounding: of the weights that the loss is computed of, if they are trained for few bits.
     """
     layout = state_sharding(config, optimizer, mesh)
     size = microbatch or default_microbatch(config.context)
     sums = make_sums(config, mesh, objectives.make(objective, config).sum_loss, size)
 
     def train_step(state: TrainState, batch: dict):
-        return update(state, optimizer, *sums(state.params, batch, ()))
+        params = rounding.at(state.params, state.step) if rounding else state.params
+        return update(state, optimizer, *sums(params, batch, ()))
 
     return jax.jit(train_step, donate_argnums=0, out_shardings=(layout, None))
 

@@ -1,8 +1,9 @@
-"""A model with its weights in 8 or 4 bits, as a run folder: `specialm quantize`.
+"""A model with its weights in 8 bits or fewer, as a run folder: `specialm quantize`.
 
 RUN/quantized.safetensors has the weights as they are stored: of each matrix `NAME.codes` and
-`NAME.scales` (`models/quantization.py`), all else in float32. The checkpoint beside it has what
-they stand for, in float32, so that every other command takes the model.
+`NAME.scales` (`models/quantization.py`), of a linear map with its inputs as the last axes, all else
+in float32. The checkpoint beside it has what they stand for, in float32, so that every other
+command takes the model.
 """
 
 import time
@@ -30,7 +31,7 @@ def quantize(base: Path, key: str, bits: int, stages: Stages) -> Stage:
       key: identifies the base model's content.
 
     Raises:
-      UserError: other bits than 8 or 4; no dense model; weights that are not finite.
+      UserError: bits that are not of `quantization.BITS`; no dense model; weights not finite.
     """
     record = runs.read_record(base)
     if record.get("kind", families.DENSE) != families.DENSE:
@@ -38,7 +39,7 @@ def quantize(base: Path, key: str, bits: int, stages: Stages) -> Stage:
             f"--checkpoint={base}: {record['method']} is a {record['kind']}; take one model out "
             "with `specialm specialize` first."
         )
-    inputs = {"base": key, "bits": bits, "block": quantization.BLOCK}
+    inputs = {"base": key, "bits": bits, "block": quantization.BLOCK, "along": "inputs"}
     name = f"{PHASE}/{record['method']}-int{bits}"
     return stages.run(name, inputs, lambda path: _write(path, base, bits))
 
@@ -82,7 +83,7 @@ def pack(params: Any, config: transformer.Config, bits: int) -> dict[str, Quanti
     the vocabulary, are left out.
     """
     return {
-        ".".join(path): quantization.quantize(value, bits)
+        ".".join(path): quantization.quantize(quantization.inputs_last(value, tensor, np), bits)
         if tensor.decay
         else np.asarray(value, np.float32)
         for path, tensor in tensors.flatten(transformer.declare(config))
@@ -103,7 +104,8 @@ def unpack(
         if not tensor.constant:
             value = stored[".".join(path)]
             if isinstance(value, Quantized):
-                value = quantization.dequantize(value)
+                back = quantization.dequantize(value)
+                value = quantization.inputs_first(back, tensor, np)
             params = tensors.updated(params, path, value)
     return params
 

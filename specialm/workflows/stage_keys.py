@@ -57,6 +57,8 @@ def settings_in_result(part: ConfigDict, used: tuple[str, ...] = (), teacher: bo
         unused |= {"dropout", "dropout_schedule", "dropout_fraction"}
     elif settings["dropout_schedule"] == "constant":
         unused.add("dropout_fraction")
+    if not settings.get("quantize_bits"):
+        unused |= {"quantize_bits", "quantize_from"}
     if not teacher:
         unused |= {"distill_weight", "distill_temperature", "distill_top_k"}
     if not teacher or not settings.get("distill_terms"):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from specialm.common.errors import UserError
 from specialm.data import vocabularies
-from specialm.data.vocabularies import plain_bytes
+from specialm.data.vocabularies import patches, plain_bytes
 from specialm.data.vocabularies.tokenizer_json import TokenizerJson
 
 SLOTS = 12
@@ -35,6 +35,7 @@ def kinds(real_documents, vocabulary, bpe_vocabulary, tmp_path_factory):
         "unigram": vocabulary,
         "bpe": bpe_vocabulary,
         "bytes": vocabularies.train([], root / "bytes", plain_bytes.SIZE, "bytes"),
+        "patches 4": vocabularies.train(real_documents, root / "p", 700, "patches", 4),
         "unigram 12": vocabularies.train(real_documents, root / "u", 700, "unigram", SLOTS),
         "bpe 12": vocabularies.train(real_documents, root / "b", 700, "bpe", SLOTS),
         "given unigram 4": vocabularies.limit(vocabulary, root / "gu", 4),
@@ -120,3 +121,44 @@ def test_vocabularies_that_cannot_are_named(bpe_vocabulary, tmp_path):
     (tmp_path / "tokenizer.json").write_text(json.dumps(layout))
     with pytest.raises(UserError, match=r"data\.longest_piece=4: it is no BPE vocabulary"):
         vocabularies.limit(TokenizerJson(tmp_path / "tokenizer.json"), tmp_path / "x", 4)
+
+
+def test_patches_are_the_most_frequent_cuts_of_the_text(tmp_path):
+    texts = ["abcdabcdabcd", "wxyzabcdWXYZab", "wxyzé"]
+    kind = vocabularies.train(texts, tmp_path, 259 + 2, "patches", 4)
+    assert kind.token_bytes[259:] == [b"abcd", b"wxyz"] and kind.size == 261
+    # At every fourth byte, known or not; what is not known and the end byte by byte.
+    assert kind.encode(["abcdwxyzxabc"]) == [[259, 260, *(3 + byte for byte in b"xabc")]]
+    assert kind.encode(["xabcdwxyz"]) == [[3 + byte for byte in b"xabcdwxyz"]]
+    assert kind.encode(["abcdwx"]) == [[259, 3 + ord("w"), 3 + ord("x")]]
+    assert kind.decode([259, 3 + 0xC3, 1]) == "abcd\ufffd"
+    assert kind.window_bytes(
+        "abcdwxé", [259, 122, 123, 198, 172], np.array([1, 3, 6])
+    ).tolist() == [4, 2, 2]
+    assert kind._offsets("abcdwxyz!", 3).tolist() == [0, 4, 8, 9]
+    again = vocabularies.of_run(tmp_path)
+    assert again.sha256 == kind.sha256 == pickle.loads(pickle.dumps(again)).sha256
+    assert again.stride == 4 and again.encode(["wxyz"]) == [[260]]
+
+
+@pytest.mark.parametrize(
+    "size,longest,words",
+    [
+        (700, 0, r"data\.longest_piece=0: .*set it to at least 2"),
+        (259, 4, r"data\.vocabulary_size=259: at least 260 for patches"),
+        (300, 4, r"data\.vocabulary_size=300: at most 261 for this text"),
+    ],
+)
+def test_patches_that_cannot_be_trained_are_refused(size, longest, words, tmp_path):
+    with pytest.raises(UserError, match=words):
+        vocabularies.train(["abcdefgh", "ab"], tmp_path, size, "patches", longest)
+
+
+def test_patches_cannot_be_made_shorter_and_damage_is_told(kinds, tmp_path):
+    with pytest.raises(UserError, match=r"data\.longest_piece=3: the patches of .* have 4 bytes"):
+        vocabularies.limit(kinds["patches 4"], tmp_path, 3)
+    assert vocabularies.limit(kinds["patches 4"], tmp_path, 4) is kinds["patches 4"]
+    for content in ("{}", '{"kind": "patches", "stride": 4, "patches": "abc"}', "no JSON"):
+        (tmp_path / patches.FILE).write_text(content)
+        with pytest.raises(UserError, match=r"patches\.json: .*restore the file"):
+            vocabularies.read(tmp_path / patches.FILE)

@@ -400,7 +400,7 @@ def test_what_no_runtime_holds_is_refused(vocabulary, bpe_vocabulary, tmp_path, 
         (exported, "hf", "f32", "is there already; nothing is overwritten"),
         ("new", "tflite", "f32", "--format=tflite: must be one of hf, gguf, onnx, peft"),
         ("new", "onnx", "f16", "--dtype=f16: --format=onnx holds f32"),
-        ("new", "gguf", "bf16", "--dtype=bf16: --format=gguf holds f32, f16, q8_0"),
+        ("new", "gguf", "bf16", "--dtype=bf16: --format=gguf holds f32, f16, q8_0, q4_0"),
         ("", "hf", "f32", "--to is missing"),
     ):
         with pytest.raises(UserError, match=message):

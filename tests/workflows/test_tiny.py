@@ -71,3 +71,18 @@ def test_pieces_that_are_too_long_are_said_with_the_setting(root, capsys):
     settings = {"model__head": "bytes", "data__longest_piece": 0, "model__byte_slots": 4}
     assert run(root, "train", method="slm", **settings) != 0
     assert "set data.longest_piece=4" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_patches_train_and_are_written_by_a_head_of_bytes(root):
+    """Every patch fills all slots: only single bytes need the end mark."""
+    given = {"data__vocabulary_kind": "patches", "data__longest_piece": 4, "model__byte_slots": 4}
+    sizes = {"data__vocabulary_size": 400, "method": "slm", "model__head": "bytes_in_turn"}
+    assert run(root, "train", domain="", **given, **sizes) == 0
+    (pretrained,) = (root / "run" / "pretrained").glob("slm-seed*")
+    model = runs.load(pretrained, sharding.make_mesh())
+    assert model.vocabulary.stride == 4 and model.vocabulary.size == 400
+    codes = np.asarray(model.params["embed"]["codes"])
+    assert (codes[259:] >= 0).all() and (codes[3:259, 1] == pieces.END).all()
+    text = specialm.load(pretrained).generate("The array", tokens=8, temperature=1.0)
+    assert text.startswith("The array")

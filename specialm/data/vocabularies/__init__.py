@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from specialm.common.errors import UserError
-from specialm.data.vocabularies import bpe, plain_bytes, tokenizer_json, unigram
+from specialm.data.vocabularies import bpe, patches, plain_bytes, tokenizer_json, unigram
 from specialm.data.vocabularies.interface import Vocabulary
 from specialm.data.vocabularies.longest import limit
 
@@ -29,6 +29,7 @@ KINDS = {
     "unigram": Kind(unigram.FILE, unigram.train),
     "bpe": Kind(tokenizer_json.FILE, bpe.train),
     "bytes": Kind(plain_bytes.FILE, plain_bytes.train),
+    "patches": Kind(patches.FILE, patches.train),
 }
 
 
@@ -48,6 +49,8 @@ def read(path: str | Path) -> Vocabulary:
         return of_run(path, f"data.vocabulary={str(path)!r}")
     if path.name == plain_bytes.FILE:
         return plain_bytes.PlainBytes(path)
+    if path.name == patches.FILE:
+        return patches.Patches(path)
     if path.suffix == ".json":
         return tokenizer_json.TokenizerJson(path)
     return unigram.Unigram(path)

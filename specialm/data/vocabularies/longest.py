@@ -36,7 +36,12 @@ def limit(vocabulary: Vocabulary, folder: Path, longest: int) -> Vocabulary:
         write_json(folder / CONFIG_FILE, vocabulary.config)
         write_bytes(folder / FILE, layout.encode())
         return TokenizerJson(folder / FILE)
-    return vocabulary  # of bytes
+    if long:
+        raise UserError(
+            f"data.longest_piece={longest}: the patches of {vocabulary.path} have "
+            f"{vocabulary.piece_bytes.max()} bytes; set it to that, or to 0."
+        )
+    return vocabulary  # of bytes or patches
 
 
 def _with_unused(content: bytes, long: set[int]) -> Iterator[bytes]:
