@@ -9,6 +9,7 @@ do not reach beyond a window, as for our models). D_n = n1 / (n1 + 2 n2) (Ney, E
 1994). gamma(h) is what the n-grams after h leave.
 """
 
+import bisect
 import zlib
 from dataclasses import dataclass
 
@@ -100,11 +101,15 @@ class KneserNey:
         """Return the model without the n-grams, of order 2 and more, that occur less than so often
         that it takes `num_bytes` at most; what they had goes to the lower orders.
         """
-        model, least = self, 1
-        while model.num_bytes > num_bytes and any(size > 0 for size in model.sizes[1:]):
-            least = least + max(1, least // 4)
-            model = self._at_least(least)
-        return model
+        highest = max((int(order.seen_G.max(initial=0)) for order in self._orders[1:]), default=0)
+        leasts = [1]
+        while leasts[-1] <= highest:
+            leasts.append(leasts[-1] + max(1, leasts[-1] // 4))
+        # The size falls as the least count rises. Few of the models tried are large.
+        place = bisect.bisect_left(
+            leasts, True, key=lambda least: self._at_least(least).num_bytes <= num_bytes
+        )
+        return self._at_least(leasts[min(place, len(leasts) - 1)])
 
     def _at_least(self, least: int) -> "KneserNey":
         """Without n-grams of order 2 and more that occur less often. A context occurs at least as
