@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from benchmarks import (
+    device,
     finetune,
     golf,
     golf_entries,
@@ -190,6 +191,19 @@ def test_an_entry_of_golf_is_as_wide_as_bytes_and_time_allow(name):
         assert fits[0] and worth[0] and not (fits[1] and worth[1])
     with pytest.raises(UserError, match="no width of this entry fits"):
         golf.widest(entry, golf.parsed(["--bytes=2000"]), 0)
+
+
+@pytest.mark.slow
+def test_the_benchmark_of_a_device_in_small(tmp_path):
+    out = tmp_path / "rows.jsonl"
+    words = ["--small", "--windows=8", "--rounds=1", "--seconds=0.1", f"--out={out}"]
+    device.main(words)
+    slm, bank = (json.loads(line) for line in out.read_text().splitlines())
+    assert (slm["method"], bank["method"]) == ("slm", "slm_pn") and slm["against_slm"] == 1
+    for row in (slm, bank):
+        assert row["tokens_per_second"] == pytest.approx(8 * 64 / row["step_ms"] * 1e3, rel=0.01)
+        assert 0 < row["mfu"] < 1
+    assert bank["params"] > slm["params"]
 
 
 def test_golfs_compressor_has_as_much_text_as_its_bytes_hold():
