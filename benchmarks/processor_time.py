@@ -19,7 +19,7 @@ from specialm.training import loop
 from specialm.workflows import pipeline
 
 CORES = os.cpu_count() or 1
-WARM, TRIAL = 8, 48  # steps that compile, and of the trial
+SHORT, LONG = 8, 72  # steps of trials
 RESERVE = 0.95  # of the time that is planned with
 
 
@@ -62,16 +62,18 @@ def tokens_for(run: pipeline.Run, method: str, file: Path, minutes: float) -> in
     train.tensorboard, train.log_every = False, 10**9
     step_tokens = train.batch_size * context
 
-    def minutes_of(steps: int) -> float:
+    def minutes_of(name: str, steps: int) -> float:
         train.tokens = steps * step_tokens
         sampler, watch = Sampler(len(run.generic), train.batch_size, 1), Watch()
-        path = file.parent / f"trial{steps}"
+        path = file.parent / name
         loop.pretrain(path, config, train, run.generic, sampler, 1, run.mesh, "trial", None, given)
         return watch.minutes
 
-    first, then = minutes_of(WARM), minutes_of(TRIAL)  # the second finds the program compiled
-    compiling = max(first - then * WARM / TRIAL, 0.0)
-    steps = max(int(RESERVE * (minutes - compiling) / (then / TRIAL)), 1)
+    first = minutes_of("first", SHORT)  # the others find the program compiled
+    short, long = minutes_of("short", SHORT), minutes_of("long", LONG)
+    a_step = max(long - short, 1e-9) / (LONG - SHORT)
+    before = max(first - SHORT * a_step, 0.0)
+    steps = max(int(RESERVE * (minutes - before) / a_step), 1)
     tokens = steps * step_tokens
-    write_json(file, {"tokens": tokens, "minutes_per_step": then / TRIAL, "compiling": compiling})
+    write_json(file, {"tokens": tokens, "minutes_per_step": a_step, "minutes_before": before})
     return tokens
