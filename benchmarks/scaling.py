@@ -32,6 +32,8 @@ def read(path: Path) -> dict[tuple, dict]:
 
 def table(rows: dict[tuple, dict]) -> str:
     """Markdown: one line for each family and slice; ratios are to `slm` on the same slice."""
+    from specialm.planning import roofline
+
     heads = (
         "slice",
         "model",
@@ -39,9 +41,9 @@ def table(rows: dict[tuple, dict]) -> str:
         "peak memory",
         "HBM",
         "sent",
-        "step",
+        "step (band)",
         "ratio",
-        "MFU",
+        "MFU, at most",
         "device hours per 1B",
         "largest batch",
     )
@@ -57,10 +59,14 @@ def table(rows: dict[tuple, dict]) -> str:
             largest = row.get("largest_windows_per_device")
             largest = "" if largest is None else f"{largest} x {row['devices']}"
             ratio = f"{row['step_seconds'] / dense['step_seconds']:.3f}" if dense else ""
+            low, high = (1e3 * end for end in roofline.band(row["seconds"]).values())
+            # Rows from before the band have the MFU of `step_seconds`.
+            mfu = row.get("mfu_ceiling") or row["mfu"] * 1e3 * row["step_seconds"] / low
             lines.append(
                 f"| {topology} | {name} | {mesh} | {row['peak_memory_bytes'] / 1e9:.2f} GB "
                 f"| {row['hbm_bytes'] / 1e9:.1f} GB | {sent / 1e9:.2f} GB "
-                f"| {1e3 * row['step_seconds']:.1f} ms | {ratio} | {row['mfu']:.2f} "
+                f"| {1e3 * row['step_seconds']:.1f} ms ({low:.1f}-{high:.1f}) "
+                f"| {ratio} | {mfu:.2f} "
                 f"| {row['device_hours_per_billion_tokens']:.2f} "
                 f"| {largest} |"
             )

@@ -5,11 +5,13 @@ import math
 from jax.extend.core import ClosedJaxpr, Jaxpr
 from jax.interpreters.partial_eval import dce_jaxpr
 
+CAUSAL_KERNELS = "splash_mha"  # their names begin with it: forward, and backward of q, k and v
+
 
 def matmul_flops(jaxpr: Jaxpr) -> int:
     """Multiply-adds (as two) of all matrix products of a program, over all devices: loops with
-    their trip counts, parts of a `shard_map` on every device, kernels on every cell of their grid,
-    the dearest branch of a choice.
+    their trip counts, parts of a `shard_map` on every device, kernels on every cell of their grid
+    that they do not skip, the dearest branch of a choice.
 
     Raises:
       ValueError: a matrix product in a loop whose trip count nothing tells.
@@ -47,8 +49,19 @@ def _times(name: str, params: dict) -> int:
     if name == "shard_map":
         return params["mesh"].size
     if name == "pallas_call":
-        return math.prod(params["grid_mapping"].grid)
+        return _cells(params)
     return 1
+
+
+def _cells(params: dict) -> int:
+    """Cells of a kernel's grid that are computed. Attention (`models/splash.py`, causal, with
+    as many blocks of queries as of keys, n, which the grid ends with) skips the blocks in which
+    every key comes after every query: n (n + 1) / 2 of n^2 are left.
+    """
+    grid = params["grid_mapping"].grid
+    if str(params["name"]).startswith(CAUSAL_KERNELS):
+        return math.prod(grid) * (grid[-1] + 1) // (2 * grid[-1])
+    return math.prod(grid)
 
 
 def _jaxprs(params: dict):

@@ -5,10 +5,12 @@ computes, moves and exchanges and from the chip's public peaks.
     memory    bytes to and from HBM / its rate
     exchange  bytes sent / the rate of the links that its group of devices has
 
-The estimate of a step is the largest of compute, memory and the exchanges inside of loops (those of
-the layers, which run beside arithmetic), plus the exchanges outside of loops (the sum over copies
-of the model at the end, the all-to-all of a bank), which nothing is counted to hide. It is a lower
-bound for everything but that last part: real steps reach part of each peak.
+A step is told as a band. Its lower bound is the largest of compute, memory and all exchanges: as if
+each ran beside the others from the first moment to the last. No program is faster on this chip. Its
+upper end is their sum: as if nothing ran beside anything. Between them `step_seconds` assumes what
+XLA's schedule aims at: the exchanges inside of loops (those of the layers) run beside arithmetic,
+those outside (the sum over copies of the model at the end, the all-to-all of a bank) beside
+nothing. Real programs reach a part of each peak, so they may well be slower than the upper end.
 """
 
 import math
@@ -31,9 +33,10 @@ def report(program: aot.Program, chip: Chip, torus: tuple[int, ...]) -> dict:
     Returns:
       Of each device: flops (recomputation and projection included), hbm_bytes, peak_memory_bytes,
       memory_limit_bytes, fits, collective_bytes {kind: bytes}, seconds {compute, memory,
-      exchange_in_loops, exchange_outside}; of the whole: devices, step_seconds, tokens_per_step,
-      mfu (FLOPs of the model / (step_seconds * peak of all devices)),
-      device_hours_per_billion_tokens; compile_seconds. Of a program that the compiler refuses, as
+      exchange_in_loops, exchange_outside}; of the whole: devices, step_seconds and the band around
+      it, step_seconds_band {all_overlapped, none_overlapped}; tokens_per_step, mfu_ceiling (FLOPs
+      of the model / (lower bound * peak of all devices)), device_hours_per_billion_tokens (of
+      step_seconds); compile_seconds. Of a program that the compiler refuses, as
       it does not fit: fits (False), `refused`, its words, and what does not need the program.
     """
     devices = program.mesh.size
@@ -69,6 +72,7 @@ def report(program: aot.Program, chip: Chip, torus: tuple[int, ...]) -> dict:
         "exchange_outside": outside,
     }
     step = max(seconds["compute"], seconds["memory"], inside) + outside
+    around = band(seconds)
     model_flops = program.tokens * families.flops_per_token(
         program.config, True, _tokens_per_group(program)
     )
@@ -79,9 +83,21 @@ def report(program: aot.Program, chip: Chip, torus: tuple[int, ...]) -> dict:
         "collective_bytes": dict(sorted(moved.collective_bytes.items())),
         "seconds": seconds,
         "step_seconds": step,
-        "mfu": model_flops / (devices * chip.flops * step),
+        "step_seconds_band": around,
+        "mfu_ceiling": model_flops / (devices * chip.flops * around["all_overlapped"]),
         "device_hours_per_billion_tokens": 1e9 / program.tokens * step * devices / 3600,
     }
+
+
+def band(seconds: dict[str, float]) -> dict[str, float]:
+    """The strict lower bound of a step, and what it takes if nothing overlaps.
+
+    Args:
+      seconds: of `report`.
+    """
+    exchanges = seconds["exchange_in_loops"] + seconds["exchange_outside"]
+    parts = (seconds["compute"], seconds["memory"], exchanges)
+    return {"all_overlapped": max(parts), "none_overlapped": sum(parts)}
 
 
 def _asked_for(refused: str) -> int | None:

@@ -68,12 +68,16 @@ def test_a_loop_without_an_end_that_is_known():
         flops(loop, np.ones((4, 4), np.float32))
 
 
-def test_the_cells_of_a_kernel():
-    """Splash attention over two blocks: the grid's cells, the empty one above the diagonal too."""
-    shape = (2, 1024, 3, 128)  # B, L, H, K
-    q = jax.ShapeDtypeStruct(shape, jnp.bfloat16)
-    full = 2 * 2 * (2 * 3) * 1024**2 * 128  # scores, and weights times values
-    assert flops(splash.attention, q, q, q) == full
+@pytest.mark.parametrize("length,blocks", [(128, 1), (1024, 2), (1536, 3)])
+def test_the_cells_of_a_kernel_that_are_not_skipped(length, blocks):
+    """Splash attention: of the grid's blocks those above the diagonal are left out, 3 of 4 and 6 of
+    9 are computed; forward, and backward with its seven products."""
+    q = jax.ShapeDtypeStruct((2, length, 3, 128), jnp.bfloat16)  # B, L, H, K
+    computed = blocks * (blocks + 1) // 2
+    product = 2 * (2 * 3) * (length // blocks) ** 2 * 128 * computed
+    assert flops(splash.attention, q, q, q) == 2 * product  # scores, and weights times values
+    grad = jax.grad(lambda q, k, v: splash.attention(q, k, v).sum(), argnums=(0, 1, 2))
+    assert flops(grad, q, q, q) == pytest.approx(9 * product, rel=2e-3)
 
 
 @pytest.mark.parametrize("remat,share", [("none", 0), ("dots", 0), ("full", 1)])

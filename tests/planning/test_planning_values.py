@@ -51,7 +51,8 @@ def test_a_step_bound_by_memory(monkeypatch):
     }
     assert found["step_seconds"] == 20.0
     flops = 4096 * transformer.flops_per_token(MODEL, True)
-    assert found["mfu"] == pytest.approx(flops / (2 * 1e3 * 20.0))
+    assert found["mfu_ceiling"] == pytest.approx(flops / (2 * 1e3 * 20.0))
+    assert found["step_seconds_band"] == {"all_overlapped": 20.0, "none_overlapped": 20.064}
     hours = 1e9 / 4096 * 20.0 * 2 / 3600
     assert found["device_hours_per_billion_tokens"] == pytest.approx(hours)
     assert found["peak_memory_bytes"] == 500 and found["fits"]
@@ -61,8 +62,15 @@ def test_exchanges_in_loops_are_hidden_and_those_outside_are_not(monkeypatch):
     found = roofline.report(stub(monkeypatch, 1000.0, 400.0, 120.0), CHIP, (2,))
     assert (found["seconds"]["exchange_in_loops"], found["seconds"]["exchange_outside"]) == (10, 3)
     assert found["step_seconds"] == 20 + 3
+    band = found["step_seconds_band"]
+    assert band == {"all_overlapped": 20, "none_overlapped": pytest.approx(20 + 10 + 3 + 0.064)}
     found = roofline.report(stub(monkeypatch, 1000.0, 2000.0, 120.0), CHIP, (2,))
     assert found["step_seconds"] == 50 + 3
+    assert (
+        found["step_seconds_band"]["all_overlapped"] == 50 + 3
+    )  # one after the other on the links
+    flops = 4096 * transformer.flops_per_token(MODEL, True)
+    assert found["mfu_ceiling"] == pytest.approx(flops / (2 * 1e3 * 53.0))
     found = roofline.report(stub(monkeypatch, 0.5), CHIP, (2,))
     assert found["step_seconds"] == 0.064
 
