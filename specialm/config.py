@@ -27,7 +27,7 @@ from specialm import config_files, methods
 from specialm.clustering import levels
 from specialm.common.errors import UserError
 from specialm.common.setting import MOST, Setting
-from specialm.data import sources
+from specialm.data import feeds, sources
 from specialm.models import ranks
 from specialm.settings import SECTIONS, SETTINGS, suggestion
 
@@ -181,6 +181,7 @@ def check(config: ConfigDict) -> None:
             levels.check(config.clustering.branching, level, "clustering.candidates")
     methods.dense_config(config, config.data.vocabulary_size)
     _check_steps(config)
+    feeds.check(config.train.feed)
     if config.finetune.lora_targets:
         ranks.read(config.finetune.lora_targets, config.finetune.lora_rank)
     if config.train.specialist_fraction and not methods.get(config.method).is_dense:
