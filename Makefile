@@ -13,7 +13,7 @@ SECONDS ?= 600
 SEED ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-light demo minilm notebooks test test-all test-beam test-tpu soak check-pythons lint format bench clean
+.PHONY: help install install-light demo minilm notebooks site test test-all test-beam test-tpu soak check-pythons lint format bench clean
 
 help:  ## this list
 	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/\1\t\2/p' Makefile | expand -t 15
@@ -41,6 +41,10 @@ minilm: install-light  ## downloads the weights of the sentence encoder MiniLM, 
 
 notebooks: install  ## runs the notebooks and keeps their outputs, 10 minutes
 	$(BIN)/python notebooks/build.py
+
+site: install  ## builds the documentation into build/site; a link that leads nowhere is an error
+	$(PIP) -c constraints.txt -e '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
 test: install  ## the tests, without the slow ones; JOBS=2 processes, PYTEST_ARGS=... for pytest
 	JAX_PLATFORMS=cpu $(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m "not slow" $(PYTEST_ARGS)

@@ -204,6 +204,8 @@ def _add(parser: argparse.ArgumentParser, option: Option) -> None:
         kind = {"type": _whole, "metavar": "N"}
     elif isinstance(option.default, tuple):
         kind = {"action": _Each, "metavar": "..."}
+    elif option.alone:
+        kind |= {"nargs": "?", "const": option.alone}
     parser.add_argument(
         f"--{option.name}", default=option.default, help=option.help + default, **kind
     )
@@ -245,6 +247,8 @@ def _usage(name: str, command: Command) -> str:
 
 
 def _value(option: Option) -> str:
+    if option.alone:
+        return "[=...]"
     return "" if isinstance(option.default, bool) else "=..."
 
 

@@ -15,6 +15,7 @@ class Option:
     name: str
     default: str | int | bool | tuple  # a tuple: it may be given several times
     help: str
+    alone: str = ""  # the value of `--name` without one; "": it needs one
 
 
 CHECKPOINT = Option("checkpoint", "", "the folder of a model that train or specialize wrote")
@@ -85,9 +86,24 @@ COMMANDS: dict[str, Command] = {
     ),
     "weights": Command(
         "importance weights of the domains, with effective sample size and repetitions",
-        "Prints the importance weights of config.domain, or of all domains.",
-        "specialm weights --config=configs/local/slm_is.py --workdir=runs/local",
+        "Prints the importance weights of config.domain, of all domains, or of --source, any text\n"
+        "of your own. --report writes a page: both histograms, weights, what a budget of\n"
+        "train.tokens draws of each cluster and how often, how exactly the histogram is known,\n"
+        "what the clusters are about, and the specialist text that has no counterpart.",
+        "specialm weights --config=configs/local/slm_is.py --source=~/notes --report",
         ("domain", "domains", *DATA, "train"),
+        (
+            SOURCE,
+            Option(
+                "name", "", "with --source: of the domain; by default that of the file or folder"
+            ),
+            Option(
+                "report",
+                "",
+                "write a page, to weights.html in --workdir if no file is given",
+                "weights.html",
+            ),
+        ),
     ),
     "train": Command(
         "pretrain a model, or go on from one",

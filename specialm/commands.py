@@ -66,17 +66,24 @@ def store_counts(run) -> dict[str, dict]:
 
 
 def weights(config_path: str, overrides: list[str], options: dict):
-    """Importance weights of the domains."""
+    """Importance weights of the domains, or of a text of the user's."""
     config, workdir = inputs.load(config_path, overrides, options, precheck.check_clusters)
-    from specialm.workflows import pipeline, repeats
+    from specialm.workflows import own_text, pipeline, repeats, weight_report
 
+    path = weight_report.path_of(options["report"], workdir) if options["report"] else None
+    if options["source"]:
+        kept = own_text.given(overrides, config)
+        config = own_text.with_source(config, options["source"], kept, options["name"])
     run = pipeline.open_run(config, workdir, pipeline.domains_of(config))
     reports = {domain: pipeline.weigh(run, domain) for domain in run.domains}
     texts = []
     for domain, report in reports.items():
         found = repeats.of(run, methods.IMPORTANCE, domain, config.seed)
         texts.append("\n".join([report.table(), *repeats.lines(found, domain)]))
-    return {domain: report.to_json() for domain, report in reports.items()}, "\n\n".join(texts)
+    if path is None:
+        return {domain: report.to_json() for domain, report in reports.items()}, "\n\n".join(texts)
+    record = weight_report.write(run, reports, path)
+    return record["weights"], "\n\n".join([*texts, *weight_report.lines(record), f"{path}"])
 
 
 def train(config_path: str, overrides: list[str], options: dict):

@@ -27,7 +27,7 @@ from specialm import config_files, methods
 from specialm.clustering import levels
 from specialm.common.errors import UserError
 from specialm.common.setting import MOST, Setting
-from specialm.data import sources
+from specialm.data import feeds, sources
 from specialm.models import quantization, ranks
 from specialm.settings import SECTIONS, SETTINGS, suggestion
 
@@ -182,6 +182,7 @@ def check(config: ConfigDict) -> None:
     methods.dense_config(config, config.data.vocabulary_size)
     _check_steps(config)
     _check_bits(config)
+    feeds.check(config.train.feed)
     if config.finetune.lora_targets:
         ranks.read(config.finetune.lora_targets, config.finetune.lora_rank)
     if config.train.specialist_fraction and not methods.get(config.method).is_dense:

@@ -148,11 +148,16 @@ def assign_specialist(
       cluster_tree: the tree whose leaves they are, to descend instead.
 
     """
-    used = prepared.specialist_indices(domain, data)["train"]
-    x_NxD, embedded = _embed(
-        stages, domain, prepared.domains[domain]["train"], used, prepared, encoder
-    )
+    x_NxD, embedded = specialist_vectors(data, stages, prepared, domain, encoder)
     return _assign(stages, domain, x_NxD, embedded, centroids_KxD, clusters, cluster_tree)
+
+
+def specialist_vectors(
+    data: ConfigDict, stages: Stages, prepared: Prepared, domain: str, encoder: encoders.Encoder
+) -> tuple[np.ndarray, str]:
+    """Return (embeddings [N, D], key) of a domain's specialist training windows in use."""
+    used = prepared.specialist_indices(domain, data)["train"]
+    return _embed(stages, domain, prepared.domains[domain]["train"], used, prepared, encoder)
 
 
 def assign_heldout(stages: Stages, prepared: Prepared, clusters: Clusters) -> np.ndarray:

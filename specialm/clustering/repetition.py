@@ -14,6 +14,7 @@ import numpy as np
 from specialm.clustering import levels
 from specialm.common.errors import UserError
 
+WORTH = 15.387756  # R* of arXiv 2305.16264, appendix A: how fast repeated text loses its worth
 NEARLY_NEW = 4.0  # repetitions up to which text is nearly as good as new text
 SIBLINGS, RELATIVES, NEIGHBOURS, GENERIC = "siblings", "relatives", "neighbours", "generic"
 
@@ -134,6 +135,20 @@ def expected(
         float(probability_K[above_K].sum()),
         budget,
     )
+
+
+def worth(rate_K: np.ndarray, tokens_K: np.ndarray) -> np.ndarray:
+    """Return float64 [K]: new tokens that repeated ones are worth, U + U R* (1 - exp(-R / R*)) with
+    R repetitions after the first time (arXiv 2305.16264, equation 5, here cluster by cluster, which
+    its fit was not made for).
+
+    Args:
+      rate_K: expected draws of a window, see `rates`.
+      tokens_K: tokens of each cluster.
+
+    """
+    again_K = np.maximum(np.asarray(rate_K) - 1, 0.0)
+    return tokens_K * (np.minimum(rate_K, 1.0) + WORTH * -np.expm1(-again_K / WORTH))
 
 
 def rates(probability_K: np.ndarray, counts_K: np.ndarray, draws: float) -> np.ndarray:

@@ -12,16 +12,23 @@ Windows end where their document does, with eos; `sequence_length` must be at le
 `context`, as seqio trims longer ones silently.
 
 TensorFlow and seqio, the extra `seqio`, are imported only when a Task is registered.
+
+`train.feed=seqio` trains from such a Task (`register_drawn`), see `data/feeds.py`.
 """
 
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
 
 from specialm.common import extras
 from specialm.common.errors import UserError
-from specialm.data.sampler import Sampler, with_replay
+from specialm.data import vocabularies
+from specialm.data.mixed import Joined
+from specialm.data.sampler import BatchSampler, Sampler, with_replay
 from specialm.data.store import WindowStore
+from specialm.data.vocabularies import Vocabulary
+from specialm.data.vocabularies.unigram import Unigram
 
 PREFIX = "specialm_"
 CHUNK = 1024  # windows read at once
@@ -36,9 +43,9 @@ def register(name: str, store: WindowStore, vocabulary_path: str | Path) -> str:
       UserError: the name is taken, the vocabulary is not the store's, or seqio is not installed.
 
     """
-    return _register(
-        name, store, vocabulary_path, lambda: _blocks(np.arange(len(store))), len(store)
-    )
+    vocabulary = _of_store(store, vocabulary_path)
+    every = lambda: _blocks(np.arange(len(store)))  # noqa: E731
+    return _register(name, store, vocabulary, every, len(store))
 
 
 def register_weighted(
@@ -70,6 +77,7 @@ def register_weighted(
       replay: `train.replay_fraction`.
 
     """
+    vocabulary = _of_store(store, vocabulary_path)
     size_K = np.bincount(cluster_N, minlength=len(probability_K))
     probability_K = with_replay(np.asarray(probability_K), size_K, replay)
     sampler = Sampler(len(store), CHUNK, seed, cluster_N, probability_K, epoch=epoch)
@@ -79,7 +87,46 @@ def register_weighted(
         for start in range(0, total, CHUNK):
             yield sampler.draws(start, min(start + CHUNK, total))[0]
 
-    return _register(name, store, vocabulary_path, blocks, total)
+    return _register(name, store, vocabulary, blocks, total)
+
+
+def register_drawn(
+    name: str,
+    store: WindowStore | Joined,
+    vocabulary: Vocabulary,
+    sampler: BatchSampler,
+    first: int = 0,
+) -> str:
+    """Register `specialm_NAME`, the endless stream of what a sampler draws, step after step.
+
+    A Task of that name is replaced: each is the same stream from another window on.
+
+    Args:
+      name: of the Task, without its prefix.
+      store: that the sampler draws from.
+      vocabulary: that of the store.
+      sampler: of any method.
+      first: window of the stream that the Task begins with.
+
+    """
+
+    def blocks():
+        step, skipped = divmod(first, sampler.batch_size)
+        while True:
+            yield sampler.indices(step)[skipped:]
+            step, skipped = step + 1, 0
+
+    seqio = extras.load("seqio", "seqio", "a seqio Task")
+    if PREFIX + name in seqio.TaskRegistry.names():
+        seqio.TaskRegistry.remove(PREFIX + name)
+    return _register(name, store, vocabulary, blocks, None)
+
+
+def _of_store(store: WindowStore, vocabulary_path: str | Path) -> Vocabulary:
+    """The vocabulary at a path; raises UserError if it is not the store's."""
+    vocabulary = vocabularies.read(vocabulary_path)
+    WindowStore(store.path, vocabulary.sha256)
+    return vocabulary
 
 
 def _blocks(indices: np.ndarray):
@@ -87,33 +134,39 @@ def _blocks(indices: np.ndarray):
         yield indices[start : start + CHUNK]
 
 
-def _register(name: str, store: WindowStore, vocabulary_path, blocks, total: int) -> str:
+def _register(
+    name: str,
+    store: WindowStore | Joined,
+    vocabulary: Vocabulary,
+    blocks: Callable[[], Iterable[np.ndarray]],
+    total: int | None,
+) -> str:
     seqio = extras.load("seqio", "seqio", "a seqio Task")
     import tensorflow as tf
 
-    from specialm.data.vocabularies.unigram import Unigram  # what seqio reads
-
-    WindowStore(store.path, Unigram(vocabulary_path).sha256)  # raises if it is another one
-
     def examples():
         for indices in blocks():
-            sizes = store.sizes_N[indices]
-            for tokens, size in zip(store.read(indices), sizes, strict=True):
+            batch = store.batch(indices)
+            sizes = batch["mask"].sum(axis=1).astype(int)
+            for tokens, size in zip(batch["targets"], sizes, strict=True):
                 yield {"targets": tokens[:size]}
 
     def dataset(split, shuffle_files=False, seed=None):
         signature = {"targets": tf.TensorSpec([None], tf.int32)}
         return tf.data.Dataset.from_generator(examples, output_signature=signature)
 
-    vocabulary = seqio.SentencePieceVocabulary(str(vocabulary_path))
+    if isinstance(vocabulary, Unigram):
+        pieces = seqio.SentencePieceVocabulary(str(vocabulary.path))
+    else:  # seqio has no class for it; ids are all that the Task gives
+        pieces = seqio.PassThroughVocabulary(vocabulary.size, vocabulary.eos)
     _free(seqio.TaskRegistry, PREFIX + name)
     seqio.TaskRegistry.add(
         PREFIX + name,
         source=seqio.FunctionDataSource(
-            dataset, splits=["train"], num_input_examples={"train": total}
+            dataset, splits=["train"], num_input_examples=total and {"train": total}
         ),
         preprocessors=[],
-        output_features={"targets": seqio.Feature(vocabulary, add_eos=False)},
+        output_features={"targets": seqio.Feature(pieces, add_eos=False)},
     )
     return PREFIX + name
 

@@ -72,6 +72,13 @@ TRAIN = (
         least=1,
     ),
     Setting(
+        "train.feed",
+        "store",
+        "what batches are read through: store | seqio (the same windows, as a seqio Task) | "
+        "seqio:NAME[:SPLIT] (a Task or Mixture of yours, with its own rates: docs/sources.md)",
+        some=True,
+    ),
+    Setting(
         "train.microbatch",
         0,
         "windows at a time on a device, gradients added up; 0 chooses",

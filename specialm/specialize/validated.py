@@ -16,6 +16,7 @@ from ml_collections import ConfigDict
 from specialm.data.mixed import Joined
 from specialm.data.sampler import BatchSampler
 from specialm.data.store import WindowStore
+from specialm.data.stream import Stream
 from specialm.models import tensors, transformer
 from specialm.specialize import finetune, tuning_step
 from specialm.specialize.finetune import Specialist
@@ -28,7 +29,7 @@ def pretrain(
     path: Path,
     config: transformer.Config,
     train: ConfigDict,
-    store: WindowStore | Joined,
+    store: WindowStore | Joined | Stream,
     sampler: BatchSampler,
     valid: tuple[WindowStore, np.ndarray],
     seed: int,
@@ -61,7 +62,7 @@ def pretrain(
         out_shardings=runs.layout(config, mesh),
     )
     params = tensors.cast(transformer.declare(config), (start or draw)(), train.param_dtype)
-    # A `Joined` reads like a store.
+    # A `Joined` and a `Stream` read like a store.
     windows = Specialist(title, cast(WindowStore, store), np.arange(len(store)), *valid)
     objective, steps = (
         objectives.make(train.objective, config),

@@ -17,6 +17,7 @@ from specialm.common.signals import Interrupted, Stop
 from specialm.data.mixed import Joined
 from specialm.data.sampler import BatchSampler
 from specialm.data.store import WindowStore
+from specialm.data.stream import Stream
 from specialm.models import families, transformer
 from specialm.training import (
     branch,
@@ -47,7 +48,7 @@ def pretrain(
     path: Path,
     config: families.Config,
     train: ConfigDict,
-    store: WindowStore | Joined,
+    store: WindowStore | Joined | Stream,
     sampler: BatchSampler,
     seed: int,
     mesh: jax.sharding.Mesh,
@@ -154,7 +155,7 @@ def _settings(config: families.Config, train: ConfigDict, seed: int) -> dict:
 
 
 def _batch(
-    store: WindowStore | Joined, sampler: BatchSampler, number: int, rows_b: np.ndarray
+    store: WindowStore | Joined | Stream, sampler: BatchSampler, number: int, rows_b: np.ndarray
 ) -> dict:
     """This process's windows of a step, with the features of all groups if there are any."""
     batch = store.batch(sampler.indices(number)[rows_b])

@@ -20,11 +20,12 @@ from specialm.data import mixed
 from specialm.data.mixed import Joined
 from specialm.data.sampler import BatchSampler, Sampler
 from specialm.data.store import WindowStore
+from specialm.data.stream import Stream
 from specialm.models import families, tensors, transformer
 from specialm.planning import memory, step_memory
 from specialm.specialize import validated
 from specialm.training import loop, optimizer, origin, profile, runs
-from specialm.workflows import branching, pipeline, repeats, stage_keys
+from specialm.workflows import branching, feeding, pipeline, repeats, stage_keys
 from specialm.workflows.pipeline import Run
 
 
@@ -32,7 +33,7 @@ from specialm.workflows.pipeline import Run
 class _Drawn:
     """What a model is trained on."""
 
-    store: WindowStore | Joined
+    store: WindowStore | Joined | Stream
     sampler: BatchSampler
     key: dict  # what identifies it, for the stage
     notes: Sequence[str] = ()  # for people, before it is trained
@@ -98,6 +99,9 @@ def _aimed_at(run: Run, method: str, domain: str) -> str:
 
 
 def _drawn(run: Run, method: str, domain: str, seed: int) -> _Drawn:
+    if fed := feeding.own(run, method, domain, seed):
+        notes = [f"{_title(method, domain, seed)}: batches of {run.config.train.feed}"]
+        return _Drawn(fed.stream, fed.sampler, {"feed": fed.key}, notes)
     record, source = methods.get(method), repeats.source(run, method, domain)
     sampler = methods.sampler(run.config, method, source, seed)
     expected = repeats.of(run, method, domain, seed, source)
@@ -208,8 +212,11 @@ def _train(
         given = families.constants(config, run.prepared.vocabulary.pieces)
         steps = loop.num_steps(train, drawn.store.context)
         runs.begin(path, method, domain, seed, "pretrained", steps)
-        what = (train, drawn.store, drawn.sampler)
         title = _title(method, domain, seed)
+        fed = feeding.through(
+            run, title, drawn.store, drawn.sampler, steps * drawn.sampler.batch_size
+        )
+        what = (train, *fed)
         if drawn.valid:
             dense = families.dense(config)
             entry = validated.pretrain(
@@ -219,7 +226,7 @@ def _train(
             entry = loop.pretrain(
                 path, config, *what, seed, run.mesh, title, initial, given, branch
             )
-        entry |= {"domain": domain, "devices": run.mesh.size}
+        entry |= {"domain": domain, "devices": run.mesh.size, "feed": train.feed}
         ledger = [*before.get("ledger", ()), entry]
         _describe(run, path, method, domain, seed, ledger, before)
         if families.kind(config) != families.DENSE:

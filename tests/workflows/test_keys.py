@@ -40,6 +40,7 @@ NO_RESULT = {
     "study": "which stages there are",
     "mesh": "how it is computed: sums in another order",
     "model.attention": "how it is computed",
+    "train.feed": "the same windows; a feed of one's own is in the key by its content: test_feeds.py",
     "train.microbatch": "how it is computed",
     "train.log_every": "how often is reported",
     "train.checkpoint_every": "how often is saved",
