@@ -1,4 +1,4 @@
-"""Makes specialm/planning/evidence.json, which forecasts are made from, out of the rows of results/.
+"""Makes specialm/planning/evidence.json, which forecasts are made from, from rows of results/.
 
     python -m benchmarks.forecast_table                            # the rows, and fits the laws
     python -m benchmarks.forecast_table --corpora=data/corpora     # measures the domains as well
@@ -132,17 +132,18 @@ def costs() -> dict:
     found = [r for r in read("study/results.jsonl") if not r["variant"] and r["method"] != "slm_is"]
     special: dict[str, list[float]] = {}
     for row in found:
-        plain = next(
+        beside = next(
             r
             for r in found
             if r["method"] == "slm"
             and all(r[n] == row[n] for n in ("domain", "seed", "budget", "specialist_tokens"))
         )
         special.setdefault(row["method"], []).append(
-            row["specialise_flops"] / plain["specialise_flops"]
+            row["specialise_flops"] / beside["specialise_flops"]
         )
-    passes = [r["specialise_tokens"] / r["specialist_tokens"] for r in found if r["method"] == "slm"]
-    per_token = {name: models[name]["flops_per_token"] for name in models}
+    plain = [r for r in found if r["method"] == "slm"]
+    passes = [r["specialise_tokens"] / r["specialist_tokens"] for r in plain]
+    per_token = {n: m["flops_per_token"] for n, m in models.items() if n in special}
     return {
         "passes": round(statistics.median(passes), 2),
         "pretraining": {n: round(f / per_token["slm"], 4) for n, f in per_token.items()},

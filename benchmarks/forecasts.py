@@ -6,9 +6,10 @@
 Rows are left out in six ways. `cell`: all seeds of one study, method, domain, budget and specialist
 set. `domain`: a domain, in all studies. `domain, a proxy`: a domain, but for the smallest budget of
 the small model in the same study, as a user's own proxy run. `study`: a whole study. `4x`: in every
-study with two budgets the larger ones, 4 or 5 times; the smaller ones are there, as proxies. `30x`: of a
-study all rows, and of the others those with more than a thirtieth of its compute (6 N D); there are
-no pairs within one study, so the sizes and settings differ too.
+study with two budgets the larger ones, 4 or 5 times; the smaller ones are there, as proxies.
+`30x`: the largest models of a study, by a law of those rows of the others that have at most a
+thirtieth of their compute (6 N D); no study has such pairs within, so sizes and settings differ
+too.
 
 A method without any row that is left is not forecast, as in a plan.
 
@@ -94,7 +95,8 @@ def ways(rows: Sequence[Row]) -> Iterator[Left]:
 
 def smallest(rows: Sequence[Row]) -> dict[str, float]:
     """The least compute of each study."""
-    return {s: min(r.compute for r in rows if r.study == s) for s in sorted({r.study for r in rows})}
+    studies = sorted({row.study for row in rows})
+    return {name: min(r.compute for r in rows if r.study == name) for name in studies}
 
 
 def _is_proxy(row: Row, rows: Sequence[Row]) -> bool:
@@ -132,8 +134,9 @@ def of_cells(found: Sequence[dict]) -> dict[tuple, list[dict]]:
 
 
 def choices(found: Sequence[dict]) -> dict[str, list[float]]:
-    """way -> what was lost by each choice, relative to the best; where several were trained. Several
-    caps on the repetitions of importance sampling count as the one that a plan has, of 8 or less.
+    """way -> what was lost by each choice, relative to the best, where several were trained.
+    Importance sampling counts with its best forecast cap on repetitions, of 8 at most, as a plan
+    has one.
     """
     means: dict[tuple, dict[str, tuple[float, float]]] = defaultdict(dict)
     for (way, *at, method, repetitions), rows in of_cells(found).items():
@@ -155,7 +158,7 @@ def table(found: Sequence[dict]) -> str:
     """Markdown: of each way error and choices."""
     lost = choices(found)
     lines = [
-        "| left out | forecasts | mean error | median | 90% of them within | bias | choices | best or "
+        "| left out | forecasts | mean error | median | 90% within | bias | choices | best or "
         "within 1% | mean loss |",
         "|---|---|---|---|---|---|---|---|---|",
     ]

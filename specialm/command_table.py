@@ -299,7 +299,7 @@ COMMANDS: dict[str, Command] = {
         "--inference_params, or --bytes of float32. --generic=SOURCE lets it measure how much the\n"
         "generic text has of the domain; --proxies takes a small run of your own into account.\n"
         "--register=FILE writes the forecast with digest and date, for score_plan.",
-        "specialm plan --source=~/notes --generic_tokens=1e7 --budget=5e12 --inference_params=174000",
+        "specialm plan --source=~/notes --generic_tokens=1e7 --budget=5e12 --inference_params=2e5",
         options=(
             SOURCE,
             Option("generic", "", "the generic text: a source, or a path"),

@@ -1,8 +1,8 @@
 """What a budget buys: for each method how many tokens it may read, and what that costs.
 
-C(N) = C_generic + N C_special as in `evaluation/cost.py`, all of the budget is spent by every method,
-and a token of pretraining costs 6 FLOPs a parameter (arXiv 2001.08361, section 2.1), times what the
-committed study measured for the method against the small model.
+C(N) = C_generic + N C_special as in `evaluation/cost.py`, all of the budget is spent by every
+method, and a token of pretraining costs 6 FLOPs a parameter (arXiv 2001.08361, section 2.1), times
+what the committed study measured for the method against the small model.
 """
 
 from dataclasses import dataclass
@@ -100,7 +100,7 @@ def of(method: str, asked: Asked) -> Candidate:
     teacher = 2 if method == "slm_d" else 1  # the large model takes as much again
     tokens = left / models / (teacher * per_token)
     if tokens <= 0:
-        spent = f"fine-tuning {asked.domains} domains takes {asked.domains * special.flops:.2g} FLOPs"
+        spent = f"fine-tuning alone takes {asked.domains * special.flops:.2g} FLOPs"
         return Candidate(method, params, special=special, served=served, unknown=(spent,))
     repetitions = tokens / asked.generic_tokens
     if method == law.IMPORTANCE:
@@ -141,7 +141,8 @@ def outside(
         ("bytes of specialist text", asked.specialist_bytes, _bytes(known), FACTOR),
         ("bits per byte of the n-gram model", getattr(asked, asked.kind), bits, 1.25),
     )
-    far, near = [], []
+    far: list[str] = []
+    near: list[str] = []
     for name, value, there, factor in asked_of:
         low, high = min(there), max(there)
         if not low <= value <= high:

@@ -69,8 +69,8 @@ def table(plan: Plan, text: DomainText) -> str:
     lines = [
         f"{text.name}: {text.documents:,} documents, {text.train_bytes:,} bytes to train on (some "
         f"{text.train_bytes / evidence.BYTES_PER_TOKEN:,.0f} tokens); {n_gram}.",
-        f"{asked.params:,.0f} parameters served, {asked.domains} domains, {asked.budget:.3g} FLOPs "
-        f"in all, {asked.generic_tokens:,.0f} generic tokens"
+        f"{asked.params:,.0f} parameters served, domains: {asked.domains}, "
+        f"{asked.budget:.3g} FLOPs in all, {asked.generic_tokens:,.0f} generic tokens"
         + (f"; {plan.proxies} rows of your own." if plan.proxies else "."),
         "",
         HEAD + COSTS,
@@ -104,8 +104,11 @@ def _conclusion(plan: Plan) -> list[str]:
             lines.append(f"Not distinguishable from it by these rows: {names}.")
     if plan.once and plan.each:
         lines.append(_break_even(plan))
-    beyond = {text for each in plan.forecasts for text in each.candidate.beyond}
-    lines += [f"Beyond the rows, so less sure: {text}." for text in sorted(beyond)]
+    beyond: dict[str, str] = {}  # what it is, in the first words -> the whole text of one method
+    for each in plan.forecasts:
+        for text in each.candidate.beyond:
+            beyond.setdefault(text.partition(" (")[2] + text.split(" ")[0], text)
+    lines += [f"Beyond the rows, so less sure: {text}." for text in beyond.values()]
     if plan.recommended and not plan.proxies:
         lines.append(
             "Intervals are wide as nothing was trained on this domain; differences between methods "

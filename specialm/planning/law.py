@@ -7,13 +7,13 @@
 The excess is arXiv 2001.08361, eq. 1.5: where parameters are the bottleneck, more tokens help
 less. Chinchilla's sum of two powers (2203.15556, eq. 2) fits these rows worse: it says that 4 times
 the tokens help a model of 62k parameters as much as one of 1.1M. The floor is the domain's: what
-specialist text does, it does through c, which an n-gram model measures in seconds. D' is 2305.16264,
-eq. 5 with R*, fitted: U unique tokens read D / U times are worth less. `method` is one number
-each, and importance sampling has a second one, k: its gain grows with D. `cell` is an effect of
-each (study, domain), drawn to 0.
+specialist text does, it does through c, which an n-gram model measures in seconds. D' is
+2305.16264, eq. 5 with R*, fitted: U unique tokens read D / U times are worth less. `method` is one
+number each, and importance sampling has a second one, k: its gain grows with D. `cell` is an effect
+of each (study, domain), drawn to 0.
 
-Fitted are the natural logarithms, with Huber's loss (as 2203.15556, section 3.3), and a normal prior
-on every parameter, so that what the rows do not say stays where the prior has it.
+Fitted are the natural logarithms, with Huber's loss (as 2203.15556, section 3.3), and a normal
+prior on every parameter, so that what the rows do not say stays where the prior has it.
 """
 
 from collections.abc import Sequence

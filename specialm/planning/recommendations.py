@@ -115,9 +115,7 @@ def draws(known: Sequence[Candidate], asked: Asked, proxies: Sequence[Row] = ())
     log_BxC = np.array([features.predicted(theta_P) for theta_P in theta_BxP])
     shared_B, shared, own_BxC = _learnt(rows, proxies, theta_BxP, asked.kind)
     degrees = DOMAINS_SEEN - 1
-    noise_D = (
-        generator.normal(size=DRAWS) if proxies else generator.standard_t(degrees, size=DRAWS)
-    )
+    noise_D = generator.normal(size=DRAWS) if proxies else generator.standard_t(degrees, size=DRAWS)
     setting_D = spread["setting"] * generator.normal(size=DRAWS)
     common_D = shared_B[which_D] + shared * noise_D + setting_D
     beyond_C = np.array([bool(one.beyond) for one in known], float)
