@@ -57,6 +57,7 @@ FILES = {
     "architecture/rows.jsonl": Rows(TEXT_AND_CLUSTERS, "5c8093e", 1),
     "encoders/minilm.jsonl": Rows(TEXT_AND_CLUSTERS, "48e4440"),
     "encoders/tfidf_svd.jsonl": Rows(TEXT_AND_CLUSTERS, "48e4440"),
+    "forecasts/rows.jsonl": Rows(frozenset()),
     "scaling/slices.jsonl": Rows(frozenset({"exchange"}), "f56e792"),
     "bundle/rows.jsonl": Rows(TEXT_AND_CLUSTERS, "06dd798", 2),
     "generate/rows.jsonl": Rows(frozenset(), "63c4ae0"),

@@ -311,6 +311,44 @@ COMMANDS: dict[str, Command] = {
         config=NONE,
         function="list_models",
     ),
+    "plan": Command(
+        "which method to train for a domain and a budget, forecast before anything is spent",
+        "Forecasts bits per byte of every method on the domain of --source, with intervals, from\n"
+        "the studies that come with specialm, and says which to take, or that it does not know.\n"
+        "--budget is FLOPs of all --domains together, pretraining and fine-tuning; the size is\n"
+        "--inference_params, or --bytes of float32. --generic=SOURCE lets it measure how much the\n"
+        "generic text has of the domain; --proxies takes a small run of your own into account.\n"
+        "--register=FILE writes the forecast with digest and date, for score_plan.",
+        "specialm plan --source=~/notes --generic_tokens=1e7 --budget=5e12 --inference_params=2e5",
+        options=(
+            SOURCE,
+            Option("generic", "", "the generic text: a source, or a path"),
+            Option("generic_tokens", "", "of the generic text"),
+            Option("specialist_tokens", 0, "of --source that are trained on, at most; 0 for all"),
+            Option("domains", 1, "that share the budget"),
+            Option("budget", "", "FLOPs of all that is trained"),
+            Option("inference_params", "", "parameters of the served model"),
+            Option("bytes", "", "of the served model as float32, in place of its parameters"),
+            Option("positions", "rope", "rope or learned, as model.positions"),
+            Option("proxies", "", "results.jsonl of a demo or a study of your own, on the domain"),
+            Option("domain", "", "its name in --proxies, if it is not that of --source"),
+            Option("register", "", "the file that the forecast is written to; not there yet"),
+        ),
+        config=NONE,
+    ),
+    "score_plan": Command(
+        "what came of a registered forecast",
+        "Compares what plan --register wrote with the results of a demo or a study: forecast,\n"
+        "interval and measured bits per byte of each method, and what was lost by following the\n"
+        "recommendation. A forecast that was changed is refused.",
+        "specialm score_plan --plan=forecast.json --results=runs/demo/results.jsonl",
+        options=(
+            Option("plan", "", "the file that plan --register wrote"),
+            Option("results", "", "results.jsonl of a demo or a study"),
+            Option("domain", "", "its name there, if it is not the plan's"),
+        ),
+        config=NONE,
+    ),
     "compile": Command(
         "the training step for a TPU slice, without having one: memory, traffic, time",
         "Compiles the training step for the TPU slice --topology on a machine that has none, and\n"

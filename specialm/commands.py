@@ -374,6 +374,22 @@ def inspect(config_path: str, overrides: list[str], options: dict):
     )
 
 
+def plan(config_path: str, overrides: list[str], options: dict):
+    """Which method to train, forecast."""
+    inputs.join_alone("plan")
+    from specialm.planning import plans
+
+    return plans.make(options)
+
+
+def score_plan(config_path: str, overrides: list[str], options: dict):
+    """What came of a registered forecast."""
+    inputs.join_alone("score_plan")
+    from specialm.planning import plans
+
+    return plans.score(options)
+
+
 def compile_for(config_path: str, overrides: list[str], options: dict):
     """The training step on a TPU slice: cost, memory and time of a step."""
     os.environ.setdefault("JAX_PLATFORMS", "cpu")  # libtpu compiles, but there are no chips

@@ -1,0 +1,85 @@
+"""The evidence of forecasts follows from results/, and what results/README.md says of them."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from benchmarks import forecast_table, forecasts
+from specialm.planning import evidence, law
+
+README = (forecast_table.RESULTS / "README.md").read_text()
+ROWS = [
+    json.loads(line)
+    for line in (forecast_table.RESULTS / "forecasts" / "rows.jsonl").read_text().splitlines()
+]
+TABLE = evidence.table()
+
+
+def test_the_evidence_follows_from_the_results():
+    curves = forecast_table.curves_of(TABLE["domains"])
+    assert forecast_table.rows(curves) == evidence.rows(), "python -m benchmarks.forecast_table"
+    assert forecast_table.sources() == TABLE["sources"]
+    assert forecast_table.costs() == TABLE["costs"]
+    assert TABLE["names"] == list(law.NAMES)
+
+
+@pytest.mark.parametrize("kind", forecast_table.KINDS)
+def test_the_law_is_the_one_of_the_rows(kind):
+    """Searched for from where it is, so that other processors find it too."""
+    of = TABLE["laws"][kind]
+    again = law.fit(evidence.rows(), kind, np.array(of["theta"]))
+    said, stored = (
+        law.Features(evidence.rows(), kind).predicted(theta)
+        for theta in (again.theta_P, np.array(of["theta"]))
+    )
+    assert said == pytest.approx(stored, abs=3e-3)
+    assert np.shape(of["draws"]) == (forecast_table.DRAWS, len(law.NAMES))
+
+
+def test_the_table_is_that_of_the_rows():
+    assert forecasts.table(ROWS) in README, "python -m benchmarks.forecasts --read=..."
+
+
+def test_every_row_is_forecast_without_itself():
+    rows = evidence.rows()
+    ways = {}
+    for left in forecasts.ways(rows):
+        ways.setdefault(left.way, []).append(left)
+        assert not set(map(repr, left.rows)) & set(map(repr, left.known)), left.name
+    assert sorted(row for left in ways["domain"] for row in map(repr, left.rows)) == sorted(
+        map(repr, rows)
+    )
+    for left in ways["4x"]:
+        of_study = [row.compute for row in left.known if row.study == left.name]
+        assert min(row.compute for row in left.rows) > 3 * max(of_study)
+    for left in ways["30x"]:
+        known = max(row.compute for row in left.known)
+        assert min(row.compute for row in left.rows) > 19 * known
+    for left in ways["domain, a proxy"]:
+        assert {row.method for row in left.known if row.domain == left.name} == {"slm"}
+
+
+def test_a_choice_is_the_lowest_forecast_of_those_that_are_served():
+    def row(method, forecast, measured, repetitions=1.0):
+        return {
+            "way": "cell", "at": ["s", "d", 1, 2], "method": method, "forecast": forecast,
+            "measured": measured, "repetitions": repetitions, "seed": 0,
+        }  # fmt: skip
+
+    found = [
+        row("slm", 2.5, 2.2),
+        row("slm_pn", 2.4, 2.31),
+        row("llm", 1.0, 1.0),
+        row("slm_is", 2.0, 2.0, repetitions=30.0),
+    ]
+    (lost,) = forecasts.choices(found)["cell"]
+    assert lost == pytest.approx(2.31 / 2.2 - 1)
+    assert forecasts.choices(found[:1]) == {}
+
+
+def test_rows_of_evidence_are_read_back():
+    one = evidence.rows()[0]
+    assert evidence.Row(**evidence.to_json(one)) == one
+    assert dataclasses.asdict(one) == evidence.to_json(one)
