@@ -5,7 +5,7 @@ tokens that it does not use are removed (Purason et al., arXiv 2512.03989).
 import collections
 import heapq
 import json
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from specialm.common.errors import UserError
@@ -21,9 +21,9 @@ LEAST = 2  # occurrences of a pair that is merged
 def extend(vocabulary: Vocabulary, texts: Iterable[str], folder: Path, size: int) -> TokenizerJson:
     """Write the vocabulary fitted to `texts` into a folder; read it.
 
-    Leaves (tokens that no merge is made of) that the text does not use are removed, again and again
-    until there are none; then merges are added until there are `size` tokens. Tokens that stay keep
-    their ids, and new ones take the ids of removed ones first.
+    Merges are added as long as there is room: for each new token above `size` a leaf goes (a token
+    that no merge is made of) that the text does not use. Tokens that stay keep their ids, and new
+    ones take those that are free.
 
     Args:
       vocabulary: byte-level BPE.
@@ -32,7 +32,7 @@ def extend(vocabulary: Vocabulary, texts: Iterable[str], folder: Path, size: int
       size: ids; at least those of the old one.
 
     Raises:
-      UserError: another kind of vocabulary, a smaller size, or too little text for `size`.
+      UserError: another kind of vocabulary, a smaller size, or too little text for a larger one.
 
     """
     if not isinstance(vocabulary, TokenizerJson) or not vocabulary.is_byte_level_bpe:
@@ -51,23 +51,26 @@ def extend(vocabulary: Vocabulary, texts: Iterable[str], folder: Path, size: int
     model = layout["model"]
     added = {token["content"]: token["id"] for token in layout.get("added_tokens") or ()}
     old = [_pair(merge) for merge in model["merges"]]
-    used = collections.Counter(token for tokens, count in words for token in tokens if count)
-    gone = unused_leaves(model["vocab"], old, {*used, *added, *BYTE_LETTERS})
-    known = {name: i for name, i in model["vocab"].items() if name not in gone}
-    taken = {*known.values(), *added.values()}
+    used = {token for tokens, _ in words for token in tokens}
+    leaves = unused_leaves(model["vocab"], old, {*used, *added, *BYTE_LETTERS})
+    taken = {*model["vocab"].values(), *added.values()}
     free = [i for i in range(size) if i not in taken]
-    new = continued_merges(words, len(free), known)
-    names = [left + right for left, right in new]
-    fresh = [name for name in dict.fromkeys(names) if name not in known]
+    new = continued_merges(words, len(free) + len(leaves), model["vocab"])
+    again = {left + right for left, right in new}.intersection(leaves)
+    if again:  # they stay, so that there is less room
+        leaves = [name for name in leaves if name not in again]
+        new = continued_merges(words, len(free) + len(leaves), model["vocab"])
+    names = dict.fromkeys(left + right for left, right in new)
+    fresh = [name for name in names if name not in model["vocab"]]
     if len(fresh) < len(free):
-        most = size - len(free) + len(fresh)
         raise UserError(
-            f"data.vocabulary_size={size}: at most {most} for this text, whose pairs of tokens all "
-            f"come less than {LEAST} times then; {len(gone)} unused tokens of the old vocabulary "
-            "were removed. Give more text, or use --vocabulary=new with a smaller size."
+            f"data.vocabulary_size={size}: at most {size - len(free) + len(fresh)} for this text: "
+            f"then no pair of tokens comes {LEAST} times. Give more text or ask for fewer."
         )
-    model["vocab"] = known | dict(zip(fresh, free, strict=True))
-    kept = [pair for pair in old if pair[0] + pair[1] not in gone]
+    gone = leaves[: len(fresh) - len(free)]
+    free += [model["vocab"].pop(name) for name in gone]
+    model["vocab"] |= dict(zip(fresh, free, strict=True))
+    kept = [pair for pair in old if not {*pair, "".join(pair)} & set(gone)]
     model["merges"] = [list(pair) for pair in (*kept, *new)]
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / CONFIG_FILE, vocabulary.config)
@@ -80,20 +83,25 @@ def _pair(merge: str | Sequence[str]) -> Pair:
     return left, right
 
 
-def unused_leaves(vocab: Collection[str], merges: Sequence[Pair], used: set[str]) -> set[str]:
-    """The tokens that can go: not used, and part of no merge whose token stays."""
+def unused_leaves(vocab: Mapping[str, int], merges: Sequence[Pair], used: set[str]) -> list[str]:
+    """The tokens that can go, one after the other: not used, and part of no merge whose token is
+    still there. Of several the one that was learnt last goes first.
+    """
     parts = collections.Counter(part for pair in merges for part in set(pair))
     made = collections.defaultdict(list)
     for pair in merges:
         made[pair[0] + pair[1]].append(pair)
-    gone: set[str] = set()
-    left = [name for name in vocab if name not in used and not parts[name]]
+    left = [(-i, name) for name, i in vocab.items() if name not in used and not parts[name]]
+    heapq.heapify(left)
+    gone: list[str] = []
     while left:
-        name = left.pop()
-        gone.add(name)
+        _, name = heapq.heappop(left)
+        gone.append(name)
         for pair in made[name]:
-            parts.subtract(set(pair))
-            left += [p for p in set(pair) if not parts[p] and p not in used and p in vocab]
+            for part in set(pair):
+                parts[part] -= 1
+                if not parts[part] and part not in used and part in vocab:
+                    heapq.heappush(left, (-vocab[part], part))
     return gone
 
 
