@@ -1,6 +1,7 @@
 """What is trained of a model that gets a new vocabulary, and how it comes back into the model."""
 
 import dataclasses
+import functools
 
 import jax
 import numpy as np
@@ -18,11 +19,12 @@ SIZES = transformer.Config(
 )
 ROPE = dataclasses.replace(SIZES, positions="rope", head="untied", norm="rmsnorm", mlp="swiglu")
 BERT = dataclasses.replace(SIZES, causal=False)
-MODELS = {"gpt2": SIZES, "rope, untied": ROPE, "masked": BERT}
+MODELS = {"rope, untied": ROPE, "masked": BERT}
 
 
+@functools.cache
 def params_of(config):
-    return jax.device_get(transformer.init(config, jax.random.key(1)))
+    return jax.device_get(jax.jit(transformer.init, static_argnums=0)(config, jax.random.key(1)))
 
 
 def batch_of(config, rows=4):
@@ -70,9 +72,12 @@ def gradients(config, params, frozen=0):
     name = "next_token" if config.causal else "masked"
     objective = objectives.make(name, config)
     batch = objective.transform(batch_of(config), 0, 0, np.arange(4))
-    return jax.grad(
-        lambda p: objective.sum_loss(p, batch, (), transformer.WHOLE) / batch["mask"].sum()
-    )(params)
+    loss = jax.jit(
+        jax.grad(
+            lambda p: objective.sum_loss(p, batch, (), transformer.WHOLE) / batch["mask"].sum()
+        )
+    )
+    return jax.device_get(loss(params))
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -96,9 +101,8 @@ def test_a_step_changes_the_rows_by_their_gradient_and_nothing_else(name):
             np.testing.assert_array_equal(now, before)
 
 
-@pytest.mark.parametrize("name", ["gpt2", "rope, untied"])
-def test_a_step_of_minipost_changes_the_layers_on_top(name):
-    config, params = MODELS[name], params_of(MODELS[name])
+def test_a_step_of_minipost_changes_the_layers_on_top():
+    config, params = SIZES, params_of(SIZES)
     start, small = adaptation.heightened(params, config, 1, 2, seed=3)
     assert small.num_layers == 3 and small.exits == () and set(start["heads"]) == {"last"}
     trained = adaptation.layers_above(small, start, 1)
@@ -176,7 +180,7 @@ def test_rows_learnt_in_a_shallow_model_come_back(config):
         np.testing.assert_allclose(made["heads"]["last"]["out"], wanted, rtol=1e-3, atol=1e-4)
 
 
-def test_a_model_with_shared_layers_keeps_them(tiny_model):
+def test_a_model_with_shared_layers_keeps_them():
     config = dataclasses.replace(SIZES, share=("mlp:all",))
     params = params_of(config)
     shallow, small = adaptation.shallow(params, config, 2)

@@ -22,10 +22,11 @@ class Vectors:
     source_VxD: np.ndarray | None = None  # of the source vocabulary, in the same space
 
 
-def focus(source: Vocabulary, target: Vocabulary, vectors: Vectors) -> Any:
+def focus(source: Vocabulary, target: Vocabulary, vectors: Vectors | None) -> Any:
     """FOCUS (Dobler and de Melo, arXiv 2305.14481, section 2.2): tokens that both have keep their
     rows; another is the sum of these rows, weighted by the sparsemax of its cosines with them.
     """
+    assert vectors is not None
     same = pieces.shared(source, target)
     rows = {new: {old: 1.0} for new, old in same.items()}
     anchors_N, others = _known(vectors, same), _unknown(vectors, target, same)
@@ -36,12 +37,13 @@ def focus(source: Vocabulary, target: Vocabulary, vectors: Vectors) -> Any:
     return pieces.matrix(rows, source, target)
 
 
-def omp(source: Vocabulary, target: Vocabulary, vectors: Vectors) -> Any:
+def omp(source: Vocabulary, target: Vocabulary, vectors: Vectors | None) -> Any:
     """Orthogonal matching pursuit (Goddard and Neto, arXiv 2506.06607, section 3): a new token's
     vector as the best sum of at most ATOMS vectors of tokens that both have; its row is the sum of
     their rows with the same coefficients. There the vectors are another model's embeddings, here
     those of the target text.
     """
+    assert vectors is not None
     same = pieces.shared(source, target)
     rows = {new: {old: 1.0} for new, old in same.items()}
     anchors_N, others = _known(vectors, same), _unknown(vectors, target, same)
@@ -51,12 +53,12 @@ def omp(source: Vocabulary, target: Vocabulary, vectors: Vectors) -> Any:
     return pieces.matrix(rows, source, target)
 
 
-def wechsel(source: Vocabulary, target: Vocabulary, vectors: Vectors) -> Any:
+def wechsel(source: Vocabulary, target: Vocabulary, vectors: Vectors | None) -> Any:
     """WECHSEL (Minixhofer et al., arXiv 2112.06598, section 3.2): the NEIGHBOURS old tokens whose
     vectors are nearest by cosine, weighted by the softmax of cosine / TEMPERATURE. Tokens that both
     have get no other treatment.
     """
-    assert vectors.source_VxD is not None
+    assert vectors is not None and vectors.source_VxD is not None
     old_N = np.flatnonzero(np.any(vectors.source_VxD, 1))
     new_N = np.flatnonzero(np.any(vectors.target_VxD, 1))
     old_NxD, new_NxD = normed(vectors.source_VxD[old_N]), normed(vectors.target_VxD)
