@@ -41,6 +41,7 @@ from specialm.specialize import finetune, tuning_step  # noqa: E402
 from specialm.training import objectives, runs  # noqa: E402
 from specialm.workflows import (  # noqa: E402
     adapting,
+    adapting_plan,
     finetuning,
     from_checkpoint,
     initial,
@@ -66,7 +67,7 @@ INIT = "focus"  # of rows that are learnt
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
-    """One line of the rows: `via` is one of `adapting.VIA`, scratch, or old."""
+    """One line of the rows: `via` is one of `adapting_plan.VIA`, scratch, or old."""
 
     kind: str
     seed: int
@@ -85,7 +86,7 @@ def cells(options: argparse.Namespace) -> Iterator[Cell]:
                     yield Cell(kind, seed, language, "none", rule, 0)
                 for tokens in options.tokens:
                     for via in options.via:
-                        init = INIT if via in adapting.VIA else ""
+                        init = INIT if via in adapting_plan.VIA else ""
                         yield Cell(kind, seed, language, via, init, tokens)
 
 
@@ -126,7 +127,7 @@ class Models:
         config = runpy.run_path(str(path))["get_config"]()
         config.title, config.seed = "adaptation", seed
         config.data.generic = self.source()
-        config.data.vocabulary_size, config.data.domains = 2048, ConfigDict()
+        config.data.vocabulary_size = 2048
         config.finetune.learning_rate = 0.0
         config.train.tensorboard = False
         exits = (f"model.exits=({self.options.layer},)",) if joint else ()
@@ -166,9 +167,9 @@ def row(cell: Cell, models: Models) -> dict:
     run = models.opened(base, cell)
     if cell.via == "old":
         return _facts(cell, *_old(run, model, cell))
-    via = cell.via if cell.via in adapting.VIA else "none"
+    via = cell.via if cell.via in adapting_plan.VIA else "none"
     layer = models.options.layer if via.startswith("mini") else 0
-    plan = adapting.Plan(
+    plan = adapting_plan.Plan(
         via,
         cell.init or "random",
         layer=layer,

@@ -307,16 +307,23 @@ def adapt(config_path: str, overrides: list[str], options: dict):
     if not options["from"]:
         raise UserError("--from is missing: the folder of a dense model.")
     inputs.join_alone("adapt")
-    from specialm.workflows import adapting, from_checkpoint, initial, own_text, stage_keys
+    from specialm.workflows import (
+        adapting,
+        adapting_plan,
+        from_checkpoint,
+        initial,
+        own_text,
+        stage_keys,
+    )
 
     path = inputs.other_model("from", options["from"], options["trust"])
     assert path is not None
     base = initial.read(path, stage_keys.checkpoint_key(path), "from")
     names = ("via", "init", "vocabulary", "layer", "new_layers", "tokens", "mini_tokens")
-    plan = adapting.Plan(
+    plan = adapting_plan.Plan(
         **{name: options[name] for name in names}, dictionary=options["dictionary"]
     )
-    adapting.checked(plan, base.config)
+    adapting_plan.checked(plan, base.config)
     source, given = options["source"], own_text.given(overrides)
     config = from_checkpoint.load(path, overrides, source, options["trust"], name=options["name"])
     precheck.check_batches(config)

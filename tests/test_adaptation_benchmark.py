@@ -75,8 +75,9 @@ def test_a_way_that_takes_half_the_flops_has_the_ratio_two():
     assert lines[-1] == "decoder: the curves of mini_post and of the whole model do not meet"
 
 
-def test_a_tiny_grid(tmp_path, monkeypatch, capsys):
-    """All ways in one language, and nothing is done again."""
+@pytest.fixture
+def argv(tmp_path, monkeypatch):
+    """Options of a grid of one language, seed and budget."""
     conftest.write_docstrings(tmp_path)
     texts = {"en": tmp_path / "generic.jsonl", "de": tmp_path / "linalg.jsonl"}
     monkeypatch.setattr(adaptation_text, "fetch", lambda folder, languages: texts)
@@ -90,10 +91,28 @@ def test_a_tiny_grid(tmp_path, monkeypatch, capsys):
     argv = [f"--out={tmp_path / 'rows.jsonl'}", f"--workdir={tmp_path / 'work'}"]
     argv += [f"--source=jsonl:{texts['en']}", "--languages=de", "--kinds=decoder", "--seeds=0"]
     argv += ["--tokens=1000", "--mini_tokens=1000", "--layer=1", "--rules=fvt"]
-    argv += [f"--set={each}" for each in settings]
+    return argv + [f"--set={each}" for each in settings]
+
+
+def rows_of(tmp_path):
+    return [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().splitlines()]
+
+
+def test_a_killed_grid_goes_on(argv, tmp_path, monkeypatch):
+    adaptation.main([*argv, "--via="])
+    (row,) = rows_of(tmp_path)
+    assert (row["via"], row["init"], row["flops"]) == ("none", "fvt", 0)
+    assert 0 < row["bits_per_byte"] < 9 and row["before"] > 0 and row["tokens_saved"] < 1
+    monkeypatch.setattr(adaptation, "Models", None)  # nothing is left to do
+    adaptation.main([*argv, "--via="])
+    assert rows_of(tmp_path) == [row]
+
+
+@pytest.mark.slow
+def test_all_ways_in_small(argv, tmp_path, capsys):
     adaptation.main([*argv, "--via=full"])
     adaptation.main([*argv, "--via=full,mini_joint,mini_post,scratch,old"])
-    rows = [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().splitlines()]
+    rows = rows_of(tmp_path)
     assert [row["via"] for row in rows] == [
         "none", "full", "mini_joint", "mini_post", "scratch", "old",
     ]  # fmt: skip

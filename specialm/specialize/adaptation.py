@@ -199,19 +199,18 @@ def put_back(
     rows to those of the last head (our reading; the paper's heads are tied).
 
     Args:
-      params: the whole model with the rows that the rule gave.
+      params: the whole model, with its last head alone, and the rows that the rule gave.
       learnt: the shallow model afterwards.
       start: the shallow model before.
       head: of the whole model, that the shallow one's is.
-      old: the whole model with the rows of the old vocabulary.
+      old: the whole model with all heads and the rows of the old vocabulary.
     """
     params = tensors.updated(params, EMBED, tensors.get(learnt, EMBED))
     if OUT not in row_tensors(config):
         return params
     out = tensors.get(learnt, OUT)
-    params = tensors.updated(params, ("heads", head, "out"), out)
     if head == transformer.LAST:
-        return params
+        return tensors.updated(params, OUT, out)
     rows = {name: np.asarray(old["heads"][name]["out"]) for name in (head, transformer.LAST)}
     map_DxD = np.linalg.lstsq(rows[head], rows[transformer.LAST], rcond=None)[0]
     change_VxD = np.asarray(out) - np.asarray(tensors.get(start, OUT))

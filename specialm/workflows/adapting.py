@@ -15,58 +15,20 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from specialm.common.errors import UserError
 from specialm.common.stages import Stage
 from specialm.data import prepare
 from specialm.models import families, transformer
-from specialm.specialize import adaptation, budget, embedding_init
+from specialm.specialize import adaptation, budget
 from specialm.specialize import finetune as finetune_lib
 from specialm.specialize.finetune import Specialist
 from specialm.training import objectives, origin, rates, runs
 from specialm.workflows import new_rows, own_text, pipeline, stage_keys
+from specialm.workflows.adapting_plan import Plan, check_source, checked
 from specialm.workflows.initial import Initial
 from specialm.workflows.pipeline import Run
 
 PHASE, MINI = "adapted", "mini"
-VIA = ("mini_joint", "mini_post", "full", "none")
-SHALLOW = 3  # MiniPost keeps one in so many layers, as published: 4 of 12
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What `specialm adapt` was asked for.
-
-    Attributes:
-      via: one of VIA.
-      init: one of `embedding_init.RULES`.
-      vocabulary: `new` or `extend`.
-      layer: of the shallow model; 0 for the one that has a head, or a third of the layers.
-      new_layers: of MiniPost.
-      tokens: of the target text that rows are learnt on; 0 as `finetune` says.
-      mini_tokens: of the source text that MiniPost's layers are trained on; 0 as `finetune` says.
-      dictionary: of WECHSEL.
-    """
-
-    via: str = "mini_joint"
-    init: str = "focus"
-    vocabulary: str = "new"
-    layer: int = 0
-    new_layers: int = 2
-    tokens: int = 0
-    mini_tokens: int = 0
-    dictionary: str = ""
-
-    def check(self) -> None:
-        """Raises UserError for a value out of range."""
-        choices = {"via": VIA, "init": embedding_init.RULES, "vocabulary": ("new", "extend")}
-        for name, known in choices.items():
-            if getattr(self, name) not in known:
-                raise UserError(
-                    f"--{name}={getattr(self, name)}: must be one of {', '.join(known)}."
-                )
-        for name in ("layer", "tokens", "mini_tokens"):
-            if getattr(self, name) < 0:
-                raise UserError(f"--{name}={getattr(self, name)}: must be at least 0.")
+LIMIT = "--tokens="
 
 
 @dataclass(frozen=True)
@@ -114,8 +76,15 @@ class Adapted:
         if not found["causal"]:
             lines.append("bits are of the pseudo-likelihood: each token hidden by itself")
         if found["steps"]:
-            lines.insert(1, budget.ending(found))
+            lines.insert(1, _ending(found))
         return "\n".join(lines)
+
+
+def _ending(found: dict) -> str:
+    """How the training of rows ended, for people."""
+    if not found["limit"].startswith(LIMIT) or found["steps"] < found["max_steps"]:
+        return budget.ending(found)
+    return f"best after {found['best_step']:,} of {found['steps']:,} steps ({found['limit']})"
 
 
 def adapt(run: Run, base: Initial, plan: Plan, source: str, given: set[str]) -> Adapted:
@@ -131,7 +100,7 @@ def adapt(run: Run, base: Initial, plan: Plan, source: str, given: set[str]) -> 
         `adaptation`.
     """
     plan = checked(plan, base.config)
-    _check_source(run, plan)
+    check_source(run, plan)
     domain = run.config.domain
     vocabulary = new_rows.vocabulary(run, base, plan.vocabulary, given)
     config = copy.deepcopy(run.config).unlock()
@@ -148,54 +117,6 @@ def adapt(run: Run, base: Initial, plan: Plan, source: str, given: set[str]) -> 
     learnt = _learnt(target, base, plan, rows, mini)
     stage = _whole(target, base, plan, rows, mini, learnt)
     return Adapted(stage, target, *_scores(run, target, base, stage))
-
-
-def checked(plan: Plan, config: transformer.Config) -> Plan:
-    """The plan with the layer that 0 stands for.
-
-    Raises:
-      UserError: what it asks for is out of range, or not in a model of these sizes.
-    """
-    plan.check()
-    adaptation.check(config)
-    layer = plan.layer
-    if layer and plan.via in ("full", "none"):
-        raise UserError(f"--layer={layer}: is for --via=mini_joint and mini_post.")
-    if plan.via == "mini_joint":
-        if not layer and len(config.exits) > 1:
-            raise UserError(f"--layer is missing: the model has heads behind {config.exits}.")
-        layer = layer or (config.exits or (max(1, config.num_layers // SHALLOW),))[0]
-        if layer in config.exits and not config.exit_weight:
-            raise UserError(
-                f"--layer={layer}: the head behind this layer was never trained "
-                "(model.exit_weight=0 in pretraining); use --via=mini_post."
-            )
-    elif plan.via == "mini_post":
-        layer = layer or max(1, config.num_layers // SHALLOW)
-    else:
-        layer = config.num_layers
-    abstract = transformer.abstract(config)
-    if plan.via == "mini_post":
-        jax.eval_shape(
-            lambda params: adaptation.heightened(params, config, layer, plan.new_layers, 0)[0],
-            abstract,
-        )
-    else:
-        jax.eval_shape(lambda params: adaptation.shallow(params, config, layer)[0], abstract)
-    return dataclasses.replace(plan, layer=layer)
-
-
-def _check_source(run: Run, plan: Plan) -> None:
-    """Raises UserError if the source text is needed and not here."""
-    asked = f"--via={plan.via}" if plan.via == "mini_post" else ""
-    if embedding_init.RULES[plan.init].needs == embedding_init.WORDS:
-        asked = asked or f"--init={plan.init}"
-    there = {"train", "heldout"} <= run.prepared.generic_splits.keys()
-    if asked and not there:
-        raise UserError(
-            f"{asked}: needs text that the model was pretrained on, and it is not here; give "
-            "--generic=corpora:generic, or any other source or path of text."
-        )
 
 
 def _limited(config: ConfigDict, tokens: int) -> ConfigDict:
@@ -319,6 +240,7 @@ def _learnt(
             f"embeddings for {domain}",
         )
         limit = budget.limit(config.finetune, len(part.train_indices))
+        limit = f"{LIMIT}{plan.tokens}" if plan.tokens else limit
         entry |= {"phase": PHASE, "domain": domain, "devices": target.mesh.size, "limit": limit}
         spent = [mini.result] if mini else []
         vocabulary = target.prepared.vocabulary
@@ -345,7 +267,10 @@ def _whole(
         started = time.perf_counter()
         model = runs.load(base.path, target.mesh)
         old = jax.device_get(model.params)
-        params, config = adaptation.with_rows(old, base.config, new_rows.weights(rows), seed)
+        # Heads behind inner layers have served; other programs know of none.
+        last = {**old, "heads": {transformer.LAST: old["heads"][transformer.LAST]}}
+        config = dataclasses.replace(base.config, exits=())
+        params, config = adaptation.with_rows(last, config, new_rows.weights(rows), seed)
         if learnt:
             start, _ = _start(target, base, plan, rows, mini)
             head = f"layer{plan.layer}" if plan.via == "mini_joint" else transformer.LAST
