@@ -272,6 +272,33 @@ COMMANDS: dict[str, Command] = {
         config=OPTIONAL,
         function="init_model",
     ),
+    "adapt": Command(
+        "a new vocabulary or language for a trained model",
+        "Gives the dense model in --from a vocabulary for the text of --source: trained on it, or\n"
+        "its own one fitted to it (--vocabulary=extend). The new tokens' rows start as --init\n"
+        "says and are learnt with the model's body as it is: through its first layers and the\n"
+        "head behind --layer (--via=mini_joint), through these and --new_layers that are first\n"
+        "trained on generic text (mini_post), through the whole model (full), or not at all\n"
+        "(none). The result is a run folder like any other (docs/adaptation.md).",
+        "specialm adapt --from=RUN --source=folder:german --via=mini_joint --init=focus",
+        ("domain", "seed", "data", "finetune", "train", "mesh", "evaluate"),
+        (
+            Option("from", "", "the folder of a dense model"),
+            SOURCE,
+            Option("name", "", "with --source: of the domain; by default that of its file"),
+            Option("via", "mini_joint", "mini_joint, mini_post, full or none"),
+            Option("init", "focus", "random, overlap, subword_mean, fvt, focus, omp or wechsel"),
+            Option("vocabulary", "new", "new, or extend the model's own"),
+            Option("layer", 0, "of the shallow model's head; 0 for the one head, or a third"),
+            Option("new_layers", 2, "mini_post: layers on top of the first ones"),
+            Option("tokens", 0, "that the rows are learnt on; 0 until validation stops improving"),
+            Option("mini_tokens", 0, "mini_post: that its layers are trained on; 0 likewise"),
+            Option("dictionary", "", "wechsel: lines SOURCE_WORD, tab, TARGET_WORD"),
+            Option("generic", "", "generic text, where the model's own is not here"),
+            TRUST,
+        ),
+        OPTIONAL,
+    ),
     "quantize": Command(
         "a model with its weights in 8, 4, 3 or 2 bits, as a run folder",
         "Stores the matrices of the dense model in --checkpoint in --bits bits, 32 numbers with\n"

@@ -315,6 +315,42 @@ def init_model(config_path: str, overrides: list[str], options: dict):
     return result, resizing.summary(stage)
 
 
+def adapt(config_path: str, overrides: list[str], options: dict):
+    """A model with a vocabulary for another text."""
+    if config_path:
+        raise UserError(f"--config={config_path}: adapt has the settings of the model in --from.")
+    if not options["from"]:
+        raise UserError("--from is missing: the folder of a dense model.")
+    inputs.join_alone("adapt")
+    from specialm.workflows import (
+        adapting,
+        adapting_plan,
+        from_checkpoint,
+        initial,
+        own_text,
+        stage_keys,
+    )
+
+    path = inputs.other_model("from", options["from"], options["trust"])
+    assert path is not None
+    base = initial.read(path, stage_keys.checkpoint_key(path), "from")
+    names = ("via", "init", "vocabulary", "layer", "new_layers", "tokens", "mini_tokens")
+    plan = adapting_plan.Plan(
+        **{name: options[name] for name in names}, dictionary=options["dictionary"]
+    )
+    adapting_plan.checked(plan, base.config)
+    source, given = options["source"], own_text.given(overrides)
+    config = from_checkpoint.load(path, overrides, source, options["trust"], name=options["name"])
+    precheck.check_batches(config)
+    domain = precheck.one_domain(config)
+    workdir = Path(options["workdir"] or f"runs/{domain}")
+    run = from_checkpoint.open_run(
+        config, workdir, [domain], path, options["trust"], options["generic"], trained=True
+    )
+    made = adapting.adapt(own_text.paced(run, source, given), base, plan, source, given)
+    return made.to_json(), made.text()
+
+
 def quantize(config_path: str, overrides: list[str], options: dict):
     """A model in fewer bits, with what that costs."""
     inputs.need_checkpoint(options)

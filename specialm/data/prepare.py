@@ -7,7 +7,7 @@ whose work fails has no `stage.json`, so it is never taken for finished.
 import collections
 import hashlib
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -138,6 +138,38 @@ def prepare_specialist(
     )
 
 
+def training_text(
+    config: ConfigDict, stages: Stages, domain: str
+) -> tuple[Callable[[], Iterator[str]], dict]:
+    """Return a domain's training documents, for a vocabulary of it, and what identifies them.
+
+    They are at most about `data.vocabulary_sample_bytes`, drawn by a hash of their text.
+
+    Raises:
+      UserError: see `prepare`.
+
+    """
+    data = config.data
+    source, scan = _open_domains(stages, [domain], data)[domain]
+    split = Split(data.specialist_heldout_fraction, data.specialist_valid_fraction)
+    inputs = {
+        "text": scan.result["sha256"],
+        "part_chars": data.part_chars,
+        "heldout": split.heldout,
+        "valid": split.valid,
+        "sample_bytes": data.vocabulary_sample_bytes,
+    }
+    share = data.vocabulary_sample_bytes / scan.result["bytes"]
+    return lambda: _drawn_texts(source, split, share), inputs
+
+
+def _drawn_texts(source: Source, split: Split, share: float) -> Iterator[str]:
+    for document in source.documents(collections.Counter()):
+        drawn = chance("vocabulary", document.text) < share * 2**64
+        if drawn and split.assign(document) == "train":
+            yield document.text
+
+
 def _results(opened: dict[str, tuple[Source, Stage]]) -> dict[str, dict]:
     return {name: scan.result for name, (_, scan) in opened.items()}
 
@@ -264,19 +296,15 @@ def _vocabulary(stages, source: Source, scan: Stage, data: ConfigDict) -> vocabu
     share = data.vocabulary_sample_bytes / scan.result["bytes"]
     split = Split(data.generic_heldout_fraction)
 
-    def texts():
-        for document in source.documents(collections.Counter()):
-            drawn = chance("vocabulary", document.text) < share * 2**64
-            if drawn and split.assign(document) == "train":
-                yield document.text
-
     def work(path: Path) -> dict:
         print(
             f"  training a vocabulary of {data.vocabulary_size:,} pieces on about "
             f"{min(data.vocabulary_sample_bytes, scan.result['bytes']) / 1e6:.0f} MB",
             file=sys.stderr,
         )
-        trained = vocabularies.train(texts(), path, data.vocabulary_size, kind, data.longest_piece)
+        trained = vocabularies.train(
+            _drawn_texts(source, split, share), path, data.vocabulary_size, kind, data.longest_piece
+        )
         return {"sha256": trained.sha256, "size": trained.size}
 
     stage = stages.run("vocabulary", inputs, work)

@@ -3,7 +3,8 @@
 A checkpoint's `model.json` carries a ledger: one entry for every phase that led to it, teachers
 included, with `tokens`, `flops`, `seconds` and, where there were several, `devices`. An entry that
 names a `domain` was paid for that domain alone, be it pretraining on importance-sampled text; of
-the others `pretrained` is generic, and every later phase is specialisation (our reading of the cost
+the others `pretrained` and `mini` (layers of a shallow model, for every vocabulary that is adapted
+to) are generic, and every later phase is specialisation (our reading of the cost
 columns of arXiv 2402.01093, section 4: SLM-is has no generic cost, SLM-d has the teacher's
 pretraining in it).
 
@@ -23,7 +24,7 @@ from specialm.training.hardware import CHIPS
 # the hours per 1B tokens in arXiv 2402.01093, section 4, come to 34% for its SLM, 56% for its LLM.
 A100_FLOPS = CHIPS["NVIDIA A100"].flops
 UTILISATION = 0.4
-GENERIC_PHASES = ("pretrained",)
+GENERIC_PHASES = ("pretrained", "mini")
 
 
 @dataclass(frozen=True)

@@ -239,6 +239,7 @@ def hidden(
     mask_BxL: jax.Array | None = None,
     heads: tuple[str, ...] = (LAST,),
     dropout: Dropout | None = None,
+    frozen: int = 0,
 ) -> dict[str, jax.Array]:
     """The final, normed states that the named heads read, {head: [T, D]} in `config.dtype`.
 
@@ -246,10 +247,11 @@ def hidden(
       place: how the layers lie, inside of a `jax.shard_map`; all else is whole (`gather_ends`).
       mask_BxL: of attention that is not causal: 1 for the tokens that are there.
       dropout: while it is trained; None drops nothing.
+      frozen: so many of the first layers, and what enters them, get no gradient.
     """
     ends = head_layers(config)
     passed = passed_states(
-        params, inputs_BxL, config, place, mask_BxL, {ends[head] for head in heads}, dropout
+        params, inputs_BxL, config, place, mask_BxL, {ends[head] for head in heads}, dropout, frozen
     )
     return {head: normed(params, head, passed[ends[head]], config) for head in heads}
 
@@ -262,6 +264,7 @@ def passed_states(
     mask_BxL: jax.Array | None,
     counts: set[int],
     dropout: Dropout | None = None,
+    frozen: int = 0,
 ) -> dict[int, jax.Array]:
     """{so many layers of `counts`: the state [T, D] after them}; see `hidden`."""
     x_TxD, places_Y = embedded(params, inputs_BxL, 0, config), None
@@ -271,8 +274,9 @@ def passed_states(
     few = platform() == "cpu" and config.num_layers <= UNROLLED_LAYERS
     layers = (all_layers(params, config, place), attention.local_layers(config), places_Y)
     found, first = {}, 0
-    for end in sorted(counts):
+    for end in sorted(counts | {frozen} if frozen else counts):
         x_TxD = _scan(layer, x_TxD, layers, first, end, few) if end else x_TxD
+        x_TxD = jax.lax.stop_gradient(x_TxD) if end and end == frozen else x_TxD
         found[end], first = x_TxD, end
     return found
 
@@ -293,12 +297,13 @@ def states(
     mask_BxL: jax.Array | None = None,
     heads: tuple[str, ...] = (LAST,),
     dropout: Dropout | None = None,
+    frozen: int = 0,
 ) -> dict[str, tuple[jax.Array, Any]]:
     """{head: ([T, D], [V, D])}: the final states of this device's share of the tokens, and what
     they meet (see `head_meets`); inside of a `jax.shard_map`.
     """
     params = gather_ends(params, config, place)
-    found = hidden(params, inputs_BxL, config, place, mask_BxL, heads, dropout)
+    found = hidden(params, inputs_BxL, config, place, mask_BxL, heads, dropout, frozen)
     return {
         head: (
             place.token_share(place.to_model_parallel(x_TxD)),
@@ -342,6 +347,7 @@ def sum_nll(
     place: Placement = WHOLE,
     present_BxL: jax.Array | None = None,
     dropout: Dropout | None = None,
+    frozen: int = 0,
 ) -> jax.Array:
     """Sum of mask * nats over all tokens; differentiable, the logits are never whole.
 
@@ -353,12 +359,12 @@ def sum_nll(
         this device's part of the tokens.
       present_BxL: of attention that is not causal: 1 for the tokens that are there; None for those
         that the mask counts.
-      dropout: see `hidden`.
+      dropout, frozen: see `hidden`.
     """
     present_BxL = mask_BxL if present_BxL is None else present_BxL
     weights = head_weights(config)
     targets_T, mask_T = (place.token_share(a.reshape(-1)) for a in (targets_BxL, mask_BxL))
-    found = states(params, inputs_BxL, config, place, present_BxL, tuple(weights), dropout)
+    found = states(params, inputs_BxL, config, place, present_BxL, tuple(weights), dropout, frozen)
     sums = {
         head: HEADS[config.head].sum_nll(x_TxD, met, targets_T, mask_T, config)
         for head, (x_TxD, met) in found.items()

@@ -26,7 +26,7 @@ from specialm.models import lora, transformer
 from specialm.specialize import budget, tuning_step
 from specialm.specialize.early_stopping import Kept, Progress
 from specialm.specialize.tuning_step import ParameterMap
-from specialm.training import objectives, optimizer, quantized, scoring, sharding, step
+from specialm.training import objectives, optimizer, pseudo, quantized, scoring, sharding, step
 from specialm.training.checkpoints import Checkpoints
 from specialm.training.divergence import Watch
 from specialm.training.metrics import MetricsWriter
@@ -275,7 +275,7 @@ def _fit(path, config, trained, objective, specialist, train, tune, seed, mesh, 
     train_step = tuning_step.make_train_step(
         trained, objective, tx, mesh, train.microbatch or step.default_microbatch(config.context)
     )
-    score_step = step.make_score_step(config, mesh)
+    score_step = step.make_score_step(config, mesh, pseudo.FEW)
     to_params = jax.jit(trained.stored)
     watch = Watch(
         path,
@@ -378,7 +378,8 @@ def _entry(
     """The ledger entry. valid_tokens: of one validation, windows * context."""
     tokens = done.step * batch_size * config.context
     validated = done.evaluations * valid_tokens
-    valid_flops = validated * transformer.flops_per_token(config, train=False)
+    forward = transformer.flops_per_token(config, train=False) * pseudo.passes(config, pseudo.FEW)
+    valid_flops = validated * forward
     return {
         "phase": "finetuned",
         "steps": done.step,

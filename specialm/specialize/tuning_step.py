@@ -28,6 +28,9 @@ class ParameterMap:
     fixed_axes: Any = ()  # a tree like it, of logical axes
     adapters: lora.Config | None = None  # if these are what is trained
     rounding: Rounding | None = None  # if the parameters are trained for few bits
+    # The map puts what is trained in its place and does nothing else: it is applied inside of the
+    # loss, and what is fixed has no gradients.
+    places: bool = False
 
     def stored(self, trained: Any, fixed: Any) -> transformer.Params:
         """The parameters as they are validated and kept."""
@@ -110,6 +113,8 @@ def make_train_step(
     map is applied once a step, and the gradient of the parameters is taken back through it once,
     when the devices have summed it.
     """
+    if trained.places:
+        return _make_placed_step(trained, objective, optimizer, mesh, microbatch)
     sums = step.make_sums(
         trained.config, mesh, objective.sum_loss, microbatch, objective.fixed_axes
     )
@@ -122,6 +127,32 @@ def make_train_step(
         loss, tokens, grads = sums(params, batch, loss_fixed)
         return step.update(state, optimizer, loss, tokens, *to_trained(grads))
 
+    return _jitted(train_step, trained, objective, optimizer, mesh)
+
+
+def _make_placed_step(trained, objective, optimizer, mesh, microbatch: int) -> Callable:
+    """The step of a map that only places: what is trained alone is differentiated."""
+
+    def sum_loss(part, batch: dict, fixed, place):
+        map_fixed, loss_fixed = fixed
+        return objective.sum_loss(trained.to_params(part, map_fixed), batch, loss_fixed, place)
+
+    sums = step.make_sums(
+        trained.config,
+        mesh,
+        sum_loss,
+        microbatch,
+        (trained.fixed_axes, objective.fixed_axes),
+        tensors.logical_axes(trained.declared),
+    )
+
+    def train_step(state: step.TrainState, fixed, batch: dict):
+        return step.update(state, optimizer, *sums(state.params, batch, fixed))
+
+    return _jitted(train_step, trained, objective, optimizer, mesh)
+
+
+def _jitted(train_step: Callable, trained, objective, optimizer, mesh) -> Callable:
     layout = state_sharding(trained, optimizer, mesh)
     jitted = jax.jit(train_step, donate_argnums=0, out_shardings=(layout, None))
     # An argument of the step, for a base model or a teacher is no constant to compile in.

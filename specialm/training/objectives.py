@@ -42,8 +42,11 @@ class Objective:
     columns: Callable[[np.ndarray], Batch] = _no_columns
 
 
-def next_token(config: transformer.Config) -> Objective:
+def next_token(config: transformer.Config, frozen: int = 0) -> Objective:
     """-log p of each token given those before it.
+
+    Args:
+      frozen: first layers that get no gradient, see `transformer.hidden`.
 
     Raises:
       UserError: the model sees the tokens that it is to predict.
@@ -63,6 +66,7 @@ def next_token(config: transformer.Config) -> Objective:
             config,
             place,
             dropout=dropout.of(batch),
+            frozen=frozen,
         )
 
     return Objective(sum_loss)
@@ -72,11 +76,14 @@ MASK = 2  # the id that stands for a hidden token: "unknown", which no text give
 CHOSEN, HIDDEN, REPLACED = 0.15, 0.8, 0.1  # of the tokens; of those chosen
 
 
-def masked(config: transformer.Config) -> Objective:
+def masked(config: transformer.Config, frozen: int = 0) -> Objective:
     """Masked language modelling (BERT, arXiv 1810.04805, section 3.1), with new masks each step.
 
     15% of the tokens are predicted: of these 80% are replaced by MASK, 10% by a random
     token, 10% left as they are.
+
+    Args:
+      frozen: see `next_token`.
     """
 
     def transform(batch: Batch, seed: int, step: int, rows_B: np.ndarray) -> Batch:
@@ -105,6 +112,7 @@ def masked(config: transformer.Config) -> Objective:
             place,
             batch["present"],
             dropout.of(batch),
+            frozen,
         )
 
     return Objective(sum_loss, transform)
@@ -115,19 +123,19 @@ def _draws(seed: int, step: int, row: int, shape: tuple[int, ...]) -> np.ndarray
     return np.random.default_rng([seed, step, int(row), MASK]).random((3, *shape))
 
 
-# train.objective -> (the dense model's config) -> Objective
-OBJECTIVES: dict[str, Callable[[transformer.Config], Objective]] = {
+# train.objective -> (the dense model's config, first layers without gradient) -> Objective
+OBJECTIVES: dict[str, Callable[[transformer.Config, int], Objective]] = {
     "next_token": next_token,
     "masked": masked,
 }
 
 
-def make(name: str, config: transformer.Config) -> Objective:
-    """The objective of this name for a model.
+def make(name: str, config: transformer.Config, frozen: int = 0) -> Objective:
+    """The objective of this name for a model, so many of whose first layers get no gradient.
 
     Raises:
       UserError: there is none, or it is not for this model.
     """
     if name not in OBJECTIVES:
         raise UserError(f"train.objective={name!r}: must be one of {', '.join(OBJECTIVES)}.")
-    return OBJECTIVES[name](config)
+    return OBJECTIVES[name](config, frozen)

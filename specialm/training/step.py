@@ -9,10 +9,9 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import NamedSharding
 
-from specialm.common.errors import UserError
 from specialm.models import families, tensors, transformer
 from specialm.models.target import platform
-from specialm.training import narrow, objectives, sharding
+from specialm.training import narrow, objectives, pseudo, sharding
 from specialm.training.quantized import Rounding
 
 
@@ -128,6 +127,7 @@ def make_sums(
     sum_loss: Callable,
     size: int,
     fixed_axes: Any = (),
+    axes: Any = None,
 ) -> Callable:
     """(params, batch, fixed) -> (sum of a loss, tokens, gradients) over the whole batch.
 
@@ -138,8 +138,10 @@ def make_sums(
       sum_loss: (params, batch, fixed, place) -> the sum over a part of the batch, of this device's
         share of the tokens.
       fixed_axes: logical axes of what `sum_loss` needs besides.
+      axes: those of `params`, if they are not all of the model's.
     """
-    axes, place = transformer.logical_axes(config), sharding.placement(mesh)
+    axes = transformer.logical_axes(config) if axes is None else axes
+    place = sharding.placement(mesh)
 
     def local_sums(params: transformer.Params, batch: dict, fixed):
         total, grads = sum_gradients(
@@ -208,25 +210,27 @@ def split_windows(batch: dict, size: int) -> dict:
     return {name: value.reshape(-1, size, *value.shape[1:]) for name, value in batch.items()}
 
 
-def make_score_step(config: transformer.Config, mesh: jax.sharding.Mesh) -> Callable:
+def make_score_step(
+    config: transformer.Config, mesh: jax.sharding.Mesh, turns: int = 0
+) -> Callable:
     """(params, batch) -> float32 [B], whole everywhere: the sum of nats of each window's tokens.
 
-    Raises:
-      UserError: the model is not causal.
+    Args:
+      turns: of a model that is not causal, see `pseudo.token_nll`; 0 hides one token at a time.
     """
-    if not config.causal:
-        raise UserError(
-            "model.causal=False: a model that sees the whole window has no likelihood of a text; "
-            "only causal models are scored and fine-tuned with early stopping so far."
-        )
     size = default_microbatch(config.context)
     place, axes = sharding.placement(mesh), transformer.logical_axes(config)
 
     def local_scores(params: transformer.Params, batch: dict) -> jax.Array:
         def windows(part):
-            nll_BxL = transformer.token_nll(
-                params, part["inputs"], part["targets"], config, place, part["mask"]
-            )
+            if config.causal:
+                nll_BxL = transformer.token_nll(
+                    params, part["inputs"], part["targets"], config, place, part["mask"]
+                )
+            else:
+                nll_BxL = pseudo.token_nll(
+                    params, part["targets"], part["mask"], config, place, turns
+                )
             return jnp.sum(nll_BxL * part["mask"], axis=1)
 
         return jax.lax.map(windows, split_windows(batch, size)).reshape(-1)

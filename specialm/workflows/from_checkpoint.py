@@ -129,6 +129,7 @@ def open_run(
     base: Path,
     trusted: bool = False,
     generic: str = "",
+    trained: bool = False,
 ) -> Run:
     """Prepares the domains alone, cut with the vocabulary of the model in `base`: enough to
     specialise and to score it. The generic windows are there if they still lie where they did
@@ -137,6 +138,7 @@ def open_run(
     Args:
       generic: a source or a path of generic text: it is held out, and replayed if
         `finetune.replay_fraction` says so.
+      trained: it is trained on otherwise.
 
     Raises:
       UserError: see `data.prepare.prepare`.
@@ -145,7 +147,7 @@ def open_run(
         trust.check_domains(config, domains, base)
     stages, vocabulary = Stages(workdir), vocabularies.of_run(base)
     stores = (
-        _given_generic(config, stages, vocabulary, generic)
+        _given_generic(config, stages, vocabulary, generic, trained)
         if generic
         else {
             split: origin.generic_store(base, split, vocabulary.sha256, trusted)
@@ -163,10 +165,15 @@ def open_run(
 
 
 def _given_generic(
-    config: ConfigDict, stages: Stages, vocabulary: vocabularies.Vocabulary, source: str
+    config: ConfigDict,
+    stages: Stages,
+    vocabulary: vocabularies.Vocabulary,
+    source: str,
+    trained: bool,
 ) -> dict[str, WindowStore | None]:
     """{split: windows} of a user's generic text."""
     changed = copy.deepcopy(config).unlock()
     changed.data.generic = resolve_source(source, "generic")[1]
-    splits = ("train", "heldout") if config.finetune.replay_fraction else ("heldout",)
+    trained = trained or bool(config.finetune.replay_fraction)
+    splits = ("train", "heldout") if trained else ("heldout",)
     return dict(prepare_generic(changed, stages, vocabulary, splits))

@@ -24,6 +24,7 @@ PHASES = {
     "experts": "expert",
     "finetuned": "fine-tuned",
     "quantized": "quantized",
+    "adapted": "adapted",
 }
 # Instead of these.
 UNTRAINED, LORA, DISTILLED, IMPORTED = "untrained", "LoRA", "distilled", "imported"

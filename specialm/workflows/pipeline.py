@@ -255,6 +255,8 @@ def score_heldout(
         return scored
 
     stage = run.stages.run(f"scores/{label}", inputs, work, on_all=True)
+    if not stage.result.keys() >= set(sets):  # the same text was scored under another name
+        stage = run.stages.run(f"scores/{label}", inputs | {"sets": sets}, work, on_all=True)
     return {name: scoring.Score(**stage.result[name]) for name in sets}
 
 

@@ -11,7 +11,7 @@ from specialm.data.groups import GroupSampler
 from specialm.data.sampler import Sampler
 from specialm.models import transformer
 from specialm.models.families import bank
-from specialm.training import loop, metrics, objectives, sharding, step
+from specialm.training import loop, metrics, objectives, sharding
 
 
 @pytest.fixture
@@ -91,5 +91,3 @@ def test_what_does_not_fit_together_is_an_error(bert, tiny_model):
         objectives.make("next_token", bert)
     with pytest.raises(UserError, match="train.objective='bert': must be one of next_token"):
         objectives.make("bert", tiny_model)
-    with pytest.raises(UserError, match="model.causal=False"):
-        step.make_score_step(bert, sharding.make_mesh())

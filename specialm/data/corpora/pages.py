@@ -68,11 +68,8 @@ def unseen(blocks: Iterable[str], seen: set[str]) -> Iterator[str]:
 
 def html_prose(page: str) -> Iterator[str]:
     """Yield the blocks of a page that are sentences, and the headings in front of them."""
-    parser = _Parser()
-    parser.feed(CODE.sub("", page))
-    parser.close()
     heading = ""
-    for tag, text in parser.blocks():
+    for tag, text in html_blocks(page):
         if tag in HEADINGS:
             heading = text
         elif is_prose(text):
@@ -80,6 +77,14 @@ def html_prose(page: str) -> Iterator[str]:
                 yield NUMBER.sub("", heading)
                 heading = ""
             yield text
+
+
+def html_blocks(page: str) -> list[tuple[str, str]]:
+    """(tag, text) of the blocks of a page, navigation and code left out."""
+    parser = _Parser()
+    parser.feed(CODE.sub("", page))
+    parser.close()
+    return parser.blocks()
 
 
 def is_prose(text: str, words: int = 6) -> bool:

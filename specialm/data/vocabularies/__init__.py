@@ -10,10 +10,11 @@ from pathlib import Path
 
 from specialm.common.errors import UserError
 from specialm.data.vocabularies import bpe, patches, plain_bytes, tokenizer_json, unigram
+from specialm.data.vocabularies.extending import extend
 from specialm.data.vocabularies.interface import Vocabulary
 from specialm.data.vocabularies.longest import limit
 
-__all__ = ["KINDS", "Kind", "Vocabulary", "limit", "of_run", "read", "train"]
+__all__ = ["KINDS", "Kind", "Vocabulary", "extend", "limit", "of_run", "read", "train"]
 
 
 @dataclass(frozen=True)

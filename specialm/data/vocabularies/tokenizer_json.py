@@ -5,10 +5,11 @@ others what the library `tokenizers` reads. Special tokens have no bytes, and th
 are text.
 """
 
+import collections
 import hashlib
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -140,6 +141,23 @@ class TokenizerJson(Vocabulary):
     def chat_template(self) -> str | None:
         """The Jinja template of a conversation; None without one."""
         return self.config.get("chat_template")
+
+    @property
+    def is_byte_level_bpe(self) -> bool:
+        """Whether it merges pairs of tokens, from single bytes on."""
+        return self._is_byte_level and (self._json.get("model") or {}).get("type") == "BPE"
+
+    def words(self, texts: Iterable[str]) -> Iterator[tuple[list[str], int]]:
+        """Yield the names of the tokens of each different word, and how often it comes; a word is
+        what the tokenizer cuts a text into before it merges.
+        """
+        counts: collections.Counter[str] = collections.Counter()
+        normalizer, cutter = self._tokenizer.normalizer, self._tokenizer.pre_tokenizer
+        for text in texts:
+            text = normalizer.normalize_str(text) if normalizer else text
+            counts.update(word for word, _ in cutter.pre_tokenize_str(text))
+        for word, count in counts.items():
+            yield [token.value for token in self._tokenizer.model.tokenize(word)], count
 
     @property
     def layout(self) -> dict[str, Any]:

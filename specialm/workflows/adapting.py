@@ -1,0 +1,342 @@
+"""A trained model with a vocabulary for another text or language: `specialm adapt`.
+
+Stages: the vocabulary, the rows that a rule gives, of MiniPost the shallow model, the rows learnt
+through the shallow (or whole) model, the whole model with them.
+"""
+
+import copy
+import dataclasses
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from specialm.common.stages import Stage
+from specialm.data import prepare
+from specialm.models import families, transformer
+from specialm.specialize import adaptation, budget
+from specialm.specialize import finetune as finetune_lib
+from specialm.specialize.finetune import Specialist
+from specialm.training import objectives, origin, rates, runs
+from specialm.workflows import new_rows, own_text, pipeline, stage_keys
+from specialm.workflows.adapting_plan import Plan, check_source, checked
+from specialm.workflows.initial import Initial
+from specialm.workflows.pipeline import Run
+
+PHASE, MINI = "adapted", "mini"
+LIMIT = "--tokens="
+
+
+@dataclass(frozen=True)
+class Adapted:
+    """A model with its new vocabulary, beside the one that it was made from.
+
+    Attributes:
+      stage: the run folder.
+      run: the target text cut with the new vocabulary.
+      before, after: scores on the same held-out documents, see `pipeline.score_heldout`.
+    """
+
+    stage: Stage
+    run: Run
+    before: Any
+    after: Any
+
+    @property
+    def tokens_saved(self) -> float:
+        """The share of tokens that the held-out text no longer takes."""
+        return 1 - self.after.tokens / self.before.tokens
+
+    def to_json(self) -> dict:
+        """As JSON has it."""
+        scores = {
+            name: dataclasses.asdict(score) | {"bits_per_byte": score.bits_per_byte}
+            for name, score in (("before", self.before), ("after", self.after))
+        }
+        about = {"checkpoint": str(self.stage.path), "reused": self.stage.reused}
+        return {**about, **self.stage.result, "tokens_saved": self.tokens_saved, **scores}
+
+    def text(self) -> str:
+        """For people."""
+        found, before, after = self.stage.result, self.before, self.after
+        fewer = f"{self.tokens_saved:.1%} fewer" if self.tokens_saved >= 0 else "more"
+        lines = [
+            f"{self.stage.path}: {found['via']}, rows by {found['init']}, "
+            f"{found['vocabulary_size']:,} tokens",
+            f"held-out text of {after.bytes:,} bytes: {before.tokens:,} tokens before, "
+            f"{after.tokens:,} now ({fewer})",
+            f"bits per byte: {before.bits_per_byte:.4f} before, {after.bits_per_byte:.4f} now",
+            f"cost: {found['flops']:.3g} FLOPs for this text, {found['one_off_flops']:.3g} once "
+            "for all",
+        ]
+        if not found["causal"]:
+            lines.append("bits are of the pseudo-likelihood: each token hidden by itself")
+        if found["steps"]:
+            lines.insert(1, _ending(found))
+        return "\n".join(lines)
+
+
+def _ending(found: dict) -> str:
+    """How the training of rows ended, for people."""
+    if not found["limit"].startswith(LIMIT) or found["steps"] < found["max_steps"]:
+        return budget.ending(found)
+    return f"best after {found['best_step']:,} of {found['steps']:,} steps ({found['limit']})"
+
+
+def adapt(run: Run, base: Initial, plan: Plan, source: str, given: set[str]) -> Adapted:
+    """Adapts the dense model `base` to the text of `run.config.domain`.
+
+    Args:
+      run: the text, cut with the model's own vocabulary; the generic text where it is needed.
+      source: the user's text, see `own_text.paced`; "" if it is a domain of the config.
+      given: names of the settings that the user gave.
+
+    Raises:
+      UserError: see `Plan.check`, `adaptation.check`, `new_rows.vocabulary` and the maps of
+        `adaptation`.
+    """
+    plan = checked(plan, base.config)
+    check_source(run, plan)
+    domain = run.config.domain
+    vocabulary = new_rows.vocabulary(run, base, plan.vocabulary, given)
+    config = copy.deepcopy(run.config).unlock()
+    config.data.vocabulary_size = vocabulary.size
+    target = dataclasses.replace(
+        run,
+        config=config.lock(),
+        prepared=prepare.prepare_specialist(config, run.stages, [domain], vocabulary),
+        base=None,
+    )
+    target = own_text.paced(target, source, given)
+    rows = new_rows.rows(run, target, base, plan.init, plan.dictionary)
+    mini = _mini(run, base, plan)
+    learnt = _learnt(target, base, plan, rows, mini)
+    stage = _whole(target, base, plan, rows, mini, learnt)
+    return Adapted(stage, target, *_scores(run, target, base, stage))
+
+
+def _limited(config: ConfigDict, tokens: int) -> ConfigDict:
+    """The config with the steps of fine-tuning for so many tokens; 0 leaves them."""
+    if not tokens:
+        return config
+    changed = copy.deepcopy(config).unlock()
+    steps = max(1, round(tokens / (config.finetune.batch_size * config.data.context)))
+    changed.finetune.max_steps = steps
+    changed.finetune.max_epochs = float(steps * config.finetune.batch_size)
+    return changed.lock()
+
+
+def _tune(config: ConfigDict, base: Initial, part: Specialist) -> ConfigDict:
+    """The settings of the rows' training: the rate of pretraining, for there are new ones."""
+    open_rate = rates.of_open(base.config.d_model) if base.is_open else 0.0
+    return finetune_lib.for_set(config.train, config.finetune, part, True, open_rate=open_rate)
+
+
+def _inputs(config: ConfigDict, tune: ConfigDict, part: Specialist, base: Initial) -> dict:
+    """What a training depends on."""
+    data = config.data
+    return {
+        "base": base.key,
+        "seed": config.seed,
+        "finetune": stage_keys.settings_in_result(tune),
+        "train": stage_keys.settings_in_result(config.train),
+        "tokens": [data.specialist_tokens, data.valid_tokens],
+        "stores": [part.train_store.fingerprint, part.valid_store.fingerprint],
+    }
+
+
+def _mini(run: Run, base: Initial, plan: Plan) -> Stage | None:
+    """The shallow model of MiniPost, trained on the source text; None for other ways."""
+    if plan.via != "mini_post":
+        return None
+    generic, heldout = run.generic, run.generic_heldout
+    part = Specialist(
+        "generic",
+        generic,
+        np.arange(len(generic)),
+        heldout,
+        heldout.subset(run.config.data.valid_tokens),
+    )
+    config = _limited(run.config, plan.mini_tokens)
+    tune = _tune(config, base, part)
+    inputs = _inputs(config, tune, part, base) | {
+        "layer": plan.layer,
+        "new_layers": plan.new_layers,
+    }
+
+    def work(path: Path) -> dict:
+        model = runs.load(base.path, run.mesh)
+        params, small = adaptation.heightened(
+            model.params, base.config, plan.layer, plan.new_layers, config.seed
+        )
+        entry = finetune_lib.fit(
+            path,
+            small,
+            adaptation.layers_above(small, params, plan.layer),
+            objectives.make(config.train.objective, small, frozen=plan.layer),
+            part,
+            config.train,
+            tune,
+            config.seed,
+            run.mesh,
+            f"layers on the first {plan.layer}",
+        )
+        limit = budget.limit(config.finetune, len(part.train_indices))
+        entry |= {"phase": MINI, "domain": "", "devices": run.mesh.size, "limit": limit}
+        _describe(path, small, model.vocabulary, base, "", config.seed, [entry])
+        return entry
+
+    name = f"adapting/{MINI}-layer{plan.layer}-new{plan.new_layers}-seed{config.seed}"
+    return run.stages.run(name, inputs, work)
+
+
+def _start(
+    target: Run, base: Initial, plan: Plan, rows: Stage, mini: Stage | None
+) -> tuple[Any, transformer.Config]:
+    """The shallow model, or the whole one, with the rows that the rule gives."""
+    if mini:
+        model = runs.load(mini.path, target.mesh)
+        params, small = model.params, families.dense(model.config)
+    else:
+        params, small = adaptation.shallow(
+            runs.load(base.path, target.mesh).params, base.config, plan.layer
+        )
+    return adaptation.with_rows(params, small, new_rows.weights(rows), target.config.seed)
+
+
+def _learnt(
+    target: Run, base: Initial, plan: Plan, rows: Stage, mini: Stage | None
+) -> Stage | None:
+    """The rows that are learnt on the target text, in the model that they are learnt through."""
+    if plan.via == "none":
+        return None
+    domain = target.config.domain
+    config = _limited(target.config, plan.tokens)
+    part = pipeline.specialist(target, domain)
+    tune = _tune(config, base, part)
+    inputs = _inputs(config, tune, part, base) | {
+        "via": plan.via,
+        "layer": plan.layer,
+        "rows": rows.fingerprint,
+        "mini": mini.fingerprint if mini else "",
+    }
+
+    def work(path: Path) -> dict:
+        params, small = _start(target, base, plan, rows, mini)
+        entry = finetune_lib.fit(
+            path,
+            small,
+            adaptation.rows_alone(small, params),
+            objectives.make(config.train.objective, small),
+            part,
+            config.train,
+            tune,
+            config.seed,
+            target.mesh,
+            f"embeddings for {domain}",
+        )
+        limit = budget.limit(config.finetune, len(part.train_indices))
+        limit = f"{LIMIT}{plan.tokens}" if plan.tokens else limit
+        entry |= {"phase": PHASE, "domain": domain, "devices": target.mesh.size, "limit": limit}
+        spent = [mini.result] if mini else []
+        vocabulary = target.prepared.vocabulary
+        _describe(path, small, vocabulary, base, domain, config.seed, [*spent, entry])
+        return entry
+
+    name = f"adapting/rows-{plan.via}-{domain}-seed{config.seed}"
+    return target.stages.run(name, inputs, work)
+
+
+def _whole(
+    target: Run, base: Initial, plan: Plan, rows: Stage, mini: Stage | None, learnt: Stage | None
+) -> Stage:
+    """The whole model with the new rows; of its body every bit is as it was."""
+    domain, seed = target.config.domain, target.config.seed
+    inputs = {
+        "base": base.key,
+        "rows": rows.fingerprint,
+        "learnt": learnt.fingerprint if learnt else "",
+        "seed": seed,
+    }
+
+    def work(path: Path) -> dict:
+        started = time.perf_counter()
+        model = runs.load(base.path, target.mesh)
+        old = jax.device_get(model.params)
+        # Heads behind inner layers have served; other programs know of none.
+        last = {**old, "heads": {transformer.LAST: old["heads"][transformer.LAST]}}
+        config = dataclasses.replace(base.config, exits=())
+        params, config = adaptation.with_rows(last, config, new_rows.weights(rows), seed)
+        if learnt:
+            start, _ = _start(target, base, plan, rows, mini)
+            head = f"layer{plan.layer}" if plan.via == "mini_joint" else transformer.LAST
+            head = head if plan.layer in base.config.exits else transformer.LAST
+            shallow = jax.device_get(runs.load(learnt.path, target.mesh).params)
+            params = adaptation.put_back(params, config, shallow, start, head, old)
+        runs.save(path, params)
+        entry = dict(learnt.result) if learnt else _untrained(time.perf_counter() - started, domain)
+        spent = [mini.result] if mini else []
+        vocabulary = target.prepared.vocabulary
+        _describe(path, config, vocabulary, base, domain, seed, [*spent, entry])
+        return entry | {
+            "via": plan.via,
+            "init": plan.init,
+            "layer": plan.layer,
+            "causal": config.causal,
+            "vocabulary_size": vocabulary.size,
+            "parameters": transformer.num_params(config),
+            "one_off_flops": _one_off(base, mini),
+        }
+
+    method = base.record["method"]
+    name = f"{PHASE}/{method}-{plan.via}-{plan.init}-{domain}-seed{seed}".replace("_", "-")
+    return target.stages.run(name, inputs, work)
+
+
+def _untrained(seconds: float, domain: str) -> dict:
+    spent = {"tokens": 0, "flops": 0, "seconds": seconds, "steps": 0}
+    return {"phase": PHASE, "domain": domain, **spent}
+
+
+def _one_off(base: Initial, mini: Stage | None) -> float:
+    """FLOPs that serve all target texts: of MiniPost's layers, or of pretraining's other heads."""
+    if mini:
+        return mini.result["flops"]
+    heads = len(base.config.exits) * transformer.HEADS[base.config.head].flops(base.config)
+    entries = (entry for entry in base.record["ledger"] if entry["phase"] == "pretrained")
+    return sum(3 * heads * entry["tokens"] for entry in entries)
+
+
+def _describe(
+    path: Path, config: transformer.Config, vocabulary, base: Initial, domain, seed, entries
+) -> None:
+    """The record of a model that was made of `base`."""
+    about = origin.inherited(base.path, path)
+    if "settings" in about:
+        settings = copy.deepcopy(about["settings"])
+        settings.setdefault("data", {})["vocabulary_size"] = vocabulary.size
+        settings["data"]["vocabulary"] = ""
+        for name in ("num_layers", "exits"):
+            settings.setdefault("model", {})[name] = getattr(config, name)
+        about |= {"settings": settings, "generic": {}}
+    record = base.record
+    ledger = [*record["ledger"], *entries]
+    runs.describe(path, config, vocabulary, record["method"], domain, seed, ledger, about)
+
+
+def _scores(run: Run, target: Run, base: Initial, stage: Stage):
+    """(of the old model, of the new one) on the same held-out documents."""
+    domain = target.config.domain
+    store, windows = pipeline.heldout(target, domain)
+    old = run.prepared.domains[domain]["heldout"]
+    assert old.documents == store.documents, "both are cut from the same documents"
+    same = np.flatnonzero(np.isin(old.document_N, np.unique(store.document_N[windows])))
+    before = pipeline.score_heldout(
+        run, base.path, [domain], base.key, base.path.resolve().name, {domain: same}
+    )
+    after = pipeline.score_heldout(target, stage.path, [domain], stage.fingerprint, stage.path.name)
+    return before[domain], after[domain]

@@ -1,0 +1,198 @@
+"""`specialm adapt`: run folders with a new vocabulary, and what is said of wrong input."""
+
+import json
+import shutil
+
+import conftest
+import jax
+import numpy as np
+import pytest
+
+from specialm import cli
+from specialm.evaluation import cost
+from specialm.models import tensors, transformer
+from specialm.specialize import adaptation
+from specialm.training import runs, sharding
+from specialm.workflows import listing
+
+BERT = (
+    "--config.model.causal=False",
+    "--config.train.objective=masked",
+    "--config.model.positions=rope",
+    "--config.model.head=untied",
+)
+SMALL = ("--config.data.vocabulary_size=380",)
+
+
+def call(capsys, *argv):
+    capsys.readouterr()
+    status = cli.main([*argv, "--json"])
+    captured = capsys.readouterr()
+    assert status == 0, captured.err
+    return json.loads(captured.out)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    root = tmp_path_factory.mktemp("adapting")
+    conftest.write_docstrings(root, linalg=120)
+    (root / "config.py").write_text(conftest.BANK_CONFIG.format(root=root))
+    return root
+
+
+def pretrained(root, name, *more):
+    argv = ["train", f"--config={root / 'config.py'}", f"--workdir={root / name}"]
+    argv += ["--config.method=slm", "--config.model.num_layers=3", *more]
+    assert cli.main(argv) == 0
+    (made,) = (root / name / "pretrained").glob("slm-*")
+    return made
+
+
+@pytest.fixture(scope="module")
+def decoder(root):
+    """With a head behind its first layer, learned positions and tied embeddings."""
+    more = ("--config.model.exits=(1,)", "--config.data.vocabulary_kind=bpe")
+    return pretrained(root, "decoder", *more)
+
+
+def adapt(capsys, root, base, *more):
+    argv = ["adapt", f"--from={base}", f"--source={root / 'linalg.jsonl'}", *more]
+    return call(capsys, *argv, f"--workdir={root / 'out'}")
+
+
+def check_body(base, found):
+    """All but the rows of tokens is as it was, bit for bit."""
+    before, after = (runs.load(path, sharding.make_mesh()) for path in (base, found["checkpoint"]))
+    assert after.config.vocab_size == after.vocabulary.size == found["vocabulary_size"]
+    rows = adaptation.row_tensors(after.config)
+    for path, _ in tensors.flatten(transformer.declare(after.config)):
+        if path not in rows:
+            was, now = (tensors.get(model.params, path) for model in (before, after))
+            np.testing.assert_array_equal(was, now)
+    return before, after
+
+
+def test_a_decoder_learns_rows_through_its_first_layers(root, decoder, capsys):
+    """And is then a run folder like any other: it is exported and continues a text."""
+    found = adapt(capsys, root, decoder, "--tokens=3000", *SMALL)
+    before, after = check_body(decoder, found)
+    assert (found["via"], found["init"], found["layer"]) == ("mini_joint", "focus", 1)
+    assert found["steps"] == round(3000 / (8 * 16)) and found["best_step"] > 0
+    rows = cost.special(after.record["ledger"])
+    assert 0 < rows.flops == found["flops"] and rows.tokens == found["tokens"]
+    head = 2 * after.config.d_model * before.config.vocab_size
+    assert found["one_off_flops"] == 3 * head * 20 * 8 * 16
+    assert found["after"]["bytes"] == found["before"]["bytes"]
+    assert found["after"]["bits_per_byte"] < found["before"]["bits_per_byte"]
+    saved = 1 - found["after"]["tokens"] / found["before"]["tokens"]
+    assert found["tokens_saved"] == pytest.approx(saved)
+    assert [entry["phase"] for entry in after.record["ledger"]] == ["pretrained", "adapted"]
+    (listed,) = (m for m in listing.find(root / "out") if m.phase == "adapted")
+    assert listed.finished and listed.domain == "linalg" and listed.scores
+    again = adapt(capsys, root, decoder, "--tokens=3000", *SMALL)
+    assert again["reused"] and again["checkpoint"] == found["checkpoint"]
+
+    checkpoint = f"--checkpoint={found['checkpoint']}"
+    assert call(capsys, "generate", checkpoint, "--prompt=The matrix")["text"]
+    hf = root / "exported"
+    assert call(capsys, "export", checkpoint, f"--to={hf}")
+    assert json.loads((hf / "config.json").read_text())["vocab_size"] == 380
+
+
+@pytest.mark.slow
+def test_an_adapted_model_is_specialised(root, decoder, capsys):
+    """Under another name of the same text, too, which is scored anew."""
+    found = adapt(capsys, root, decoder, "--via=none", "--init=fvt", "--vocabulary=extend")
+    argv = [f"--checkpoint={found['checkpoint']}", f"--workdir={root / 'out'}", "--name=more"]
+    argv += [f"--source={root / 'linalg.jsonl'}", "--config.finetune.max_steps=2"]
+    tuned = call(capsys, "specialize", *argv)
+    assert tuned["before"]["more"]["bits_per_byte"] == pytest.approx(
+        found["after"]["bits_per_byte"], rel=1e-4
+    )
+
+
+def test_the_old_vocabulary_is_fitted(root, decoder, capsys):
+    """Without training: tokens that both have keep their rows."""
+    found = adapt(capsys, root, decoder, "--via=none", "--init=fvt", "--vocabulary=extend")
+    before, after = check_body(decoder, found)
+    assert found["tokens_saved"] > 0 and found["steps"] == 0 == found["flops"]
+    old, new = before.vocabulary.token_bytes, after.vocabulary.token_bytes
+    same = [i for i in range(400) if old[i] == new[i]]
+    assert 257 <= len(same) < 400
+    rows = [np.asarray(model.params["embed"]["tokens"])[same] for model in (before, after)]
+    np.testing.assert_allclose(*rows, rtol=1e-6)
+
+
+def test_a_masked_model_gets_layers_on_its_first_ones(root, capsys):
+    """MiniPost, an untied head, rotary positions; the source text is the run's own or a given one."""
+    base = pretrained(root, "bert", *BERT)
+    more = ("--via=mini_post", "--new_layers=1", "--init=subword_mean", *SMALL)
+    argv = (*more, "--tokens=2000", "--mini_tokens=1500", f"--generic={root / 'generic.jsonl'}")
+    found = adapt(capsys, root, base, *argv)
+    before, after = check_body(base, found)
+    assert found["layer"] == 1 and not found["causal"]
+    ledger = after.record["ledger"]
+    assert [entry["phase"] for entry in ledger] == ["pretrained", "mini", "adapted"]
+    assert found["one_off_flops"] == ledger[1]["flops"] > 0
+    assert cost.generic(ledger).flops == ledger[0]["flops"] + ledger[1]["flops"]
+    (mini,) = (root / "out" / "adapting").glob("mini-*")
+    shallow = runs.load(mini, sharding.make_mesh())
+    assert shallow.config.num_layers == 2 and shallow.vocabulary.sha256 == before.vocabulary.sha256
+    for path in adaptation.row_tensors(before.config):
+        rows = [tensors.get(model.params, path) for model in (before, shallow)]
+        np.testing.assert_array_equal(*rows)
+    first = jax.tree.map(lambda leaf: leaf[0], [before.params["layers"], shallow.params["layers"]])
+    jax.tree.map(np.testing.assert_array_equal, *first)
+    learnt = runs.load(
+        next((root / "out" / "adapting").glob("rows-mini_post-*")), sharding.make_mesh()
+    )
+    for path in adaptation.row_tensors(after.config):
+        rows = [tensors.get(model.params, path) for model in (learnt, after)]
+        np.testing.assert_array_equal(*rows)
+
+
+def copy_of(base, path):
+    """A run folder whose neighbours, the windows of generic text, are not there."""
+    shutil.copytree(base, path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (("--from=",), "--from is missing"),
+        (("--via=mini",), "--via=mini: must be one of mini_joint, mini_post, full, none"),
+        (("--init=best",), "--init=best: must be one of random, overlap, subword_mean, fvt"),
+        (("--vocabulary=old",), "--vocabulary=old: must be one of new, extend"),
+        (("--tokens=-1",), "--tokens=-1: must be at least 0"),
+        (("--layer=2",), "--layer=2: --via=mini_joint needs a head behind this layer"),
+        (("--layer=4",), "--layer=4: must be between 1 and 3"),
+        (("--via=full", "--layer=1"), "--layer=1: is for --via=mini_joint and mini_post"),
+        (("--via=mini_post", "--layer=3"), "--layer=3: --via=mini_post keeps some"),
+        (("--via=mini_post", "--new_layers=0"), "--new_layers=0: must be at least 1"),
+        (("--config=x.py",), "--config=x.py: adapt has the settings of the model in --from"),
+        (("--via=mini_post",), "--via=mini_post: needs text that the model was pretrained on"),
+        (("--init=wechsel",), "--init=wechsel: needs text that the model was pretrained on"),
+        (
+            ("--config.data.vocabulary_size=90000",),
+            "the vocabulary of linalg: data.vocabulary_size=90000: at most",
+        ),
+        (("--source=nowhere",), "nowhere"),
+    ],
+)
+def test_what_is_wrong_is_named(root, decoder, tmp_path, capsys, argv, message):
+    base = copy_of(decoder, tmp_path / "alone" / "decoder")
+    given = [f"--from={base}", f"--source={root / 'linalg.jsonl'}", *argv]
+    status = cli.main(["adapt", *given, f"--workdir={tmp_path / 'work'}"])
+    error = capsys.readouterr().err
+    assert status == 2 and message in error, error
+
+
+def test_wechsel_asks_for_a_dictionary(root, decoder, tmp_path, capsys):
+    given = [f"--from={decoder}", f"--source={root / 'linalg.jsonl'}", "--init=wechsel"]
+    given += [f"--generic={root / 'generic.jsonl'}", f"--workdir={tmp_path}", *SMALL]
+    assert cli.main(["adapt", *given]) == 2
+    assert "needs --dictionary=FILE" in capsys.readouterr().err
+    (tmp_path / "pairs").write_text("the\tthe\nof\tof\narray\tarray\n")
+    found = call(capsys, "adapt", *given, "--via=none", f"--dictionary={tmp_path / 'pairs'}")
+    assert found["init"] == "wechsel" and found["after"]["nll"] > 0
