@@ -6,10 +6,12 @@ An entry (benchmarks/golf_entries.py) is a model whose weights, as they are stor
 compressed together by LZMA, and n-grams, if it has any, are at most --bytes; code is not counted.
 It is trained for at most --minutes of all cores, counted in processor time, compiling included: as
 many tokens as a short trial says. Scores are of the generic held-out windows, of the weights as
-stored. Beside the entries stand a compressor, which has as much training text in front of the
-held-out text as --bytes hold compressed, and n-gram models pruned to --bytes. Finished entries are
-reused, so the same command goes on after an interruption (the time of an entry that was interrupted
-is that of its last part: delete --workdir if it matters). Rows of other sizes in --out stay.
+stored: every entry is scored on the same text, in windows of its own. The share of the n-grams is
+fitted on training windows that they do not have. Beside the entries stand a compressor, which has
+as much training text in front of the held-out text as --bytes hold compressed, and n-gram models
+pruned to --bytes. Finished entries are reused, so the same command goes on after an interruption
+(the time of an entry that was interrupted is that of its last part: delete --workdir if it
+matters). Rows of other sizes, times and seeds in --out stay.
 """
 
 import argparse
@@ -39,6 +41,13 @@ from specialm.training import runs, sharding  # noqa: E402
 from specialm.workflows import demo, pipeline, pretraining, quantizing  # noqa: E402
 
 
+def left_out(count: int) -> np.ndarray:
+    """bool [count]: one in a hundred training windows, 16 together, which n-grams do not have where
+    they are mixed with a network.
+    """
+    return np.arange(count) // 16 % 100 == 0
+
+
 def artifact(path: Path, bits: int) -> tuple[int, runs.Model, dict]:
     """(compressed bytes of weights and vocabulary, the model, its weights as stored)."""
     model = runs.load(path, sharding.make_mesh())
@@ -50,12 +59,9 @@ def artifact(path: Path, bits: int) -> tuple[int, runs.Model, dict]:
 
 
 def windows(run: pipeline.Run, most: int) -> tuple:
-    """The generic held-out windows: at most so many that are scored, and a quarter as many behind
-    them, on which the mixture of network and n-grams is fitted.
-    """
+    """The generic held-out windows: all, or so many."""
     store = run.generic_heldout
-    scored = np.arange(min(len(store) * 4 // 5, most))
-    return (store, scored), (store, len(scored) + np.arange(max(len(scored) // 4, 1)))
+    return store, np.arange(min(len(store), most or len(store)))
 
 
 def row(name: str, entry: Entry, args: argparse.Namespace) -> dict:
@@ -77,7 +83,8 @@ def row(name: str, entry: Entry, args: argparse.Namespace) -> dict:
     bits, shares = {}, {}
     for what, params in (("before", model.params), ("stored", as_stored)):
         now = dataclasses.replace(model, params=params)
-        bits[what], shares[what] = _bits(now, mixed, *windows(run, args.windows))
+        fitted = run.generic, np.flatnonzero(left_out(len(run.generic)))
+        bits[what], shares[what] = _bits(now, mixed, windows(run, args.windows), fitted)
     size += mixed.num_bytes if mixed else 0
     minutes = processor_time.read(time_file)
     return {
@@ -104,7 +111,8 @@ def _ngrams(run: pipeline.Run, entry: Entry, most: int) -> KneserNey | None:
     """The n-gram model that fills the bytes that are left."""
     if not entry.ngram:
         return None
-    corpus = Corpus((run.generic, np.arange(len(run.generic))), run.prepared.vocabulary)
+    there = np.flatnonzero(~left_out(len(run.generic)))
+    corpus = Corpus((run.generic, there), run.prepared.vocabulary)
     return corpus.model.pruned(most)
 
 
@@ -130,7 +138,7 @@ def baselines(args: argparse.Namespace) -> list[dict]:
     for entry in (Entry(DENSE), Entry(DENSE, data=LARGE)):
         run = pipeline.open_run(config_of(entry, args, WIDER), Path(args.workdir), [])
         corpus = Corpus((run.generic, np.arange(len(run.generic))), run.prepared.vocabulary)
-        held = windows(run, args.windows)[0]
+        held = windows(run, args.windows)
         pruned, own = corpus.model.pruned(args.bytes), Windows.of(*held)
         p_T = pruned.probabilities(own)[own.mask_NxL]
         name = f"n-grams of {run.prepared.vocabulary.size:,} pieces, pruned"
@@ -197,7 +205,7 @@ def parsed(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--workdir", default="runs/golf")
     parser.add_argument("--config", default="configs/local/slm.py")
     parser.add_argument("--entries", default="", help="names with a semicolon between; all if none")
-    parser.add_argument("--windows", type=int, default=1000, help="that are scored")
+    parser.add_argument("--windows", type=int, default=0, help="that are scored; 0: all")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("overrides", nargs="*", help="FIELD=VALUE of every config")
     return parser.parse_args(argv)

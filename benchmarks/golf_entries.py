@@ -40,6 +40,7 @@ LARGE = {"vocabulary_size": 4096}
 MUON = {"optimizer": "muon", "learning_rate": 8e-3}
 FOR_4_BITS, FOR_3_BITS = {"quantize_bits": 4}, {"quantize_bits": 3}
 PATCHES = {"vocabulary_kind": "patches", "longest_piece": 4}
+LONG, LONG_TRAIN, PIECES = {"context": 256}, {"batch_size": 16}, {"vocabulary_size": 2048}
 # Each has one trick more than another one.
 ENTRIES = {
     "dense, as large as fits": Entry(DENSE, small=False),
@@ -48,12 +49,15 @@ ENTRIES = {
     "Muon": Entry(DENSE, train=MUON),
     "Muon, trained for 4 bits": Entry(DENSE, train=MUON | FOR_4_BITS),
     "Muon, trained for 3 bits": Entry(DENSE, bits=3, train=MUON | FOR_3_BITS),
-    "Muon, large vocabulary": Entry(DENSE, train=MUON, data=LARGE),
+    "Muon, 4,096 pieces": Entry(DENSE, train=MUON, data=LARGE),
     "Muon, shared MLP": Entry({**DENSE, "share": ("mlp:all",)}, train=MUON),
     "Muon, loop of two blocks": Entry({**DENSE, "share": ("block:cycle-2",)}, train=MUON),
     "Muon, byte-pooled": Entry({**DENSE, **BYTES}, train=MUON),
     "Muon, patches of 4 bytes": Entry({**DENSE, **BYTES, "byte_slots": 4}, 4, MUON, PATCHES),
-    "Muon, with n-grams": Entry(DENSE, train=MUON | FOR_4_BITS, ngram=True),
+    "Muon, windows of 256": Entry(DENSE, train=MUON | LONG_TRAIN, data=LONG),
+    "Muon, windows of 256, 2,048 pieces": Entry(DENSE, train=MUON | LONG_TRAIN, data=LONG | PIECES),
+    "Muon, with n-grams": Entry(DENSE, train=MUON, ngram=True),
+    "all": Entry(DENSE, train=MUON | FOR_4_BITS | LONG_TRAIN, data=LONG | PIECES, ngram=True),
 }
 
 
