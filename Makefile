@@ -10,6 +10,7 @@ LIBTPU := .libtpu
 WORKDIR ?= runs/demo
 JOBS ?= 2
 SECONDS ?= 600
+SLOW_MINUTES ?= 0
 SEED ?= 0
 
 .DEFAULT_GOAL := help
@@ -49,8 +50,8 @@ site: install  ## builds the documentation into build/site; a link that leads no
 test: install  ## the tests, without the slow ones; JOBS=2 processes, PYTEST_ARGS=... for pytest
 	JAX_PLATFORMS=cpu $(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m "not slow" $(PYTEST_ARGS)
 
-test-all: install  ## all tests, as CI runs them
-	JAX_PLATFORMS=cpu $(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(PYTEST_ARGS)
+test-all: install  ## all tests, as CI runs them; SLOW_MINUTES=40 begins no slow test after that, and says so
+	JAX_PLATFORMS=cpu $(BIN)/python -m pytest -n $(JOBS) --dist loadfile -rs --slow_minutes=$(SLOW_MINUTES) $(PYTEST_ARGS)
 
 test-beam: $(BEAM)/.installed  ## tests of preparation on Apache Beam, in an environment of its own (1.2 GB)
 	JAX_PLATFORMS=cpu $(BEAM)/bin/python -m pytest $(PYTEST_ARGS) tests/workflows/test_beam_prepare.py

@@ -19,6 +19,7 @@ import gc  # noqa: E402
 import inspect  # noqa: E402
 import json  # noqa: E402
 import sys  # noqa: E402
+import time  # noqa: E402
 from pathlib import Path  # noqa: E402
 
 import hypothesis  # noqa: E402
@@ -28,6 +29,25 @@ import pytest  # noqa: E402
 hypothesis.settings.register_profile("specialm", deadline=None, print_blob=True, max_examples=30)
 hypothesis.settings.load_profile("specialm")
 pytest_plugins = ("launch_helpers",)  # the fixture `fakes`
+
+STARTED = time.monotonic()
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--slow_minutes",
+        type=float,
+        default=0.0,
+        help="slow tests that would begin later are skipped and say so; 0 for no limit",
+    )
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+    minutes = item.config.getoption("--slow_minutes")
+    if minutes and item.get_closest_marker("slow") and time.monotonic() > STARTED + 60 * minutes:
+        pytest.skip(f"--slow_minutes={minutes:g} are over")
+
 
 MAPS = Path("/proc/self/maps")
 MOST_MAPS = 8_000
