@@ -52,10 +52,10 @@ def test_medians_are_those_of_the_law_and_intervals_contain_each_other(plan):
 def test_methods_are_told_apart_better_than_their_intervals_say(plan):
     """What is wrong for all of them alike does not count in a comparison."""
     known = [f.candidate for f in plan.forecasts if not f.candidate.unknown]
-    log_DxC = recommendations.draws(known, ASKED)
+    log_oxa = recommendations.draws(known, ASKED)
     names = [one.method for one in known]
     i, j = names.index("slm_is"), names.index("slm")
-    assert np.std(log_DxC[:, i] - log_DxC[:, j]) < 0.5 * np.std(log_DxC[:, i])
+    assert np.std(log_oxa[:, i] - log_oxa[:, j]) < 0.5 * np.std(log_oxa[:, i])
 
 
 def test_break_even_is_where_the_forecasts_cross(plan):

@@ -32,7 +32,7 @@ def test_the_law_is_the_one_of_the_rows(kind):
     again = law.fit(evidence.rows(), kind, np.array(of["theta"]))
     said, stored = (
         law.Features(evidence.rows(), kind).predicted(theta)
-        for theta in (again.theta_P, np.array(of["theta"]))
+        for theta in (again.theta_l, np.array(of["theta"]))
     )
     assert said == pytest.approx(stored, abs=3e-3)
     assert np.shape(of["draws"]) == (forecast_table.DRAWS, len(law.NAMES))
@@ -83,3 +83,39 @@ def test_rows_of_evidence_are_read_back():
     one = evidence.rows()[0]
     assert evidence.Row(**evidence.to_json(one)) == one
     assert dataclasses.asdict(one) == evidence.to_json(one)
+
+
+def errors(way, take=lambda row: True):
+    """Relative errors of the cells' means over the seeds."""
+    cells = forecasts.of_cells([row for row in ROWS if row["way"] == way and take(row)])
+    mean = {
+        name: np.array([np.mean([row[name] for row in rows]) for rows in cells.values()])
+        for name in ("forecast", "measured")
+    }
+    return mean["forecast"] / mean["measured"] - 1
+
+
+def test_what_the_readme_finds():
+    assert all(np.mean(np.array(lost) <= 0.01) >= 0.8 for lost in forecasts.choices(ROWS).values())
+    assert np.abs(errors("4x")).mean() > 0.01 and np.abs(errors("30x")).mean() > 0.03
+    assert errors("30x").min() > 0
+    large = errors("4x", lambda row: row["method"] == "llm")
+    assert large.mean() == pytest.approx(-0.048, abs=5e-4)
+    med = errors("4x", lambda row: row["study"] == "repetition" and row["domain"] == "med")
+    assert med.max() == pytest.approx(0.104, abs=5e-4)
+    books = errors("4x", lambda row: row["study"] == "bank" and row["domain"] == "books")
+    assert books.mean() == pytest.approx(0.047, abs=5e-4)
+    of_domain = {
+        d: np.abs(errors("domain", lambda r, d=d: r["domain"] == d)).mean()
+        for d in forecast_table.DOMAINS
+    }
+    assert max(of_domain, key=of_domain.get) == "books"
+    assert of_domain["books"] == pytest.approx(0.083, abs=5e-4)
+    assert max(TABLE["domains"], key=lambda d: TABLE["domains"][d]["mixed"][0]) == "books"
+    large_known = max(
+        row.params
+        for left in forecasts.ways(evidence.rows())
+        if left.way == "30x"
+        for row in left.known
+    )
+    assert large_known == 334_464
