@@ -136,12 +136,14 @@ def proxies(path: Path, domain: str, curve: Curve, generic_tokens: float) -> lis
     """
     found, facts = run_rows(path)
     settings, models = facts.get("settings", {}), facts.get("models", {})
+    known, costs = {row["method"] for row in table()["rows"]}, table()["costs"]
+    shares = {"slm_is": costs["effective_fraction"]}  # of the text that is drawn
     made = []
     for row in found:
-        sizes = models.get(row["method"])
+        sizes, read = models.get(row["method"]), row["train_tokens"]
         if row["phase"] != "finetuned" or row.get("variant") or row["domain"] != domain:
             continue
-        if not sizes or not row["train_tokens"]:
+        if not sizes or not read or row["method"] not in known:
             continue
         tokens = row.get("specialist_tokens") or settings.get("data.specialist_tokens", 0)
         of_bytes = round(tokens * BYTES_PER_TOKEN) or curve.bytes_y[-1]
@@ -152,8 +154,9 @@ def proxies(path: Path, domain: str, curve: Curve, generic_tokens: float) -> lis
                 domain=domain,
                 seed=row["seed"],
                 params=sizes["params"],
-                tokens=row["train_tokens"],
-                repetitions=row.get("expected_repetitions") or row["train_tokens"] / generic_tokens,
+                tokens=read,
+                repetitions=row.get("expected_repetitions")
+                or read / generic_tokens / shares.get(row["method"], 1),
                 specialist_bytes=of_bytes,
                 own=curve.at("own", of_bytes),
                 mixed=curve.at("mixed", of_bytes) if curve.mixed_y else 0.0,
