@@ -2,6 +2,7 @@
 
     python -m benchmarks.forecasts --out=results/forecasts/rows.jsonl    # minutes of one core
     python -m benchmarks.forecasts --read=results/forecasts/rows.jsonl   # the table alone
+    python -m benchmarks.forecasts --kind=own                            # without generic text
 
 Rows are left out in six ways. `cell`: all seeds of one study, method, domain, budget and specialist
 set. `domain`: a domain, in all studies. `domain, a proxy`: a domain, but for the smallest budget of
@@ -32,7 +33,6 @@ from specialm.common import code
 from specialm.planning import evidence, law
 from specialm.planning.evidence import Row
 
-KIND = "mixed"
 GOOD = 0.01  # of the best: as good
 Setting = tuple[str, str, int, int]
 
@@ -104,10 +104,10 @@ def _is_proxy(row: Row, rows: Sequence[Row]) -> bool:
     return row.method == "slm" and row.compute == min(r.compute for r in of_study)
 
 
-def forecast(left: Left) -> list[dict]:
+def forecast(left: Left, kind: str) -> list[dict]:
     """A row for each of those left out: forecast and measured bits per byte."""
-    fitted = law.fit(left.known, KIND)
-    bits_N = np.exp(law.log_bits(fitted, left.rows, KIND))
+    fitted = law.fit(left.known, kind)
+    bits_N = np.exp(law.log_bits(fitted, left.rows, kind))
     return [
         {
             "way": left.way,
@@ -184,6 +184,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, help="where the forecasts go")
     parser.add_argument("--read", type=Path, help="print the table of these, compute nothing")
+    parser.add_argument("--kind", default="mixed", choices=("mixed", "own"), help="n-gram figure")
     options = parser.parse_args()
     if options.read:
         found = [json.loads(line) for line in options.read.read_text().splitlines()]
@@ -192,7 +193,7 @@ def main() -> None:
     rows, found = evidence.rows(), []
     planned = [left for left in ways(rows) if left.rows]
     for number, left in enumerate(planned, 1):
-        found += forecast(left)
+        found += forecast(left, options.kind)
         if number % 20 == 0 or number == len(planned):
             print(f"{number} of {len(planned)} fits", flush=True)
     made_by = code.made_by()
