@@ -143,7 +143,7 @@ def costs() -> dict:
         )
     plain = [r for r in found if r["method"] == "slm"]
     passes = [r["specialise_tokens"] / r["specialist_tokens"] for r in plain]
-    per_token = {n: m["flops_per_token"] for n, m in models.items() if n in special}
+    per_token = {n: m["flops_per_token"] for n, m in models.items() if "/" not in n}
     return {
         "passes": round(statistics.median(passes), 2),
         "pretraining": {n: round(f / per_token["slm"], 4) for n, f in per_token.items()},
@@ -160,9 +160,9 @@ def measure(corpora: Path) -> dict[str, dict]:
         text = domain_text.measure(f"corpora:{domain}", "corpora:generic", 0, str(corpora))
         curve = text.curve
         found[domain] = {
-            "bytes": list(curve.bytes_P),
-            "own": [round(value, 4) for value in curve.own_P],
-            "mixed": [round(value, 4) for value in curve.mixed_P],
+            "bytes": list(curve.bytes_y),
+            "own": [round(value, 4) for value in curve.own_y],
+            "mixed": [round(value, 4) for value in curve.mixed_y],
         }
     return found
 
@@ -190,7 +190,7 @@ def laws(found: list[Row]) -> dict:
         fitted = law.fit(found, kind)
         draws = law.bootstrap(found, kind, DRAWS, SEED)
         made[kind] = {
-            "theta": [round(value, 4) for value in fitted.theta_P.tolist()],
+            "theta": [round(value, 4) for value in fitted.theta_l.tolist()],
             "draws": [[round(value, 4) for value in draw] for draw in draws.tolist()],
             "spreads": {n: round(v, 4) for n, v in law.spreads(found, kind).items()},
         }

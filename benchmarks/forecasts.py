@@ -2,6 +2,7 @@
 
     python -m benchmarks.forecasts --out=results/forecasts/rows.jsonl    # minutes of one core
     python -m benchmarks.forecasts --read=results/forecasts/rows.jsonl   # the table alone
+    python -m benchmarks.forecasts --kind=own                            # without generic text
 
 Rows are left out in six ways. `cell`: all seeds of one study, method, domain, budget and specialist
 set. `domain`: a domain, in all studies. `domain, a proxy`: a domain, but for the smallest budget of
@@ -15,7 +16,9 @@ A method without any row that is left is not forecast, as in a plan.
 
 A method is chosen as a plan does: the lowest forecast of those that can be served, among what was
 trained at the same study, budget, domain and specialist set; its loss is against the best of these,
-in mean bits per byte over the seeds.
+in mean bits per byte over the seeds. Where a study has two budgets, one 4 or 5 times the other,
+methods are compared as N domains share a budget, too. Beside it: the first of a fixed order, the
+small model always, and chance.
 """
 
 import argparse
@@ -30,10 +33,12 @@ import numpy as np
 from specialm import methods
 from specialm.common import code
 from specialm.planning import evidence, law
+from specialm.planning.candidates import PER_DOMAIN
 from specialm.planning.evidence import Row
 
-KIND = "mixed"
 GOOD = 0.01  # of the best: as good
+# The same choices without a law: by the methods' mean effects alone, whatever the setting.
+ORDER = ("slm_is", "soup", "slm_pn", "slm_hn", "slm_mix", "slm_d", "slm", "slm_mixed")
 Setting = tuple[str, str, int, int]
 
 
@@ -104,10 +109,10 @@ def _is_proxy(row: Row, rows: Sequence[Row]) -> bool:
     return row.method == "slm" and row.compute == min(r.compute for r in of_study)
 
 
-def forecast(left: Left) -> list[dict]:
+def forecast(left: Left, kind: str) -> list[dict]:
     """A row for each of those left out: forecast and measured bits per byte."""
-    fitted = law.fit(left.known, KIND)
-    bits_N = np.exp(law.log_bits(fitted, left.rows, KIND))
+    fitted = law.fit(left.known, kind)
+    bits_N = np.exp(law.log_bits(fitted, left.rows, kind))
     return [
         {
             "way": left.way,
@@ -133,34 +138,66 @@ def of_cells(found: Sequence[dict]) -> dict[tuple, list[dict]]:
     return cells
 
 
-def choices(found: Sequence[dict]) -> dict[str, list[float]]:
-    """way -> what was lost by each choice, relative to the best, where several were trained.
-    Importance sampling counts with its best forecast cap on repetitions, of 8 at most, as a plan
-    has one.
+Pairs = dict[str, tuple[float, float]]  # method -> (forecast, measured), means over the seeds
+
+
+def compared(found: Sequence[dict]) -> dict[tuple, Pairs]:
+    """(way, *setting) -> what can be served there. Importance sampling counts with its best
+    forecast cap on repetitions, of 8 at most, as a plan has one.
     """
-    means: dict[tuple, dict[str, tuple[float, float]]] = defaultdict(dict)
+    means: dict[tuple, Pairs] = defaultdict(dict)
     for (way, *at, method, repetitions), rows in of_cells(found).items():
         if methods.get(method).large or (method == law.IMPORTANCE and repetitions > 8.5):
             continue
-        pair = tuple(float(np.mean([r[name] for r in rows])) for name in ("forecast", "measured"))
+        forecast, measured = (
+            float(np.mean([row[name] for row in rows])) for name in ("forecast", "measured")
+        )
         before = means[(way, *at)].get(method)
-        if before is None or pair[0] < before[0]:
-            means[(way, *at)][method] = pair
-    lost: dict[str, list[float]] = defaultdict(list)
+        if before is None or forecast < before[0]:
+            means[(way, *at)][method] = (forecast, measured)
+    return means
+
+
+def shared(means: dict[tuple, Pairs]) -> dict[tuple, Pairs]:
+    """The same at equal C(N), where a study has two budgets, one N times the other: what is
+    pretrained for each of N domains has the smaller, what is pretrained once the larger one.
+    """
+    found = {}
+    for (way, study, domain, low, size), less in means.items():
+        for (*other, high, other_size), more in means.items():
+            same = other == [way, study, domain] and other_size == size
+            each = {name: pair for name, pair in less.items() if name in PER_DOMAIN}
+            if same and each and int(high) > int(low):
+                once = {name: pair for name, pair in more.items() if name not in PER_DOMAIN}
+                found[(way, study, domain, low, high, size)] = once | each
+    return found
+
+
+def choices(means: dict[tuple, Pairs]) -> dict[str, list[dict[str, float]]]:
+    """way -> what was lost by each choice, relative to the best, where several were trained:
+    {forecast, order (the first of ORDER), slm, chance (the share of methods that are as good)}.
+    """
+    made: dict[str, list[dict[str, float]]] = defaultdict(list)
     for (way, *_), of_method in means.items():
         if len(of_method) > 1:
-            chosen = min(of_method.values())[1]
-            lost[way].append(chosen / min(pair[1] for pair in of_method.values()) - 1)
-    return lost
+            least = min(pair[1] for pair in of_method.values())
+            lost = {name: pair[1] / least - 1 for name, pair in of_method.items()}
+            made[way].append(
+                {
+                    "forecast": lost[min(of_method, key=lambda name: of_method[name])],
+                    "order": lost[min(lost, key=ORDER.index)],
+                    "slm": lost.get("slm", np.nan),  # may be a proxy, which is not forecast
+                    "chance": float(np.mean(np.array(list(lost.values())) <= GOOD)),
+                }
+            )
+    return made
 
 
 def table(found: Sequence[dict]) -> str:
-    """Markdown: of each way error and choices."""
-    lost = choices(found)
+    """Markdown: of each way the errors."""
     lines = [
-        "| left out | forecasts | mean error | median | 90% within | bias | choices | best or "
-        "within 1% | mean loss |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| left out | forecasts | mean error | median | 90% within | bias |",
+        "|---|---|---|---|---|---|",
     ]
     for way in dict.fromkeys(row["way"] for row in found):
         error = np.array(
@@ -170,13 +207,31 @@ def table(found: Sequence[dict]) -> str:
                 if key[0] == way
             ]
         )
-        each = np.array(lost.get(way, []))
-        good = f"{np.mean(each <= GOOD):.0%} | {each.mean():.2%}" if len(each) else "– | –"
         size = np.abs(error)
         lines.append(
             f"| {way} | {len(error)} | {size.mean():.1%} | {np.median(size):.1%} | "
-            f"{np.percentile(size, 90):.1%} | {error.mean():+.1%} | {len(each)} | {good} |"
+            f"{np.percentile(size, 90):.1%} | {error.mean():+.1%} |"
         )
+    return "\n".join(lines)
+
+
+def choice_table(found: Sequence[dict]) -> str:
+    """Markdown: of each way how often a choice was the best or as good."""
+    means = compared(found)
+    lines = [
+        "| left out | pretraining shared by | choices | by the forecast | its mean loss | by a "
+        "fixed order | always `slm` | chance |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for name, made in (("one domain", choices(means)), ("4 or 5", choices(shared(means)))):
+        for way, of_way in made.items():
+            each = {n: np.array([one[n] for one in of_way]) for n in of_way[0]}
+            good = {n: f"{np.mean(v[~np.isnan(v)] <= GOOD):.0%}" for n, v in each.items()}
+            lines.append(
+                f"| {way} | {name} | {len(of_way)} | {good['forecast']} | "
+                f"{each['forecast'].mean():.2%} | {good['order']} | {good['slm']} | "
+                f"{each['chance'].mean():.0%} |"
+            )
     return "\n".join(lines)
 
 
@@ -184,15 +239,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, help="where the forecasts go")
     parser.add_argument("--read", type=Path, help="print the table of these, compute nothing")
+    parser.add_argument("--kind", default="mixed", choices=("mixed", "own"), help="n-gram figure")
     options = parser.parse_args()
     if options.read:
         found = [json.loads(line) for line in options.read.read_text().splitlines()]
-        print(table(found))
+        print(table(found), choice_table(found), sep="\n\n")
         return
     rows, found = evidence.rows(), []
     planned = [left for left in ways(rows) if left.rows]
     for number, left in enumerate(planned, 1):
-        found += forecast(left)
+        found += forecast(left, options.kind)
         if number % 20 == 0 or number == len(planned):
             print(f"{number} of {len(planned)} fits", flush=True)
     made_by = code.made_by()
@@ -200,7 +256,7 @@ def main() -> None:
         options.out.parent.mkdir(parents=True, exist_ok=True)
         text = "".join(json.dumps(row | made_by) + "\n" for row in found)
         options.out.write_text(text)
-    print(table(found))
+    print(table(found), choice_table(found), sep="\n\n")
 
 
 if __name__ == "__main__":

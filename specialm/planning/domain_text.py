@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from specialm.common import progress
 from specialm.common.errors import UserError
 from specialm.data import sources
 from specialm.data.documents import Document, chance
@@ -83,12 +84,14 @@ def measured(train: bytes, heldout: bytes, generic: KneserNey | None) -> Curve:
     p_T = generic.probabilities(scored)[scored.mask_NxL] if generic else None
     sizes = [SMALLEST * 2**i for i in range(20) if SMALLEST * 2**i <= min(len(train), LARGEST)]
     own, mixed = [], []
-    for size in sizes:
-        model = KneserNey.of(windows(train[:size]), VALUES, ORDER)
-        q_T = model.probabilities(scored)[scored.mask_NxL]
-        own.append(ngrams.bits_per_byte(q_T, scored.bytes))
-        if p_T is not None:
-            mixed.append(ngrams.bits_per_byte(ngrams.mixed(p_T, q_T)[0], scored.bytes))
+    with progress.bar(len(sizes), "n-gram models", "model") as shown:
+        for size in sizes:
+            model = KneserNey.of(windows(train[:size]), VALUES, ORDER)
+            q_T = model.probabilities(scored)[scored.mask_NxL]
+            own.append(ngrams.bits_per_byte(q_T, scored.bytes))
+            if p_T is not None:
+                mixed.append(ngrams.bits_per_byte(ngrams.mixed(p_T, q_T)[0], scored.bytes))
+            shown.update(1)
     return Curve(tuple(sizes), tuple(own), tuple(mixed))
 
 
@@ -107,14 +110,16 @@ def sample(generic: str, corpora_root: str = "data/corpora") -> bytes:
     _, spec = sources.resolve_source(generic, "generic")
     kept: list[tuple[int, str]] = []  # (- hash, text), the largest hash first
     size = read = 0
-    for document in _read(spec, corpora_root):
-        heapq.heappush(kept, (-chance("plan", document.id), document.text))
-        size += len(document.text)
-        read += len(document.text)
-        while size - len(kept[0][1]) >= SAMPLE:
-            size -= len(heapq.heappop(kept)[1])
-        if read > READ:
-            break
+    with progress.bar(None, "reading generic text", "document") as shown:
+        for document in _read(spec, corpora_root):
+            heapq.heappush(kept, (-chance("plan", document.id), document.text))
+            size += len(document.text)
+            read += len(document.text)
+            while size - len(kept[0][1]) >= SAMPLE:
+                size -= len(heapq.heappop(kept)[1])
+            shown.update(1)
+            if read > READ:
+                break
     return "\n".join(text for _, text in sorted(kept, reverse=True)).encode()[:SAMPLE]
 
 

@@ -59,21 +59,21 @@ class Curve:
     """Bits per byte of n-gram models of a domain by the size of its training text.
 
     Attributes:
-      bytes_P: sizes, rising.
-      own_P: of the model of the domain's text alone.
-      mixed_P: of its mixture with that of the generic text; () if there was none.
+      bytes_y: sizes, rising.
+      own_y: of the model of the domain's text alone.
+      mixed_y: of its mixture with that of the generic text; () if there was none.
     """
 
-    bytes_P: tuple[int, ...]
-    own_P: tuple[float, ...]
-    mixed_P: tuple[float, ...] = ()
+    bytes_y: tuple[int, ...]
+    own_y: tuple[float, ...]
+    mixed_y: tuple[float, ...] = ()
 
     def at(self, kind: str, num_bytes: float) -> float:
         """Bits per byte, `kind` own or mixed, interpolated over log bytes; beyond the ends, that
         of the end.
         """
-        value_P = self.own_P if kind == "own" else self.mixed_P
-        return float(np.interp(np.log(num_bytes), np.log(self.bytes_P), value_P))
+        value_y = self.own_y if kind == "own" else self.mixed_y
+        return float(np.interp(np.log(num_bytes), np.log(self.bytes_y), value_y))
 
 
 @cache
@@ -136,15 +136,17 @@ def proxies(path: Path, domain: str, curve: Curve, generic_tokens: float) -> lis
     """
     found, facts = run_rows(path)
     settings, models = facts.get("settings", {}), facts.get("models", {})
+    known, costs = {row["method"] for row in table()["rows"]}, table()["costs"]
+    shares = {"slm_is": costs["effective_fraction"]}  # of the text that is drawn
     made = []
     for row in found:
-        sizes = models.get(row["method"])
+        sizes, read = models.get(row["method"]), row["train_tokens"]
         if row["phase"] != "finetuned" or row.get("variant") or row["domain"] != domain:
             continue
-        if not sizes or not row["train_tokens"]:
+        if not sizes or not read or row["method"] not in known:
             continue
         tokens = row.get("specialist_tokens") or settings.get("data.specialist_tokens", 0)
-        of_bytes = round(tokens * BYTES_PER_TOKEN) or curve.bytes_P[-1]
+        of_bytes = round(tokens * BYTES_PER_TOKEN) or curve.bytes_y[-1]
         made.append(
             Row(
                 study=str(path),
@@ -152,11 +154,12 @@ def proxies(path: Path, domain: str, curve: Curve, generic_tokens: float) -> lis
                 domain=domain,
                 seed=row["seed"],
                 params=sizes["params"],
-                tokens=row["train_tokens"],
-                repetitions=row.get("expected_repetitions") or row["train_tokens"] / generic_tokens,
+                tokens=read,
+                repetitions=row.get("expected_repetitions")
+                or read / generic_tokens / shares.get(row["method"], 1),
                 specialist_bytes=of_bytes,
                 own=curve.at("own", of_bytes),
-                mixed=curve.at("mixed", of_bytes) if curve.mixed_P else 0.0,
+                mixed=curve.at("mixed", of_bytes) if curve.mixed_y else 0.0,
                 learned=settings.get("model.positions", "learned") == "learned",
                 bits_per_byte=row["bits_per_byte"],
             )

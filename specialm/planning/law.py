@@ -52,11 +52,11 @@ class Law:
     """A fitted law.
 
     Attributes:
-      theta_P: parameters in the order of `NAMES`.
+      theta_l: parameters in the order of `NAMES`.
       cells: (study, domain) -> effect.
     """
 
-    theta_P: np.ndarray
+    theta_l: np.ndarray
     cells: dict[tuple[str, str], float]
 
 
@@ -85,74 +85,74 @@ class Features:
         self.repetitions_N = np.array([row.repetitions for row in rows])
         self.log_c_N = np.log([getattr(row, kind) for row in rows])
         self.learned_N = np.array([row.learned for row in rows], float)
-        self.method_NxM = np.array([[row.method == m for m in METHODS] for row in rows], float)
+        self.method_Nxa = np.array([[row.method == m for m in METHODS] for row in rows], float)
         self.cells = [(row.study, row.domain) for row in rows]
         self.log_bits_N = np.log([row.bits_per_byte for row in rows])
 
-    def predicted(self, theta_P: np.ndarray) -> np.ndarray:
+    def predicted(self, theta_l: np.ndarray) -> np.ndarray:
         """ln L of every row, without the effects of cells."""
-        at = dict(zip(SHARED, theta_P, strict=False))
+        at = dict(zip(SHARED, theta_l, strict=False))
         worth_N = unique_worth(self.tokens_N, self.repetitions_N, np.exp(at["R"]))
         short_N = np.exp(-at["a"] * self.log_params_N) + np.exp(at["B"]) * TOKENS_0 / worth_N
         total_N = np.exp(at["E"] + at["g"] * self.log_c_N) + np.exp(at["A"]) * short_N ** at["b"]
-        grows_N = self.method_NxM[:, METHODS.index(IMPORTANCE)] * np.log(self.tokens_N / TOKENS_0)
+        grows_N = self.method_Nxa[:, METHODS.index(IMPORTANCE)] * np.log(self.tokens_N / TOKENS_0)
         return (
             np.log(total_N)
             + at["learned"] * self.learned_N
-            + self.method_NxM @ theta_P[len(SHARED) :]
+            + self.method_Nxa @ theta_l[len(SHARED) :]
             + at["k"] * grows_N
         )
 
 
-def fit(rows: Sequence[Row], kind: str, start_P: np.ndarray | None = None) -> Law:
+def fit(rows: Sequence[Row], kind: str, start_l: np.ndarray | None = None) -> Law:
     """The law of some rows.
 
     Args:
       kind: own or mixed, see `Features`.
-      start_P: where the search begins; None for the prior's mean.
+      start_l: where the search begins; None for the prior's mean.
     """
     from scipy.optimize import least_squares
 
     features = Features(rows, kind)
     names = sorted(set(features.cells))
     place_N = np.array([names.index(cell) for cell in features.cells])
-    mean_P, deviation_P = (np.array([PRIOR[name][i] for name in NAMES]) for i in (0, 1))
-    mean_V = np.concatenate([mean_P, np.zeros(len(names))])
-    deviation_V = np.concatenate([deviation_P, np.full(len(names), CELL)])
+    prior_mean_l, prior_deviation_l = (np.array([PRIOR[name][i] for name in NAMES]) for i in (0, 1))
+    mean_l = np.concatenate([prior_mean_l, np.zeros(len(names))])
+    deviation_l = np.concatenate([prior_deviation_l, np.full(len(names), CELL)])
     count = len(NAMES)
 
-    def residuals(v_V: np.ndarray) -> np.ndarray:
-        error_N = features.predicted(v_V[:count]) + v_V[count:][place_N] - features.log_bits_N
-        return np.concatenate([error_N / NOISE, (v_V - mean_V) / deviation_V])
+    def residuals(v_l: np.ndarray) -> np.ndarray:
+        error_N = features.predicted(v_l[:count]) + v_l[count:][place_N] - features.log_bits_N
+        return np.concatenate([error_N / NOISE, (v_l - mean_l) / deviation_l])
 
-    begin_V = mean_V.copy()
-    if start_P is not None:
-        begin_V[:count] = start_P
-    found_V = least_squares(residuals, begin_V, loss="huber", f_scale=HUBER, max_nfev=500).x
-    return Law(found_V[:count], dict(zip(names, found_V[count:].tolist(), strict=True)))
+    begin_l = mean_l.copy()
+    if start_l is not None:
+        begin_l[:count] = start_l
+    found_l = least_squares(residuals, begin_l, loss="huber", f_scale=HUBER, max_nfev=500).x
+    return Law(found_l[:count], dict(zip(names, found_l[count:].tolist(), strict=True)))
 
 
 def log_bits(law: Law, rows: Sequence[Row], kind: str) -> np.ndarray:
     """ln L that a law says of rows, with the effects of the cells that it knows."""
     features = Features(rows, kind)
     cell_N = np.array([law.cells.get(cell, 0.0) for cell in features.cells])
-    return features.predicted(law.theta_P) + cell_N
+    return features.predicted(law.theta_l) + cell_N
 
 
 def bootstrap(rows: Sequence[Row], kind: str, draws: int, seed: int) -> np.ndarray:
-    """Parameters [draws, P] fitted to rows of (study, domain) cells drawn with replacement: rows of
-    a cell have text and settings in common and are not independent.
+    """Parameters [draws, len(NAMES)] fitted to rows of (study, domain) cells, drawn with
+    replacement: rows of a cell have text and settings in common and are not independent.
     """
     by_cell: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
         by_cell.setdefault((row.study, row.domain), []).append(row)
     cells, generator = list(by_cell.values()), np.random.default_rng(seed)
-    start_P = fit(rows, kind).theta_P
+    start_l = fit(rows, kind).theta_l
     found = []
     for _ in range(draws):
         drawn = generator.integers(len(cells), size=len(cells))
         again = [row for i in drawn for row in cells[i]]
-        found.append(fit(again, kind, start_P).theta_P)
+        found.append(fit(again, kind, start_l).theta_l)
     return np.array(found)
 
 

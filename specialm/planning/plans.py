@@ -43,7 +43,7 @@ def make(options: Mapping[str, Any]) -> tuple[dict, str]:
         generic_tokens=tokens,
         specialist_bytes=text.train_bytes,
         own=curve.at("own", text.train_bytes),
-        mixed=curve.at("mixed", text.train_bytes) if curve.mixed_P else 0.0,
+        mixed=curve.at("mixed", text.train_bytes) if curve.mixed_y else 0.0,
         learned=options["positions"] == "learned",
     )
     rows = []

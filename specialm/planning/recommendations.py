@@ -78,17 +78,17 @@ def plan(asked: Asked, proxies: Sequence[Row] = ()) -> Plan:
     """
     found = candidates.all_of(asked)
     known = [one for one in found if not one.unknown]
-    log_DxC = draws(known, asked, proxies) if known else np.zeros((DRAWS, 0))
+    log_oxa = draws(known, asked, proxies) if known else np.zeros((DRAWS, 0))
     servable = [i for i, one in enumerate(known) if one.served]
-    forecasts = [_forecast(one, log_D) for one, log_D in zip(known, log_DxC.T, strict=True)]
+    forecasts = [_forecast(one, log_o) for one, log_o in zip(known, log_oxa.T, strict=True)]
     if servable:
-        winner_D = np.array(servable)[np.argmin(log_DxC[:, servable], axis=1)]
+        winner_o = np.array(servable)[np.argmin(log_oxa[:, servable], axis=1)]
         forecasts = [
-            dataclasses.replace(each, best=float(np.mean(winner_D == i)))
+            dataclasses.replace(each, best=float(np.mean(winner_o == i)))
             for i, each in enumerate(forecasts)
         ]
     order = sorted(servable, key=lambda i: forecasts[i].bits_per_byte)
-    sure = {i: float(np.mean(log_DxC[:, order[0]] < log_DxC[:, i])) for i in order[1:]}
+    sure = {i: float(np.mean(log_oxa[:, order[0]] < log_oxa[:, i])) for i in order[1:]}
     once, each = (_first(known, order, kind) for kind in (False, True))
     rest = [Forecast(one) for one in found if one.unknown]
     return Plan(
@@ -105,50 +105,50 @@ def plan(asked: Asked, proxies: Sequence[Row] = ()) -> Plan:
 
 
 def draws(known: Sequence[Candidate], asked: Asked, proxies: Sequence[Row] = ()) -> np.ndarray:
-    """ln L of every candidate, DRAWS times: [DRAWS, C]."""
+    """ln L of every candidate, DRAWS times: [DRAWS, candidates]."""
     of = evidence.table()["laws"][asked.kind]
     spread, generator = of["spreads"], np.random.default_rng(SEED)
-    theta_BxP = np.array(of["draws"])
-    which_D = generator.integers(len(theta_BxP), size=DRAWS)
+    theta_uxl = np.array(of["draws"])
+    which_o = generator.integers(len(theta_uxl), size=DRAWS)
     rows = [_row(one, asked) for one in known]
     features = law.Features(rows, asked.kind)
-    log_BxC = np.array([features.predicted(theta_P) for theta_P in theta_BxP])
-    shared_B, shared, own_BxC = _learnt(rows, proxies, theta_BxP, asked.kind)
+    log_uxa = np.array([features.predicted(theta_l) for theta_l in theta_uxl])
+    shared_u, shared, own_uxa = _learnt(rows, proxies, theta_uxl, asked.kind)
     degrees = DOMAINS_SEEN - 1
-    noise_D = generator.normal(size=DRAWS) if proxies else generator.standard_t(degrees, size=DRAWS)
-    setting_D = spread["setting"] * generator.normal(size=DRAWS)
-    common_D = shared_B[which_D] + shared * noise_D + setting_D
-    beyond_C = np.array([bool(one.beyond) for one in known], float)
-    thin_C = np.array([one.studies == 1 for one in known], float)
+    noise_o = generator.normal(size=DRAWS) if proxies else generator.standard_t(degrees, size=DRAWS)
+    setting_o = spread["setting"] * generator.normal(size=DRAWS)
+    common_o = shared_u[which_o] + shared * noise_o + setting_o
+    beyond_a = np.array([bool(one.beyond) for one in known], float)
+    thin_a = np.array([one.studies == 1 for one in known], float)
     # All of a plan lies beyond the rows on the same side: what is wrong there is wrong alike, and
     # what methods are against each other is half as sure; likewise of a method with one study.
-    away_DxC = EXTRAPOLATION * generator.normal(size=DRAWS)[:, None] * beyond_C
-    own_C = spread["method"] * (1 + np.maximum(beyond_C, thin_C))
-    apart_DxC = own_BxC[which_D] + own_C * generator.normal(size=(DRAWS, len(known)))
-    return log_BxC[which_D] + common_D[:, None] + away_DxC + apart_DxC
+    away_oxa = EXTRAPOLATION * generator.normal(size=DRAWS)[:, None] * beyond_a
+    own_a = spread["method"] * (1 + np.maximum(beyond_a, thin_a))
+    apart_oxa = own_uxa[which_o] + own_a * generator.normal(size=(DRAWS, len(known)))
+    return log_uxa[which_o] + common_o[:, None] + away_oxa + apart_oxa
 
 
 def _learnt(
-    rows: Sequence[Row], proxies: Sequence[Row], theta_BxP: np.ndarray, kind: str
+    rows: Sequence[Row], proxies: Sequence[Row], theta_uxl: np.ndarray, kind: str
 ) -> tuple[np.ndarray, float, np.ndarray]:
     """What the user's own models say of the effect that methods have in common and of each
-    method's, as a normal prior and normal errors have it: (mean [B], deviation, mean [B, C]).
+    method's, as a normal prior and normal errors have it: (mean [u], deviation, mean [u, a]).
     """
     spread = evidence.table()["laws"][kind]["spreads"]
-    shared_B, own_BxC = np.zeros(len(theta_BxP)), np.zeros((len(theta_BxP), len(rows)))
+    shared_u, own_uxa = np.zeros(len(theta_uxl)), np.zeros((len(theta_uxl), len(rows)))
     if not proxies:
-        return shared_B, spread["domain"], own_BxC
+        return shared_u, spread["domain"], own_uxa
     features = law.Features(proxies, kind)
-    error_BxN = features.log_bits_N - np.array([features.predicted(p) for p in theta_BxP])
+    error_uxN = features.log_bits_N - np.array([features.predicted(p) for p in theta_uxl])
     settings = {(row.params, row.tokens, row.specialist_bytes) for row in proxies}
     weight = len(settings) / (len(settings) + (spread["setting"] / spread["domain"]) ** 2)
-    middle_B = np.median(error_BxN, axis=1)
+    middle_u = np.median(error_uxN, axis=1)
     for i, row in enumerate(rows):
         same = [n for n, proxy in enumerate(proxies) if proxy.method == row.method]
         if same:
-            apart_B = error_BxN[:, same].mean(axis=1) - middle_B
-            own_BxC[:, i] = apart_B * len(same) / (len(same) + 1)
-    return weight * middle_B, spread["domain"] * (1 - weight) ** 0.5, own_BxC
+            apart_u = error_uxN[:, same].mean(axis=1) - middle_u
+            own_uxa[:, i] = apart_u * len(same) / (len(same) + 1)
+    return weight * middle_u, spread["domain"] * (1 - weight) ** 0.5, own_uxa
 
 
 def _row(one: Candidate, asked: Asked) -> Row:
@@ -168,11 +168,11 @@ def _row(one: Candidate, asked: Asked) -> Row:
     )
 
 
-def _forecast(one: Candidate, log_D: np.ndarray) -> Forecast:
-    bits_D = np.exp(log_D)
-    sides = {level: np.percentile(bits_D, [50 - level / 2, 50 + level / 2]) for level in LEVELS}
+def _forecast(one: Candidate, log_o: np.ndarray) -> Forecast:
+    bits_o = np.exp(log_o)
+    sides = {level: np.percentile(bits_o, [50 - level / 2, 50 + level / 2]) for level in LEVELS}
     intervals = {level: (float(low), float(high)) for level, (low, high) in sides.items()}
-    return Forecast(one, float(np.median(bits_D)), intervals)
+    return Forecast(one, float(np.median(bits_o)), intervals)
 
 
 def _first(known: Sequence[Candidate], order: Sequence[int], each: bool) -> Candidate | None:
@@ -196,10 +196,10 @@ def _crossover(
 
 def _point(pair: Sequence[Candidate], asked: Asked, proxies: Sequence[Row]) -> np.ndarray:
     """ln L of each by the fitted law alone, but for what methods have in common."""
-    theta_P = np.array(evidence.table()["laws"][asked.kind]["theta"])
+    theta_l = np.array(evidence.table()["laws"][asked.kind]["theta"])
     rows = [_row(one, asked) for one in pair]
-    _, _, own_1xC = _learnt(rows, proxies, theta_P[None], asked.kind)
-    return law.Features(rows, asked.kind).predicted(theta_P) + own_1xC[0]
+    _, _, own_1xa = _learnt(rows, proxies, theta_l[None], asked.kind)
+    return law.Features(rows, asked.kind).predicted(theta_l) + own_1xa[0]
 
 
 def _cheaper(once: Candidate, each: Candidate) -> int | None:

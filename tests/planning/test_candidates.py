@@ -69,7 +69,7 @@ def test_every_method_spends_the_budget(method, budget, domains, params):
     [
         ({"params": 126e6, "budget": 1e18}, "slm", "inference_params 126M (rows: 62.3k to 1.09M)"),
         ({"budget": 1e16}, "slm", "pretraining tokens"),
-        ({"budget": 1e11}, "slm", "fine-tuning alone takes 1."),
+        ({"budget": 1e11}, "slm", "fine-tuning alone takes 8"),
         ({"mixed": 5.0}, "slm", "bits per byte of the n-gram model 5"),
         ({"specialist_bytes": 9e6, "budget": 1e15}, "slm", "bytes of specialist text 9M"),
         ({"generic_tokens": 1e4}, "slm", "repetitions of the text"),

@@ -87,7 +87,7 @@ def made():
 
 def test_fitting_finds_the_law_that_made_the_rows(made):
     fitted = law.fit(made, "mixed")
-    found = dict(zip(law.NAMES, fitted.theta_P, strict=True))
+    found = dict(zip(law.NAMES, fitted.theta_l, strict=True))
     assert found["slm_is"] == pytest.approx(TRUE["slm_is"], abs=0.01)
     assert found["slm_pn"] == pytest.approx(TRUE["slm_pn"], abs=0.005)
     assert all(abs(effect) < 0.02 for effect in fitted.cells.values())
@@ -102,7 +102,7 @@ def test_one_wild_row_moves_little(made):
     i = next(i for i, one in enumerate(made) if one.method == "slm_pn")
     wild = [*made]
     wild[i] = dataclasses.replace(made[i], bits_per_byte=made[i].bits_per_byte * 1.65)
-    before, after = (law.fit(rows, "mixed").theta_P for rows in (made, wild))
+    before, after = (law.fit(rows, "mixed").theta_l for rows in (made, wild))
     place = law.NAMES.index("slm_pn")
     assert abs(after[place] - before[place]) < 0.004
 

@@ -50,9 +50,9 @@ def test_a_curve_is_that_of_the_n_gram_models(folders, measured):
     assert 0.4 * whole < measured.train_bytes < 0.8 * whole
     assert 0.05 * whole < measured.heldout_bytes < 0.5 * whole
     curve = measured.curve
-    assert curve.bytes_P[0] == 15_000 and curve.bytes_P[-1] <= measured.train_bytes
+    assert curve.bytes_y[0] == 15_000 and curve.bytes_y[-1] <= measured.train_bytes
     # A mixture whose weight is the best can only gain, once its search has ended.
-    assert all(m <= o * 1.01 for m, o in zip(curve.mixed_P, curve.own_P, strict=True))
+    assert all(m <= o * 1.01 for m, o in zip(curve.mixed_y, curve.own_y, strict=True))
 
 
 def test_bits_of_bytes_by_hand():
@@ -63,7 +63,7 @@ def test_bits_of_bytes_by_hand():
     p_T = model.probabilities(windows)[windows.mask_NxL]
     want = -np.log2(p_T).sum() / len(heldout)
     curve = domain_text.measured(train, heldout, None)
-    assert curve.own_P[0] == pytest.approx(want) and curve.mixed_P == ()
+    assert curve.own_y[0] == pytest.approx(want) and curve.mixed_y == ()
     assert ngrams.bits_per_byte(p_T, len(heldout)) == pytest.approx(want)
 
 

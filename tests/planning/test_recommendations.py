@@ -1,10 +1,12 @@
 """Plans: what is recommended and why, intervals, break-even, a user's own rows."""
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
 
+from specialm.common.errors import UserError
 from specialm.planning import candidates, describe, evidence, law, recommendations
 from specialm.planning.candidates import Asked
 from specialm.planning.domain_text import DomainText
@@ -52,10 +54,10 @@ def test_medians_are_those_of_the_law_and_intervals_contain_each_other(plan):
 def test_methods_are_told_apart_better_than_their_intervals_say(plan):
     """What is wrong for all of them alike does not count in a comparison."""
     known = [f.candidate for f in plan.forecasts if not f.candidate.unknown]
-    log_DxC = recommendations.draws(known, ASKED)
+    log_oxa = recommendations.draws(known, ASKED)
     names = [one.method for one in known]
     i, j = names.index("slm_is"), names.index("slm")
-    assert np.std(log_DxC[:, i] - log_DxC[:, j]) < 0.5 * np.std(log_DxC[:, i])
+    assert np.std(log_oxa[:, i] - log_oxa[:, j]) < 0.5 * np.std(log_oxa[:, i])
 
 
 def test_break_even_is_where_the_forecasts_cross(plan):
@@ -128,3 +130,36 @@ def test_the_text_names_all(plan):
     assert found["not_distinguishable"] == plan.alike
     unknown = [f for f in found["forecasts"] if f["unknown"]]
     assert unknown and all(f["bits_per_byte"] is None for f in unknown)
+
+
+def test_own_rows_are_read_from_a_run(tmp_path):
+    """Those of the domain, of methods that the law has, with what the rows do not say computed."""
+    base = {"domain": "notes", "phase": "finetuned", "seed": 0, "bits_per_byte": 2.5}
+    rows = [
+        base | {"method": "slm", "train_tokens": 2_000_000, "specialist_tokens": 10_000},
+        base | {"method": "slm_is", "train_tokens": 2_000_000},
+        base | {"method": "slm_is", "train_tokens": 2_000_000, "expected_repetitions": 7.5},
+        base | {"method": "slm_is_shuffled", "train_tokens": 2_000_000},
+        base | {"method": "slm", "train_tokens": 2_000_000, "phase": "pretrained"},
+        base | {"method": "slm", "train_tokens": 2_000_000, "variant": "model.d_model=8"},
+        base | {"method": "slm", "train_tokens": 2_000_000, "domain": "macro"},
+        base | {"method": "ngram", "train_tokens": 2_000_000},
+        base | {"method": "slm_nopt", "train_tokens": 0},
+    ]
+    path = tmp_path / "results.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(UserError, match=r"has neither run.json nor study.json"):
+        evidence.proxies(path, "notes", TEXT.curve, 1e7)
+    models = {name: {"params": 62_336} for name in ("slm", "slm_is", "slm_is_shuffled", "slm_nopt")}
+    settings = {"data.specialist_tokens": 20_000, "model.positions": "rope"}
+    (tmp_path / "run.json").write_text(json.dumps({"models": models, "settings": settings}))
+    curve = Curve((22_000, 44_000), (2.5, 2.3))
+    found = evidence.proxies(path, "notes", curve, 1e7)
+    assert [row.method for row in found] == ["slm", "slm_is", "slm_is"]
+    assert [(row.specialist_bytes, row.own) for row in found[:2]] == [(22_000, 2.5), (44_000, 2.3)]
+    fraction = evidence.table()["costs"]["effective_fraction"]
+    assert [row.repetitions for row in found] == pytest.approx([0.2, 0.2 / fraction, 7.5])
+    assert not any(row.learned for row in found)
+    path.write_text("{")
+    with pytest.raises(UserError, match="not JSON lines"):
+        evidence.proxies(path, "notes", curve, 1e7)
