@@ -9,7 +9,7 @@ from specialm.common.errors import UserError
 from specialm.models import transformer
 
 WIDER = 16  # widths are multiples of it
-SMALL = 450_000  # parameters that read some 20 tokens each in ten minutes of two cores
+SMALL = 300_000  # parameters that read some 40 tokens each in ten minutes of two cores
 BYTES = {"embedder": "bytes", "head": "bytes_in_turn", "byte_size": 32, "byte_heads": 4}
 LLAMA = {"positions": "rope", "norm": "rmsnorm", "mlp": "swiglu", "biases": False}
 

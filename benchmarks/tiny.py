@@ -1,6 +1,6 @@
 """Tiny models: bits per byte at equal training FLOPs of dense vocabulary, bytes, shared weights.
 
-    python -m benchmarks.tiny --out=results/tiny/rows.jsonl --tokens=4000000 --seeds=3
+    python -m benchmarks.tiny --out=results/tiny/rows.jsonl --tokens=1000000 --seeds=3
 
 Every model has about the parameters of the dense one of configs/local/slm.py, so about its bytes
 where it is served, and is pretrained on the generic corpus on as many tokens as it can read with
@@ -49,6 +49,7 @@ MODELS: dict[str, dict] = {
 # Windows of about as many bytes, cut by a vocabulary of its own.
 VOCABULARIES = {"plain bytes": {"vocabulary_kind": "bytes", "vocabulary_size": 259, "context": 256}}
 RATES = (4e-3, 8e-3, 16e-3)
+BATCH = 8  # windows a step: with so few tokens many small steps are better than few large ones
 
 
 @dataclass(frozen=True)
@@ -170,12 +171,12 @@ def main() -> None:
     parser.add_argument("--out", required=True)
     parser.add_argument("--workdir", default="runs/tiny")
     parser.add_argument("--config", default="configs/local/slm.py")
-    parser.add_argument("--tokens", type=int, default=4_000_000)
-    parser.add_argument("--search_tokens", type=int, default=1_000_000)
+    parser.add_argument("--tokens", type=int, default=1_000_000)
+    parser.add_argument("--search_tokens", type=int, default=300_000)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("overrides", nargs="*", help="FIELD=VALUE of every config")
     args = parser.parse_args()
-    common = ["data.longest_piece=12", "train.batch_size=32"]
+    common = ["data.longest_piece=12", f"train.batch_size={BATCH}"]
     base = config_lib.load(args.config, [f"--config.{x}" for x in (*common, *args.overrides)])
     demo.fetch(base)
     rows: list[dict] = []

@@ -6,6 +6,7 @@ No code is the beginning of another, so the product of the probabilities of its 
 likelihood, and codes that no piece has only waste some of it.
 """
 
+import math
 from dataclasses import replace
 
 import jax
@@ -108,8 +109,13 @@ def declare_blocks(config: Config, count: int) -> dict:
 
 
 def table(config: Config, rows: int) -> Tensor:
-    """A vector for each of so many classes or slots."""
-    return Tensor((rows, config.byte_size), (None, None), normal(0.02), decay=True)
+    """A vector for each of so many classes or slots.
+
+    Of length 1, as there are few numbers in it: with GPT-2's 0.02 a byte head takes many more steps
+    until its logits are of any size.
+    """
+    initial = normal(1 / math.sqrt(config.byte_size))
+    return Tensor((rows, config.byte_size), (None, None), initial, decay=True)
 
 
 def run_blocks(
