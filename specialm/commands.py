@@ -67,8 +67,16 @@ def store_counts(run) -> dict[str, dict]:
 def weights(config_path: str, overrides: list[str], options: dict):
     """Importance weights of the domains, or of a text of the user's."""
     config, workdir = inputs.load(config_path, overrides, options, precheck.check_clusters)
-    from specialm.workflows import own_text, pipeline, repeats, weight_report
+    from specialm.workflows import own_text, pipeline, repeats, topics, weight_report
 
+    if options["topics"]:
+        if options["source"] or options["report"]:
+            raise UserError("--topics stands alone; leave out --source and --report.")
+        found = topics.parse(options["topics"])
+        described = topics.describe(pipeline.open_run(config, workdir, []), found)
+        error = described.error and described.error.to_json()
+        result = described.report.to_json() | {"sampling_error": error}
+        return result, "\n".join([described.report.table(), *described.lines()])
     path = weight_report.path_of(options["report"], workdir) if options["report"] else None
     if options["source"]:
         kept = own_text.given(overrides, config)
