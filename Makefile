@@ -45,7 +45,7 @@ notebooks: install  ## runs the notebooks and keeps their outputs, 10 minutes
 
 site: install  ## builds the documentation into build/site; a link that leads nowhere is an error
 	$(PIP) -c constraints.txt -e '.[docs]'
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict  # not --quiet: it would count no warnings
 
 test: install  ## the tests, without the slow ones; JOBS=2 processes, PYTEST_ARGS=... for pytest
 	JAX_PLATFORMS=cpu $(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m "not slow" $(PYTEST_ARGS)

@@ -89,7 +89,8 @@ COMMANDS: dict[str, Command] = {
         "Prints the importance weights of config.domain, of all domains, or of --source, any text\n"
         "of your own. --report writes a page: both histograms, weights, what a budget of\n"
         "train.tokens draws of each cluster and how often, how exactly the histogram is known,\n"
-        "what the clusters are about, and the specialist text that has no counterpart.",
+        "what the clusters are about, and the specialist text that has no counterpart. Without\n"
+        'any text, --topics="contract law; court opinions" weighs what is described in words.',
         "specialm weights --config=configs/local/slm_is.py --source=~/notes --report",
         ("domain", "domains", *DATA, "train"),
         (
@@ -103,6 +104,7 @@ COMMANDS: dict[str, Command] = {
                 "write a page, to weights.html in --workdir if no file is given",
                 "weights.html",
             ),
+            Option("topics", "", "instead of text: topics in words, with semicolons between them"),
         ),
     ),
     "train": Command(

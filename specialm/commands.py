@@ -4,6 +4,8 @@ import os
 import sys
 from pathlib import Path
 
+from ml_collections import ConfigDict
+
 from specialm import command_inputs as inputs
 from specialm import config as config_lib
 from specialm import methods
@@ -70,6 +72,8 @@ def weights(config_path: str, overrides: list[str], options: dict):
     config, workdir = inputs.load(config_path, overrides, options, precheck.check_clusters)
     from specialm.workflows import own_text, pipeline, repeats, weight_report
 
+    if options["topics"]:
+        return _weights_of_topics(config, workdir, options)
     path = weight_report.path_of(options["report"], workdir) if options["report"] else None
     if options["source"]:
         kept = own_text.given(overrides, config)
@@ -84,6 +88,19 @@ def weights(config_path: str, overrides: list[str], options: dict):
         return {domain: report.to_json() for domain, report in reports.items()}, "\n\n".join(texts)
     record = weight_report.write(run, reports, path)
     return record["weights"], "\n\n".join([*texts, *weight_report.lines(record), f"{path}"])
+
+
+def _weights_of_topics(config: ConfigDict, workdir: Path, options: dict) -> tuple[dict, str]:
+    """Importance weights of a domain that is described in words."""
+    from specialm.workflows import pipeline, topics
+
+    if options["source"] or options["report"]:
+        raise UserError("--topics stands alone; leave out --source and --report.")
+    words = topics.parse(options["topics"])
+    described = topics.describe(pipeline.open_run(config, workdir, []), words)
+    result = described.report.to_json()
+    result["sampling_error"] = described.error and described.error.to_json()
+    return result, "\n".join([described.report.table(), *described.lines()])
 
 
 def train(config_path: str, overrides: list[str], options: dict):

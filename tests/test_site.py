@@ -64,6 +64,15 @@ def test_every_page_has_its_place(hooks):
     assert set(named) == pages | made
 
 
+def test_dead_links_fail_the_build():
+    """With --quiet MkDocs counts no warnings, and strict means nothing."""
+    (line,) = re.findall(r"^\t.*mkdocs build(.*?)(?:#.*)?$", (ROOT / "Makefile").read_text(), re.M)
+    assert line.split() == ["--strict"]
+    config = (ROOT / "mkdocs.yml").read_text()
+    for kind in ("omitted_files", "absolute_links", "unrecognized_links", "anchors"):
+        assert f"  {kind}: warn\n" in config
+
+
 def test_the_reference_has_every_module_and_command(hooks, monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT))
     from specialm.command_table import COMMANDS

@@ -104,13 +104,20 @@ def draw_map(facts: dict):
     largest = max(generic_K.max(), domain_K.max())
 
     def draw(axis: Axes) -> None:
-        for share_K, style in (
-            (generic_K, {"facecolors": "none", "edgecolors": GENERIC, "label": "generic text"}),
-            (domain_K, {"color": SPECIALIST, "label": "domain"}),
+        for share_K, face, label in (
+            (generic_K, "none", "generic text"),
+            (domain_K, SPECIALIST, "domain"),
         ):
             at = shown[share_K[shown] > 0]
-            sizes = LARGEST * share_K[at] / largest
-            axis.scatter(x_K[at], y_K[at], s=sizes, linewidths=0.7, **style)
+            axis.scatter(
+                x_K[at],
+                y_K[at],
+                s=LARGEST * share_K[at] / largest,
+                facecolors=face,
+                edgecolors=GENERIC if face == "none" else face,
+                linewidths=0.7,
+                label=label,
+            )
         for cluster in _named(x_K, y_K, domain_K):
             radius = np.sqrt(LARGEST * domain_K[cluster] / largest) / 2
             axis.annotate(

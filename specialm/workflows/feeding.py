@@ -59,17 +59,17 @@ def own(run: Run, method: str, domain: str, seed: int) -> Own | None:
 
 
 def through(
-    run: Run, title: str, store: WindowStore | Joined, sampler: BatchSampler, windows: int
+    run: Run, title: str, store: WindowStore | Joined | Stream, sampler: BatchSampler, windows: int
 ) -> tuple[WindowStore | Joined | Stream, BatchSampler]:
     """What batches are read through: the store itself, or the Task of what is drawn of it.
 
     Args:
       title: of the model; the Task's name is made of it.
-      store: that the sampler draws from.
+      store: that the sampler draws from; a stream of the user's own stays as it is.
       sampler: of the method.
       windows: W, that are drawn in all.
     """
-    if run.config.train.feed != feeds.SEQIO:
+    if run.config.train.feed != feeds.SEQIO or isinstance(store, Stream):
         return store, sampler
     name = title.replace(" ", "_")
     vocabulary = run.prepared.vocabulary

@@ -1,6 +1,7 @@
 """`specialm weights --report`: the page and its numbers, of a text of one's own and of domains."""
 
 import json
+import math
 
 import conftest
 import numpy as np
@@ -8,9 +9,9 @@ import pytest
 from page_reader import Page, check_accessible, check_alone
 
 from specialm import cli
-from specialm.clustering import clusters
+from specialm.clustering import clusters, encoders
 from specialm.reports import charts
-from specialm.workflows import weight_report
+from specialm.workflows import topics, weight_report
 
 
 @pytest.fixture(scope="module")
@@ -119,6 +120,49 @@ def test_one_document_does_not_say_how_sure_it_is(project, notes, weigh, monkeyp
     status, text, _ = weigh(f"--source={notes}", "--name=mine", little, f"--report={page}")
     assert status == 0 and "mine: one document alone does not say how exactly" in text
     assert "from one document alone" in page.read_text()
+
+
+def test_topics_are_the_windows_nearest_to_them(project, weigh):
+    """Their clusters against a brute force over all embeddings."""
+    status, text, _ = weigh("--topics=matrix of  numbers; random sample", "--json")
+    assert status == 0
+    facts = json.loads(text)
+    (stage,) = (project / "run" / "embeddings").glob("generic-*")
+    (fitted,) = (project / "run").glob("encoder-*/encoder.npz")
+    (clustered,) = (project / "run" / "clusters").glob("generic-*/clusters.npy")
+    encoder = encoders.make_encoder("tfidf_svd", fitted)
+    topic_QxD = encoder.encode(["matrix of numbers", "random sample"], progress=False)
+    generic_NxD, cluster_N = np.load(stage / "embeddings.npy"), np.load(clustered)
+    count = math.ceil(topics.SHARE * len(generic_NxD))
+    found = []
+    for topic_D in topic_QxD.astype(float):
+        distance_N = ((generic_NxD.astype(float) - topic_D) ** 2).sum(axis=1)
+        found += list(cluster_N[np.argsort(distance_N)[:count]])
+    np.testing.assert_allclose(
+        facts["specialist_histogram"], np.bincount(found, minlength=6) / len(found), atol=0.02
+    )
+    assert facts["domain"] == "matrix of numbers; random sample"
+    assert facts["sampling_error"]["documents"] == 2
+
+
+def test_one_topic_says_that_it_is_not_known_how_sure_it_is(weigh):
+    status, text, _ = weigh("--topics=matrix")
+    assert status == 0 and "\nmatrix: " in text
+    assert text.rstrip().endswith("one topic alone does not say how exactly its histogram is known")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--topics=matrix; zzyzx"], "none of the words of 'zzyzx' is in the generic text"),
+        (["--topics= ;"], "give different topics"),
+        (["--topics=a b; a  b"], "give different topics"),
+        (["--topics=matrix", "--source=README.md"], "--topics stands alone"),
+    ],
+)
+def test_topics_that_cannot_be_weighed(weigh, options, message):
+    status, _, told = weigh(*options)
+    assert status == 2 and message in told
 
 
 @pytest.mark.parametrize("given", ["page.pdf", "folder"])
