@@ -127,6 +127,7 @@ class Stop(Exception):
     """Ends a command."""
 
 
+@pytest.mark.slow
 def test_a_masked_model_gets_layers_on_its_first_ones(root, capsys, monkeypatch):
     """MiniPost, an untied head, rotary positions; the source text is the run's own or a given one."""
     base = pretrained(root, "bert", *BERT)
