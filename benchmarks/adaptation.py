@@ -154,7 +154,8 @@ class Models:
         changed.seed, changed.finetune.patience = cell.seed, 0
         changed.finetune.max_steps = max(1, round(cell.tokens / batch))
         changed.finetune.max_epochs = float(max(1, cell.tokens))  # steps are the only limit
-        changed.finetune.eval_every = max(1, changed.finetune.max_steps // 4)
+        # The same of every budget, so that MiniPost's shallow model serves all.
+        changed.finetune.eval_every = max(1, min(self.options.tokens, default=0) // (4 * batch))
         return from_checkpoint.open_run(
             changed.lock(), self.stages.root, [cell.language], base.path, trusted=True
         )

@@ -364,7 +364,7 @@ def adapt(config_path: str, overrides: list[str], options: dict):
     run = from_checkpoint.open_run(
         config, workdir, [domain], path, options["trust"], options["generic"], trained=True
     )
-    made = adapting.adapt(own_text.paced(run, source, given), base, plan, source, given)
+    made = adapting.adapt(run, base, plan, source, given)
     return made.to_json(), made.text()
 
 

@@ -113,7 +113,7 @@ def adapt(run: Run, base: Initial, plan: Plan, source: str, given: set[str]) -> 
     )
     target = own_text.paced(target, source, given)
     rows = new_rows.rows(run, target, base, plan.init, plan.dictionary)
-    mini = _mini(run, base, plan)
+    mini = _mini(run, base, plan, given)
     learnt = _learnt(target, base, plan, rows, mini)
     stage = _whole(target, base, plan, rows, mini, learnt)
     return Adapted(stage, target, *_scores(run, target, base, stage))
@@ -149,8 +149,10 @@ def _inputs(config: ConfigDict, tune: ConfigDict, part: Specialist, base: Initia
     }
 
 
-def _mini(run: Run, base: Initial, plan: Plan) -> Stage | None:
-    """The shallow model of MiniPost, trained on the source text; None for other ways."""
+def _mini(run: Run, base: Initial, plan: Plan, given: set[str]) -> Stage | None:
+    """The shallow model of MiniPost, trained on the source text; None for other ways. Nothing of it
+    depends on the target text.
+    """
     if plan.via != "mini_post":
         return None
     generic, heldout = run.generic, run.generic_heldout
@@ -161,12 +163,14 @@ def _mini(run: Run, base: Initial, plan: Plan) -> Stage | None:
         heldout,
         heldout.subset(run.config.data.valid_tokens),
     )
-    config = _limited(run.config, plan.mini_tokens)
+    config = copy.deepcopy(run.config).unlock()
+    config.data.specialist_tokens = 0
+    if own_text.PACE not in given:
+        config.finetune.eval_every = budget.eval_every(config.finetune, len(generic))
+    config = _limited(config.lock(), plan.mini_tokens)
     tune = _tune(config, base, part)
-    inputs = _inputs(config, tune, part, base) | {
-        "layer": plan.layer,
-        "new_layers": plan.new_layers,
-    }
+    inputs = _inputs(config, tune, part, base)
+    inputs |= {"layer": plan.layer, "new_layers": plan.new_layers}
 
     def work(path: Path) -> dict:
         model = runs.load(base.path, run.mesh)

@@ -13,7 +13,7 @@ from specialm.evaluation import cost
 from specialm.models import tensors, transformer
 from specialm.specialize import adaptation
 from specialm.training import runs, sharding
-from specialm.workflows import listing
+from specialm.workflows import adapting, listing, open_models
 
 BERT = (
     "--config.model.causal=False",
@@ -123,7 +123,12 @@ def test_the_old_vocabulary_is_fitted(root, decoder, capsys):
     np.testing.assert_allclose(*rows, rtol=1e-6)
 
 
-def test_a_masked_model_gets_layers_on_its_first_ones(root, capsys):
+class Stop(Exception):
+    """Ends a command."""
+
+
+@pytest.mark.slow
+def test_a_masked_model_gets_layers_on_its_first_ones(root, capsys, monkeypatch):
     """MiniPost, an untied head, rotary positions; the source text is the run's own or a given one."""
     base = pretrained(root, "bert", *BERT)
     more = ("--via=mini_post", "--new_layers=1", "--init=subword_mean", *SMALL)
@@ -149,6 +154,15 @@ def test_a_masked_model_gets_layers_on_its_first_ones(root, capsys):
     for path in adaptation.row_tensors(after.config):
         rows = [tensors.get(model.params, path) for model in (learnt, after)]
         np.testing.assert_array_equal(*rows)
+
+    def stop(*given):
+        raise Stop
+
+    monkeypatch.setattr(adapting, "_learnt", stop)  # after the shallow model, which is there
+    other = ["adapt", f"--from={base}", f"--source={root / 'generic.jsonl'}", "--name=more"]
+    with pytest.raises(Stop):
+        cli.main([*other, *argv, f"--workdir={root / 'out'}"])
+    assert list((root / "out" / "adapting").glob("mini-*")) == [mini]
 
 
 def copy_of(base, path):
@@ -196,3 +210,25 @@ def test_wechsel_asks_for_a_dictionary(root, decoder, tmp_path, capsys):
     (tmp_path / "pairs").write_text("the\tthe\nof\tof\narray\tarray\n")
     found = call(capsys, "adapt", *given, "--via=none", f"--dictionary={tmp_path / 'pairs'}")
     assert found["init"] == "wechsel" and found["after"]["nll"] > 0
+
+
+def test_an_imported_model_has_more_rows_than_tokens(root, bpe_vocabulary, tmp_path, capsys):
+    """As many open checkpoints have; the rest are of no token, and are left."""
+    sizes = transformer.Config(
+        vocab_size=520, context=16, num_layers=2, d_model=8, num_heads=2, d_ff=16, positions="rope"
+    )
+    base = tmp_path / "pretrained" / "open"
+    params = jax.jit(transformer.init, static_argnums=0)(sizes, jax.random.key(0))
+    runs.save(base, jax.device_get(params))
+    about = {"name": "Theirs", "format": "hf", "source": "somewhere", "licence": "mit"}
+    about |= {"sha256": "0" * 64, "architecture": "llama", "context": 16}
+    settings = open_models.settings(sizes, 520)
+    entry = {"phase": "imported", "tokens": 0, "flops": 0, "seconds": 0.0, "model": "Theirs"}
+    origin = {"settings": settings, "imported": about}
+    runs.describe(base, sizes, bpe_vocabulary, "imported", "", 0, [entry], origin)
+    found = adapt(capsys, root, base, "--via=none", "--init=overlap", *SMALL)
+    before, after = check_body(base, found)
+    assert after.config.vocab_size == 380 and after.record["imported"] == about
+    assert [entry["phase"] for entry in after.record["ledger"]] == ["imported", "adapted"]
+    extended = adapt(capsys, root, base, "--via=none", "--init=fvt", "--vocabulary=extend")
+    assert extended["vocabulary_size"] == 512 and extended["tokens_saved"] > 0
