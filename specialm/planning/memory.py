@@ -44,7 +44,7 @@ def of_pretraining(config: ConfigDict, method: str) -> Iterator[Need]:
     has_rows = model.embedder == "tokens" or model.head == "untied"  # bytes need none
     rest = config.data.vocabulary_size * model.d_model if has_rows else 0
     dense = sharing.fewest(model) * _layer(config) + rest
-    state = FLOAT + (2 if config.train.moment_dtype == "bfloat16" else FLOAT)
+    state = FLOAT + _bytes(config.train.moment_dtype)
     state += _bytes(config.train.param_dtype) + _bytes(config.train.second_moment_dtype)
     sizes = (*SIZES, "data.vocabulary_size")
     yield Need("parameters, gradients and moments of the optimizer", state * dense, sizes)
@@ -84,8 +84,8 @@ def of_clusters(config: ConfigDict, method: str) -> Iterator[Need]:
 
 
 def _bytes(dtype: str) -> int:
-    """Of a number."""
-    return 2 if dtype == "bfloat16" else FLOAT
+    """Of a number, at least."""
+    return {"bfloat16": 2, "int8": 1, "factored": 0}.get(dtype, FLOAT)
 
 
 def _layer(config: ConfigDict) -> int:

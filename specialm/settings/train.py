@@ -166,14 +166,15 @@ TRAIN = (
     Setting(
         "train.moment_dtype",
         "float32",
-        "of Adam's first moment; bfloat16 is less traffic",
-        choices=("float32", "bfloat16"),
+        "of Adam's first moment; bfloat16 is less traffic, int8 (in blocks, matrices) still less",
+        choices=("float32", "bfloat16", "int8"),
     ),
     Setting(
         "train.second_moment_dtype",
         "float32",
-        "of Adam's second moment; bfloat16 (rounded at random) is less memory",
-        choices=("float32", "bfloat16"),
+        "of Adam's second moment; bfloat16 (rounded at random) is less memory, int8 (in blocks, of "
+        "matrices) still less; factored keeps its means over inputs and outputs alone",
+        choices=("float32", "bfloat16", "int8", "factored"),
     ),
     Setting(
         "train.param_dtype",

@@ -70,7 +70,7 @@ def state_sharding(trained: ParameterMap, optimizer, mesh) -> step.TrainState:
     where = sharding.shardings(mesh, tensors.logical_axes(trained.declared))
     moments = optax.tree_map_params(
         optimizer,
-        lambda _, place: place,
+        lambda moment, place: sharding.fitted(place, moment.shape),
         jax.eval_shape(optimizer.init, trained.start),
         where,
         transform_non_params=lambda _: sharding.replicated(mesh),

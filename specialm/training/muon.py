@@ -7,6 +7,7 @@ values, is one matrix; the momentum's decay is Adam's beta1.
 """
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -20,28 +21,33 @@ RMS = 0.2  # root mean square of an update, about that of AdamW's (arXiv 2502.16
 
 
 def scale_by_muon(
-    adam: optax.GradientTransformation, beta: float, declared: tensors.Tree
+    adam: optax.GradientTransformation,
+    beta: float,
+    declared: tensors.Tree,
+    momentum: Callable[[Any], Any],
 ) -> optax.GradientTransformation:
     """Adam's directions, and for the linear maps of `declared` orthogonal ones.
 
     Args:
       adam: `optax.scale_by_adam`, whose first moment is the momentum.
       beta: decay of that moment.
+      momentum: (its state) -> that moment, a tree like the parameters.
     """
     splits = tensors.map_tensors(_split, declared)
 
     def update(grads: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
         directions, state = adam.update(grads, state, params)
 
-        def chosen(split: tuple[int, int], direction, momentum, grad):
+        def chosen(split: tuple[int, int], direction, before, grad):
             if split == NO_MATRIX:
                 return direction
             # Nesterov's: the momentum as the next gradient, if it were this one, would leave it.
-            ahead = beta * momentum.astype(jnp.float32) + (1 - beta) * grad
+            ahead = beta * before.astype(jnp.float32) + (1 - beta) * grad
             return _orthogonal(ahead, *split)
 
         is_split = lambda node: isinstance(node, tuple)  # noqa: E731
-        moved = jax.tree.map(chosen, splits, directions, state.mu, grads, is_leaf=is_split)
+        first = momentum(state)
+        moved = jax.tree.map(chosen, splits, directions, first, grads, is_leaf=is_split)
         return moved, state
 
     return optax.GradientTransformation(adam.init, update)

@@ -12,7 +12,7 @@ import optax
 from ml_collections import ConfigDict
 
 from specialm.models import tensors
-from specialm.training import muon, narrow
+from specialm.training import moments, muon, narrow
 
 
 def _root(peak: float, steps: int, final: float) -> optax.Schedule:
@@ -69,22 +69,36 @@ def _decayed(declared: tensors.Tree) -> Any:
     return tensors.map_tensors(lambda tensor: tensor.decay, declared)
 
 
+def _by_adam(
+    train: ConfigDict, declared: tensors.Tree
+) -> tuple[optax.GradientTransformation, Callable]:
+    """(Adam's directions, its state -> the first moment), moments kept as the settings say."""
+    names = (train.moment_dtype, train.second_moment_dtype)
+    if not (names[0] in moments.FIRST or names[1] in moments.SECOND):
+        adam = optax.scale_by_adam(train.beta1, train.beta2, mu_dtype=train.moment_dtype)
+        return adam, lambda state: state.mu
+    plain = lambda declared: moments.Plain()  # noqa: E731
+    first, second = (
+        table.get(name, plain)(declared)
+        for table, name in zip((moments.FIRST, moments.SECOND), names, strict=True)
+    )
+    adam = moments.scale_by_adam(train.beta1, train.beta2, first, second)
+    return adam, lambda state: first.read(state.mu)
+
+
 def _adam(
     train: ConfigDict, rate: optax.Schedule, declared: tensors.Tree
 ) -> optax.GradientTransformation:
-    return optax.adam(rate, b1=train.beta1, b2=train.beta2, mu_dtype=train.moment_dtype)
+    return optax.chain(_by_adam(train, declared)[0], optax.scale_by_learning_rate(rate))
 
 
 def _adamw(
     train: ConfigDict, rate: optax.Schedule, declared: tensors.Tree
 ) -> optax.GradientTransformation:
-    return optax.adamw(
-        rate,
-        b1=train.beta1,
-        b2=train.beta2,
-        mu_dtype=train.moment_dtype,
-        weight_decay=train.weight_decay,
-        mask=_decayed(declared),
+    return optax.chain(
+        _by_adam(train, declared)[0],
+        optax.add_decayed_weights(train.weight_decay, _decayed(declared)),
+        optax.scale_by_learning_rate(rate),
     )
 
 
@@ -92,9 +106,9 @@ def _muon(
     train: ConfigDict, rate: optax.Schedule, declared: tensors.Tree
 ) -> optax.GradientTransformation:
     """Muon for the linear maps of the layers, AdamW for all else; AdamW's learning rates hold."""
-    adam = optax.scale_by_adam(b1=train.beta1, b2=train.beta2, mu_dtype=train.moment_dtype)
+    adam, momentum = _by_adam(train, declared)
     return optax.chain(
-        muon.scale_by_muon(adam, train.beta1, declared),
+        muon.scale_by_muon(adam, train.beta1, declared, momentum),
         optax.add_decayed_weights(train.weight_decay, _decayed(declared)),
         optax.scale_by_learning_rate(rate),
     )

@@ -98,6 +98,18 @@ def sum_parts(grads, logical_axes, copies: tuple[str, ...] = WINDOWS):
     return jax.tree.unflatten(tree, [over(*each) for each in zip(leaves, names, strict=True)])
 
 
+def fitted(place: NamedSharding, shape: tuple[int, ...]) -> NamedSharding:
+    """The place of a tensor for another with as many axes: whole along those that do not divide."""
+    names = [*place.spec, *([None] * (len(shape) - len(place.spec)))]
+
+    def divides(size: int, over: str | tuple[str, ...] | None) -> bool:
+        axes = (over,) if isinstance(over, str) else tuple(over or ())
+        return size % math.prod(place.mesh.shape[axis] for axis in axes) == 0
+
+    kept = [over if divides(size, over) else None for size, over in zip(shape, names, strict=True)]
+    return NamedSharding(place.mesh, PartitionSpec(*kept))
+
+
 def check(mesh: Mesh, abstract, logical_axes) -> None:
     """Raises UserError for a tensor that does not divide over the mesh."""
     names = jax.tree.leaves(logical_axes, is_leaf=_is_axes)

@@ -77,13 +77,15 @@ def abstract_state(config: families.Config, optimizer, dtype: str = "float32") -
 
 
 def state_sharding(config: families.Config, optimizer, mesh) -> TrainState:
-    """Shardings of a state: the moments lie like the parameters they belong to."""
+    """Shardings of a state: the moments lie like the parameters they belong to, what is kept of
+    them in fewer bytes as far as it divides.
+    """
     params = sharding.shardings(mesh, tensors.logical_axes(families.declare(config)))
     whole = abstract_state(config, optimizer)
     rest = ("expert",) if families.kind(config) == families.MIXTURE else ()
     moments = optax.tree_map_params(
         optimizer,
-        lambda _, where: where,
+        lambda moment, where: sharding.fitted(where, moment.shape),
         whole.optimizer,
         params,
         transform_non_params=lambda _: NamedSharding(mesh, sharding.spec(rest)),
