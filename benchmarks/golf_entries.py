@@ -9,7 +9,7 @@ from specialm.common.errors import UserError
 from specialm.models import transformer
 
 WIDER = 16  # widths are multiples of it
-SMALL = 300_000  # parameters that read some 40 tokens each in ten minutes of two cores
+SMALL = 550_000  # parameters that read some 15 tokens each in ten minutes of two cores
 BYTES = {"embedder": "bytes", "head": "bytes_in_turn", "byte_size": 32, "byte_heads": 4}
 LLAMA = {"positions": "rope", "norm": "rmsnorm", "mlp": "swiglu", "biases": False}
 
@@ -41,6 +41,7 @@ MUON = {"optimizer": "muon", "learning_rate": 8e-3}
 FOR_4_BITS, FOR_3_BITS = {"quantize_bits": 4}, {"quantize_bits": 3}
 PATCHES = {"vocabulary_kind": "patches", "longest_piece": 4}
 LONG, LONG_TRAIN, PIECES = {"context": 256}, {"batch_size": 16}, {"vocabulary_size": 2048}
+ALL = MUON | FOR_4_BITS | LONG_TRAIN
 # Each has one trick more than another one.
 ENTRIES = {
     "dense, as large as fits": Entry(DENSE, small=False),
@@ -55,9 +56,9 @@ ENTRIES = {
     "Muon, byte-pooled": Entry({**DENSE, **BYTES}, train=MUON),
     "Muon, patches of 4 bytes": Entry({**DENSE, **BYTES, "byte_slots": 4}, 4, MUON, PATCHES),
     "Muon, windows of 256": Entry(DENSE, train=MUON | LONG_TRAIN, data=LONG),
-    "Muon, windows of 256, 2,048 pieces": Entry(DENSE, train=MUON | LONG_TRAIN, data=LONG | PIECES),
     "Muon, with n-grams": Entry(DENSE, train=MUON, ngram=True),
-    "all": Entry(DENSE, train=MUON | FOR_4_BITS | LONG_TRAIN, data=LONG | PIECES, ngram=True),
+    "all, 2,048 pieces": Entry(DENSE, train=ALL, data=LONG | PIECES, ngram=True),
+    "all, 4,096 pieces": Entry(DENSE, train=ALL, data=LONG | LARGE, ngram=True),
 }
 
 
