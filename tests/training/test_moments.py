@@ -175,7 +175,7 @@ def settings(tiny_train, first, second, name="adamw"):
     "kind,first,second",
     [
         ("bank", "int8", "int8"),
-        ("bank", "int8", "factored"),
+        pytest.param("bank", "int8", "factored", marks=pytest.mark.slow),
         pytest.param("dense", "int8", "bfloat16", marks=pytest.mark.slow),
         pytest.param("mixture", "int8", "factored", marks=pytest.mark.slow),
     ],
@@ -237,7 +237,7 @@ def test_training_goes_on_to_the_bit(tiny_model, tiny_train, store, vocabulary, 
 
 
 def test_muon_has_its_momentum_from_bytes(tiny_train):
-    declared = families.declare(MODEL)
+    declared = {"w": Tensor((8, 12), ("embed", "mlp"), tensors.normal(1.0), 1, decay=True)}
     params = tensors.init(declared, jax.random.key(1))
     grads = tensors.init(declared, jax.random.key(2))
     made = {}
