@@ -15,9 +15,11 @@ from benchmarks import (
     golf_entries,
     overlap,
     planted_bugs,
+    processor_time,
     proxy,
     repetition,
     repetition_grid,
+    tiny,
 )
 from specialm.common.errors import UserError
 
@@ -204,6 +206,33 @@ def test_the_benchmark_of_a_device_in_small(tmp_path):
         assert row["tokens_per_second"] == pytest.approx(8 * 64 / row["step_ms"] * 1e3, rel=0.01)
         assert 0 < row["mfu"] < 1
     assert bank["params"] > slm["params"]
+
+
+def test_windows_that_ngrams_do_not_have_lie_together():
+    out = golf.left_out(4000)
+    assert 0.008 < out.mean() < 0.015
+    starts = np.flatnonzero(np.diff(np.pad(out.astype(int), 1)) == 1)
+    ends = np.flatnonzero(np.diff(np.pad(out.astype(int), 1)) == -1)
+    assert set(ends - starts) == {16}
+
+
+def test_minutes_of_an_earlier_part_stay(tmp_path):
+    file = tmp_path / "minutes.json"
+    with processor_time.measured(file):
+        sum(range(200_000))
+    first = processor_time.read(file)
+    assert first > 0
+    with processor_time.measured(file):
+        pass
+    assert processor_time.read(file) == first
+
+
+def test_the_best_rate_is_looked_for_beyond_the_ends():
+    def loss_around(best):
+        return lambda rate: abs(np.log(rate / best))
+
+    for best in (1e-3, 4e-3, 8e-3, 64e-3):
+        assert tiny.best_rate(loss_around(best)) == pytest.approx(best)
 
 
 def test_golfs_compressor_has_as_much_text_as_its_bytes_hold():
