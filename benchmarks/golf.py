@@ -6,12 +6,13 @@ An entry (benchmarks/golf_entries.py) is a model whose weights, as they are stor
 compressed together by LZMA, and n-grams, if it has any, are at most --bytes; code is not counted.
 It is trained for at most --minutes of all cores, counted in processor time, compiling included: as
 many tokens as a short trial says. Scores are of the generic held-out windows, of the weights as
-stored: every entry is scored on the same text, in windows of its own. The share of the n-grams is
-fitted on training windows that they do not have. Beside the entries stand a compressor, which has
-as much training text in front of the held-out text as --bytes hold compressed, and n-gram models
-pruned to --bytes. Finished entries are reused, so the same command goes on after an interruption
-(the time of an entry that was interrupted is that of its last part: delete --workdir if it
-matters). Rows of other sizes, times and seeds in --out stay.
+stored: every entry is scored on the same text, in windows of its own. The shares of the n-grams,
+one for each length of the context that they know, are fitted on training windows that they do not
+have. Beside the entries stand a compressor, which has as much training text in front of the
+held-out text as --bytes hold compressed, and n-gram models pruned to --bytes. Finished entries are
+reused, so the same command goes on after an interruption (the time of an entry that was interrupted
+is that of its last part: delete --workdir if it matters). Rows of other sizes, times and seeds in
+--out stay.
 """
 
 import argparse
@@ -102,7 +103,7 @@ def row(name: str, entry: Entry, args: argparse.Namespace) -> dict:
         "tokens": tokens,
         "bits_per_byte": round(bits["stored"], 5),
         "before_quantization": round(bits["before"], 5),
-        "ngram_share": round(shares["stored"], 4),
+        "ngram_shares": [round(share, 4) for share in shares["stored"]],
         **code.made_by([stage]),
     }
 
@@ -116,20 +117,31 @@ def _ngrams(run: pipeline.Run, entry: Entry, most: int) -> KneserNey | None:
     return corpus.model.pruned(most)
 
 
-def _bits(model: runs.Model, mixed: KneserNey | None, scored, fitted) -> tuple[float, float]:
-    """(bits per byte of the scored windows, share of the n-gram model)."""
+def _bits(model: runs.Model, mixed: KneserNey | None, scored, fitted) -> tuple[float, list[float]]:
+    """(bits per byte of the scored windows, shares of the n-gram model: one for each number of
+    orders that know what is before a token, least first).
+    """
 
-    def probabilities(of) -> list[np.ndarray]:
+    def of_network(of, own: Windows) -> np.ndarray:
+        return np.exp(-positions.token_nll(model, *of).astype(np.float64))[own.mask_NxL]
+
+    def of_both(of) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         own = Windows.of(*of)
-        found = [np.exp(-positions.token_nll(model, *of).astype(np.float64))]
-        found += [mixed.probabilities(own)] if mixed else []
-        return [p_NxL[own.mask_NxL] for p_NxL in found]
+        p_NxL, known_by_NxL = mixed.walked(own)
+        return of_network(of, own), p_NxL[own.mask_NxL], known_by_NxL[own.mask_NxL]
 
-    p_T, share = probabilities(scored), 0.0
-    if mixed:
-        _, share = ngrams.mixed(*probabilities(fitted))
-        p_T = [(1 - share) * p_T[0] + share * p_T[1]]
-    return ngrams.bits_per_byte(p_T[0], int(scored[0].bytes_N[scored[1]].sum())), share
+    total = int(scored[0].bytes_N[scored[1]].sum())
+    if not mixed:
+        return ngrams.bits_per_byte(of_network(scored, Windows.of(*scored)), total), []
+    network_T, ngrams_T, known_T = of_both(fitted)
+    shares = [0.5] * (len(mixed.sizes) + 1)
+    for count in np.unique(known_T):
+        here = known_T == count
+        shares[count] = ngrams.mixed(network_T[here], ngrams_T[here])[1]
+    network_T, ngrams_T, known_T = of_both(scored)
+    share_T = np.array(shares)[known_T]
+    p_T = (1 - share_T) * network_T + share_T * ngrams_T
+    return ngrams.bits_per_byte(p_T, total), shares[1:]
 
 
 def baselines(args: argparse.Namespace) -> list[dict]:
@@ -171,9 +183,8 @@ def _prefix(text: bytes, most: int) -> bytes:
 def table(rows: list[dict]) -> str:
     """The rows as Markdown, the best first."""
     lines = [
-        "| entry | bits per byte | before | n-grams' share | artifact bytes | parameters | tokens "
-        "| minutes |",
-        "|---|---|---|---|---|---|---|---|",
+        "| entry | bits per byte | before | artifact bytes | parameters | tokens | minutes |",
+        "|---|---|---|---|---|---|---|",
     ]
     for each in sorted(rows, key=lambda row: row["bits_per_byte"]):
         out = "" if each["fits"] and each["in_time"] else " (out of bounds)"
@@ -184,7 +195,6 @@ def table(rows: list[dict]) -> str:
                 f"{each[name]:{form}}" if name in each else ""
                 for name, form in (
                     ("before_quantization", ".4f"),
-                    ("ngram_share", ".2f"),
                     ("artifact_bytes", ","),
                     ("params", ","),
                     ("tokens", ","),

@@ -76,14 +76,22 @@ class KneserNey:
 
     def probabilities(self, windows: Windows) -> np.ndarray:
         """Return float64 [N, L]: of each token, given those before it in its window."""
+        return self.walked(windows)[0]
+
+    def walked(self, windows: Windows) -> tuple[np.ndarray, np.ndarray]:
+        """Return `probabilities`, and int [N, L]: how many orders know what is before each token,
+        from 1 (nothing but the order of single tokens) up to the highest.
+        """
         shape = windows.tokens_NxL.shape
         p_NxL, context_NxL = np.full(shape, 1 / self._size), np.zeros(shape, np.int64)
+        known_by_NxL = np.zeros(shape, np.int64)
         for order in self._orders:
             own_G = np.maximum(order.count_G - order.discount, 0.0)
             own_G = own_G / order.total_C[order.key_G // self._size]
             kept_C = np.bincount(order.key_G // self._size, own_G, len(order.total_C))
             known_NxL = windows.mask_NxL & (context_NxL >= 0)
             known_NxL[known_NxL] = order.total_C[context_NxL[known_NxL]] > 0
+            known_by_NxL += known_NxL
             ngram_NxL = np.full(shape, -1, np.int64)
             key_T = context_NxL[known_NxL] * self._size + windows.tokens_NxL[known_NxL]
             place_T = np.searchsorted(order.key_G, key_T)
@@ -95,7 +103,7 @@ class KneserNey:
             p_NxL[known_NxL] = p_T
             context_NxL = np.full(shape, -1, np.int64)
             context_NxL[:, 1:] = ngram_NxL[:, :-1]
-        return p_NxL
+        return p_NxL, known_by_NxL
 
     def pruned(self, num_bytes: int) -> "KneserNey":
         """Return the model without the n-grams, of order 2 and more, that occur less than so often

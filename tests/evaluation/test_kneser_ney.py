@@ -50,6 +50,21 @@ def test_probabilities_are_those_of_the_equation(known, scored, order):
             assert p_NxL[row, end] == pytest.approx(reference(context, token), rel=1e-12, abs=1e-15)
 
 
+@given(texts, texts, st.integers(1, 4))
+def test_orders_that_know_a_context_are_counted(known, scored, order):
+    found = KneserNey.of(windows_of(known), V, order).walked(windows_of(scored))[1]
+    contexts = {()} | {
+        tuple(tokens[start : start + n])
+        for tokens in known
+        for n in range(1, order)
+        for start in range(len(tokens) - n)  # something follows
+    }
+    for row, tokens in enumerate(scored):
+        for end in range(len(tokens)):
+            before = [tuple(tokens[end - n : end]) for n in range(min(order, end + 1))]
+            assert found[row, end] == sum(context in contexts for context in before)
+
+
 @given(texts, st.lists(st.integers(0, V - 1), max_size=3), st.integers(1, 4))
 def test_all_tokens_sum_to_one_pruned_or_not(known, context, least):
     model = KneserNey.of(windows_of(known), V, 3)
