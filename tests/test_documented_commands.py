@@ -46,6 +46,9 @@ WHY_NOT = {
     "compile": "needs the compiler of TPUs, 0.7 GB; tests/planning/test_compilation.py",
     "demo": "minutes; tests/workflows/test_pipeline.py",
     "study": "hours; tests/workflows/test_study.py",
+    "adapt": "needs a model; tests/workflows/test_adapting.py",
+    "plan": "half a minute; tests/planning/test_plan_command.py",
+    "score_plan": "needs a trained model; tests/planning/test_plan_command.py",
     "report": "needs a study; tests/workflows/test_report.py",
 }
 # Other programs: they must be there, or the line is of a reader's own shell.

@@ -123,7 +123,8 @@ def register_drawn(
 
 
 def _of_store(store: WindowStore, vocabulary_path: str | Path) -> Vocabulary:
-    """The vocabulary at a path; raises UserError if it is not the store's."""
+    """The vocabulary at a path; raises UserError if it is not the store's, or without seqio."""
+    extras.load("seqio", "seqio", "a seqio Task")
     vocabulary = vocabularies.read(vocabulary_path)
     WindowStore(store.path, vocabulary.sha256)
     return vocabulary

@@ -62,9 +62,9 @@ def run_step(train_step, params, batch, optimizer, mesh):
     return jax.device_get((state.params, metrics))
 
 
-def plain_sum(params, inputs, targets, mask, config, place=None, dropout=None):
+def plain_sum(params, inputs, targets, mask, config, place=None, dropout=None, frozen=0):
     """`transformer.sum_nll` in the precision of the parameters."""
-    assert dropout is None
+    assert dropout is None and not frozen
     return reference_loss(params, inputs, targets, mask, config.num_heads) * mask.sum()
 
 
