@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from test_bank import random_features, random_params
-from test_transformer import reference_loss
+from models.test_bank import random_features, random_params
+from models.test_transformer import reference_loss
 
 from specialm.common.errors import UserError
 from specialm.models import tensors, transformer
