@@ -158,6 +158,11 @@ def other_model(option: str, given: str, trusted: bool) -> Path | None:
     if not given:
         return None
     found = listing.resolve(given, option)
+    if not (found / "model.json").is_file():
+        raise UserError(
+            f"--{option}={given}: no model.json there; give the folder of a run that "
+            "`specialm train` or `specialm specialize` wrote."
+        )
     if not trusted:
         trust.check_links(found)
     return found

@@ -232,3 +232,8 @@ def test_an_imported_model_has_more_rows_than_tokens(root, bpe_vocabulary, tmp_p
     assert [entry["phase"] for entry in after.record["ledger"]] == ["imported", "adapted"]
     extended = adapt(capsys, root, base, "--via=none", "--init=fvt", "--vocabulary=extend")
     assert extended["vocabulary_size"] == 512 and extended["tokens_saved"] > 0
+
+
+def test_a_folder_without_a_model_is_named_with_its_option(capsys):
+    assert cli.main(["adapt", "--from=/nowhere", "--source=folder:docs"]) == 2
+    assert "--from=/nowhere: no model.json there" in capsys.readouterr().err
