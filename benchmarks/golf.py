@@ -161,7 +161,7 @@ def baselines(args: argparse.Namespace) -> list[dict]:
     rows.append(("LZMA", served, 8 * added / len(text)))
     return [
         {"entry": name, "bytes": args.bytes, "artifact_bytes": size, "fits": size <= args.bytes}
-        | {"in_time": True, "bits_per_byte": round(float(bits), 5)}
+        | {"in_time": True, "bits_per_byte": round(float(bits), 5), **code.made_by()}
         for name, size, bits in rows
     ]
 
