@@ -5,7 +5,7 @@ Reproduces: in kind, the byte-pooled model of "Super Tiny Language Models" (arXi
   its vocabulary two fifths.
 Hardware: two CPU cores, under 2 GB of memory.
 Time: a few minutes, and 1 minute for preparing the data the first time.
-Expected: docs/tiny.md has a first comparison at equal FLOPs.
+Expected: behind its dense twin at this size, see docs/tiny.md.
 Command:
   specialm fetch && specialm train --config=configs/stlm/local.py --workdir=runs/stlm
 """
