@@ -137,6 +137,7 @@ def test_settings_say_what_is_wanted():
     assert distill.wanted_terms(STUDENT, TEACHER, tune()) is None
 
 
+@pytest.mark.slow
 def test_terms_are_added_to_the_mixture_on_one_device_and_two():
     params = transformer.init(STUDENT, jax.random.key(0))
     theirs = transformer.init(TEACHER, jax.random.key(1))

@@ -193,6 +193,7 @@ def test_the_training_that_ends_by_validation_takes_the_same_steps(
         assert (np.abs(one - other) > 1e-5).mean() < 0.01
 
 
+@pytest.mark.slow
 def test_fine_tuning_keeps_what_is_stored(tiny_model, store, vocabulary, tmp_path):
     config, params = made(tiny_model, vocabulary, {})
     settings = config_lib.default()

@@ -276,6 +276,7 @@ def test_one_pretraining_serves_all_specialisations(study, workdir):
     assert names == ["slm-a-seed0", "slm-seed0", "slm_is-a-seed0", "slm_nopt-seed0", "slm_pn-seed0"]
 
 
+@pytest.mark.slow
 def test_the_generic_text_of_a_bank_is_scored_expert_by_expert(study, config, workdir):
     """Every window by its own cluster's expert: sums over windows scored one at a time."""
     from specialm.clustering.clusters import assign_heldout
