@@ -72,7 +72,7 @@ def row(name: str, entry: Entry, args: argparse.Namespace) -> dict:
     files = first.prepared.vocabulary.files
     width = widest(entry, args, sum(file.stat().st_size for file in files.values()))
     run = pipeline.open_run(config_of(entry, args, width), workdir, [])
-    folder = workdir / "golf" / f"{name}-{args.bytes}-{args.minutes:g}".replace(" ", "-")
+    folder = workdir / "golf" / f"{name}-{width}-{args.minutes:g}".replace(" ", "-")
     tokens = processor_time.tokens_for(run, methods.BASE, folder / "plan.json", args.minutes)
     run = pipeline.open_run(config_of(entry, args, width, tokens), workdir, [])
     time_file = folder / f"seed{args.seed}.json"
