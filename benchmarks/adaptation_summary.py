@@ -5,6 +5,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from benchmarks import intervals
+
 STANDARD, SHALLOW = "full", ("mini_joint", "mini_post")
 
 
@@ -50,13 +52,10 @@ def ratios(rows: list[dict], via: str) -> list[float]:
 
 def interval(values: Sequence[float]) -> tuple[float, float, float]:
     """(geometric mean, ends of its 95% interval by Student's t); the ends are nan of one value."""
-    from scipy import stats
-
     logs = np.log(values)
-    middle, count = float(logs.mean()), len(logs)
-    if count < 2:
-        return math.exp(middle), math.nan, math.nan
-    half = stats.t.ppf(0.975, count - 1) * logs.std(ddof=1) / math.sqrt(count)
+    if len(logs) < 2:
+        return math.exp(float(logs.mean())), math.nan, math.nan
+    middle, half = intervals.interval(logs)
     return math.exp(middle), math.exp(middle - half), math.exp(middle + half)
 
 

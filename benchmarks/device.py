@@ -22,8 +22,8 @@ from specialm.common import runtime
 runtime.configure()
 
 import jax  # noqa: E402
-import numpy as np  # noqa: E402
 
+from benchmarks.families import random_batch  # noqa: E402
 from specialm import config as config_lib  # noqa: E402
 from specialm import methods  # noqa: E402
 from specialm.common import code  # noqa: E402
@@ -54,18 +54,11 @@ class Side:
         config.update_from_flattened_dict(overrides)
         size = methods.centroid_size(config)
         model = methods.model_config(config, method, config.data.vocabulary_size, size)
-        self.config, dense = model, families.dense(model)
+        self.config = model
         groups = min(GROUPS, windows)
         mesh = sharding.make_mesh(windows, groups)
         tx = optimizer.make(config.train, 1000, families.declare(model))
-        rng = np.random.default_rng(0)
-        tokens = rng.integers(0, dense.vocab_size, (windows, dense.context + 1)).astype(np.int32)
-        mask = np.ones((windows, dense.context), np.float32)
-        batch = {"inputs": tokens[:, :-1], "targets": tokens[:, 1:], "mask": mask}
-        if families.kind(model) == families.BANK:
-            features = rng.dirichlet(np.ones(model.num_features), groups)
-            batch["features"] = features.astype(np.float32)
-        self._batch = sharding.put_batch(mesh, batch)
+        self._batch = sharding.put_batch(mesh, random_batch(model, windows, groups))
         self._state = step.init_state(model, tx, mesh, key=jax.random.key(0))
         self._step = program.make_train_step(model, tx, mesh)
         started = time.perf_counter()

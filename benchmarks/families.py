@@ -49,37 +49,44 @@ MOMENTS = {  # train.moment_dtype, train.second_moment_dtype
 }
 
 
+def random_batch(config, windows: int, groups: int) -> dict:
+    """Random tokens of a dense model, a bank or a mixture, and a bank's features, as NumPy."""
+    import numpy as np
+
+    from specialm.models import families
+
+    dense, rng = families.dense(config), np.random.default_rng(0)
+    tokens = rng.integers(0, dense.vocab_size, (windows, dense.context + 1)).astype(np.int32)
+    batch = {
+        "inputs": tokens[:, :-1],
+        "targets": tokens[:, 1:],
+        "mask": np.ones((windows, dense.context), np.float32),
+    }
+    if families.kind(config) == families.BANK:
+        count = 1 if config.family == "soup" else groups
+        batch["features"] = rng.dirichlet(np.ones(config.num_features), count)
+        batch["features"] = batch["features"].astype(np.float32)
+    return batch
+
+
 class Side:
     """One model being trained on random tokens."""
 
     def __init__(self, config, groups: int, windows: int = WINDOWS, **train):
         import jax
-        import numpy as np
 
         from specialm import config as settings
         from specialm.models import families
         from specialm.planning.flops import matmul_flops
         from specialm.training import optimizer, program, sharding, step
 
-        dense = families.dense(config)
         experts = config.num_experts if families.kind(config) == families.MIXTURE else 1
         mesh = sharding.make_mesh(windows, groups, experts=experts, layout={"expert": 0})
         chosen = settings.default().train
         chosen.update(train)
         tx = optimizer.make(chosen, 1000, families.declare(config))
         self.state = step.init_state(config, tx, mesh, key=jax.random.key(0))
-        rng = np.random.default_rng(0)
-        tokens = rng.integers(0, dense.vocab_size, (windows, dense.context + 1)).astype(np.int32)
-        batch = {
-            "inputs": tokens[:, :-1],
-            "targets": tokens[:, 1:],
-            "mask": np.ones((windows, dense.context), np.float32),
-        }
-        if families.kind(config) == families.BANK:
-            count = 1 if config.family == "soup" else groups
-            batch["features"] = rng.dirichlet(np.ones(config.num_features), count)
-            batch["features"] = batch["features"].astype(np.float32)
-        self.batch = sharding.put_batch(mesh, batch)
+        self.batch = sharding.put_batch(mesh, random_batch(config, windows, groups))
         self.step = program.make_train_step(config, tx, mesh)
         self.flops = matmul_flops(jax.make_jaxpr(self.step)(self.state, self.batch).jaxpr)
         grads = jax.tree.map(lambda leaf: leaf + 0, self.state.params)

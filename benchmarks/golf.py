@@ -78,8 +78,8 @@ def row(name: str, entry: Entry, args: argparse.Namespace) -> dict:
     time_file = folder / f"seed{args.seed}.json"
     with processor_time.measured(time_file):
         stage = pretraining.pretrain(run, methods.BASE, "", args.seed)
-        mixed = _ngrams(run, entry, args.bytes - artifact(stage.path, entry.bits)[0])
-    size, model, stored = artifact(stage.path, entry.bits)
+        size, model, stored = artifact(stage.path, entry.bits)
+        mixed = _ngrams(run, entry, args.bytes - size)
     as_stored = quantizing.unpack(stored, model.params, model.config)
     bits, shares = {}, {}
     for what, params in (("before", model.params), ("stored", as_stored)):

@@ -24,8 +24,8 @@ from specialm.common import runtime
 runtime.configure()
 
 import numpy as np  # noqa: E402
-from scipy import stats  # noqa: E402
 
+from benchmarks.intervals import interval  # noqa: E402
 from specialm import config as config_lib  # noqa: E402
 from specialm import methods  # noqa: E402
 from specialm.common import code  # noqa: E402
@@ -143,8 +143,7 @@ def table(rows: list[dict]) -> list[str]:
         gains = np.array([100 * (own / dense - 1) for own, dense in paired])
         if len(gains) < 2:
             return f"{gains.mean():+.1f}%"
-        half = stats.t.ppf(0.975, len(gains) - 1) * gains.std(ddof=1) / np.sqrt(len(gains))
-        return f"{gains.mean():+.1f}% ± {half:.1f}"
+        return "{:+.1f}% ± {:.1f}".format(*interval(gains))
 
     lines = [
         "| model | parameters | embedding + head | rate | tokens | generic | domains "

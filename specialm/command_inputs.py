@@ -153,16 +153,13 @@ def of_specialize(config_path: str, overrides: list[str], options: dict) -> tupl
 
 def other_model(option: str, given: str, trusted: bool) -> Path | None:
     """The run folder that an option names; None if it was left out."""
+    from specialm.training import runs
     from specialm.workflows import listing, trust
 
     if not given:
         return None
     found = listing.resolve(given, option)
-    if not (found / "model.json").is_file():
-        raise UserError(
-            f"--{option}={given}: no model.json there; give the folder of a run that "
-            "`specialm train` or `specialm specialize` wrote."
-        )
+    runs.check_there(found, option)
     if not trusted:
         trust.check_links(found)
     return found

@@ -157,6 +157,15 @@ def save(path: Path, params: Any) -> None:
         checkpoints.read_back(0, params)
 
 
+def check_there(path: Path, option: str = "checkpoint") -> None:
+    """Raises UserError, with the option that gave the path, if it is no run folder."""
+    if not (path / "model.json").is_file():
+        raise UserError(
+            f"--{option}={path}: no model.json there; give the folder of a run that "
+            "`specialm train` or `specialm specialize` wrote."
+        )
+
+
 def read_record(path: Path) -> dict:
     """`model.json` of a run folder.
 
@@ -164,11 +173,7 @@ def read_record(path: Path) -> dict:
       UserError: it is not there, damaged, or not what a run folder has (the file and the key).
     """
     path = Path(path)
-    if not (path / "model.json").is_file():
-        raise UserError(
-            f"--checkpoint={path}: no model.json there; give the folder of a run that "
-            "`specialm train` or `specialm specialize` wrote."
-        )
+    check_there(path)
     manifest.check(path / "model.json")
     try:
         record = json.loads((path / "model.json").read_bytes().decode("utf-8"))

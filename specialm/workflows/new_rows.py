@@ -12,6 +12,7 @@ from specialm.common.stages import Stage
 from specialm.data import prepare, vocabularies
 from specialm.data.store import WindowStore
 from specialm.data.vocabularies import Vocabulary
+from specialm.evaluation.contamination import window_texts
 from specialm.specialize import embedding_init
 from specialm.specialize.embedding_init import static_vectors
 from specialm.training.objectives import MASK
@@ -146,8 +147,10 @@ def _of_words(
     source: WindowStore, old: Vocabulary, target: WindowStore, new: Vocabulary, dictionary: str
 ) -> embedding_init.Vectors:
     """Vectors of both vocabularies by their words, those of the target in the source's space."""
-    old_words, old_NxD = static_vectors.of_words(_texts(source, old))
-    new_words, new_NxD = static_vectors.of_words(_texts(target, new))
+    (old_words, old_NxD), (new_words, new_NxD) = (
+        static_vectors.of_words(list(window_texts(store, vocabulary, np.arange(len(store)))))
+        for store, vocabulary in ((source, old), (target, new))
+    )
     size = min(old_NxD.shape[1], new_NxD.shape[1])
     old_NxD, new_NxD = old_NxD[:, :size], new_NxD[:, :size]
     pairs = static_vectors.read_dictionary(dictionary, old_words, new_words)
@@ -156,13 +159,3 @@ def _of_words(
         static_vectors.of_pieces(new, new_words, new_NxD @ map_DxD),
         static_vectors.of_pieces(old, old_words, old_NxD),
     )
-
-
-def _texts(store: WindowStore, vocabulary: Vocabulary) -> list[str]:
-    return [
-        text
-        for start in range(0, len(store), 1024)
-        for text in vocabulary.decode_all(
-            store.read(np.arange(start, min(start + 1024, len(store))))
-        )
-    ]

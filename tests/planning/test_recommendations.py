@@ -5,22 +5,13 @@ import json
 
 import numpy as np
 import pytest
+from planning.test_candidates import ASKED
 
 from specialm.common.errors import UserError
 from specialm.planning import candidates, describe, evidence, law, recommendations
-from specialm.planning.candidates import Asked
 from specialm.planning.domain_text import DomainText
 from specialm.planning.evidence import Curve, Row
 
-ASKED = Asked(
-    params=174_000,
-    domains=1,
-    budget=5e12,
-    generic_tokens=1e7,
-    specialist_bytes=66_000,
-    own=2.5,
-    mixed=2.2,
-)
 TEXT = DomainText("notes", 40, 66_000, 20_000, Curve((66_000,), (2.5,), (2.2,)))
 
 

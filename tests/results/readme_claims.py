@@ -10,8 +10,8 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
-from scipy import stats
 
+from benchmarks.intervals import interval
 from specialm.reports import equal_cost
 from specialm.reports.study_rows import Study
 
@@ -112,12 +112,6 @@ def study_change(method: str, size: int = SMALL, base: str = "slm") -> list[floa
     """Per cent, mean and deviation over the seeds."""
     found = study().change(method, budget=LONG, size=size, base=base)
     return spread([100 * value for value in found.values()])
-
-
-def interval(values: np.ndarray) -> list[float]:
-    """Mean, and half of its 95% interval by Student's t."""
-    half = stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
-    return [values.mean(), half]
 
 
 def positive(values: list[float]) -> list[float]:

@@ -24,6 +24,17 @@ def params_of(path, tiny_model, vocabulary, entry):
     return runs.load(path, sharding.make_mesh()).params
 
 
+def whole_and_resumed(path, tiny_model, settings, vocabulary, store):
+    """Parameters of a run of 24 steps and of one that lost its last checkpoint and went on, whose
+    losses are the same."""
+    entry = train(path / "whole", tiny_model, settings, store)
+    shutil.copytree(path / "whole", path / "resumed")
+    shutil.rmtree(path / "resumed" / "checkpoints" / "24")
+    again = train(path / "resumed", tiny_model, settings, store)
+    assert again["loss"] == entry["loss"] < np.log(512) - 0.5
+    return [params_of(path / name, tiny_model, vocabulary, entry) for name in ("whole", "resumed")]
+
+
 @pytest.fixture(scope="module")
 def trained(tiny_model, store, vocabulary, tmp_path_factory):
     from specialm import config

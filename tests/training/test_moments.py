@@ -1,14 +1,12 @@
 """Moments in fewer bytes: the published codes, steps against NumPy, sharding, going on."""
 
-import shutil
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 from test_bank_step import CONFIGS, MODEL, make_batch, make_mesh
-from test_loop import params_of, train
+from test_loop import whole_and_resumed
 
 from specialm.models import families, tensors
 from specialm.models.families import mixture
@@ -225,14 +223,7 @@ def test_steps_are_about_those_of_float32_on_any_mesh(kind, first, second, tiny_
 
 def test_training_goes_on_to_the_bit(tiny_model, tiny_train, store, vocabulary, tmp_path):
     settings(tiny_train, "int8", "int8")
-    entry = train(tmp_path / "whole", tiny_model, tiny_train, store)
-    shutil.copytree(tmp_path / "whole", tmp_path / "resumed")
-    shutil.rmtree(tmp_path / "resumed" / "checkpoints" / "24")
-    again = train(tmp_path / "resumed", tiny_model, tiny_train, store)
-    assert again["loss"] == entry["loss"] < np.log(512) - 0.5
-    both = [
-        params_of(tmp_path / name, tiny_model, vocabulary, entry) for name in ("whole", "resumed")
-    ]
+    both = whole_and_resumed(tmp_path, tiny_model, tiny_train, vocabulary, store)
     jax.tree.map(np.testing.assert_array_equal, *both)
 
 

@@ -1,7 +1,6 @@
 """Parameters and moments in bfloat16: rounding, the step of every kind of model, going on."""
 
 import dataclasses
-import shutil
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from test_bank_step import BATCH, CONFIGS, MODEL, make_batch
-from test_loop import params_of, train
+from test_loop import whole_and_resumed
 
 from specialm.models import families, tensors
 from specialm.models.families import mixture
@@ -116,14 +115,7 @@ def test_training_goes_on_from_a_narrow_state_to_the_bit(
     tiny_model, tiny_train, store, vocabulary, tmp_path
 ):
     narrow_settings(tiny_train)
-    entry = train(tmp_path / "whole", tiny_model, tiny_train, store)
-    shutil.copytree(tmp_path / "whole", tmp_path / "resumed")
-    shutil.rmtree(tmp_path / "resumed" / "checkpoints" / "24")
-    again = train(tmp_path / "resumed", tiny_model, tiny_train, store)
-    assert again["loss"] == entry["loss"] < np.log(512) - 0.5
-    both = [
-        params_of(tmp_path / name, tiny_model, vocabulary, entry) for name in ("whole", "resumed")
-    ]
+    both = whole_and_resumed(tmp_path, tiny_model, tiny_train, vocabulary, store)
     jax.tree.map(np.testing.assert_array_equal, *both)
     # Whoever reads the model gets float32 numbers, which bfloat16 holds.
     for leaf in jax.tree.leaves(both[0]):
