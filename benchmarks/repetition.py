@@ -15,6 +15,7 @@ import dataclasses
 import json
 import runpy
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -48,13 +49,13 @@ ROOT = Path(__file__).parents[1]
 
 def config_of(cell: Cell, options: argparse.Namespace) -> ConfigDict:
     """The settings of a cell; those of the command line last."""
-    path = ROOT / "configs" / "local" / "gpt2.py"
+    path = ROOT / "configs" / "local" / "slm.py"
     config = runpy.run_path(str(path))["get_config"]()
     config.method = methods.IMPORTANCE
     config.domains, config.train.tokens = tuple(DOMAINS), cell.tokens
     config.train.tensorboard, config.train.log_every = False, 100
     config.data.specialist_tokens = 50_000
-    config.train.learning_rate = cell.learning_rate
+    config.train.learning_rate, config.finetune.learning_rate = cell.learning_rate, 0.0
     changes = (*SIZES[cell.size], *CORPORA[cell.corpus], *METHODS[cell.method], *options.set)
     for change in changes:
         config_lib.override(config, change)
@@ -178,10 +179,12 @@ def chosen(options: argparse.Namespace) -> list[Block]:
     return blocks
 
 
-def main() -> None:
-    def listed(kind):
-        return lambda text: [kind(part) for part in text.split(",")]
+def listed(kind: Callable) -> Callable:
+    """A parser of values with commas between them."""
+    return lambda text: [kind(part) for part in text.split(",")]
 
+
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--workdir", default="runs/repetition")
     parser.add_argument("--out", default="runs/repetition/rows.jsonl")
