@@ -110,7 +110,7 @@ class Lanes:
         self,
         params: Any,
         text: Text,
-        draws: Callable[[int, int], np.ndarray],
+        drawn_SxRxB: np.ndarray,
         rate_S: np.ndarray,
         scale_R: np.ndarray,
         every: int,
@@ -121,7 +121,7 @@ class Lanes:
 
         Args:
           params: stacked initial values.
-          draws: (first step, last step + 1) -> int [S, R, B], windows of the text.
+          drawn_SxRxB: the windows of every step, of the text.
           rate_S: the learning rate of every step, as a multiple of the lane's.
           scale_R: the learning rate of each lane.
           every: steps that are run at once; with `watched` between two validations.
@@ -146,7 +146,7 @@ class Lanes:
             if done == steps:
                 break
             stop = min(done + every, steps)
-            indices_SxRxB, rate_s = draws(done, stop), rate_S[done:stop]
+            indices_SxRxB, rate_s = drawn_SxRxB[done:stop], rate_S[done:stop]
             if missing := every - (stop - done):  # one program for all; a rate of 0 changes nothing
                 indices_SxRxB = np.pad(indices_SxRxB, ((0, missing), (0, 0), (0, 0)), mode="edge")
                 rate_s = np.pad(rate_s, (0, missing))

@@ -26,6 +26,7 @@ from benchmarks.repetition_grid import (
     DOMAINS,
     GRID,
     METHODS,
+    SEVEN,
     SIZES,
     Block,
     Cell,
@@ -52,7 +53,9 @@ def config_of(cell: Cell, options: argparse.Namespace) -> ConfigDict:
     path = ROOT / "configs" / "local" / "slm.py"
     config = runpy.run_path(str(path))["get_config"]()
     config.method = methods.IMPORTANCE
-    config.domains, config.train.tokens = tuple(DOMAINS), cell.tokens
+    config.domains, config.train.tokens = DOMAINS, cell.tokens
+    if cell.corpus == "seven":
+        config.domains, config.clustering.seed = SEVEN, cell.seed
     config.train.tensorboard, config.train.log_every = False, 100
     config.data.specialist_tokens = 50_000
     config.train.learning_rate, config.finetune.learning_rate = cell.learning_rate, 0.0
@@ -72,9 +75,9 @@ class Runs:
 
     def of(self, cell: Cell) -> pipeline.Run:
         """Opened anew for another config: the clusters are read, not computed."""
-        key = (cell.corpus, cell.size, cell.tokens, cell.method, cell.learning_rate)
+        config = config_of(cell, self.options)
+        key = (cell.corpus, cell.size, cell.tokens, cell.method, config.to_json())
         if self._opened is None or self._opened[0] != key:
-            config = config_of(cell, self.options)
             run = pipeline.open_run(
                 config, self.stages.root, list(config.domains), (config.method,), self.stages
             )

@@ -22,9 +22,13 @@ SIZES = {
         "train.batch_size=32",
     ),
 }
+DOMAINS = ("med", "books", "ency")
+SEVEN = (*DOMAINS, "legal", "math", "dialog", "theology")  # all that have a licence
 CORPORA = {  # name -> changes; rows of `first` have the default corpus as it was with
     "default": (),  # TensorFlow's documentation instead of Keras's, and GPT-2's parts
     "wide": ("data.generic=corpora:generic_wide",),
+    # The default corpus with more domains; a seed varies the clusters too.
+    "seven": tuple(f"data.domains.{name}=corpora:{name}" for name in SEVEN),
 }
 PUBLISHED = "clustering.max_repetitions=0.0"  # importance sampling without a cap
 METHODS = {  # name -> changes of the config of importance sampling
@@ -49,7 +53,6 @@ METHODS = {  # name -> changes of the config of importance sampling
 }
 MAIN = ("slm", "slm_is", "cap8")
 OTHERS = tuple(method for method in METHODS if method not in MAIN)
-DOMAINS = ("med", "books", "ency")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,17 +98,20 @@ class Block:
 
 
 GRID = (
-    Block("default", "1M", 20_000_000, MAIN, (3e-3, 6e-3), (0, 1, 2)),
-    Block("default", "0.2M", 4_000_000, MAIN, (4e-3, 8e-3), (0, 1, 2)),
-    Block("default", "0.2M", 20_000_000, MAIN, (4e-3, 8e-3), (0, 1, 2)),
-    Block("default", "1M", 4_000_000, MAIN, (3e-3, 6e-3), (0, 1, 2)),
-    Block("default", "1M", 20_000_000, OTHERS, (3e-3,), (0,)),
+    Block("default", "1M", 20_000_000, MAIN, (3e-3, 6e-3, 12e-3), (0, 1, 2)),
+    Block("default", "0.2M", 4_000_000, MAIN, (4e-3, 8e-3, 16e-3), (0, 1, 2)),
+    Block("default", "0.2M", 20_000_000, MAIN, (4e-3, 8e-3, 16e-3), (0, 1, 2)),
+    Block("default", "1M", 20_000_000, OTHERS, (6e-3,), (0,)),
+    Block("default", "1M", 4_000_000, MAIN, (3e-3, 6e-3, 12e-3), (0, 1, 2)),
+    Block("wide", "1M", 20_000_000, MAIN, (6e-3,), (0,)),
     Block("default", "0.2M", 4_000_000, OTHERS, (8e-3,), (0, 1, 2)),
+    Block("seven", "0.2M", 4_000_000, MAIN, (8e-3,), (0, 1, 2, 3, 4), SEVEN),
+    Block("seven", "1M", 20_000_000, ("slm", "cap8"), (6e-3,), (0, 1, 2), SEVEN),
     Block("default", "0.2M", 20_000_000, OTHERS, (8e-3,), (0,)),
-    Block("default", "1M", 60_000_000, MAIN, (3e-3,), (0,)),
-    Block("wide", "1M", 20_000_000, MAIN, (3e-3,), (0,)),
+    Block("default", "1M", 60_000_000, MAIN, (6e-3,), (0,)),
     Block("default", "0.2M", 60_000_000, MAIN, (8e-3,), (0,)),
-    Block("wide", "1M", 60_000_000, MAIN, (3e-3,), (0,)),
+    Block("wide", "1M", 60_000_000, MAIN, (6e-3,), (0,)),
+    Block("seven", "0.2M", 20_000_000, MAIN, (8e-3,), (0, 1, 2, 3, 4), SEVEN),
 )
 
 

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from benchmarks import lanes, repetition_pack
+from benchmarks import lanes, repetition_lanes, repetition_pack
 from specialm import config
 from specialm.data.mixed import Late
 from specialm.data.sampler import Sampler
@@ -39,8 +39,8 @@ def text(store):
     )
 
 
-def draws(samplers):
-    return lambda a, b: np.stack([[s.indices(n) for s in samplers] for n in range(a, b)])
+def draws(samplers, steps):
+    return np.stack([repetition_lanes.stream(sampler, steps) for sampler in samplers], axis=1)
 
 
 def unit_rates(train, steps):
@@ -73,7 +73,7 @@ def test_lanes_are_trained_as_the_loop_trains_each(
     samplers = [Sampler(len(store), 8, int(seed)) for seed in SEEDS]
     group = lanes.Lanes(tiny_model, settings.train)
     fitted = group.fit(
-        group.init(SEEDS), text, draws(samplers), unit_rates(settings.train, steps), RATES, 5
+        group.init(SEEDS), text, draws(samplers, steps), unit_rates(settings.train, steps), RATES, 5
     )
     for number, (seed, rate) in enumerate(zip(SEEDS, RATES, strict=True)):
         train = copy.deepcopy(settings.train)
@@ -96,7 +96,7 @@ def test_lanes_stop_early_as_fine_tuning_does(
     fitted = group.fit(
         start,
         text,
-        draws([Sampler(24, 8, int(seed)) for seed in SEEDS]),
+        draws([Sampler(24, 8, int(seed)) for seed in SEEDS], 60),
         rate,
         RATES,
         settings.finetune.eval_every,
@@ -134,5 +134,7 @@ def test_a_sampler_comes_back_from_a_pack():
     late = Late(Sampler(50, 4, 7), weighted, 5)
     for sampler in (weighted, late):
         again = repetition_pack.read_sampler(pack.sampler(sampler), pack.arrays)
+        every_SxB = repetition_lanes.stream(again, 24)
         for number in (0, 4, 5, 23):
             np.testing.assert_array_equal(again.indices(number), sampler.indices(number))
+            np.testing.assert_array_equal(every_SxB[number], sampler.indices(number))

@@ -117,12 +117,12 @@ def attention(
     Args:
       k_BxLxJxA, v_BxLxJxA: of J heads, each for H / J neighbouring heads of queries.
       implementation: "fused" is `jax.nn.dot_product_attention`, "blocked" is
-        `blocked_attention`, the fastest on a CPU, "splash" a kernel for TPUs (see `splash.py`);
-        "auto" chooses by platform and sizes.
+        `blocked_attention`, the fastest on a CPU, "splash" a kernel for TPUs (see `splash.py`),
+        "cudnn" one for NVIDIA GPUs, which takes bfloat16; "auto" chooses by platform and sizes.
       causal: whether a token sees only those up to itself.
       mask_BxL: without causal: 1 for the keys that are there; None for all.
       window: int32 [], of causal attention: how many tokens each sees, itself the last of them;
-        None for all. "splash" has none.
+        None for all. "splash" and "cudnn" have none.
     """
     batch, length, heads, size = q_BxLxHxA.shape
     if implementation == "auto":
@@ -132,6 +132,10 @@ def attention(
         mask = mask if window is None else seen(jnp.arange(length), length, window)[None, None]
         return jax.nn.dot_product_attention(
             q_BxLxHxA, k_BxLxJxA, v_BxLxJxA, mask=mask, is_causal=causal
+        )
+    if implementation == "cudnn":
+        return jax.nn.dot_product_attention(
+            q_BxLxHxA, k_BxLxJxA, v_BxLxJxA, is_causal=causal, implementation="cudnn"
         )
     k_BxLxHxA, v_BxLxHxA = (_repeated(x, heads) for x in (k_BxLxJxA, v_BxLxJxA))
     if implementation == "splash":
