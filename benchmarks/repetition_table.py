@@ -104,8 +104,9 @@ def change(of: Found) -> str:
     """The change in percent with its interval, or how many seeds it is of."""
     if len(of.change_S) >= FEWEST:
         mean, half = interval(100 * of.change_S)
-        return f"{mean:+.1f} ± {half:.1f}"
-    return f"{100 * of.change_S.mean():+.1f} ({len(of.change_S)} seed{'s'[: len(of.change_S) - 1]})"
+        return f"{mean:+.1f} ± {half:.1f}%"
+    count = len(of.change_S)
+    return f"{100 * of.change_S.mean():+.1f}% ({count} seed{'s' if count > 1 else ''})"
 
 
 def table(rows: Sequence[dict], of: Sequence[Setting]) -> str:
@@ -127,9 +128,8 @@ def title(setting: Setting) -> str:
 
 def _cell(method: str, of: Found) -> str:
     repeated = f"{of.repetitions:.3g} ({of.most:.3g})"
-    if method == PLAIN:
-        return f"{of.bits:.3f} | {repeated}".replace(" | ", "; ")
-    return f"{of.bits:.3f}; {change(of)}%; {repeated}"
+    parts = [f"{of.bits:.3f}"] + ([] if method == PLAIN else [change(of)]) + [repeated]
+    return "; ".join(parts)
 
 
 def tables(rows: Sequence[dict]) -> dict[str, str]:

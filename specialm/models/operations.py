@@ -126,7 +126,8 @@ def attention(
     """
     batch, length, heads, size = q_BxLxHxA.shape
     if implementation == "auto":
-        implementation = _best_attention(length, size, causal and window is None)
+        plain, dtype = causal and window is None, q_BxLxHxA.dtype
+        implementation = _best_attention(length, size, plain, str(dtype))
     if implementation == "fused":
         mask = None if causal or mask_BxL is None else (mask_BxL > 0)[:, None, None]
         mask = mask if window is None else seen(jnp.arange(length), length, window)[None, None]
@@ -170,15 +171,28 @@ def _repeated(x_BxLxJxA: jax.Array, heads: int) -> jax.Array:
     return x_BxLxJxA if copies == 1 else jnp.repeat(x_BxLxJxA, copies, axis=2)
 
 
-def _best_attention(length: int, size: int, causal: bool) -> str:
+def _best_attention(length: int, size: int, causal: bool, dtype: str) -> str:
     if platform() == "cpu":
         return "blocked"
+    if platform() == "gpu" and causal and dtype == "bfloat16" and _cudnn_fits(length, size):
+        return "cudnn"
     if platform() == "tpu" and causal:
         from specialm.models import splash
 
         if splash.fits(length, size):
             return "splash"
     return "fused"
+
+
+def _cudnn_fits(length: int, size: int) -> bool:
+    """Whether cuDNN's kernel takes windows of this length and heads of this size here: NVIDIA GPUs
+    from Ampere on.
+    """
+    try:
+        capability = float(getattr(jax.devices()[0], "compute_capability", "0"))
+    except ValueError:  # another maker's name of a chip
+        capability = 0.0
+    return capability >= 8 and length % 64 == 0 and size % 8 == 0 and size <= 128
 
 
 def cached_attention(
