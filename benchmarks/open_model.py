@@ -52,7 +52,7 @@ MODEL = "smollm2-135m"
 RATES = (1e-4, 3e-4)
 SMALL = {"num_layers": 12, "d_model": 288, "num_heads": 6, "num_kv_heads": 3, "d_ff": 768}
 BASELINES = ("ngram", "lzma")
-KEPT = ("open_ft", "small_is")  # what is taught learns from the one and starts as the other
+KEPT = ("open_ft", "small_is")  # whose models others learn from, or start as
 COUNTED = ("pretrained/", "experts/", "losses/", "finetuned/", "scores/")  # in a row's seconds
 
 
@@ -109,6 +109,7 @@ class Models:
     def __init__(self, options: argparse.Namespace):
         self.options = options
         self.stages = Stages(Path(options.workdir), quiet=True)
+        self._kept: set[Path] = set()  # models that are not forgotten
 
     def overrides(self, cell: Cell, method: str, settings: Sequence[str]) -> list[str]:
         """The settings of a cell, as on a command line."""
@@ -196,6 +197,7 @@ class Models:
         stage = experts.specialize(
             run, path, cell.domain, cell.seed, stage_keys.checkpoint_key(path)
         )
+        self._kept.add(stage.path)
         return finetuning.Teacher(stage.path, stage.fingerprint)
 
     def _scores(self, run: pipeline.Run, cell: Cell, path: Path, key: str, phase: str) -> dict:
@@ -230,10 +232,12 @@ class Models:
 
     def forget(self, cell: Cell) -> None:
         """Removes the models that were made for a cell alone; a bank is of all domains."""
+        made = {s.path for s in self.stages.done if (s.path / "model.json").is_file()} - self._kept
         if cell.method in KEPT:
+            self._kept |= made
             return
-        for path in {stage.path for stage in self.stages.done}:
-            if (path / "model.json").is_file() and runs.read_record(path)["domain"] == cell.domain:
+        for path in made:
+            if runs.read_record(path)["domain"] == cell.domain:
                 remove_folder(path)
 
     def _seconds(self, before: int) -> float:

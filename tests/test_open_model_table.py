@@ -96,4 +96,4 @@ def test_what_is_forgotten_is_not_missed(table, capsys, bank):
         [row[n] for n in scores] for row in wanted
     ]
     left = [path.name for path in (bank / "less" / "finetuned").iterdir()]
-    assert left and not [name for name in left if "_d-" in name]
+    assert left and not [name for name in left if "slm_is_d" in name]
