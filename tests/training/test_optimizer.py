@@ -136,8 +136,8 @@ def test_bfloat16_moments_halve_their_memory(tiny_model):
         tx = optimizer.make(
             settings(optimizer="adam", moment_dtype=dtype), 10, transformer.declare(tiny_model)
         )
-        state = tx.init(params)
-        updates[dtype], state = tx.update(grads, state, params)
+        state = jax.jit(tx.init)(params)
+        updates[dtype], state = jax.jit(tx.update)(grads, state, params)
         sizes[dtype] = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
     count = transformer.num_params(tiny_model)
     assert sizes["float32"] - sizes["bfloat16"] == 2 * count
