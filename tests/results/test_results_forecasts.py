@@ -20,6 +20,7 @@ TABLE = evidence.table()
 def test_the_evidence_follows_from_the_results():
     curves = forecast_table.curves_of(TABLE["domains"])
     assert forecast_table.rows(curves) == evidence.rows(), "python -m benchmarks.forecast_table"
+    assert forecast_table.open_checkpoints(curves) == TABLE["open"], "... --open"
     assert forecast_table.sources() == TABLE["sources"]
     assert forecast_table.costs() == TABLE["costs"]
     assert TABLE["names"] == list(law.NAMES)
