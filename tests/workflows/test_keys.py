@@ -34,6 +34,7 @@ NO_RESULT = {
     "clustering.encoder_path": "as clustering.encoder",
     "clustering.max_tokens": "as clustering.encoder",
     "clustering.candidates": "what is chosen of them is clustering.k, whose clusters are in the keys",
+    "clustering.choose_by": "as clustering.candidates",
     "clustering.level": "in the fingerprint of the clusters: tests/clustering",
     "evaluate": "how many windows are scored at once; whether there is a check besides",
     "generate": "no stage",
@@ -56,6 +57,7 @@ NO_RESULT = {
 # Settings that are read only if others are set.
 WITH = {
     "clustering.branching": {"clustering.method": "tree", "clustering.branching": (2, 2)},
+    "clustering.pseudo_windows": {"clustering.histogram": "backoff"},
     "clustering.sample": {"clustering.method": "tree", "clustering.branching": (2, 2)},
     "clustering.max_repetitions": {"train.tokens": 200_000},
     "model.bank_layers": {"model.num_layers": 2},
