@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from workflows.test_pipeline import command, project  # noqa: F401
+from workflows.test_pipeline import command, project, write_lines  # noqa: F401
 
 from specialm import cli
 from specialm.clustering import histograms
