@@ -58,6 +58,7 @@ FILES = {
     "encoders/minilm.jsonl": Rows(TEXT_AND_CLUSTERS, "48e4440"),
     "encoders/tfidf_svd.jsonl": Rows(TEXT_AND_CLUSTERS, "48e4440"),
     "forecasts/rows.jsonl": Rows(frozenset()),
+    "forecasts/trained.jsonl": Rows(TEXT_AND_CLUSTERS),
     "scaling/slices.jsonl": Rows(frozenset({"exchange"}), "f56e792"),
     "bundle/rows.jsonl": Rows(TEXT_AND_CLUSTERS, "06dd798", 2),
     "golf/rows.jsonl": Rows(frozenset({"text"}), "3c9d596", 6),

@@ -75,12 +75,13 @@ def table(plan: Plan, text: DomainText) -> str:
         f"{asked.budget:.3g} FLOPs in all, {asked.generic_tokens:,.0f} generic tokens"
         + (f"; {plan.proxies} rows of your own." if plan.proxies else "."),
         "",
-        HEAD + COSTS + "   (FLOPs; C(N) = once + N times a domain)",
+        HEAD + COSTS,
     ]
     lines += [_line(each, asked.domains) for each in plan.forecasts if not each.candidate.unknown]
     unknown = [each.candidate for each in plan.forecasts if each.candidate.unknown]
     lines += [f"{label(one.method):18} not known: {'; '.join(one.unknown)}" for one in unknown]
-    return "\n".join([*lines, "", *_conclusion(plan)])
+    costs = "Costs in FLOPs: C(N) = once + N times a domain."
+    return "\n".join([*lines, "", costs, *_conclusion(plan)])
 
 
 def _line(each: Forecast, domains: int) -> str:
