@@ -40,7 +40,7 @@ demo: install-light  ## the whole job on real text, in minutes; WORKDIR=runs/dem
 minilm: install-light  ## downloads the weights of the sentence encoder MiniLM, 84 MB
 	$(BIN)/python -m specialm.clustering.minilm_files
 
-notebooks: install  ## runs the notebooks and keeps their outputs, 10 minutes
+notebooks: install  ## runs the notebooks and keeps their outputs, 6 minutes
 	$(BIN)/python notebooks/build.py
 
 site: install  ## builds the documentation into build/site; a link that leads nowhere is an error

@@ -2,6 +2,7 @@
 
     python -m benchmarks.forecast_table                            # the rows, and fits the laws
     python -m benchmarks.forecast_table --corpora=data/corpora     # measures the domains as well
+    python -m benchmarks.forecast_table --open                     # those of open checkpoints alone
 
 Of every study the models of methods as they are by default are taken, after fine-tuning, on
 held-out text. Left out are variants that a plan does not offer (other numbers of clusters, choices
@@ -10,6 +11,10 @@ study's own. Of the two variants that mix specialist text in, both count as slm_
 themselves how often text was repeated, or it is computed: tokens read / tokens of the corpus, and
 for importance sampling without a cap this divided by the effective fraction of the corpus that
 results/repetition measured with the same 256 clusters.
+
+Rows of open checkpoints (results/open_model, if they are there) are not fitted: `open_rows.py` says
+what is made of them. Of each method and number of tokens the rows of the rate that validation text
+chose are taken.
 """
 
 import argparse
@@ -30,6 +35,8 @@ CORPUS = 10_107_182  # generic training tokens of the default corpora, vocabular
 DEMO, GPT2, LARGE = 173_888, 173_824, 5.4  # parameters: configs/local/demo.py, gpt2.py
 DRAWS, SEED = 100, 0
 KINDS = ("own", "mixed")
+OPEN_ROWS = "open_model/rows.jsonl"
+OPEN_TOKENS, OPEN_BYTES = 50_000, 4.0  # specialist tokens of those rows; bytes of one, about
 OTHER = ("slm_is_shuffled", "slm_nopt", "macro", "generic")
 
 
@@ -118,6 +125,28 @@ def rows(curves: dict[str, Curve]) -> list[Row]:
     return found
 
 
+def open_checkpoints(curves: dict[str, Curve]) -> list[dict]:
+    """Rows of models that went on from an open checkpoint; [] if there are none."""
+    if not (RESULTS / OPEN_ROWS).exists():
+        return []
+    from benchmarks.open_model import chosen_rates
+
+    found = [row for row in read(OPEN_ROWS) if "valid_after" in row]
+    rates, size = chosen_rates(found), round(OPEN_TOKENS * OPEN_BYTES)
+    names = ("method", "domain", "seed", "tokens", "params", "served_bytes", "train_flops")
+    return [
+        {
+            **{name: row[name] for name in names},
+            "seconds": round(row["seconds"], 1),
+            "bits_per_byte": round(row["heldout_after"], 5),
+            "specialist_bytes": size,
+            **{kind: round(curves[row["domain"]].at(kind, size), 4) for kind in KINDS},
+        }
+        for row in found
+        if rates[row["corpus"], row["size"], row["tokens"], row["method"]] == row["learning_rate"]
+    ]
+
+
 def costs() -> dict:
     """What methods cost, from the rows of results/study.
 
@@ -180,6 +209,7 @@ def sources() -> dict[str, str]:
     names = ("demo/results", "bank/results", "bank/tokens50k", "bank/rates", "study/results")
     names += ("encoders/tfidf_svd", "repetition/rows")
     paths = [f"{name}.jsonl" for name in names] + ["study/study.json"]
+    paths += [OPEN_ROWS] if (RESULTS / OPEN_ROWS).exists() else []
     return {name: hashlib.sha256((RESULTS / name).read_bytes()).hexdigest() for name in paths}
 
 
@@ -200,7 +230,13 @@ def laws(found: list[Row]) -> dict:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--corpora", default="", help="measure the domains of these corpora")
+    parser.add_argument("--open", action="store_true", help="rows of open checkpoints alone")
     options = parser.parse_args()
+    if options.open:
+        value = {**evidence.table(), "sources": sources()}
+        value["open"] = open_checkpoints(curves_of(value["domains"]))
+        write(value)
+        return
     domains = measure(Path(options.corpora)) if options.corpora else evidence.table()["domains"]
     found = rows(curves_of(domains))
     value = {
@@ -211,14 +247,20 @@ def main() -> None:
         "names": list(law.NAMES),
         "laws": laws(found),
         "rows": [evidence.to_json(row) for row in found],
+        "open": open_checkpoints(curves_of(domains)),
     }
+    write(value)
+    for kind, each in value["laws"].items():
+        print(kind, each["spreads"], dict(zip(law.NAMES, each["theta"], strict=True)))
+
+
+def write(value: dict) -> None:
+    """Writes the package's table, with its digest."""
     value["digest"] = evidence.digest(value)
     text = json.dumps(value, separators=(",", ":"))
     text = text.replace('{"study"', '\n{"study"').replace('"laws":', '\n"laws":')
     files.write_text(evidence.PATH, text + "\n")
-    print(f"{evidence.PATH}: {len(found)} rows")
-    for kind, each in value["laws"].items():
-        print(kind, each["spreads"], dict(zip(law.NAMES, each["theta"], strict=True)))
+    print(f"{evidence.PATH}: {len(value['rows'])} rows, {len(value['open'])} of open checkpoints")
 
 
 if __name__ == "__main__":

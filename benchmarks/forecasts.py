@@ -33,9 +33,10 @@ import numpy as np
 from specialm import methods
 from specialm.common import code
 from specialm.planning import evidence, law
-from specialm.planning.candidates import PER_DOMAIN
+from specialm.planning.candidates import OFFERS
 from specialm.planning.evidence import Row
 
+EACH = {method for method, offer in OFFERS.items() if offer.each}  # pretrained for each domain
 GOOD = 0.01  # of the best: as good
 # The same choices without a law: by the methods' mean effects alone, whatever the setting.
 ORDER = ("slm_is", "soup", "slm_pn", "slm_hn", "slm_mix", "slm_d", "slm", "slm_mixed")
@@ -166,9 +167,9 @@ def shared(means: dict[tuple, Pairs]) -> dict[tuple, Pairs]:
     for (way, study, domain, low, size), less in means.items():
         for (*other, high, other_size), more in means.items():
             same = other == [way, study, domain] and other_size == size
-            each = {name: pair for name, pair in less.items() if name in PER_DOMAIN}
+            each = {name: pair for name, pair in less.items() if name in EACH}
             if same and each and int(high) > int(low):
-                once = {name: pair for name, pair in more.items() if name not in PER_DOMAIN}
+                once = {name: pair for name, pair in more.items() if name not in EACH}
                 found[(way, study, domain, low, high, size)] = once | each
     return found
 

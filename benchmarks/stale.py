@@ -59,6 +59,7 @@ FILES = {
     "encoders/minilm.jsonl": Rows(TEXT_AND_CLUSTERS, "48e4440"),
     "encoders/tfidf_svd.jsonl": Rows(TEXT_AND_CLUSTERS, "48e4440"),
     "forecasts/rows.jsonl": Rows(frozenset()),
+    "forecasts/trained.jsonl": Rows(TEXT_AND_CLUSTERS),
     "scaling/slices.jsonl": Rows(frozenset({"exchange"}), "f56e792"),
     "device/rows.jsonl": Rows(frozenset()),
     "open_model/rows.jsonl": Rows(TEXT_AND_CLUSTERS),

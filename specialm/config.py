@@ -24,7 +24,7 @@ from typing import Any
 from ml_collections import ConfigDict, FieldReference
 
 from specialm import config_files, methods
-from specialm.clustering import levels
+from specialm.clustering import histograms, levels
 from specialm.common.errors import UserError
 from specialm.common.setting import MOST, Setting
 from specialm.data import feeds, sources
@@ -179,6 +179,7 @@ def check(config: ConfigDict) -> None:
     if config.clustering.method == "tree":
         for level in config.clustering.candidates:
             levels.check(config.clustering.branching, level, "clustering.candidates")
+    histograms.check_targets(config.clustering.targets, list(config.data.domains))
     methods.dense_config(config, config.data.vocabulary_size)
     _check_steps(config)
     _check_bits(config)

@@ -2,7 +2,6 @@
 
 import importlib.util
 import json
-import os
 import re
 import subprocess
 import sys
@@ -141,10 +140,6 @@ def corpora():
         pytest.skip(f"the default corpora cannot be fetched: {error}")
 
 
-@pytest.mark.skipif(
-    not os.environ.get("SPECIALM_RUN_NOTEBOOKS"),
-    reason="minutes each, and the default corpora: SPECIALM_RUN_NOTEBOOKS=1 runs them",
-)
 @pytest.mark.slow
 @pytest.mark.timeout(1800)  # on a busy machine
 @pytest.mark.parametrize("name", NAMES)

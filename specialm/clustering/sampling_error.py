@@ -5,7 +5,7 @@ bootstrap: Davison & Hinkley 1997, section 3.8). What it cannot know of are clus
 document reached; their mass is estimated by Good and Turing. Plain NumPy in float64.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -78,12 +78,7 @@ def histograms(
 
 
 def estimate(
-    report: weights.WeightReport,
-    cluster_N: np.ndarray,
-    document_N: np.ndarray,
-    smoothing: float,
-    power: float,
-    seed: int = 0,
+    report: weights.WeightReport, cluster_N: np.ndarray, document_N: np.ndarray, seed: int = 0
 ) -> SamplingError | None:
     """Return the sampling error of a domain's histogram and of what follows from it; None from one
     document, which says nothing of others.
@@ -92,20 +87,19 @@ def estimate(
       report: the weights of the domain.
       cluster_N: the cluster of each of its windows.
       document_N: the document of each.
-      smoothing, power: `clustering.smoothing` and `clustering.power`.
       seed: of the bootstrap.
 
     """
-    k, covered = len(report.weights_K), report.generic_counts_K > 0
+    k = len(report.weights_K)
     if len(np.unique(document_N)) < 2:
         return None
     resampled_uxK = histograms(cluster_N, document_N, k, seed=seed)
     distance_u = 0.5 * np.abs(resampled_uxK - report.specialist_K).sum(axis=1)
     total = report.specialist_counts_K.sum()
     sample_u = [
-        _effective_fraction(report, histogram_K * total, smoothing, power)
+        report.of_another(histogram_K * total).effective_fraction
         for histogram_K in resampled_uxK
-        if smoothing or histogram_K[covered].any()
+        if report.can_draw(histogram_K)
     ]
     tail = (1 - LEVEL) / 2
     low_K, high_K = np.quantile(resampled_uxK, [tail, 1 - tail], axis=0)
@@ -120,17 +114,6 @@ def estimate(
         float(sample_high),
         _unseen(cluster_N, document_N, k),
     )
-
-
-def _effective_fraction(
-    report: weights.WeightReport, counts_K: np.ndarray, smoothing: float, power: float
-) -> float:
-    """That of the draws, under the cap, for another specialist set."""
-    weights_K = weights.importance_weights(
-        report.generic_counts_K, counts_K, smoothing, report.domain, power
-    )
-    other = replace(report, specialist_counts_K=counts_K, weights_K=weights_K)
-    return other.effective_sample_size / float(report.generic_counts_K.sum())
 
 
 def _unseen(cluster_N: np.ndarray, document_N: np.ndarray, k: int) -> float:

@@ -10,6 +10,7 @@ from functools import cached_property
 
 import numpy as np
 
+from specialm.clustering.histograms import Aim
 from specialm.clustering.repetition import Budget, Capped, expected, rates
 from specialm.common.errors import UserError
 
@@ -178,6 +179,8 @@ class WeightReport:
       uncovered: see there.
       planned_windows: the budget of draws.
       budget: what caps repetitions, and the part of the draws that is uniform.
+      smoothing, power: see `importance_weights`.
+      aim: the histogram that is aimed at, from the counts.
 
     """
 
@@ -188,6 +191,27 @@ class WeightReport:
     uncovered: float
     planned_windows: int
     budget: Budget = field(default_factory=Budget)
+    smoothing: float = 0.0
+    power: float = 1.0
+    aim: Aim = field(default_factory=Aim)
+
+    def of_another(self, specialist_counts_K: np.ndarray) -> "WeightReport":
+        """Return what the same rules give for another specialist set."""
+        return report(
+            self.domain,
+            self.generic_counts_K,
+            specialist_counts_K,
+            self.smoothing,
+            self.planned_windows,
+            self.power,
+            self.budget,
+            self.aim,
+        )
+
+    def can_draw(self, specialist_counts_K: np.ndarray) -> bool:
+        """Whether any generic window has a weight for another specialist set."""
+        aimed_K = self.aim.of(self.generic_counts_K, specialist_counts_K)
+        return bool(self.smoothing or aimed_K[self.generic_counts_K > 0].any())
 
     @property
     def generic_K(self) -> np.ndarray:
@@ -239,6 +263,11 @@ class WeightReport:
         return effective_sample_size(self._drawn_weights_K, self.generic_counts_K)
 
     @property
+    def effective_fraction(self) -> float:
+        """The effective sample as a share of the generic windows."""
+        return self.effective_sample_size / float(self.generic_counts_K.sum())
+
+    @property
     def repetitions(self) -> Repetitions:
         """Of all planned draws; see `expected_repetitions`."""
         return expected_repetitions(
@@ -258,7 +287,7 @@ class WeightReport:
             "specialist_windows": int(self.specialist_counts_K.sum()),
             "planned_windows": int(self.planned_windows),
             "effective_sample_size": self.effective_sample_size,
-            "effective_fraction": self.effective_sample_size / float(self.generic_counts_K.sum()),
+            "effective_fraction": self.effective_fraction,
             "distinct_windows": self.repetitions.distinct_windows,
             "mean_repetitions": self.repetitions.mean,
             "max_repetitions": self.repetitions.most,
@@ -330,23 +359,29 @@ def report(
     planned_windows: int,
     power: float = 1.0,
     budget: Budget | None = None,
+    aim: Aim | None = None,
 ) -> WeightReport:
     """Return the weights of a domain; it raises what `importance_weights` raises.
 
     Args:
       budget: of repetitions; None for no cap.
+      aim: the histogram that is aimed at; None for the counts.
       Others: see `importance_weights` and `WeightReport`.
 
     """
-    weights_K = importance_weights(generic_counts_K, specialist_counts_K, smoothing, domain, power)
+    aim = aim or Aim()
+    aimed_K = aim.of(generic_counts_K, specialist_counts_K)
     return WeightReport(
         domain,
         np.asarray(generic_counts_K),
         np.asarray(specialist_counts_K),
-        weights_K,
+        importance_weights(generic_counts_K, aimed_K, smoothing, domain, power),
         uncovered(generic_counts_K, specialist_counts_K),
         planned_windows,
         budget or Budget(),
+        smoothing,
+        power,
+        aim,
     )
 
 

@@ -1,11 +1,12 @@
 """Plans and scores for people, and as JSON."""
 
+from specialm.evaluation import cost
 from specialm.planning import evidence
 from specialm.planning.domain_text import DomainText
 from specialm.planning.recommendations import Forecast, Plan, label
 
 HEAD = f"{'method':18} {'bits/byte':>9} {'80%':>13} {'95%':>13} {'best':>5} {'tokens':>8}"
-COSTS = f" {'once':>9} {'a domain':>9}"
+COSTS = f" {'once':>9} {'a domain':>9} {'C(N)':>9}"
 
 
 def to_json(plan: Plan, text: DomainText) -> dict:
@@ -29,7 +30,7 @@ def to_json(plan: Plan, text: DomainText) -> dict:
             "ngram_with_generic_bits_per_byte": asked.mixed or None,
         },
         "proxies": plan.proxies,
-        "forecasts": [_forecast(each) for each in plan.forecasts],
+        "forecasts": [_forecast(each, asked.domains) for each in plan.forecasts],
         "recommended": plan.recommended,
         "not_distinguishable": plan.alike,
         "break_even": {
@@ -41,7 +42,7 @@ def to_json(plan: Plan, text: DomainText) -> dict:
     }
 
 
-def _forecast(each: Forecast) -> dict:
+def _forecast(each: Forecast, domains: int) -> dict:
     one = each.candidate
     return {
         "method": one.method,
@@ -54,6 +55,7 @@ def _forecast(each: Forecast) -> dict:
         "repetitions": one.repetitions,
         "generic_flops": one.generic.flops,
         "special_flops": one.special.flops,
+        "total_flops": cost.total(*one.costs, domains).flops,
         "studies": one.studies,
         "unknown": list(one.unknown),
         "beyond": list(one.beyond),
@@ -75,19 +77,21 @@ def table(plan: Plan, text: DomainText) -> str:
         "",
         HEAD + COSTS,
     ]
-    lines += [_line(each) for each in plan.forecasts if not each.candidate.unknown]
+    lines += [_line(each, asked.domains) for each in plan.forecasts if not each.candidate.unknown]
     unknown = [each.candidate for each in plan.forecasts if each.candidate.unknown]
     lines += [f"{label(one.method):18} not known: {'; '.join(one.unknown)}" for one in unknown]
-    return "\n".join([*lines, "", *_conclusion(plan)])
+    costs = "Costs in FLOPs: C(N) = once + N times a domain."
+    return "\n".join([*lines, "", costs, *_conclusion(plan)])
 
 
-def _line(each: Forecast) -> str:
+def _line(each: Forecast, domains: int) -> str:
     one, (low, high), (lowest, highest) = each.candidate, *each.intervals.values()
     large = "" if one.served else "   too large to serve"
     return (
         f"{label(one.method):18} {each.bits_per_byte:9.3f} {low:6.3f}-{high:.3f} "
         f"{lowest:7.3f}-{highest:.3f} {each.best:5.0%} {one.tokens / 1e6:7,.2f}M"
-        f" {one.generic.flops:9.2g} {one.special.flops:9.2g}{large}"
+        f" {one.generic.flops:9.2g} {one.special.flops:9.2g}"
+        f" {cost.total(*one.costs, domains).flops:9.2g}{large}"
     )
 
 

@@ -6,9 +6,8 @@ from typing import Any
 
 from specialm.common.errors import UserError
 from specialm.planning import describe, domain_text, evidence, recommendations, registered
-from specialm.planning.candidates import Asked
+from specialm.planning.candidates import BYTES_PER_PARAMETER, Asked
 
-BYTES_PER_PARAMETER = 4  # float32, as models are stored
 POSITIONS = ("rope", "learned")
 
 

@@ -106,6 +106,20 @@ def plan(asked: Asked, proxies: Sequence[Row] = ()) -> Plan:
 
 def draws(known: Sequence[Candidate], asked: Asked, proxies: Sequence[Row] = ()) -> np.ndarray:
     """ln L of every candidate, DRAWS times: [DRAWS, candidates]."""
+    found_oxa = np.zeros((DRAWS, len(known)))
+    by_law = [i for i, one in enumerate(known) if not one.measured]
+    if by_law:
+        found_oxa[:, by_law] = _law_draws([known[i] for i in by_law], asked, proxies)
+    ngram_bits, generator = getattr(asked, asked.kind), np.random.default_rng([SEED, 1])
+    for i, one in enumerate(known):
+        if one.measured:
+            away_o = EXTRAPOLATION * generator.normal(size=DRAWS) * bool(one.beyond)
+            found_oxa[:, i] = one.measured.draws(ngram_bits, DRAWS, generator) + away_o
+    return found_oxa
+
+
+def _law_draws(known: Sequence[Candidate], asked: Asked, proxies: Sequence[Row]) -> np.ndarray:
+    """Those that the law forecasts."""
     of = evidence.table()["laws"][asked.kind]
     spread, generator = of["spreads"], np.random.default_rng(SEED)
     theta_uxl = np.array(of["draws"])
@@ -176,9 +190,11 @@ def _forecast(one: Candidate, log_o: np.ndarray) -> Forecast:
 
 
 def _first(known: Sequence[Candidate], order: Sequence[int], each: bool) -> Candidate | None:
-    """The best of the methods that are pretrained for each domain, or of the others."""
-    ranked = [known[i] for i in order]
-    return next((c for c in ranked if (c.method in candidates.PER_DOMAIN) == each), None)
+    """The best of the methods that are pretrained for each domain, or of the others; an open
+    checkpoint's pretraining was paid by others.
+    """
+    ranked = [known[i] for i in order if not known[i].measured]
+    return next((c for c in ranked if candidates.OFFERS[c.method].each == each), None)
 
 
 def _crossover(
@@ -209,4 +225,5 @@ def _cheaper(once: Candidate, each: Candidate) -> int | None:
 
 def label(method: str) -> str:
     """For people."""
-    return "an open checkpoint" if method == candidates.OPEN else methods.get(method).label
+    offer = candidates.OFFERS.get(method)
+    return offer.label if offer and offer.label else methods.get(method).label

@@ -1,5 +1,6 @@
 """Settings of embeddings, clusters and importance weights."""
 
+from specialm.clustering.histograms import RULES
 from specialm.common.setting import Setting
 
 CLUSTERING = (
@@ -42,6 +43,24 @@ CLUSTERING = (
     Setting("clustering.sample", 2_000_000, "tree: windows it is trained on, at most", least=1),
     Setting("clustering.seed", 0, "of the clusters", least=0),
     Setting(
+        "clustering.histogram",
+        "counted",
+        "of the specialist text: as counted, or backing off along the tree (docs/methods.md)",
+        choices=tuple(RULES),
+    ),
+    Setting(
+        "clustering.pseudo_windows",
+        10.0,
+        "backoff: windows like the generic text that every node of the tree is given",
+        above=0,
+    ),
+    Setting(
+        "clustering.targets",
+        (),
+        "domains whose histograms are mixed to be aimed at, instead of the domain's own: NAME or "
+        "NAME=WEIGHT each",
+    ),
+    Setting(
         "clustering.smoothing",
         0.0,
         "of the specialist histogram towards the generic one",
@@ -66,9 +85,15 @@ CLUSTERING = (
     Setting(
         "clustering.candidates",
         (),
-        "values of k (tree: of level) from which that proxy chooses for importance sampling; "
-        "empty leaves k",
+        "values of k (tree: of level) from which is chosen for importance sampling; empty leaves k",
         of=int,
         least=1,
+    ),
+    Setting(
+        "clustering.choose_by",
+        "ngrams",
+        "of the candidates: that proxy, or the likelihood of held-out specialist documents under "
+        "the draws (docs/methods.md)",
+        choices=("ngrams", "likelihood"),
     ),
 )

@@ -216,7 +216,8 @@ def _data(run: pipeline.Run) -> dict:
 
     generic = run.generic
     domains = {}
-    for domain, stores in run.prepared.domains.items():
+    for domain in run.domains:
+        stores = run.prepared.domains[domain]
         used = run.prepared.specialist_indices(domain, run.config.data)
         domains[domain] = {split: counts(stores[split], used[split]) for split in stores}
     return {

@@ -11,6 +11,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from specialm import methods
+from specialm.clustering import histograms
 from specialm.clustering import weights as weights_lib
 from specialm.clustering.clusters import Clusters, cluster
 from specialm.clustering.repetition import Budget
@@ -22,7 +23,7 @@ from specialm.data.store import WindowStore
 from specialm.models import families
 from specialm.specialize import finetune as finetune_lib
 from specialm.training import loop, runs, scoring, sharding, step
-from specialm.workflows import initial, proxy
+from specialm.workflows import choosing, initial, proxy
 from specialm.workflows.initial import Initial
 
 
@@ -123,7 +124,9 @@ def open_run(
     for method in used:
         methods.check(config, method)
     stages = stages or Stages(workdir)
-    prepared = prepare(config, stages, domains)
+    targets = histograms.check_targets(config.clustering.targets, list(config.data.domains))
+    mixed_in = [name for name in targets if domains and name not in domains]
+    prepared = prepare(config, stages, [*domains, *mixed_in])
     if init:
         initial.tell(init, stages)
     experts = config.model.num_experts if any(record.is_mixture for record in records) else 1
@@ -140,7 +143,7 @@ def open_run(
         and domains
         and (any(r.draws.aims for r in records) or not used)
     ):
-        run = proxy.with_chosen_clusters(run)
+        run = choosing.with_chosen_clusters(run)
     for method in used:
         if methods.num_clusters(config, method):
             run.clusters(method)
@@ -173,19 +176,33 @@ def weigh(
       method: whose clusters they are of.
       cap: instead of `clustering.max_repetitions`.
     """
-    clusters = run.clusters(method)
+    clusters, clustering = run.clusters(method), run.config.clustering
     k = len(clusters.centroids_KxD)
+    generic_K = weights_lib.counts(clusters.generic_N, k)
+    of_domain = {name: weights_lib.counts(of, k) for name, of in clusters.domains.items()}
+    shares = histograms.check_targets(clustering.targets, list(of_domain))
     return weights_lib.report(
         domain,
-        np.bincount(clusters.generic_N, minlength=k),
-        np.bincount(clusters.domains[domain], minlength=k),
-        run.config.clustering.smoothing,
+        generic_K,
+        of_domain[domain],
+        clustering.smoothing,
         planned_windows(run.config),
-        run.config.clustering.power,
+        clustering.power,
         repetition_budget(
             clusters, run.cap(domain) if cap is None else cap, _uniform(run.config.train)
         ),
+        histograms.mixed(aim(clustering, clusters), domain, shares, generic_K, of_domain),
     )
+
+
+def aim(clustering: ConfigDict, clusters: Clusters) -> histograms.Aim:
+    """The histogram that is aimed at for one specialist set.
+
+    Args:
+      clustering: `config.clustering`.
+    """
+    branching = clusters.tree.branching if clusters.tree else ()
+    return histograms.Aim(clustering.histogram, clustering.pseudo_windows, branching)
 
 
 def _uniform(train: ConfigDict) -> float:

@@ -1,19 +1,19 @@
 """The repetitions and the clusters of importance sampling, chosen by a model of seconds.
 
-`clustering.max_repetitions=auto` and `clustering.candidates` are settled before anything is
-pretrained: for every candidate an n-gram model is trained on the windows as often as they would be
-drawn, mixed with one of the specialist training set (which stands for fine-tuning), and scored on
-the specialist's validation windows. The candidate with the fewest bits per byte is taken.
+`clustering.max_repetitions=auto` and `clustering.candidates` (`choosing.py`) are settled before
+anything is pretrained: for every candidate an n-gram model is trained on the windows as often as
+they would be drawn, mixed with one of the specialist training set (which stands for fine-tuning),
+and scored on the specialist's validation windows. The candidate with the fewest bits per byte is
+taken.
 
 Our reading of what makes counts a proxy: a small network learns an n-gram only after it has seen it
 several times, so the discount is far above that of a good n-gram model. `DISCOUNT` was chosen
 where it ranks trained models of 1.1M parameters (results/README.md says how well it ranks others).
 """
 
-import copy
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -37,6 +37,7 @@ FALLBACK = 8.0  # instead of AUTO, for draws that aim at no domain
 CAPS = (1.0, 2.0, 4.0, 8.0, 16.0, 0.0)  # 0: none
 DISCOUNT = 4.0
 ORDER = 3
+BITS = "the n-gram proxy's bits per byte"
 TOKENS = 10_000_000  # of generic text that are counted, at most
 
 
@@ -142,50 +143,37 @@ def caps_of(run: "Run") -> dict[str, float]:
     """`clustering.max_repetitions` for each domain of a run where it is `AUTO`."""
     proxy, chosen = Proxy(run), {}
     for domain in run.domains:
-        found = scores(proxy, domain, {_clusters(run.config): run}, CAPS)
+        found = scores(proxy, domain, {run.config.clustering[setting(run.config)]: run}, CAPS)
         best = min(found, key=found.__getitem__)
         chosen[domain] = best.cap
-        _say(domain, {f"{candidate.cap:g}": bits for candidate, bits in found.items()}, best.cap)
+        say(domain, {f"{candidate.cap:g}": bits for candidate, bits in found.items()}, best.cap)
     return chosen
 
 
-def with_chosen_clusters(run: "Run") -> "Run":
-    """The same run with the best of `clustering.candidates`, on average over its domains; each
-    candidate is judged under its own cap.
+def bits_of(run: "Run", runs: dict[int, "Run"]) -> dict[int, float]:
+    """Bits per byte of every number of clusters, on average over the domains of a run; each is
+    judged under its own cap.
+
+    Args:
+      runs: {clusters: a run with so many}.
     """
-    runs = {clusters: _with(run, clusters) for clusters in run.config.clustering.candidates}
     cap = run.config.clustering.max_repetitions
     caps, proxy, total = CAPS if cap == AUTO else (cap,), Proxy(run), dict.fromkeys(runs, 0.0)
     for domain in run.domains:
         found = scores(proxy, domain, runs, caps)
-        best = {n: min(bits for c, bits in found.items() if c.clusters == n) for n in runs}
-        for clusters, bits in best.items():
-            total[clusters] += bits / len(run.domains)
-    chosen = min(total, key=total.__getitem__)
-    _say(_setting(run.config), {str(n): bits for n, bits in total.items()}, chosen)
-    return runs[chosen]
+        for n in runs:
+            best = min(bits for candidate, bits in found.items() if candidate.clusters == n)
+            total[n] += best / len(run.domains)
+    return total
 
 
-def _with(run: "Run", clusters: int) -> "Run":
-    config = copy.deepcopy(run.config).unlock()
-    config.clustering[_setting(config)] = clusters
-    return replace(run, config=config.lock())
-
-
-def _setting(config: ConfigDict) -> str:
+def setting(config: ConfigDict) -> str:
+    """The setting of `clustering` that says how many clusters there are."""
     return "level" if config.clustering.method == "tree" else "k"
 
 
-def _clusters(config: ConfigDict) -> int:
-    return config.clustering[_setting(config)]
-
-
-def _say(what: str, bits: dict[str, float], chosen: float) -> None:
+def say(what: str, bits: dict[str, float], chosen: float, by: str = BITS) -> None:
     """A line for people, on standard error."""
     if processes.is_first():
         tried = ", ".join(f"{name}: {value:.4f}" for name, value in bits.items())
-        print(
-            f"{what}: chosen {chosen:g} by the n-gram proxy's bits per byte ({tried})",
-            file=sys.stderr,
-            flush=True,
-        )
+        print(f"{what}: chosen {chosen:g} by {by} ({tried})", file=sys.stderr, flush=True)

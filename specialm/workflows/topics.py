@@ -96,10 +96,9 @@ def describe(run: Run, topics: list[str]) -> Described:
         pipeline.planned_windows(run.config),
         clustering.power,
         budget,
+        pipeline.aim(clustering, clusters),
     )
-    error = sampling_error.estimate(
-        report, cluster_N, topic_N, clustering.smoothing, clustering.power, clustering.seed
-    )
+    error = sampling_error.estimate(report, cluster_N, topic_N, clustering.seed)
     texts = read_texts(run.generic, run.prepared.vocabulary, window_QxM[:, 0])
     return Described(report, error, dict(zip(topics, texts, strict=True)))
 

@@ -81,12 +81,7 @@ def _facts(run: Run, report: WeightReport) -> dict:
     domain, store = report.domain, run.prepared.domains[report.domain]["train"]
     used_N = run.prepared.specialist_indices(domain, run.config.data)["train"]
     error = sampling_error.estimate(
-        report,
-        clusters.domains[domain],
-        store.document_N[used_N],
-        clustering.smoothing,
-        clustering.power,
-        clustering.seed,
+        report, clusters.domains[domain], store.document_N[used_N], clustering.seed
     )
     tokens_K = np.bincount(clusters.generic_N, run.generic.sizes_N, minlength=len(report.weights_K))
     rate_K = repetition.rates(report.drawn_K, report.generic_counts_K, report.planned_windows)

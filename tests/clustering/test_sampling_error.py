@@ -17,7 +17,7 @@ def report(cluster_N, cap=0.0):
 
 
 def estimate(cluster_N, document_N, cap=0.0):
-    return sampling_error.estimate(report(cluster_N, cap), cluster_N, document_N, 0.0, 1.0)
+    return sampling_error.estimate(report(cluster_N, cap), cluster_N, document_N)
 
 
 def clusters(windows):

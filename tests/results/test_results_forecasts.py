@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from benchmarks import forecast_table, forecasts
+from benchmarks import forecast_table, forecasts, scored
 from specialm.planning import evidence, law
 
 README = (forecast_table.RESULTS / "README.md").read_text()
@@ -20,6 +20,7 @@ TABLE = evidence.table()
 def test_the_evidence_follows_from_the_results():
     curves = forecast_table.curves_of(TABLE["domains"])
     assert forecast_table.rows(curves) == evidence.rows(), "python -m benchmarks.forecast_table"
+    assert forecast_table.open_checkpoints(curves) == TABLE["open"], "... --open"
     assert forecast_table.sources() == TABLE["sources"]
     assert forecast_table.costs() == TABLE["costs"]
     assert TABLE["names"] == list(law.NAMES)
@@ -140,3 +141,26 @@ def test_what_the_readme_finds():
         for row in left.known
     )
     assert large_known == 334_464
+
+
+def test_registered_forecasts_are_scored_from_committed_rows():
+    """Nothing was forecast after it was trained, and the README's table is that of the rows."""
+    rows = scored.read()
+    assert scored.table(rows) in README, "python -m benchmarks.scored"
+    assert scored.domains(rows)
+    for domain in scored.domains(rows):
+        found = scored.score(domain, rows)
+        forecast = json.loads((scored.REGISTERED / f"{domain}.json").read_text())
+        assert domain not in {row.domain for row in evidence.rows()}
+        for each in found["methods"]:
+            said = next(f for f in forecast["plan"]["forecasts"] if f["method"] == each["method"])
+            (measured,) = (
+                row["bits_per_byte"]
+                for row in rows
+                if (row["domain"], row["method"], row["phase"])
+                == (domain, each["method"], "finetuned")
+            )
+            assert (each["forecast"], each["measured"]) == (said["bits_per_byte"], measured)
+            low, high = said["interval_80"]
+            assert each["inside_80"] == (low <= measured <= high)
+            assert each["notes"] == []  # tokens and parameters are as planned

@@ -34,6 +34,8 @@ NO_RESULT = {
     "clustering.encoder_path": "as clustering.encoder",
     "clustering.max_tokens": "as clustering.encoder",
     "clustering.candidates": "what is chosen of them is clustering.k, whose clusters are in the keys",
+    "clustering.choose_by": "as clustering.candidates",
+    "clustering.targets": "the draws, which it changes, are in the key: test_rules.py",
     "clustering.level": "in the fingerprint of the clusters: tests/clustering",
     "evaluate": "how many windows are scored at once; whether there is a check besides",
     "generate": "no stage",
@@ -56,6 +58,7 @@ NO_RESULT = {
 # Settings that are read only if others are set.
 WITH = {
     "clustering.branching": {"clustering.method": "tree", "clustering.branching": (2, 2)},
+    "clustering.pseudo_windows": {"clustering.histogram": "backoff"},
     "clustering.sample": {"clustering.method": "tree", "clustering.branching": (2, 2)},
     "clustering.max_repetitions": {"train.tokens": 200_000},
     "model.bank_layers": {"model.num_layers": 2},
@@ -114,6 +117,7 @@ OTHERS = {
     "clustering.branching": (4,),
     "clustering.sample": 50,
     "clustering.smoothing": 0.5,
+    "clustering.histogram": "backoff",
     "clustering.max_repetitions": 1.0,
     "data.field": "id",
     "data.part_chars": 300,
@@ -133,6 +137,8 @@ FIRST = {  # the stages, one of whose keys has to change
     "data.heldout_tokens": ("scores",),
     "clustering": ("encoder", "embeddings", "clusters"),
     "clustering.smoothing": ("pretrained",),
+    "clustering.histogram": ("pretrained",),
+    "clustering.pseudo_windows": ("pretrained",),
     "clustering.power": ("pretrained",),
     "clustering.max_repetitions": ("pretrained",),
     "model": ("pretrained",),
