@@ -115,8 +115,8 @@ def _conclusion(plan: Plan) -> list[str]:
     lines += [f"Beyond the rows, so less sure: {text}." for text in beyond.values()]
     if plan.recommended and not plan.proxies:
         lines.append(
-            "Intervals are wide as nothing was trained on this domain; differences between methods "
-            "are surer. A small run of your own narrows them: --proxies."
+            "Intervals are wide as nothing was trained on this domain; what methods have in common "
+            "cancels between them. A small run of your own narrows them: --proxies."
         )
     return lines
 

@@ -164,3 +164,18 @@ def test_registered_forecasts_are_scored_from_committed_rows():
             low, high = said["interval_80"]
             assert each["inside_80"] == (low <= measured <= high)
             assert each["notes"] == []  # tokens and parameters are as planned
+
+
+def test_what_the_readme_says_of_registered_forecasts():
+    found = [scored.score(domain, scored.read()) for domain in ("legal", "math", "theology")]
+    methods = [each for one in found for each in one["methods"]]
+    assert len(methods) == 6 and all(each["error"] > 0 for each in methods)
+    assert all(each["inside_95"] for each in methods)
+    assert not any(each["inside_80"] for each in found[2]["methods"])
+    assert all((one["recommended"], one["best"]) == ("slm_is", "slm_is") for one in found)
+    models = {
+        (row["bits_per_byte"], row["train_flops"])
+        for row in scored.read()
+        if (row["method"], row["phase"]) == ("slm", "pretrained")
+    }
+    assert len({flops for _, flops in models}) == 1  # one model for all three
