@@ -62,8 +62,20 @@ def test_break_even_is_where_the_forecasts_cross(plan):
     assert plan.cheaper == 2
 
 
-def test_far_from_all_rows_nothing_is_recommended():
-    far = recommendations.plan(dataclasses.replace(ASKED, params=126e6, budget=1e18))
+FAR = dataclasses.replace(ASKED, params=126e6, budget=1e18)
+
+
+def test_far_from_all_rows_but_an_open_checkpoints_that_is_recommended():
+    far = recommendations.plan(FAR)
+    assert far.recommended.startswith("open_")
+    known = [f.candidate.method for f in far.forecasts if not f.candidate.unknown]
+    assert known and all(method.startswith(("open", "small_")) for method in known)
+
+
+def test_far_from_all_rows_nothing_is_recommended(monkeypatch):
+    without = {**evidence.table(), "open": []}
+    monkeypatch.setattr(evidence, "table", lambda: without)
+    far = recommendations.plan(FAR)
     assert far.recommended == "" and all(f.candidate.unknown for f in far.forecasts)
     text = describe.table(far, TEXT)
     assert "No recommendation" in text and "inference_params 126M" in text
