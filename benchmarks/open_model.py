@@ -7,7 +7,8 @@ All rows have the same windows of the open model's vocabulary: bits per byte of 
 which a method's learning rate is chosen, and of held-out text, which nothing is chosen by, before
 and after fine-tuning; bytes served, FLOPs of all that was trained here and seconds. All models are
 stages of the work folder and every cell is one JSON line of --out: a killed run goes on where it
-was. The cheap rows come first; those of the whole table take an accelerator.
+was. The cheap rows come first; those of the whole table take an accelerator, on which several
+processes, each with domains or methods and an --out of its own, share one work folder.
 """
 
 import argparse
@@ -16,6 +17,7 @@ import dataclasses
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -26,8 +28,12 @@ from specialm.common import code, runtime
 
 runtime.configure()
 
+import jax  # noqa: E402
+
+from specialm.common.files import remove_folder  # noqa: E402
 from specialm.common.stages import Stage, Stages  # noqa: E402
 from specialm.models import families  # noqa: E402
+from specialm.training import runs  # noqa: E402
 from specialm.workflows import (  # noqa: E402
     baselines,
     continuing,
@@ -46,6 +52,8 @@ MODEL = "smollm2-135m"
 RATES = (1e-4, 3e-4)
 SMALL = {"num_layers": 12, "d_model": 288, "num_heads": 6, "num_kv_heads": 3, "d_ff": 768}
 BASELINES = ("ngram", "lzma")
+KEPT = ("open_ft", "small_is")  # whose models others learn from, or start as
+COUNTED = ("pretrained/", "experts/", "losses/", "finetuned/", "scores/")  # in a row's seconds
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,16 +109,19 @@ class Models:
     def __init__(self, options: argparse.Namespace):
         self.options = options
         self.stages = Stages(Path(options.workdir), quiet=True)
+        self._kept: set[Path] = set()  # models that are not forgotten
 
     def overrides(self, cell: Cell, method: str, settings: Sequence[str]) -> list[str]:
         """The settings of a cell, as on a command line."""
         changes = [
             "data.specialist_tokens=50000",
+            "clustering.encoder=tfidf_svd",  # as in the local configs
             f"method={method or 'slm'}",
             f"train.tokens={cell.tokens or 200_000}",
             "train.tensorboard=False",
             "train.log_every=10",
             f"domains={tuple(self.options.domains)!r}",
+            f"model.dtype={self.options.dtype}",
             *self.options.set,
             *settings,
         ]
@@ -130,15 +141,18 @@ class Models:
         domains = list(config.domains)
         return pipeline.open_run(config, self.stages.root, domains, used, self.stages, init)
 
+    @cached_property
     def base(self) -> Path:
         """The run folder of the open model."""
         if self.options.init:
             return Path(self.options.init)
-        return open_models.import_model({"model": MODEL}, self.stages.root, 0).path
+        dtype = self.options.dtype
+        return open_models.import_model({"model": MODEL}, self.stages.root, 0, dtype).path
 
+    @cached_property
     def reduced(self) -> Path:
         """The run folder of the open model with `SMALL` sizes."""
-        path = self.base()
+        path = self.base
         whole = initial.read(path, stage_keys.checkpoint_key(path), "from")
         small = [f"--config.model.{name}={value}" for name, value in self.options.small.items()]
         target = resizing.target_sizes(whole.config, small)
@@ -149,10 +163,10 @@ class Models:
         if cell.method in BASELINES:
             return self._baseline(cell)
         way = WAYS[cell.method]
-        path = self.reduced() if way.small else self.base()
+        path = self.reduced if way.small else self.base
         run = self.open(cell, path, way.method, way.settings)
         start, key = path, stage_keys.checkpoint_key(path)
-        began = self._seconds()
+        before = len(self.stages.done)
         if way.random:
             run = self._from_scratch(run, cell)
         if way.method:
@@ -168,7 +182,7 @@ class Models:
         line = dataclasses.asdict(cell)
         for phase, (folder, fingerprint) in (("before", (start, key)), ("after", tuned)):
             line |= self._scores(run, cell, folder, fingerprint, phase)
-        return line | self._costs(run, tuned[0]) | {"seconds": self._seconds() - began}
+        return line | self._costs(run, tuned[0]) | {"seconds": self._seconds(before)}
 
     def _from_scratch(self, run: pipeline.Run, cell: Cell) -> pipeline.Run:
         config = copy.deepcopy(run.config).unlock()
@@ -177,12 +191,13 @@ class Models:
 
     def _teacher(self, cell: Cell) -> finetuning.Teacher:
         """The open model, fine-tuned on the domain at the lower rate."""
-        path = self.base()
+        path = self.base
         ours = dataclasses.replace(cell, method="open_ft", tokens=0, learning_rate=RATES[0])
         run = self.open(ours, path, "")
         stage = experts.specialize(
             run, path, cell.domain, cell.seed, stage_keys.checkpoint_key(path)
         )
+        self._kept.add(stage.path)
         return finetuning.Teacher(stage.path, stage.fingerprint)
 
     def _scores(self, run: pipeline.Run, cell: Cell, path: Path, key: str, phase: str) -> dict:
@@ -201,7 +216,7 @@ class Models:
         }
 
     def _baseline(self, cell: Cell) -> dict:
-        run = self.open(cell, self.base(), "")
+        run = self.open(cell, self.base, "")
         run = dataclasses.replace(run, domains=[cell.domain])
         (found,) = (
             row
@@ -215,9 +230,22 @@ class Models:
             **{name: found[name] for name in names},
         }
 
-    def _seconds(self) -> float:
-        """Of all stages so far, reused ones as they took when they were computed."""
-        stages = {stage.path: stage.seconds for stage in self.stages.done}
+    def forget(self, cell: Cell) -> None:
+        """Removes the models that were made for a cell alone; a bank is of all domains."""
+        made = {s.path for s in self.stages.done if (s.path / "model.json").is_file()} - self._kept
+        if cell.method in KEPT:
+            self._kept |= made
+            return
+        for path in made:
+            if runs.read_record(path)["domain"] == cell.domain:
+                remove_folder(path)
+
+    def _seconds(self, before: int) -> float:
+        """Of the models and scores among the stages after the first `before`; of reused ones what
+        they took when they were computed.
+        """
+        done = self.stages.done[before:]
+        stages = {stage.path: stage.seconds for stage in done if stage.name.startswith(COUNTED)}
         return sum(stages.values())
 
 
@@ -229,6 +257,8 @@ def cells(options: argparse.Namespace, rows: Sequence[dict]) -> Iterator[Cell]:
         for name in options.methods:
             way = WAYS[name]
             for tokens in way.budgets:
+                if tokens and options.budgets and tokens not in options.budgets:
+                    continue
                 rates: Sequence[float] = way.rates
                 if seed != options.seeds[0] and len(rates) > 1:
                     rates = [chosen_rates(rows)["default", MODEL, tokens, name]]
@@ -278,6 +308,11 @@ def main() -> None:
     parser.add_argument("--methods", type=listed(str), default=list(WAYS))
     parser.add_argument("--domains", type=listed(str), default=list(DOMAINS))
     parser.add_argument("--seeds", type=listed(int), default=[0, 1, 2])
+    parser.add_argument("--budgets", type=listed(int), default=[], help="of pretraining, some only")
+    parser.add_argument("--dtype", default="float32", help="of matrix products, or bfloat16")
+    parser.add_argument(
+        "--forget", action="store_true", help="remove models that have their row: all take 100 GB"
+    )
     parser.add_argument("--init", default="", help=f"a run folder, instead of {MODEL}")
     parser.add_argument("--small", type=json.loads, default=SMALL, help="sizes, as JSON")
     parser.add_argument("--set", action="append", default=[], help="FIELD=VALUE of the config")
@@ -288,9 +323,12 @@ def main() -> None:
     for cell in cells(options, rows):
         if find(cell, rows):
             continue
-        rows.append({**models.row(cell), **code.made_by(models.stages.done)})
+        facts = {"dtype": options.dtype, "device": jax.devices()[0].device_kind}
+        rows.append({**models.row(cell), **facts, **code.made_by(models.stages.done)})
         with options.out.open("a") as file:
             file.write(json.dumps(rows[-1]) + "\n")
+        if options.forget:
+            models.forget(cell)
         done += 1
         left = _left(options, rows) * (time.time() - started) / done / 60
         bits = rows[-1]["heldout_after"]
@@ -305,7 +343,8 @@ def _left(options: argparse.Namespace, rows: Sequence[dict]) -> int:
     for name in options.methods:
         way = WAYS[name]
         rates = len(way.rates) + len(options.seeds) - 1
-        count += rates * len(way.budgets) * len(options.domains)
+        budgets = [t for t in way.budgets if not t or t in (options.budgets or way.budgets)]
+        count += rates * len(budgets) * len(options.domains)
     wanted = {"method": options.methods, "domain": options.domains, "seed": options.seeds}
     have = sum(all(row[key] in values for key, values in wanted.items()) for row in rows)
     return max(0, count - have)

@@ -15,6 +15,7 @@ import dataclasses
 import json
 import runpy
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,7 @@ from benchmarks.repetition_grid import (
     DOMAINS,
     GRID,
     METHODS,
+    SEVEN,
     SIZES,
     Block,
     Cell,
@@ -48,13 +50,15 @@ ROOT = Path(__file__).parents[1]
 
 def config_of(cell: Cell, options: argparse.Namespace) -> ConfigDict:
     """The settings of a cell; those of the command line last."""
-    path = ROOT / "configs" / "local" / "gpt2.py"
+    path = ROOT / "configs" / "local" / "slm.py"
     config = runpy.run_path(str(path))["get_config"]()
     config.method = methods.IMPORTANCE
-    config.domains, config.train.tokens = tuple(DOMAINS), cell.tokens
+    config.domains, config.train.tokens = DOMAINS, cell.tokens
+    if cell.corpus == "seven":
+        config.domains, config.clustering.seed = SEVEN, cell.seed
     config.train.tensorboard, config.train.log_every = False, 100
     config.data.specialist_tokens = 50_000
-    config.train.learning_rate = cell.learning_rate
+    config.train.learning_rate, config.finetune.learning_rate = cell.learning_rate, 0.0
     changes = (*SIZES[cell.size], *CORPORA[cell.corpus], *METHODS[cell.method], *options.set)
     for change in changes:
         config_lib.override(config, change)
@@ -71,9 +75,9 @@ class Runs:
 
     def of(self, cell: Cell) -> pipeline.Run:
         """Opened anew for another config: the clusters are read, not computed."""
-        key = (cell.corpus, cell.size, cell.tokens, cell.method, cell.learning_rate)
+        config = config_of(cell, self.options)
+        key = (cell.corpus, cell.size, cell.tokens, cell.method, config.to_json())
         if self._opened is None or self._opened[0] != key:
-            config = config_of(cell, self.options)
             run = pipeline.open_run(
                 config, self.stages.root, list(config.domains), (config.method,), self.stages
             )
@@ -178,10 +182,12 @@ def chosen(options: argparse.Namespace) -> list[Block]:
     return blocks
 
 
-def main() -> None:
-    def listed(kind):
-        return lambda text: [kind(part) for part in text.split(",")]
+def listed(kind: Callable) -> Callable:
+    """A parser of values with commas between them."""
+    return lambda text: [kind(part) for part in text.split(",")]
 
+
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--workdir", default="runs/repetition")
     parser.add_argument("--out", default="runs/repetition/rows.jsonl")

@@ -12,42 +12,47 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 SIZES = {
-    "0.2M": (),  # configs/local/gpt2.py: 2 layers, d 64, vocabulary 1,024, context 128
+    "0.2M": (),  # configs/local/slm.py: 2 layers, d 64, vocabulary 1,024, context 128
     "1M": (
         "model.num_layers=4",
         "model.d_model=128",
-        "model.d_ff=512",
+        "model.d_ff=576",
         "data.vocabulary_size=2048",
         "data.context=256",
         "train.batch_size=32",
     ),
 }
+DOMAINS = ("med", "books", "ency")
+SEVEN = (*DOMAINS, "legal", "math", "dialog", "theology")  # all that have a licence
 CORPORA = {  # name -> changes; rows of `first` have the default corpus as it was with
-    "default": (),  # TensorFlow's documentation instead of Keras's
+    "default": (),  # TensorFlow's documentation instead of Keras's, and GPT-2's parts
     "wide": ("data.generic=corpora:generic_wide",),
+    # The default corpus with more domains; a seed varies the clusters too.
+    "seven": tuple(f"data.domains.{name}=corpora:{name}" for name in SEVEN),
 }
+PUBLISHED = "clustering.max_repetitions=0.0"  # importance sampling without a cap
 METHODS = {  # name -> changes of the config of importance sampling
     "slm": ("method=slm",),
-    "slm_is": (),
+    "slm_is": (PUBLISHED,),
     "cap1": ("clustering.max_repetitions=1.0",),
     "cap2": ("clustering.max_repetitions=2.0",),
     "cap4": ("clustering.max_repetitions=4.0",),
     "cap8": ("clustering.max_repetitions=8.0",),
-    "smoothing0.5": ("clustering.smoothing=0.5",),
-    "power0.5": ("clustering.power=0.5",),
-    "k64": ("clustering.k=64",),
-    "late0.5": ("train.importance_start=0.5",),
+    "smoothing0.5": (PUBLISHED, "clustering.smoothing=0.5"),
+    "power0.5": (PUBLISHED, "clustering.power=0.5"),
+    "k64": (PUBLISHED, "clustering.k=64"),
+    "late0.5": (PUBLISHED, "train.importance_start=0.5"),
     "level1": (  # 16 clusters, the coarser level of a tree of 256
+        PUBLISHED,
         "clustering.method=tree",
         "clustering.branching=(16, 16)",
         "clustering.level=1",
     ),
-    "early": ("train.valid_every=50",),  # ends by the specialist's validation loss
+    "early": (PUBLISHED, "train.valid_every=50"),  # ends by the specialist's validation loss
     "auto": ("clustering.max_repetitions=auto",),
 }
 MAIN = ("slm", "slm_is", "cap8")
 OTHERS = tuple(method for method in METHODS if method not in MAIN)
-DOMAINS = ("med", "books", "ency")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,17 +98,20 @@ class Block:
 
 
 GRID = (
-    Block("default", "0.2M", 4_000_000, MAIN, (2e-3, 4e-3, 8e-3), (0, 1, 2)),
-    Block("default", "0.2M", 20_000_000, MAIN, (2e-3, 4e-3), (0, 1, 2)),
-    Block("default", "0.2M", 4_000_000, OTHERS, (4e-3,), (0, 1, 2)),
-    Block("default", "0.2M", 20_000_000, OTHERS, (4e-3,), (0,)),
-    Block("default", "0.2M", 60_000_000, MAIN, (4e-3,), (0,)),
-    Block("wide", "0.2M", 20_000_000, MAIN, (4e-3,), (0,)),
-    # An accelerator's part.
-    Block("default", "1M", 20_000_000, MAIN, (2e-3, 4e-3), (0, 1, 2)),
-    Block("default", "1M", 60_000_000, MAIN, (2e-3,), (0, 1, 2)),
-    Block("wide", "1M", 60_000_000, MAIN, (2e-3,), (0, 1, 2)),
-    Block("default", "1M", 20_000_000, OTHERS, (2e-3,), (0,)),
+    Block("default", "1M", 20_000_000, MAIN, (3e-3, 6e-3, 12e-3), (0, 1, 2)),
+    Block("default", "0.2M", 4_000_000, MAIN, (4e-3, 8e-3, 16e-3), (0, 1, 2)),
+    Block("default", "0.2M", 20_000_000, MAIN, (4e-3, 8e-3, 16e-3), (0, 1, 2)),
+    Block("default", "1M", 20_000_000, OTHERS, (6e-3,), (0,)),
+    Block("default", "1M", 4_000_000, MAIN, (3e-3, 6e-3, 12e-3), (0, 1, 2)),
+    Block("wide", "1M", 20_000_000, MAIN, (6e-3,), (0,)),
+    Block("default", "0.2M", 4_000_000, OTHERS, (8e-3,), (0, 1, 2)),
+    Block("seven", "0.2M", 4_000_000, MAIN, (8e-3,), (0, 1, 2, 3, 4), SEVEN),
+    Block("seven", "1M", 20_000_000, ("slm", "cap8"), (6e-3,), (0, 1, 2), SEVEN),
+    Block("default", "0.2M", 20_000_000, OTHERS, (8e-3,), (0,)),
+    Block("default", "1M", 60_000_000, MAIN, (6e-3,), (0,)),
+    Block("default", "0.2M", 60_000_000, MAIN, (8e-3,), (0,)),
+    Block("wide", "1M", 60_000_000, MAIN, (6e-3,), (0,)),
+    Block("seven", "0.2M", 20_000_000, MAIN, (8e-3,), (0, 1, 2, 3, 4), SEVEN),
 )
 
 

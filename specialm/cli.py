@@ -119,8 +119,9 @@ def _run(name: str, argv: list[str]) -> int:
     from specialm.common import processes, runtime
 
     runtime.configure()
-    function = getattr(importlib.import_module("specialm.commands"), command.function or name)
-    result, text = function(config_path, overrides, options)
+    module, _, function = command.function.partition(".")
+    work = getattr(importlib.import_module(f"specialm.commands.{module}"), function)
+    result, text = work(config_path, overrides, options)
     if processes.is_first():
         from specialm.common import files
 

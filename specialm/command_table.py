@@ -1,8 +1,8 @@
 """The table of commands: what `specialm` can do. A new command is one entry, and one function in
-specialm/commands.py. Nothing heavy is imported.
+specialm/commands/. Nothing heavy is imported.
 """
 
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 
 DATA, TRAINING = ("data", "clustering"), ("model", "train", "mesh")
 REQUIRED, OPTIONAL, NONE = "required", "optional", "none"  # a config
@@ -39,7 +39,8 @@ class Command:
     settings: tuple[str, ...] = ()  # sections and settings of a config that it reads
     options: tuple[Option, ...] = ()
     config: str = REQUIRED
-    function: str = ""  # in specialm/commands.py; "" for that of its name
+    _: KW_ONLY
+    function: str  # MODULE.NAME in specialm/commands/
 
 
 COMMANDS: dict[str, Command] = {
@@ -53,6 +54,7 @@ COMMANDS: dict[str, Command] = {
             Option("wide", False, "also from npm and Debian"),
         ),
         config=NONE,
+        function="jobs.fetch",
     ),
     "settings": Command(
         "every setting with its default and the values that it may have",
@@ -63,6 +65,7 @@ COMMANDS: dict[str, Command] = {
             Option("markdown", False, "as docs/settings.md has it"),
         ),
         config=NONE,
+        function="planning.settings",
     ),
     "check": Command(
         "whether a config can be run, before it costs anything",
@@ -77,12 +80,14 @@ COMMANDS: dict[str, Command] = {
             Option("slices", 1, "how many slices of --topology"),
             Option("devices", 0, "how many accelerators, without a topology"),
         ),
+        function="planning.check",
     ),
     "prepare": Command(
         "text -> vocabulary, windows, embeddings, clusters",
         "Reads the sources, trains the vocabulary, cuts windows, embeds and clusters.",
         "specialm prepare --config=configs/local/slm_is.py --workdir=runs/local",
         ("domain", "domains", *DATA),
+        function="jobs.prepare",
     ),
     "weights": Command(
         "importance weights of the domains, with effective sample size and repetitions",
@@ -106,6 +111,7 @@ COMMANDS: dict[str, Command] = {
             ),
             Option("topics", "", "instead of text: topics in words, with semicolons between them"),
         ),
+        function="jobs.weights",
     ),
     "train": Command(
         "pretrain a model, or go on from one",
@@ -118,6 +124,7 @@ COMMANDS: dict[str, Command] = {
         ("method", "domain", "seed", *DATA, *TRAINING),
         (INIT, Option("branch", "", "the folder of a run to branch off from"), TRUST),
         OPTIONAL,
+        function="jobs.train",
     ),
     "specialize": Command(
         "fine-tune a pretrained model on a domain",
@@ -148,6 +155,7 @@ COMMANDS: dict[str, Command] = {
             TRUST,
         ),
         OPTIONAL,
+        function="jobs.specialize",
     ),
     "evaluate": Command(
         "perplexity and bits per byte on held-out documents",
@@ -167,6 +175,7 @@ COMMANDS: dict[str, Command] = {
             TRUST,
         ),
         OPTIONAL,
+        function="jobs.evaluate",
     ),
     "baselines": Command(
         "what a person would use instead: an n-gram model, a compressor, on the same text",
@@ -182,6 +191,7 @@ COMMANDS: dict[str, Command] = {
             Option("bytes", 0, "of the n-gram models, at most; 0 for any"),
             TRUST,
         ),
+        function="jobs.baselines",
     ),
     "tasks": Command(
         "zero-shot tasks by likelihood: minimal pairs, multiple choice",
@@ -192,6 +202,7 @@ COMMANDS: dict[str, Command] = {
         "specialm tasks --checkpoint=RUN --tasks=pairs,hellaswag.jsonl",
         options=(CHECKPOINT, Option("tasks", "pairs", "files of questions, or pairs"), TRUST),
         config=NONE,
+        function="jobs.tasks",
     ),
     "generate": Command(
         "continue a prompt",
@@ -208,6 +219,7 @@ COMMANDS: dict[str, Command] = {
             TRUST,
         ),
         OPTIONAL,
+        function="checkpoints.generate",
     ),
     "serve": Command(
         "models with OpenAI's interface on this machine, and a page to compare them",
@@ -231,6 +243,7 @@ COMMANDS: dict[str, Command] = {
             TRUST,
         ),
         config=NONE,
+        function="checkpoints.serve",
     ),
     "bundle": Command(
         "a bank or a mixture with clusters, encoder and vocabulary in one folder",
@@ -241,6 +254,7 @@ COMMANDS: dict[str, Command] = {
         ("clustering",),
         (CHECKPOINT, Option("to", "", "the folder that is written; not there yet"), TRUST),
         OPTIONAL,
+        function="checkpoints.bundle",
     ),
     "import": Command(
         "an open checkpoint (Hugging Face folder, GGUF, by name) as a run folder",
@@ -255,7 +269,7 @@ COMMANDS: dict[str, Command] = {
             Option("context", 0, "tokens of a window here, at most; 0 for at most 512"),
         ),
         config=NONE,
-        function="import_model",
+        function="checkpoints.import_model",
     ),
     "init": Command(
         "a model of other sizes out of a trained one, as a start for train --init",
@@ -272,7 +286,7 @@ COMMANDS: dict[str, Command] = {
             TRUST,
         ),
         config=OPTIONAL,
-        function="init_model",
+        function="checkpoints.init_model",
     ),
     "adapt": Command(
         "a new vocabulary or language for a trained model",
@@ -300,6 +314,7 @@ COMMANDS: dict[str, Command] = {
             TRUST,
         ),
         OPTIONAL,
+        function="checkpoints.adapt",
     ),
     "quantize": Command(
         "a model with its weights in 8, 4, 3 or 2 bits, as a run folder",
@@ -310,6 +325,7 @@ COMMANDS: dict[str, Command] = {
         ("domain", "domains", "data", "evaluate", "mesh"),
         (CHECKPOINT, Option("bits", 8, "of a weight: 8, 4, 3 or 2"), SOURCE, GENERIC, TRUST),
         OPTIONAL,
+        function="checkpoints.quantize",
     ),
     "export": Command(
         "a model for transformers, llama.cpp, ONNX Runtime or peft, verified there",
@@ -330,6 +346,7 @@ COMMANDS: dict[str, Command] = {
             TRUST,
         ),
         config=NONE,
+        function="checkpoints.export",
     ),
     "list": Command(
         "the models below a folder: what they are, how far they got, their scores",
@@ -338,7 +355,7 @@ COMMANDS: dict[str, Command] = {
         "model is there, and a name without the hash at its end.",
         "specialm list --workdir=runs/demo",
         config=NONE,
-        function="list_models",
+        function="checkpoints.list_models",
     ),
     "plan": Command(
         "which method to train for a domain and a budget, forecast before anything is spent",
@@ -364,6 +381,7 @@ COMMANDS: dict[str, Command] = {
             Option("register", "", "the file that the forecast is written to; not there yet"),
         ),
         config=NONE,
+        function="planning.plan",
     ),
     "score_plan": Command(
         "what came of a registered forecast",
@@ -377,6 +395,7 @@ COMMANDS: dict[str, Command] = {
             Option("domain", "", "its name there, if it is not the plan's"),
         ),
         config=NONE,
+        function="planning.score_plan",
     ),
     "compile": Command(
         "the training step for a TPU slice, without having one: memory, traffic, time",
@@ -390,7 +409,7 @@ COMMANDS: dict[str, Command] = {
             Option("windows_per_device", 16, "of the batch; 0 for that of the config"),
             Option("largest", False, "looks for the most windows that fit, by doubling"),
         ),
-        function="compile_for",
+        function="planning.compile_for",
     ),
     "inspect": Command(
         "parameters, FLOPs and memory of a config, without allocating it",
@@ -399,6 +418,7 @@ COMMANDS: dict[str, Command] = {
         ("method", "data", "model", "train"),
         (INIT, TRUST),
         OPTIONAL,
+        function="planning.inspect",
     ),
     "demo": Command(
         "all of it: compare methods over domains, write a report",
@@ -417,6 +437,7 @@ COMMANDS: dict[str, Command] = {
             "evaluate",
         ),
         config=OPTIONAL,
+        function="jobs.demo",
     ),
     "study": Command(
         "methods x budgets x specialist set sizes x domains x seeds, resumable",
@@ -426,6 +447,7 @@ COMMANDS: dict[str, Command] = {
         "specialm study --config=configs/local/study.py --workdir=runs/study",
         ("title", "domains", "seeds", "study", *DATA, *TRAINING, "finetune", "expert", "evaluate"),
         config=OPTIONAL,
+        function="jobs.study",
     ),
     "report": Command(
         "figures, tables and page of a demo or a study",
@@ -434,5 +456,6 @@ COMMANDS: dict[str, Command] = {
         "every table as CSV and LaTeX in tables/.",
         "specialm report --workdir=runs/study",
         config=NONE,
+        function="jobs.report",
     ),
 }

@@ -1,3 +1,4 @@
+import importlib
 import json
 import shlex
 import subprocess
@@ -5,7 +6,7 @@ import sys
 
 import pytest
 
-from specialm import cli, commands
+from specialm import cli
 from specialm.settings import SECTIONS, SETTINGS
 
 
@@ -43,7 +44,8 @@ def test_help_of_each_command(command, capsys):
     assert set(entry.settings) <= {*SECTIONS, *SETTINGS}
     assert bool(entry.settings) == (entry.config != "none")
     assert all(word in text for word in entry.settings)
-    assert callable(getattr(commands, entry.function or command))
+    module, _, function = entry.function.partition(".")
+    assert callable(getattr(importlib.import_module(f"specialm.commands.{module}"), function))
 
 
 def test_words_of_a_command():

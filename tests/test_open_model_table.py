@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from benchmarks import open_model
 from specialm import cli
 
 SMALL = {"d_ff": 8}
-METHODS = ("ngram", "open", "open_ft", "small_taught", "scratch_is")
+METHODS = ("ngram", "open", "open_ft", "small_is", "small_taught", "scratch_is")
 TINY = {
     "data.specialist_tokens": 600,
     "data.heldout_tokens": 400,
@@ -47,7 +48,9 @@ def table(bank):
             }
             patch.setattr(open_model, "WAYS", ways)
             open_model.main()
-        return [json.loads(line) for line in out.read_text().splitlines()], capsys.readouterr().out
+        (last,) = [word for word in given if word.startswith("--out=")][-1:]
+        lines = Path(last.removeprefix("--out=")).read_text().splitlines()
+        return [json.loads(line) for line in lines], capsys.readouterr().out
 
     return run
 
@@ -57,7 +60,7 @@ def test_rows_of_every_kind_and_no_row_twice(table, capsys):
     rows, _ = table(capsys, f"--methods={','.join(METHODS)}", "--seeds=0")
     assert [row["method"] for row in rows] == [
         *("ngram", "open", "open_ft", "open_ft"),
-        *(name for name in ("small_taught", "scratch_is") for _ in range(2)),
+        *(name for name in METHODS[3:] for _ in range(2)),
     ]
     by = {row["method"]: row for row in rows}
     assert by["open"]["heldout_before"] == by["open"]["heldout_after"]
@@ -68,6 +71,9 @@ def test_rows_of_every_kind_and_no_row_twice(table, capsys):
     assert by["scratch_is"]["train_flops"] < by["small_taught"]["train_flops"]  # with its teacher
     assert all(np.isfinite(row["heldout_after"]) and row["served_bytes"] > 0 for row in rows)
 
+    assert all(row["dtype"] == "float32" and row["device"] for row in rows)
+    assert by["small_taught"]["seconds"] > by["open_ft"]["seconds"]  # its teacher is one
+
     again, said = table(capsys, "--methods=open,open_ft", "--seeds=0,1")
     assert again[: len(rows)] == rows
     new = again[len(rows) :]
@@ -75,3 +81,19 @@ def test_rows_of_every_kind_and_no_row_twice(table, capsys):
     assert [(row["method"], row["seed"]) for row in new] == [("open", 1), ("open_ft", 1)]
     assert new[1]["learning_rate"] == min(tried, key=tried.__getitem__)
     assert "| `open_ft` | 0 |" in said
+
+
+@pytest.mark.slow
+def test_what_is_forgotten_is_not_missed(table, capsys, bank):
+    """Rows are the same whether models are removed once they are scored; a teacher stays."""
+    methods = ("open_ft", "small_is", "small_taught")
+    words = (f"--methods={','.join(methods)}", "--seeds=0", "--budgets=640")
+    whole, _ = table(capsys, *words)
+    less, _ = table(capsys, *words, "--forget", f"--workdir={bank / 'less'}", f"--out={bank / 'l'}")
+    scores = ("valid_before", "valid_after", "heldout_before", "heldout_after")
+    wanted = [row for row in whole if row["method"] in methods and row["seed"] == 0]
+    assert [[row[n] for n in scores] for row in less] == [
+        [row[n] for n in scores] for row in wanted
+    ]
+    left = [path.name for path in (bank / "less" / "finetuned").iterdir()]
+    assert left and not [name for name in left if "slm_is_d" in name]

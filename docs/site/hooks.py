@@ -26,8 +26,8 @@ HOME = {"README.md": "index.md"}  # the README's links lead to the site's first 
 PICTURES = (".svg", ".png")
 LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^)\s]+)\)")
 CODE = re.compile(r"(^```.*?^```\s*$|^~~~.*?^~~~\s*$)", re.M | re.S)
-# Rooms of the package without a page: configs are files to read.
-NOT_SHOWN = ("configs", "__main__")
+# Rooms of the package without a page: configs are files to read, commands have one of their help.
+NOT_SHOWN = ("configs", "commands", "__main__")
 
 
 def repository() -> str:

@@ -45,10 +45,12 @@ def _check_windows(config: Config) -> None:
             f"model.sliding_window={config.sliding_window}: windows look back only; set "
             "model.causal=True."
         )
-    if 0 < config.sliding_window < config.context and config.attention == "splash":
+    kernels = ("splash", "cudnn")
+    if 0 < config.sliding_window < config.context and config.attention in kernels:
         raise UserError(
-            f"model.attention='splash' has no windows shorter than data.context={config.context} "
-            f"(model.sliding_window={config.sliding_window}); set it to 'auto'."
+            f"model.attention={config.attention!r} has no windows shorter than "
+            f"data.context={config.context} (model.sliding_window={config.sliding_window}); set "
+            "it to 'auto'."
         )
 
 

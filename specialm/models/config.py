@@ -31,8 +31,9 @@ class Config:
     )
     attention: str = field(
         "auto",
-        "auto chooses; blocked is the fastest on a CPU, splash a kernel for TPUs, fused for any",
-        choices=("auto", "blocked", "splash", "fused"),
+        "auto chooses; blocked is the fastest on a CPU, splash a kernel for TPUs, cudnn for NVIDIA "
+        "GPUs in bfloat16, fused for any",
+        choices=("auto", "blocked", "splash", "cudnn", "fused"),
     )
     norm: str = field(
         "layernorm",

@@ -117,21 +117,26 @@ def attention(
     Args:
       k_BxLxJxA, v_BxLxJxA: of J heads, each for H / J neighbouring heads of queries.
       implementation: "fused" is `jax.nn.dot_product_attention`, "blocked" is
-        `blocked_attention`, the fastest on a CPU, "splash" a kernel for TPUs (see `splash.py`);
-        "auto" chooses by platform and sizes.
+        `blocked_attention`, the fastest on a CPU, "splash" a kernel for TPUs (see `splash.py`),
+        "cudnn" one for NVIDIA GPUs, which takes bfloat16; "auto" chooses by platform and sizes.
       causal: whether a token sees only those up to itself.
       mask_BxL: without causal: 1 for the keys that are there; None for all.
       window: int32 [], of causal attention: how many tokens each sees, itself the last of them;
-        None for all. "splash" has none.
+        None for all. "splash" and "cudnn" have none.
     """
     batch, length, heads, size = q_BxLxHxA.shape
     if implementation == "auto":
-        implementation = _best_attention(length, size, causal and window is None)
+        plain, dtype = causal and window is None, q_BxLxHxA.dtype
+        implementation = _best_attention(length, size, plain, str(dtype))
     if implementation == "fused":
         mask = None if causal or mask_BxL is None else (mask_BxL > 0)[:, None, None]
         mask = mask if window is None else seen(jnp.arange(length), length, window)[None, None]
         return jax.nn.dot_product_attention(
             q_BxLxHxA, k_BxLxJxA, v_BxLxJxA, mask=mask, is_causal=causal
+        )
+    if implementation == "cudnn":
+        return jax.nn.dot_product_attention(
+            q_BxLxHxA, k_BxLxJxA, v_BxLxJxA, is_causal=causal, implementation="cudnn"
         )
     k_BxLxHxA, v_BxLxHxA = (_repeated(x, heads) for x in (k_BxLxJxA, v_BxLxJxA))
     if implementation == "splash":
@@ -166,15 +171,28 @@ def _repeated(x_BxLxJxA: jax.Array, heads: int) -> jax.Array:
     return x_BxLxJxA if copies == 1 else jnp.repeat(x_BxLxJxA, copies, axis=2)
 
 
-def _best_attention(length: int, size: int, causal: bool) -> str:
+def _best_attention(length: int, size: int, causal: bool, dtype: str) -> str:
     if platform() == "cpu":
         return "blocked"
+    if platform() == "gpu" and causal and dtype == "bfloat16" and _cudnn_fits(length, size):
+        return "cudnn"
     if platform() == "tpu" and causal:
         from specialm.models import splash
 
         if splash.fits(length, size):
             return "splash"
     return "fused"
+
+
+def _cudnn_fits(length: int, size: int) -> bool:
+    """Whether cuDNN's kernel takes windows of this length and heads of this size here: NVIDIA GPUs
+    from Ampere on.
+    """
+    try:
+        capability = float(getattr(jax.devices()[0], "compute_capability", "0"))
+    except ValueError:  # another maker's name of a chip
+        capability = 0.0
+    return capability >= 8 and length % 64 == 0 and size % 8 == 0 and size <= 128
 
 
 def cached_attention(

@@ -7,6 +7,7 @@ through the shallow (or whole) model, the whole model with them.
 import copy
 import dataclasses
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from specialm.models import families, transformer
 from specialm.specialize import adaptation, budget
 from specialm.specialize import finetune as finetune_lib
 from specialm.specialize.finetune import Specialist
+from specialm.specialize.tuning_step import ParameterMap
 from specialm.training import objectives, origin, rates, runs
 from specialm.workflows import new_rows, own_text, pipeline, stage_keys
 from specialm.workflows.adapting_plan import Plan, check_source, checked
@@ -149,6 +151,61 @@ def _inputs(config: ConfigDict, tune: ConfigDict, part: Specialist, base: Initia
     }
 
 
+@dataclass(frozen=True)
+class _Training:
+    """A stage that trains some weights of a shallow (or whole) model on one text.
+
+    Attributes:
+      config, part: the settings and the text.
+      phase, domain, limit: what the ledger says of it; domain is "" for the source text.
+      start: () -> (parameters, sizes, vocabulary).
+      trained: (sizes, parameters) -> which of them are trained.
+      frozen: first layers without gradient.
+      spent: what the ledger has before it.
+    """
+
+    run: Run
+    base: Initial
+    config: ConfigDict
+    part: Specialist
+    phase: str
+    domain: str
+    title: str
+    limit: str
+    start: Callable[[], tuple[Any, transformer.Config, Any]]
+    trained: Callable[[transformer.Config, Any], ParameterMap]
+    frozen: int = 0
+    spent: tuple[dict, ...] = ()
+
+    def stage(self, name: str, inputs: dict) -> Stage:
+        """The finished stage; `inputs` is what it depends on besides text and settings."""
+        config, base, mesh = self.config, self.base, self.run.mesh
+        tune = _tune(config, base, self.part)
+
+        def work(path: Path) -> dict:
+            params, small, vocabulary = self.start()
+            entry = finetune_lib.fit(
+                path,
+                small,
+                self.trained(small, params),
+                objectives.make(config.train.objective, small, frozen=self.frozen),
+                self.part,
+                config.train,
+                tune,
+                config.seed,
+                mesh,
+                self.title,
+            )
+            entry |= {"phase": self.phase, "domain": self.domain}
+            entry |= {"devices": mesh.size, "limit": self.limit}
+            ledger = [*self.spent, entry]
+            _describe(path, small, vocabulary, base, self.domain, config.seed, ledger)
+            return entry
+
+        inputs = _inputs(config, tune, self.part, base) | inputs
+        return self.run.stages.run(f"adapting/{name}-seed{config.seed}", inputs, work)
+
+
 def _mini(run: Run, base: Initial, plan: Plan, given: set[str]) -> Stage | None:
     """The shallow model of MiniPost, trained on the source text; None for other ways. Nothing of it
     depends on the target text.
@@ -168,34 +225,29 @@ def _mini(run: Run, base: Initial, plan: Plan, given: set[str]) -> Stage | None:
     if own_text.PACE not in given:
         config.finetune.eval_every = budget.eval_every(config.finetune, len(generic))
     config = _limited(config.lock(), plan.mini_tokens)
-    tune = _tune(config, base, part)
-    inputs = _inputs(config, tune, part, base)
-    inputs |= {"layer": plan.layer, "new_layers": plan.new_layers}
 
-    def work(path: Path) -> dict:
+    def start() -> tuple[Any, transformer.Config, Any]:
         model = runs.load(base.path, run.mesh)
-        params, small = adaptation.heightened(
+        made = adaptation.heightened(
             model.params, base.config, plan.layer, plan.new_layers, config.seed
         )
-        entry = finetune_lib.fit(
-            path,
-            small,
-            adaptation.layers_above(small, params, plan.layer),
-            objectives.make(config.train.objective, small, frozen=plan.layer),
-            part,
-            config.train,
-            tune,
-            config.seed,
-            run.mesh,
-            f"layers on the first {plan.layer}",
-        )
-        limit = budget.limit(config.finetune, len(part.train_indices))
-        entry |= {"phase": MINI, "domain": "", "devices": run.mesh.size, "limit": limit}
-        _describe(path, small, model.vocabulary, base, "", config.seed, [entry])
-        return entry
+        return *made, model.vocabulary
 
-    name = f"adapting/{MINI}-layer{plan.layer}-new{plan.new_layers}-seed{config.seed}"
-    return run.stages.run(name, inputs, work)
+    training = _Training(
+        run,
+        base,
+        config,
+        part,
+        phase=MINI,
+        domain="",
+        title=f"layers on the first {plan.layer}",
+        limit=budget.limit(config.finetune, len(part.train_indices)),
+        start=start,
+        trained=lambda small, params: adaptation.layers_above(small, params, plan.layer),
+        frozen=plan.layer,
+    )
+    name = f"{MINI}-layer{plan.layer}-new{plan.new_layers}"
+    return training.stage(name, {"layer": plan.layer, "new_layers": plan.new_layers})
 
 
 def _start(
@@ -221,38 +273,27 @@ def _learnt(
     domain = target.config.domain
     config = _limited(target.config, plan.tokens)
     part = pipeline.specialist(target, domain)
-    tune = _tune(config, base, part)
-    inputs = _inputs(config, tune, part, base) | {
+    limit = budget.limit(config.finetune, len(part.train_indices))
+    training = _Training(
+        target,
+        base,
+        config,
+        part,
+        phase=PHASE,
+        domain=domain,
+        title=f"embeddings for {domain}",
+        limit=f"{LIMIT}{plan.tokens}" if plan.tokens else limit,
+        start=lambda: (*_start(target, base, plan, rows, mini), target.prepared.vocabulary),
+        trained=adaptation.rows_alone,
+        spent=(mini.result,) if mini else (),
+    )
+    inputs = {
         "via": plan.via,
         "layer": plan.layer,
         "rows": rows.fingerprint,
         "mini": mini.fingerprint if mini else "",
     }
-
-    def work(path: Path) -> dict:
-        params, small = _start(target, base, plan, rows, mini)
-        entry = finetune_lib.fit(
-            path,
-            small,
-            adaptation.rows_alone(small, params),
-            objectives.make(config.train.objective, small),
-            part,
-            config.train,
-            tune,
-            config.seed,
-            target.mesh,
-            f"embeddings for {domain}",
-        )
-        limit = budget.limit(config.finetune, len(part.train_indices))
-        limit = f"{LIMIT}{plan.tokens}" if plan.tokens else limit
-        entry |= {"phase": PHASE, "domain": domain, "devices": target.mesh.size, "limit": limit}
-        spent = [mini.result] if mini else []
-        vocabulary = target.prepared.vocabulary
-        _describe(path, small, vocabulary, base, domain, config.seed, [*spent, entry])
-        return entry
-
-    name = f"adapting/rows-{plan.via}-{domain}-seed{config.seed}"
-    return target.stages.run(name, inputs, work)
+    return training.stage(f"rows-{plan.via}-{domain}", inputs)
 
 
 def _whole(

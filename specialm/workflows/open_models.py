@@ -53,12 +53,15 @@ def open_source(given: dict[str, str], scratch: Path, stack: ExitStack, models: 
     return dataclasses.replace(found, about={**found.about, **about})
 
 
-def import_model(given: dict[str, str], workdir: Path, context: int) -> Stage:
+def import_model(
+    given: dict[str, str], workdir: Path, context: int, dtype: str = "float32"
+) -> Stage:
     """A run folder with the parameters of an open checkpoint, float32.
 
     Args:
       given: {option: value}, see `open_source`.
       context: tokens of a window here; 0 for at most 512, and all positions where they are learned.
+      dtype: of its matrix products here.
 
     Raises:
       UserError: see `open_source`; a `context` that the model has not.
@@ -67,7 +70,7 @@ def import_model(given: dict[str, str], workdir: Path, context: int) -> Stage:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="specialm-")))
         found = open_source(given, scratch, stack, workdir / "downloads")
         theirs = found.sizes()
-        config = dataclasses.replace(theirs, context=_context(theirs, context))
+        config = dataclasses.replace(theirs, context=_context(theirs, context), dtype=dtype)
         about = {
             **found.about,
             "architecture": found.architecture.model_type,

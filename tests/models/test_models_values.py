@@ -1,6 +1,7 @@
 """Values that a small mistake in the models would change: scales, dtypes, large scores."""
 
 import math
+import types
 
 import jax
 import jax.numpy as jnp
@@ -158,3 +159,23 @@ def test_lora_adds_alpha_over_rank_of_the_product():
     merged = lora.merge(params, made, MODEL, adapters)
     change = merged["layers"]["mlp"]["up"] - params["layers"]["mlp"]["up"]
     np.testing.assert_allclose(change, 6.0 / 2 * 2, rtol=1e-5)  # A B of ones: the rank
+
+
+@pytest.mark.parametrize(
+    "capability,length,size,dtype,causal,wanted",
+    [
+        ("9.0", 1024, 64, "bfloat16", True, "cudnn"),
+        ("8.0", 128, 128, "bfloat16", True, "cudnn"),
+        ("7.5", 1024, 64, "bfloat16", True, "fused"),
+        ("gfx90a", 1024, 64, "bfloat16", True, "fused"),
+        ("9.0", 1000, 64, "bfloat16", True, "fused"),
+        ("9.0", 1024, 256, "bfloat16", True, "fused"),
+        ("9.0", 1024, 64, "float32", True, "fused"),
+        ("9.0", 1024, 64, "bfloat16", False, "fused"),
+    ],
+)
+def test_which_attention_a_gpu_takes(monkeypatch, capability, length, size, dtype, causal, wanted):
+    monkeypatch.setattr(operations, "platform", lambda: "gpu")
+    device = types.SimpleNamespace(compute_capability=capability)
+    monkeypatch.setattr(operations.jax, "devices", lambda: [device])
+    assert operations._best_attention(length, size, causal, dtype) == wanted

@@ -47,6 +47,7 @@ CONFIGS = {
     "bert": dataclasses.replace(GPT2, causal=False),
     "exits": dataclasses.replace(LLAMA, exits=(1, 2)),
 }
+LOGITS = jax.jit(transformer.logits, static_argnums=2)
 DECODE = jax.jit(decoder.decode, static_argnums=5)
 
 
@@ -99,7 +100,7 @@ def architectures(draw):
 def test_any_architecture_is_that_of_numpy(config, seed):
     params, tokens = make_params(config, seed), make_tokens(config, 2, 9, seed)
     present = np.arange(9) < np.array([[9], [5]])
-    logits = transformer.logits(params, tokens, config, present.astype(np.float32))
+    logits = LOGITS(params, tokens, config, present.astype(np.float32))
     wanted = numpy_transformer.logits(params, tokens, config, present)
     seen = slice(None) if config.causal else present  # what stands at padding is not looked at
     np.testing.assert_allclose(logits[seen], wanted[seen], rtol=2e-4, atol=2e-4)
@@ -153,7 +154,7 @@ def decoded(params, config, tokens, parts, column=0, held=(0, 0), columns=20):
 def test_cached_decoding_is_the_full_forward_pass(name, parts):
     config = CONFIGS[name]
     params, tokens = make_params(config), make_tokens(config)
-    wanted = transformer.logits(params, tokens, config)
+    wanted = LOGITS(params, tokens, config)
     for column in (0, 7):
         found = decoded(params, config, tokens, parts, column)
         np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-5)
@@ -166,7 +167,7 @@ def test_rows_behind_padding_are_texts_of_their_own(name, pads):
     params, tokens = make_params(config), make_tokens(config, 2, 9)
     found = decoded(params, config, tokens, (7, 1, 1), 3, (-pads[0], -pads[1]))
     for row, pad in enumerate(pads):
-        wanted = transformer.logits(params, tokens[row : row + 1, pad:], config)[0]
+        wanted = LOGITS(params, tokens[row : row + 1, pad:], config)[0]
         np.testing.assert_allclose(found[row, pad:], wanted, rtol=0, atol=2e-5)
 
 
@@ -181,7 +182,7 @@ def test_moved_rows_go_on_where_they_were():
         states, _ = DECODE(
             laid_out, tokens[[1, 0, 0, 1], 6:9], shifted, column, np.full(4, 6, np.int32), config
         )
-        wanted = transformer.logits(params, tokens[[1, 0, 0, 1], :9], config)[:, 8]
+        wanted = LOGITS(params, tokens[[1, 0, 0, 1], :9], config)[:, 8]
         np.testing.assert_allclose(
             decoder.scores(laid_out, states[:, 2], config), wanted, rtol=0, atol=1e-5
         )
@@ -191,12 +192,10 @@ def test_rotary_positions_go_beyond_the_context_and_scores_know_distances_alone(
     config = dataclasses.replace(LLAMA, context=4)
     params, tokens = make_params(config), make_tokens(config, length=11)
     np.testing.assert_allclose(
-        transformer.logits(params, tokens, config),
-        numpy_transformer.logits(params, tokens, config),
-        atol=1e-4,
+        LOGITS(params, tokens, config), numpy_transformer.logits(params, tokens, config), atol=1e-4
     )
     found = decoded(params, config, tokens, (1,) * 11)
-    np.testing.assert_allclose(found, transformer.logits(params, tokens, config), rtol=0, atol=1e-5)
+    np.testing.assert_allclose(found, LOGITS(params, tokens, config), rtol=0, atol=1e-5)
     rotate = transformer.POSITIONS["rope"].rotate
     rng = np.random.default_rng(0)
     q, k = (jnp.asarray(rng.normal(size=(1, 1, 1, 6)), jnp.float32) for _ in range(2))
@@ -224,7 +223,7 @@ def test_exits_read_inner_layers_and_their_weight_mixes_the_losses():
         np.testing.assert_allclose(found, (1 - weight) * last + weight * (one + two) / 2, rtol=1e-6)
     shallow, shallow_config = transformer.first_layers(params, config, 1)
     np.testing.assert_allclose(
-        transformer.logits(shallow, inputs, shallow_config),
+        LOGITS(shallow, inputs, shallow_config),
         numpy_transformer.logits(params, inputs, config, head="layer1"),
         atol=1e-4,
     )
@@ -248,9 +247,9 @@ def test_a_token_after_padding_or_in_the_future_is_seen_only_without_causal():
         params, tokens = make_params(config), make_tokens(config)
         other = tokens.copy()
         other[:, 7] = (other[:, 7] + 1) % config.vocab_size
-        changed = np.abs(
-            transformer.logits(params, tokens, config) - transformer.logits(params, other, config)
-        ).max(axis=(0, 2))
+        changed = np.abs(LOGITS(params, tokens, config) - LOGITS(params, other, config)).max(
+            axis=(0, 2)
+        )
         assert changed[7:].min() > 0, name
         assert (changed[:7].max() > 0) == (not config.causal), name
 
@@ -328,13 +327,12 @@ def test_what_cannot_be_built_is_named(change, named):
 
 def test_a_local_layer_sees_its_window_and_no_more():
     """One layer: a token changes the states of the `sliding_window` tokens from itself on."""
-    logits = jax.jit(transformer.logits, static_argnums=2)
     for attention in ("blocked", "fused"):
         config = dataclasses.replace(GEMMA, num_layers=1, attention=attention)
         params, tokens = make_params(config), make_tokens(config)
         other = tokens.copy()
         other[:, 3] = (other[:, 3] + 1) % config.vocab_size
-        changed = np.abs(logits(params, tokens, config) - logits(params, other, config))
+        changed = np.abs(LOGITS(params, tokens, config) - LOGITS(params, other, config))
         assert (changed.max((0, 2)) > 0).tolist() == [3 <= place < 7 for place in range(11)]
     check.check(dataclasses.replace(GEMMA, sliding_window=12, attention="splash"))
 

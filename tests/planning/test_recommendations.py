@@ -62,7 +62,9 @@ def test_break_even_is_where_the_forecasts_cross(plan):
     assert plan.cheaper == 2
 
 
-def test_far_from_all_rows_nothing_is_recommended():
+def test_far_from_all_rows_nothing_is_recommended(monkeypatch):
+    table = evidence.table() | {"open": []}
+    monkeypatch.setattr(evidence, "table", lambda: table)
     far = recommendations.plan(dataclasses.replace(ASKED, params=126e6, budget=1e18))
     assert far.recommended == "" and all(f.candidate.unknown for f in far.forecasts)
     text = describe.table(far, TEXT)

@@ -7,9 +7,17 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from benchmarks import repetition_table
+
 ROWS = [
     json.loads(line)
     for line in (Path(__file__).parents[2] / "results" / "repetition" / "rows.jsonl")
+    .read_text()
+    .splitlines()
+]
+GRID = [
+    json.loads(line)
+    for line in (Path(__file__).parents[2] / "results" / "repetition" / "grid.jsonl")
     .read_text()
     .splitlines()
 ]
@@ -30,6 +38,59 @@ def of(tokens, method, seed=0, field="heldout_after"):
 
 def macro(*args, **options):
     return np.mean(list(of(*args, **options).values()))
+
+
+def test_the_tables_of_the_grid_are_those_of_its_rows():
+    readme = (Path(__file__).parents[2] / "results" / "README.md").read_text()
+    for corpus, table in repetition_table.tables(GRID).items():
+        assert f"**{corpus}**\n\n{table}\n" in readme
+
+
+def test_what_the_grid_says_of_the_cap():
+    def found(corpus, size, tokens, method):
+        return repetition_table.found(GRID, repetition_table.Setting(corpus, size, tokens), method)
+
+    with_cap, without = (found("default", "0.2M", SMALL, m) for m in ("cap8", "slm_is"))
+    means = [part.change_S.mean() for part in (with_cap, without)]
+    assert abs(means[0] - means[1]) < 0.006 and max(means) < -0.02
+    assert without.better == without.pairs == 9 and with_cap.better == 8
+    for corpus, method, better in (
+        ("default", "slm_is", 0),
+        ("default", "cap8", 3),
+        ("wide", "slm_is", 3),
+        ("wide", "cap8", 3),
+    ):
+        of_large = found(corpus, "1M", LARGE, method)
+        assert (of_large.better, of_large.pairs) == (better, 3)
+    assert found("default", "1M", LARGE, "slm_is").repetitions == pytest.approx(71.7, abs=0.05)
+
+
+def test_a_change_is_of_pairs_and_has_an_interval_of_three_seeds():
+    def row(method, domain, seed, score):
+        return {
+            "corpus": "default",
+            "size": "1M",
+            "tokens": 9,
+            "method": method,
+            "learning_rate": 1.0,
+            "domain": domain,
+            "seed": seed,
+            "valid_after": score,
+            "heldout_after": score,
+            "expected_repetitions": 2.0,
+            "max_repetitions": 3.0,
+        }
+
+    plain = [row("slm", d, seed, 2.0) for d in ("a", "b") for seed in range(3)]
+    gains = {0: 0.01, 1: 0.02, 2: 0.03}
+    capped = [row("cap8", d, s, 2.0 * (1 - gains[s])) for d in ("a", "b") for s in gains]
+    setting = repetition_table.Setting("default", "1M", 9)
+    found = repetition_table.found(plain + capped + [row("cap8", "a", 7, 1.0)], setting, "cap8")
+    np.testing.assert_allclose(sorted(found.change_S), [-0.03, -0.02, -0.01])
+    assert (found.better, found.pairs) == (6, 6)
+    half = stats.t.ppf(0.975, 2) * 1 / np.sqrt(3)
+    assert repetition_table.change(found) == f"-2.0 ± {half:.1f}%"
+    assert repetition_table.found(plain, setting, "cap8") is None
 
 
 @pytest.mark.parametrize(

@@ -124,7 +124,7 @@ def preload() -> None:
     import sklearn.decomposition
     import sklearn.feature_extraction.text  # noqa: F401
 
-    import specialm.commands  # noqa: F401
+    from specialm.commands import checkpoints, jobs, planning  # noqa: F401
     from specialm.data import prepare  # noqa: F401
     from specialm.specialize import distill  # noqa: F401
     from specialm.workflows import heldout, pretraining, study  # noqa: F401

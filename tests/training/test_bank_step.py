@@ -97,9 +97,15 @@ def assert_close(ours, theirs, relative):
 
 
 @pytest.mark.parametrize(
-    "family,groups,devices", [("projected", 4, 2), ("hypernetwork", 2, 1), ("soup", 1, 2)]
+    "family,groups,devices,microbatch",
+    [
+        ("projected", 4, 2, 2),
+        ("hypernetwork", 2, 1, 2),
+        ("soup", 1, 2, 2),
+        ("projected", 4, 2, 4),  # of 4 windows on each device: groups side by side
+    ],
 )
-def test_loss_and_gradients_in_float64(family, groups, devices, monkeypatch):
+def test_loss_and_gradients_in_float64(family, groups, devices, microbatch, monkeypatch):
     """Those of project-then-dense, and central differences of the step's own loss.
 
     The transformer sums in float32; here its loss is the plain formula, all else is real.
@@ -108,7 +114,7 @@ def test_loss_and_gradients_in_float64(family, groups, devices, monkeypatch):
     config, mesh, optimizer = CONFIGS[family], make_mesh(devices), optax.sgd(1.0)
     params, batch = make_params(config, np.float64), make_batch(config, groups, np.float64)
     with jax.enable_x64(True):
-        train_step = bank_step.make_train_step(config, optimizer, mesh, microbatch=2)
+        train_step = bank_step.make_train_step(config, optimizer, mesh, microbatch)
         after, metrics = run_step(train_step, params, batch, optimizer, mesh)
         grads = jax.tree.map(lambda a, b: a - b, params, after)  # a step of rate 1
         want, want_grads = jax.device_get(PLAIN(params, batch, config))
@@ -138,7 +144,8 @@ def test_loss_and_gradients_in_float64(family, groups, devices, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "family,groups,devices,microbatch", [("projected", 4, 2, 1), ("dense", 1, 2, 0)]
+    "family,groups,devices,microbatch",
+    [("projected", 4, 2, 1), ("dense", 1, 2, 0), ("projected", 4, 2, 4), ("soup", 4, 1, 8)],
 )
 def test_loss_and_gradients_as_they_are_trained(family, groups, devices, microbatch):
     """The same in float32 with nothing replaced."""

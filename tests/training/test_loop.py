@@ -72,12 +72,14 @@ def test_first_losses_are_those_of_the_plain_loop(trained, tiny_model, store):
     params = transformer.init(tiny_model, jax.random.key(0))
     state, losses = tx.init(params), []
     sampler = Sampler(len(store), 8, 0)
+    gradient = jax.jit(jax.value_and_grad(transformer.loss), static_argnums=4)
+    update = jax.jit(tx.update)
     for number in range(4):
         batch = store.batch(sampler.indices(number))
-        value, grads = jax.value_and_grad(transformer.loss)(
+        value, grads = gradient(
             params, batch["inputs"], batch["targets"], batch["mask"], tiny_model
         )
-        updates, state = tx.update(grads, state, params)
+        updates, state = update(grads, state, params)
         params = jax.tree.map(lambda p, u: p + u, params, updates)
         losses.append(float(value))
     first = metrics.read(trained[0] / "metrics.jsonl")[0]

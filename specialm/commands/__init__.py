@@ -1,0 +1,1 @@
+"""What each subcommand of `specialm` does: (config path, overrides, options) -> (JSON, text)."""

@@ -1,0 +1,57 @@
+"""The tables of the open checkpoint are those of the committed rows."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks import open_model
+
+ROOT = Path(__file__).parents[2]
+RESULTS = (ROOT / "results" / "README.md").read_text()
+ROWS = [json.loads(s) for s in (ROOT / "results/open_model/rows.jsonl").read_text().splitlines()]
+DOMAINS = ["med", "ency", "books"]
+README = {  # a line of README.md's table -> method
+    "LZMA with all text in front": "lzma",
+    "n-grams": "ngram",
+    "the open checkpoint, untouched": "open",
+    "fine-tuned, all parameters": "open_ft",
+    "fine-tuned, LoRA": "open_lora",
+    "importance-sampled for 200k tokens, then fine-tuned": "open_is",
+    "one upcycled bank of 8 experts for all three, then fine-tuned": "open_pn",
+}
+
+
+def scores(method, tokens=None):
+    """{domain: held-out bits per byte at the chosen rate}"""
+    chosen = open_model.chosen_rates(ROWS)
+    found = {}
+    for row in ROWS:
+        key = ("default", row["size"], row["tokens"], row["method"])
+        if row["method"] == method and tokens in (None, row["tokens"]):
+            if chosen.get(key, row["learning_rate"]) == row["learning_rate"]:
+                found[row["domain"]] = row["heldout_after"]
+    return np.array([found[domain] for domain in DOMAINS if domain in found])
+
+
+def test_the_table():
+    assert "\n".join(open_model.table(ROWS, DOMAINS)) in RESULTS
+
+
+def test_the_table_of_the_front_page():
+    page = (ROOT / "README.md").read_text()
+    for name, method in README.items():
+        cells = " | ".join(f"{score:.3f}" for score in scores(method))
+        assert f"| {name} | {cells} |" in page
+
+
+def test_what_is_said_of_it():
+    untouched, tuned, drawn = (scores(name) for name in ("open", "open_ft", "open_is"))
+    assert np.round(100 * (1 - tuned / untouched)).tolist() == [12, 19, 3]
+    assert (drawn < tuned).all()
+    assert np.round(100 * (1 - drawn / tuned), 1).tolist() == [0.7, 0.1, 0.4]
+    assert (np.abs(scores("open_pn") / drawn - 1) < 0.0035).all()
+    small, taught = scores("small_is", 200_000), scores("small_taught")
+    assert 1.75 < small.min() < small.max() < 2.65
+    gains = 1 - taught / small[[0, 2]]
+    assert np.round(100 * gains).tolist() == [8, 10]
