@@ -51,6 +51,7 @@ OFFERS = {
         Offer("open_is", each=True, label="open, weighted", open=True),
         Offer("open_mixed", each=True, label="open, mixed", open=True),
         Offer("small_is", each=True, label="open, cut down", open=True),
+        Offer("small_taught", each=True, label="open, distilled", open=True),
     )
 }
 MAX_REPETITIONS = 8  # clustering.max_repetitions
