@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks import open_model
+from benchmarks import open_model, open_model_figure
 
 ROOT = Path(__file__).parents[2]
 RESULTS = (ROOT / "results" / "README.md").read_text()
@@ -55,3 +55,11 @@ def test_what_is_said_of_it():
     assert 1.75 < small.min() < small.max() < 2.65
     gains = 1 - taught / small[[0, 2]]
     assert np.round(100 * gains).tolist() == [8, 10]
+
+
+def test_the_figure_is_drawn_from_the_rows():
+    for domain in DOMAINS:
+        found = open_model_figure.scores(ROWS, domain)
+        assert list(found) == [name for name in open_model_figure.NAMES if name in found]
+        assert len(found) >= 8 and min(found, key=found.__getitem__) in open_model_figure.OURS
+    assert open_model_figure.in_files(open_model_figure.chart(ROWS), ["svg"])["svg"]
