@@ -53,7 +53,7 @@ def chart(rows: list[dict]) -> Chart:
             axis.set_yticks([-place for place in range(len(bits))], [NAMES[n] for n in bits])
             axis.set_xlim(0, 1.18 * max(bits.values()))
             axis.grid(axis="y", visible=False)
-            axis.set_xlabel("bits per byte of held-out text")
+            axis.set_xlabel("bits per byte")
 
         return Panel(draw, TITLES[domain])
 
