@@ -10,7 +10,7 @@ stands the size with the lowest ratio. Start-up is the time from the start of th
 end of the first step, with an empty and with a filled cache of compiled programs.
 
 PyTorch and transformers come with the extra `bench`; `--torch_python` names another interpreter
-that has them.
+that has them. `--model=smollm2` is another comparison: see `benchmarks/open_step.py`.
 """
 
 import argparse
@@ -22,6 +22,8 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+
+from benchmarks import open_step
 
 SIZES = {
     "a": {
@@ -278,7 +280,14 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--no-torch", action="store_true", help="only our own speed")
     parser.add_argument("--worker", default="", help=argparse.SUPPRESS)
+    parser.add_argument("--model", default="", choices=("", "smollm2"))
+    parser.add_argument("--windows", type=int, default=2, help="a step of --model")
+    parser.add_argument("--small", action="store_true", help="a tiny one of the shape of --model")
+    parser.add_argument("--out", type=Path, help="rows of --model")
     options = parser.parse_args()
+    if options.model:
+        open_step.main(options)
+        return
     if options.worker:
         worker(options.worker)
         return
