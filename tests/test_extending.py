@@ -141,6 +141,7 @@ def test_settings_that_only_some_methods_use():
     assert not any(used[name] for name in ("slm", "slm_is", "slm_is_shuffled", "llm", "slm_nopt"))
 
 
+@pytest.mark.slow
 def test_a_family_from_outside_is_trained_and_specialised(project):
     chosen = ("--config.method=root_soup", "--config.model.bank_size=5")
     trained = specialm(project, "train", "root_soup", *chosen, "--config.train.histogram_support=2")

@@ -65,6 +65,7 @@ def test_batches_are_those_of_the_store(text, store):
     assert not lanes.batch(text, np.array([-1]))["mask"].any()
 
 
+@pytest.mark.slow
 def test_lanes_are_trained_as_the_loop_trains_each(
     tmp_path, tiny_model, settings, store, text, vocabulary
 ):

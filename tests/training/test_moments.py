@@ -172,7 +172,7 @@ def settings(tiny_train, first, second, name="adamw"):
 @pytest.mark.parametrize(
     "kind,first,second",
     [
-        ("bank", "int8", "int8"),
+        pytest.param("bank", "int8", "int8", marks=pytest.mark.slow),
         pytest.param("bank", "int8", "factored", marks=pytest.mark.slow),
         pytest.param("dense", "int8", "bfloat16", marks=pytest.mark.slow),
         pytest.param("mixture", "int8", "factored", marks=pytest.mark.slow),

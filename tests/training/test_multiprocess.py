@@ -195,6 +195,7 @@ def test_each_process_reads_its_own_windows(processes, fixture, request):
         assert [sum(parts, []) for parts in zip(*read, strict=True)] == whole
 
 
+@pytest.mark.slow
 def test_killed_and_resumed(jobs, store, tmp_path):
     """SIGKILL of all behind step 5: two processes go on to the last bit, and one goes on too."""
     _, made = jobs
