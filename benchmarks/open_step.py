@@ -108,7 +108,7 @@ def ours(folder: Path, shape: dict, windows: int, dtype: str) -> None:
     train = settings.default().train
     train.update({**OPTIMIZER, "clip_norm": CLIP, "schedule": "constant", "warmup_steps": 0})
     tx = optimizer.make(train, 1000, transformer.declare(config))
-    mesh = sharding.make_mesh(windows)
+    mesh = sharding.make_mesh(windows, params=transformer.num_params(config))
     state = step.init_state(config, tx, mesh, key=jax.random.key(0))
     if not (folder / "config.json").exists():
         llama = architectures.get("llama", "")

@@ -11,16 +11,25 @@ from specialm.models.placement import Placement
 from specialm.training import layout as layout_lib
 from specialm.training.layout import AXES, DATA, EXPERT, FSDP, MODEL, RULES, WINDOWS, axis_sizes  # noqa: F401
 
+# Parameters from which a CPU's cores work together on one device: a device for each core is up to
+# 1.5 times as fast for a small model, no faster at 135M parameters, and holds its own copy of
+# parameters, gradients and moments (docs/performance.md).
+LARGE = 64_000_000
 
-def make_mesh(*batch_sizes: int, layout: ConfigDict | dict | None = None, experts: int = 1) -> Mesh:
+
+def make_mesh(
+    *batch_sizes: int, layout: ConfigDict | dict | None = None, experts: int = 1, params: int = 0
+) -> Mesh:
     """All devices, those that no other axis takes along `data`.
 
     The devices of a CPU are threads (see `runtime.configure`): of them, as many are taken as
-    divide all `batch_sizes`, the same number of every process.
+    divide all `batch_sizes`, the same number of every process; for `LARGE` models as few as the
+    layout asks for.
 
     Args:
       layout: `config.mesh`; all axes but `data` are 1 by default.
       experts: of a mixture, if one is to be trained: see `axis_sizes`.
+      params: of the dense model.
 
     Raises:
       UserError: the axes do not divide the devices.
@@ -30,14 +39,12 @@ def make_mesh(*batch_sizes: int, layout: ConfigDict | dict | None = None, expert
         common = math.gcd(*batch_sizes) * layout.get(MODEL, 1)
         taken = math.prod(max(1, size) for size in layout.values())
         processes, each = jax.process_count(), jax.local_device_count()
-        each = max(
-            (
-                n
-                for n in range(1, each + 1)
-                if common % (n * processes) == 0 and n * processes % taken == 0
-            ),
-            default=each,
-        )
+        fit = [
+            n
+            for n in range(1, each + 1)
+            if common % (n * processes) == 0 and n * processes % taken == 0
+        ]
+        each = (min if params >= LARGE else max)(fit, default=each)
         devices = [
             device
             for number in range(processes)

@@ -17,6 +17,7 @@ from specialm.data import vocabularies
 from specialm.data.prepare import prepare_generic, prepare_specialist
 from specialm.data.sources import resolve_source
 from specialm.data.store import WindowStore
+from specialm.models import families, transformer
 from specialm.settings import SETTINGS
 from specialm.training import model_record, origin, runs, sharding
 from specialm.workflows import own_text, trust
@@ -158,8 +159,12 @@ def open_run(
         prepare_specialist(config, stages, domains, vocabulary),
         generic_splits={split: store for split, store in stores.items() if store is not None},
     )
+    model = model_record.model_config(base / "model.json", runs.read_record(base))
     mesh = sharding.make_mesh(
-        config.train.batch_size, config.finetune.batch_size, layout=config.mesh
+        config.train.batch_size,
+        config.finetune.batch_size,
+        layout=config.mesh,
+        params=transformer.num_params(families.dense(model)),
     )
     return Run(config, stages, prepared, domains, mesh, base)
 

@@ -20,7 +20,7 @@ from specialm.common.errors import UserError
 from specialm.common.stages import Stages
 from specialm.data.prepare import Prepared, prepare
 from specialm.data.store import WindowStore
-from specialm.models import families
+from specialm.models import families, transformer
 from specialm.specialize import finetune as finetune_lib
 from specialm.training import loop, runs, scoring, sharding, step
 from specialm.workflows import choosing, initial, proxy
@@ -130,12 +130,15 @@ def open_run(
     if init:
         initial.tell(init, stages)
     experts = config.model.num_experts if any(record.is_mixture for record in records) else 1
+    vocabulary = prepared.vocabulary.size
+    dense = init.dense(config) if init else methods.dense_config(config, vocabulary)
     mesh = sharding.make_mesh(
         config.train.batch_size,
         config.finetune.batch_size,
         *_divided(config, records),
         layout=config.mesh,
         experts=experts,
+        params=transformer.num_params(dense),
     )
     run = Run(config, stages, prepared, domains, mesh, init=init)
     if (

@@ -39,6 +39,9 @@ def test_a_mesh_takes_the_devices_that_divide_the_batch():
     assert sharding.make_mesh(8, layout={"fsdp": 2}).shape["fsdp"] == 2
     assert sharding.make_mesh(8, experts=4, layout={"expert": 0}).shape["expert"] == 2
     assert sharding.make_mesh(7).size == 1
+    large = sharding.LARGE
+    assert [sharding.make_mesh(8, params=n).size for n in (large - 1, large)] == [2, 1]
+    assert sharding.make_mesh(8, layout={"fsdp": 2}, params=large).size == 2
     assert sharding.make_mesh(7, layout={"model": 2}).shape["model"] == 2
     with pytest.raises(UserError, match="mesh.fsdp=3.*does not divide the 2 devices"):
         sharding.make_mesh(9, layout={"fsdp": 3})
