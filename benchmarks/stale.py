@@ -63,6 +63,7 @@ FILES = {
     "scaling/slices.jsonl": Rows(frozenset({"exchange"}), "f56e792"),
     "device/rows.jsonl": Rows(frozenset()),
     "open_model/rows.jsonl": Rows(TEXT_AND_CLUSTERS),
+    "open_model/step.jsonl": Rows(frozenset()),
     "weights/rules.jsonl": Rows(TEXT_AND_CLUSTERS),
     "bundle/rows.jsonl": Rows(TEXT_AND_CLUSTERS, "06dd798", 2),
     "golf/rows.jsonl": Rows(frozenset({"text"}), "3c9d596", 6),

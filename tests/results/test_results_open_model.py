@@ -63,3 +63,18 @@ def test_the_figure_is_drawn_from_the_rows():
         assert list(found) == [name for name in open_model_figure.NAMES if name in found]
         assert len(found) >= 8 and min(found, key=found.__getitem__) in open_model_figure.OURS
     assert open_model_figure.in_files(open_model_figure.chart(ROWS), ["svg"])["svg"]
+
+
+def test_the_table_of_a_step_on_a_cpu():
+    page = (ROOT / "docs" / "performance.md").read_text()
+    path = ROOT / "results" / "open_model" / "step.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    assert len({round(row["loss"], 2) for row in rows}) == 1
+    for row in rows:
+        start = f"| {row['side']} | {row['dtype']} | {row['seconds']:.2f} | "
+        between = f"{row['range'][0]:.2f} to {row['range'][1]:.2f}"
+        memory = f"{row['peak_bytes'] / 1e9:.1f}"
+        assert f"{start}{between} | {row['ratio']:.2f} | {memory} |" in page
+    ratios = {(row["side"], row["dtype"]): row["ratio"] for row in rows}
+    assert all(0.94 < ratios[side, "float32"] < 0.98 for side, _ in ratios if side != "ours")
+    assert all(0.4 < ratios[side, "bfloat16"] < 0.6 for side, _ in ratios if side != "ours")
