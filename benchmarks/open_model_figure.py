@@ -3,12 +3,11 @@
 python -m benchmarks.open_model_figure results/open_model/rows.jsonl results/open_model/figure.png
 """
 
-import json
 import sys
-from pathlib import Path
 
 from benchmarks.open_model import chosen_rates
-from specialm.reports.charts import Chart, Panel, in_files
+from benchmarks.repetition_figure import write
+from specialm.reports.charts import Chart, Panel
 from specialm.reports.styles import INK, QUIET, style
 
 NAMES = {  # method -> label, the worst first
@@ -65,8 +64,4 @@ def chart(rows: list[dict]) -> Chart:
 
 
 if __name__ == "__main__":
-    lines = Path(sys.argv[1]).read_text().splitlines()
-    target = Path(sys.argv[2])
-    ending = target.suffix[1:]
-    drawn = in_files(chart([json.loads(line) for line in lines]), [ending])
-    target.write_bytes(drawn[ending])
+    write(chart, *sys.argv[1:])

@@ -187,15 +187,20 @@ def listed(kind: Callable) -> Callable:
     return lambda text: [kind(part) for part in text.split(",")]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--workdir", default="runs/repetition")
-    parser.add_argument("--out", default="runs/repetition/rows.jsonl")
+def add_grid_options(parser: argparse.ArgumentParser) -> None:
+    """Which part of the grid, and changes of its configs."""
     parser.add_argument("--corpora", type=listed(str), help="those of the grid only")
     parser.add_argument("--sizes", type=listed(str))
     parser.add_argument("--tokens", type=listed(int))
     parser.add_argument("--methods", type=listed(str))
     parser.add_argument("--set", action="append", default=[], help="FIELD=VALUE of the config")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--workdir", default="runs/repetition")
+    parser.add_argument("--out", default="runs/repetition/rows.jsonl")
+    add_grid_options(parser)
     options = parser.parse_args()
     out, opened, blocks = Path(options.out), Runs(options), chosen(options)
     out.parent.mkdir(parents=True, exist_ok=True)

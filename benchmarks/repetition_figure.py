@@ -6,6 +6,7 @@ python -m benchmarks.repetition_figure results/repetition/rows.jsonl results/rep
 import json
 import sys
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -117,9 +118,12 @@ def _colour(method: str) -> str:
     return style("slm_pn", ())[0] if method == IMPORTANCE else QUIET
 
 
+def write(chart_of: Callable[[list[dict]], Chart], rows: str, target: str) -> None:
+    """Draws the rows of a file into another, of the kind that its ending says."""
+    found = [json.loads(line) for line in Path(rows).read_text().splitlines()]
+    ending = Path(target).suffix[1:]
+    Path(target).write_bytes(in_files(chart_of(found), [ending])[ending])
+
+
 if __name__ == "__main__":
-    lines = Path(sys.argv[1]).read_text().splitlines()
-    target = Path(sys.argv[2])
-    ending = target.suffix[1:]
-    drawn = in_files(chart([json.loads(line) for line in lines]), [ending])
-    target.write_bytes(drawn[ending])
+    write(chart, *sys.argv[1:])

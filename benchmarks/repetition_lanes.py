@@ -23,7 +23,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from benchmarks.lanes import Lanes, Text, Watched, taken
-from benchmarks.repetition import chosen, config_of, listed, read
+from benchmarks.repetition import add_grid_options, chosen, config_of, read
 from benchmarks.repetition_grid import Block, Cell, find, work_of
 from benchmarks.repetition_pack import read_sampler
 from specialm.common import code, runtime
@@ -283,11 +283,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/repetition/rows.jsonl"))
     parser.add_argument("--lanes", type=int, default=8, help="models at once")
     parser.add_argument("--minutes", type=float, default=0.0, help="0 for no limit")
-    parser.add_argument("--corpora", type=listed(str), help="those of the grid only")
-    parser.add_argument("--sizes", type=listed(str))
-    parser.add_argument("--tokens", type=listed(int))
-    parser.add_argument("--methods", type=listed(str))
-    parser.add_argument("--set", action="append", default=[], help="FIELD=VALUE of the config")
+    add_grid_options(parser)
     options = parser.parse_args()
     options.out.parent.mkdir(parents=True, exist_ok=True)
     grid, rows, started = Grid(options), read(options.out), time.time()

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.repetition import Runs, chosen, config_of, listed
+from benchmarks.repetition import Runs, add_grid_options, chosen, config_of
 from benchmarks.repetition_grid import Block, Cell
 from specialm import methods
 from specialm.common import code
@@ -138,11 +138,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--workdir", default="runs/repetition")
     parser.add_argument("--out", type=Path, default=Path("runs/pack"))
-    parser.add_argument("--corpora", type=listed(str), help="those of the grid only")
-    parser.add_argument("--sizes", type=listed(str))
-    parser.add_argument("--tokens", type=listed(int))
-    parser.add_argument("--methods", type=listed(str))
-    parser.add_argument("--set", action="append", default=[], help="FIELD=VALUE of the config")
+    add_grid_options(parser)
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     opened, packs, lines = Runs(options), dict[tuple[str, str], Pack](), []

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import open_model, open_model_figure
+from specialm.reports.charts import in_files
 
 ROOT = Path(__file__).parents[2]
 RESULTS = (ROOT / "results" / "README.md").read_text()
@@ -62,7 +63,7 @@ def test_the_figure_is_drawn_from_the_rows():
         found = open_model_figure.scores(ROWS, domain)
         assert list(found) == [name for name in open_model_figure.NAMES if name in found]
         assert len(found) >= 8 and min(found, key=found.__getitem__) in open_model_figure.OURS
-    assert open_model_figure.in_files(open_model_figure.chart(ROWS), ["svg"])["svg"]
+    assert in_files(open_model_figure.chart(ROWS), ["svg"])["svg"]
 
 
 def test_the_table_of_a_step_on_a_cpu():
