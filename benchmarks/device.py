@@ -25,7 +25,6 @@ from specialm.common import runtime
 runtime.configure()
 
 import jax  # noqa: E402
-import numpy as np  # noqa: E402
 
 from benchmarks.families import random_batch  # noqa: E402
 from specialm import config as config_lib  # noqa: E402
@@ -87,7 +86,7 @@ def rows(windows: int, args: argparse.Namespace) -> list[dict]:
         "device": device.device_kind,
         "jax": jax.__version__,
         "windows": windows,
-        "set": args.set,
+        "set": " ".join(args.set),
     }
     try:
         sides = {name: Side(name, windows, overrides, args.set) for name in args.methods}
@@ -112,7 +111,6 @@ def rows(windows: int, args: argparse.Namespace) -> list[dict]:
         dense = families.dense(side.config)
         rate = windows * dense.context / seconds
         flops = families.flops_per_token(side.config, True, windows * dense.context // GROUPS)
-        ratios = [each[method] / each.get("slm", np.nan) for each in rounds]
         found.append(
             {
                 **common,
@@ -122,14 +120,24 @@ def rows(windows: int, args: argparse.Namespace) -> list[dict]:
                 "step_ms": round(1e3 * seconds, 2),
                 "tokens_per_second": round(rate),
                 "mfu": round(rate * flops / hardware.peak_flops(device), 4),
-                "against_slm": round(statistics.median(ratios), 4),
-                "against_slm_range": [round(min(ratios), 4), round(max(ratios), 4)],
+                **against(rounds, method),
                 "compile_seconds": round(side.compile_seconds, 1),
                 "peak_memory_of_both": memory,
                 **code.made_by([]),
             }
         )
     return found
+
+
+def against(rounds: list[dict[str, float]], method: str) -> dict:
+    """Seconds a step against those of SLM in the same round, if that was timed too."""
+    if "slm" not in rounds[0]:
+        return {}
+    ratios = [each[method] / each["slm"] for each in rounds]
+    return {
+        "against_slm": round(statistics.median(ratios), 4),
+        "against_slm_range": [round(min(ratios), 4), round(max(ratios), 4)],
+    }
 
 
 def longest(folder: Path, steps: int, count: int = 40) -> list[str]:

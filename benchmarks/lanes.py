@@ -7,7 +7,6 @@ text lies on the device, and a call runs many steps.
 """
 
 import copy
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -18,6 +17,7 @@ import numpy as np
 import optax
 from ml_collections import ConfigDict
 
+from specialm.common.progress import bar
 from specialm.models import tensors, transformer
 from specialm.models.placement import WHOLE
 from specialm.training import objectives, optimizer, step
@@ -94,8 +94,7 @@ class Lanes:
         self.model, self.declared = model, transformer.declare(model)
         unit = copy.deepcopy(train).unlock()
         unit.schedule, unit.warmup_steps, unit.learning_rate = "constant", 0, 1.0
-        # Every update is proportional to the learning rate, so that it can differ between lanes.
-        self._optimizer = optimizer.make(unit, 1, self.declared)
+        self._unit = optimizer.make(unit, 1, self.declared)
         self._objective = objectives.make(train.objective, model)
         self._advance = jax.jit(self._advanced, donate_argnums=0)
         self._nll = jax.jit(self._scores)
@@ -115,7 +114,7 @@ class Lanes:
         scale_R: np.ndarray,
         every: int,
         watched: Watched | None = None,
-        title: Callable[[int], None] = lambda done: None,
+        title: str = "",
     ) -> Fitted:
         """Trains a group of lanes.
 
@@ -125,39 +124,28 @@ class Lanes:
           rate_S: the learning rate of every step, as a multiple of the lane's.
           scale_R: the learning rate of each lane.
           every: steps that are run at once; with `watched` between two validations.
-          title: is told the steps that are done.
+          title: of a progress bar; "" shows none.
         """
-        state, steps, lanes = self._begin(params), len(rate_S), len(scale_R)
-        best, best_R = params, np.full(lanes, np.inf)
-        step_R, worse_R, loss_R = np.zeros((3, lanes))
-        done = 0
-        while True:
-            if watched:
-                valid_R = self.nats(state.params, text, watched.valid_RxV) / watched.tokens_R
-                going_R = worse_R < (watched.patience or np.inf)
-                better_R = (valid_R < best_R) & going_R
-                worse_R = np.where(better_R, 0, worse_R + 1)
-                best_R, step_R = (
-                    np.where(better_R, new, old) for new, old in ((valid_R, best_R), (done, step_R))
-                )
-                best = _chosen(jnp.asarray(better_R), state.params, best)
-                if (worse_R >= (watched.patience or np.inf)).all():
+        steps, lanes = len(rate_S), len(scale_R)
+        missing = -steps % every  # one program for all calls; a rate of 0 changes nothing
+        drawn_SxRxB = np.pad(drawn_SxRxB, ((0, missing), (0, 0), (0, 0)), mode="edge")
+        rate_SxR = np.outer(np.pad(rate_S, (0, missing)), scale_R)
+        state, best, loss_R, done = self._begin(params), _Best(params, lanes), np.zeros(lanes), 0
+        with bar(steps, title, "step") as progress:
+            while True:
+                if watched:
+                    nats_R = self.nats(state.params, text, watched.valid_RxV) / watched.tokens_R
+                    best.judge(done, nats_R, state.params, watched.patience)
+                if done == steps or best.over:
                     break
-            if done == steps:
-                break
-            stop = min(done + every, steps)
-            indices_SxRxB, rate_s = drawn_SxRxB[done:stop], rate_S[done:stop]
-            if missing := every - (stop - done):  # one program for all; a rate of 0 changes nothing
-                indices_SxRxB = np.pad(indices_SxRxB, ((0, missing), (0, 0), (0, 0)), mode="edge")
-                rate_s = np.pad(rate_s, (0, missing))
-            state, loss_SxR = self._advance(
-                state, text, indices_SxRxB.astype(np.int32), np.outer(rate_s, scale_R)
-            )
-            loss_R = np.asarray(loss_SxR)[: stop - done].mean(axis=0)
-            done = stop
-            title(done)
+                part = slice(done, done + every)
+                drawn_sxRxB = drawn_SxRxB[part].astype(np.int32)
+                state, loss_sxR = self._advance(state, text, drawn_sxRxB, rate_SxR[part])
+                loss_R = np.asarray(loss_sxR)[: steps - done].mean(axis=0)
+                before, done = done, min(done + every, steps)
+                progress.update(done - before)
         if watched:
-            return Fitted(best, loss_R, step_R.astype(int))
+            return Fitted(best.params, loss_R, best.step_R.astype(int))
         return Fitted(state.params, loss_R, np.full(lanes, done))
 
     def nats(self, params: Any, text: Text, indices_RxN: np.ndarray) -> np.ndarray:
@@ -168,7 +156,11 @@ class Lanes:
         return np.asarray(nll_RxN, np.float64).sum(axis=1)
 
     def _fresh(self, params: Any) -> step.TrainState:
-        return step.TrainState(jnp.zeros((), jnp.int32), params, self._optimizer.init(params))
+        return step.TrainState(jnp.zeros((), jnp.int32), params, self._at(1.0).init(params))
+
+    def _at(self, rate) -> optax.GradientTransformation:
+        """The optimizer at a learning rate, which every update is proportional to."""
+        return optax.chain(self._unit, optax.scale(rate))
 
     def _advanced(self, state, text: Text, indices_SxRxB, rate_SxR):
         lanes = jax.vmap(self._one_step, in_axes=(0, None, 0, 0))
@@ -181,13 +173,8 @@ class Lanes:
     def _one_step(self, state: step.TrainState, text: Text, indices_B, rate):
         windows = batch(text, indices_B)
         nll, grads = jax.value_and_grad(self._objective.sum_loss)(state.params, windows, (), WHOLE)
-        scaled = optax.GradientTransformation(
-            self._optimizer.init,
-            lambda grads, moments, params: _scaled(
-                self._optimizer.update(grads, moments, params), rate
-            ),
-        )
-        state, metrics = step.update(state, scaled, nll, jnp.sum(windows["mask"]), grads)
+        tokens = jnp.sum(windows["mask"])
+        state, metrics = step.update(state, self._at(rate), nll, tokens, grads)
         return state, metrics["loss"]
 
     def _scores(self, params: Any, text: Text, indices_RxN: jax.Array) -> jax.Array:
@@ -204,9 +191,23 @@ class Lanes:
         return jax.vmap(of_lane)(params, indices_RxN)
 
 
-def _scaled(found: tuple[Any, Any], rate: jax.Array) -> tuple[Any, Any]:
-    updates, moments = found
-    return jax.tree.map(lambda change: change * rate, updates), moments
+class _Best:
+    """The parameters of each lane's best validation so far, as `Kept.judge` of fine-tuning has."""
+
+    def __init__(self, params: Any, lanes: int):
+        self.params, self.nats_R = params, np.full(lanes, np.inf)
+        self.step_R, self.worse_R = np.zeros((2, lanes))
+        self.over = False  # no lane goes on
+
+    def judge(self, done: int, nats_R: np.ndarray, params: Any, patience: int) -> None:
+        """Takes what is better; a lane that had no improvement for so long takes nothing more."""
+        limit = patience or np.inf
+        better_R = (nats_R < self.nats_R) & (self.worse_R < limit)
+        self.worse_R = np.where(better_R, 0, self.worse_R + 1)
+        self.nats_R = np.where(better_R, nats_R, self.nats_R)
+        self.step_R = np.where(better_R, done, self.step_R)
+        self.params = _chosen(jnp.asarray(better_R), params, self.params)
+        self.over = bool((self.worse_R >= limit).all())
 
 
 @jax.jit

@@ -16,12 +16,13 @@ import os
 import resource
 import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+
+from benchmarks.worker import Worker
 
 SHAPE = {  # of SmolLM2-135M
     "vocab_size": 49_152,
@@ -45,44 +46,13 @@ CLIP = 1.0
 DTYPES = ("float32", "bfloat16")
 
 
-class Side:
-    """A process that trains: `answer` is what it said after its first step."""
-
-    def __init__(self, command: list[str]):
-        self.command, started = command, time.perf_counter()
-        self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-        self.answer = self._read()
-        self.first_seconds = time.perf_counter() - started
-
-    def _read(self) -> dict:
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        if not line:
-            raise SystemExit(f"benchmark worker failed: {' '.join(self.command)}")
-        return json.loads(line)
-
-    def step(self) -> dict:
-        """{seconds, peak_bytes} of one step."""
-        assert self.process.stdin is not None
-        self.process.stdin.write("step\n")
-        self.process.stdin.flush()
-        return self._read()
-
-    def close(self) -> None:
-        """Ends the process."""
-        assert self.process.stdin is not None
-        self.process.stdin.close()
-        self.process.wait()
-
-
 def answer_steps(step: Callable[[], float], about: dict) -> None:
-    """The worker's part: one step at once, then one for each line of standard input."""
+    """The worker's part: one step at once, then as many as each line of standard input says."""
     print(json.dumps({"loss": step(), **about}), flush=True)
-    for _ in sys.stdin:
+    for line in sys.stdin:
         started = time.perf_counter()
-        step()
+        for _ in range(int(line)):
+            step()
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         seconds = time.perf_counter() - started
         print(json.dumps({"seconds": seconds, "peak_bytes": peak}), flush=True)
@@ -121,6 +91,7 @@ def ours(folder: Path, shape: dict, windows: int, dtype: str) -> None:
         (folder / "config.json").write_text(json.dumps(about))
     train_step = step.make_train_step(config, tx, mesh)
     batch = sharding.put_batch(mesh, random_batch(config, windows, 1))
+    (folder / "optimizer.json").write_text(json.dumps({**OPTIMIZER, "clip_norm": CLIP}))
     np.savez(folder / "batch.npz", **{name: np.asarray(value) for name, value in batch.items()})
 
     def one() -> float:
@@ -137,14 +108,15 @@ def compared(options: argparse.Namespace) -> list[dict]:
     for dtype in DTYPES:
         with tempfile.TemporaryDirectory() as folder:
             common = [json.dumps(shape), str(options.windows), dtype, folder]
-            sides = {"ours": Side([sys.executable, "-m", "benchmarks.open_step", *common])}
+            sides = {"ours": Worker([sys.executable, "-m", "benchmarks.open_step", *common])}
             script = str(Path(__file__).with_name("torch_llama.py"))
             ways = ("eager", "compiled") if shutil.which("g++") else ("eager",)
             for way in () if options.no_torch else ways:
-                sides[f"torch, {way}"] = Side([options.torch_python, script, *common[2:], way])
-            rounds = [{name: side.step() for name, side in sides.items()} for _ in range(2)]
+                sides[f"torch, {way}"] = Worker([options.torch_python, script, *common[2:], way])
+            for side in (*sides.values(), *sides.values()):
+                side.ask(1)  # to warm up
             rounds = [
-                {name: side.step() for name, side in sides.items()} for _ in range(options.repeats)
+                {name: side.ask(1) for name, side in sides.items()} for _ in range(options.repeats)
             ]
             for name, side in sides.items():
                 side.close()
@@ -160,7 +132,7 @@ def compared(options: argparse.Namespace) -> list[dict]:
                         "seconds": round(statistics.median(seconds), 3),
                         "range": [round(min(seconds), 3), round(max(seconds), 3)],
                         "ratio": round(statistics.median(ratios), 3),
-                        "first_seconds": round(side.first_seconds, 1),
+                        "first_seconds": round(side.startup_seconds, 1),
                         "peak_bytes": rounds[-1][name]["peak_bytes"],
                         **side.answer,
                     }

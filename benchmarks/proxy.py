@@ -30,13 +30,20 @@ def score(run: pipeline.Run, cell: Cell, scorers: dict) -> float:
     if key not in scorers:
         scorers[key] = proxy.Proxy(run).scorer(cell.domain)
     if cell.method == "slm":
-        count = len(run.generic)
-        rate = pipeline.planned_windows(run.config) / count
-        whole_N = np.full(count, np.floor(rate))
-        draws_N = whole_N + (np.random.default_rng(0).random(count) < rate - whole_N)
+        draws_N = uniform_draws(run)
     else:
         draws_N = proxy.draws(pipeline.weigh(run, cell.domain), run.clusters().generic_N)
     return scorers[key](draws_N)
+
+
+def uniform_draws(run: pipeline.Run) -> np.ndarray:
+    """How often each generic window is drawn if all are drawn alike, float64 [N]: the expectation,
+    rounded down or up.
+    """
+    count = len(run.generic)
+    rate = pipeline.planned_windows(run.config) / count
+    whole_N = np.full(count, np.floor(rate))
+    return whole_N + (np.random.default_rng(0).random(count) < rate - whole_N)
 
 
 def trained(rows: list[dict], cell: Cell) -> float | None:

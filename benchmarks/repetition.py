@@ -71,12 +71,12 @@ class Runs:
 
     def __init__(self, options: argparse.Namespace):
         self.options, self.stages = options, Stages(Path(options.workdir), quiet=True)
-        self._opened: tuple[tuple, pipeline.Run] | None = None
+        self._opened: tuple[str, pipeline.Run] | None = None
 
     def of(self, cell: Cell) -> pipeline.Run:
         """Opened anew for another config: the clusters are read, not computed."""
         config = config_of(cell, self.options)
-        key = (cell.corpus, cell.size, cell.tokens, cell.method, config.to_json())
+        key = config.to_json()
         if self._opened is None or self._opened[0] != key:
             run = pipeline.open_run(
                 config, self.stages.root, list(config.domains), (config.method,), self.stages
@@ -85,14 +85,22 @@ class Runs:
         return self._opened[1]
 
 
+def facts(cell: Cell, run: pipeline.Run) -> dict:
+    """What a row says of the draws, before anything is trained."""
+    uniform = run.config.method == "slm"
+    weights = {} if uniform else pipeline.weigh(run, cell.domain).to_json()
+    return {
+        **repeats.row(run, run.config.method, cell.domain, cell.seed),
+        "effective_fraction": 1.0 if uniform else weights["effective_fraction"],
+        "moved_share": 0.0 if uniform else weights["moved_share"],
+    }
+
+
 def row(cell: Cell, run: pipeline.Run) -> dict:
     """Trains, fine-tunes and scores; what is done already is reused."""
     method = run.config.method
     base = pretraining.pretrain(run, method, cell.domain, cell.seed)
     tuned = experts.specialize(run, base.path, cell.domain, cell.seed, base.fingerprint)
-    facts = repeats.row(run, method, cell.domain, cell.seed)
-    weights = pipeline.weigh(run, cell.domain).to_json()
-    uniform = method == "slm"
     scores = {}
     for phase, stage in (("before", base), ("after", tuned)):
         scores[f"valid_{phase}"] = validation(run, stage, cell.domain)
@@ -101,9 +109,7 @@ def row(cell: Cell, run: pipeline.Run) -> dict:
         scores[f"heldout_{phase}"] = found[cell.domain].bits_per_byte
     return {
         **dataclasses.asdict(cell),
-        **facts,
-        "effective_fraction": 1.0 if uniform else weights["effective_fraction"],
-        "moved_share": 0.0 if uniform else weights["moved_share"],
+        **facts(cell, run),
         "params": transformer.num_params(families.dense(run.model_config(method))),
         "train_loss": base.result["loss"],
         "best_step": tuned.result["best_step"],

@@ -10,6 +10,7 @@ written when a group is done, and a killed run goes on with the groups that have
 """
 
 import argparse
+import copy
 import dataclasses
 import json
 import time
@@ -120,16 +121,13 @@ class Grid:
             found = self._tune(lanes, pack, cells, taken(params, at_R))
             for cell, lane, row in zip(group[start:], at_R, found, strict=False):
                 rows.append(dataclasses.asdict(cell) | facts[lane] | row)
-        seconds = (time.perf_counter() - started) / len(group)
-        return [self._whole(row, seconds) for row in rows]
-
-    def _whole(self, row: dict, seconds: float) -> dict:
-        made = code.made_by()
-        if not made["commit"]:  # a copy without its repository
-            line = self.planned(model_of(Cell(**{f.name: row[f.name] for f in FIELDS})))
-            made["commit"] = line["commit"]
-        device = jax.devices()[0].device_kind
-        return row | {"seconds": round(seconds, 1), "device": device, **made}
+        about = {
+            "seconds": round((time.perf_counter() - started) / len(group), 1),
+            "device": jax.devices()[0].device_kind,
+            **code.made_by(),
+        }
+        about["commit"] = about["commit"] or self.planned(models[0])["commit"]  # of the pack
+        return [row | about for row in rows]
 
     def _of(self, config: ConfigDict, vocabulary: int) -> Lanes:
         model = families.dense(methods.model_config(config, config.method, vocabulary, 0))
@@ -146,8 +144,6 @@ class Grid:
             steps = loop.num_steps(config.train, config.data.context)
             samplers = [read_sampler(self.planned(m)["sampler"], pack.arrays) for m in full]
             drawn_SxRxB = np.stack([stream(sampler, steps) for sampler in samplers], axis=1)
-            unit = config.train.copy_and_resolve_references().unlock()
-            unit.learning_rate = 1.0
             watched = None
             if config.train.valid_every:
                 watched = pack.watched([m.domain for m in full], config.train.patience)
@@ -155,10 +151,11 @@ class Grid:
                 lanes.init(np.array([m.seed for m in full])),
                 pack.text,
                 drawn_SxRxB,
-                _rates(unit, steps),
+                rates(config.train, steps),
                 np.array([m.learning_rate for m in full]),
                 PRETRAIN_EVERY,
                 watched,
+                "pretraining",
             )
             parts.append(taken(fitted.params, np.arange(len(some))))
             for model, loss in zip(some, fitted.loss_R, strict=False):
@@ -181,17 +178,16 @@ class Grid:
         drawn_SxRxB = np.stack(
             [p[stream(o, tune.max_steps)] for p, o in zip(parts, orders, strict=True)], axis=1
         )
-        unit = finetune.settings(train, tune).unlock()
-        unit.learning_rate = 1.0
         scores = {f"{name}_before": _bits(pack, lanes, params, domains, name) for name in SCORED}
         fitted = lanes.fit(
             params,
             pack.text,
             drawn_SxRxB,
-            _rates(unit, tune.max_steps),
+            rates(finetune.settings(train, tune), tune.max_steps),
             np.array([tune.learning_rate for _, tune in tunes]),
             tune.eval_every,
             pack.watched(domains, tune.patience),
+            "fine-tuning",
         )
         for name in SCORED:
             scores[f"{name}_after"] = _bits(pack, lanes, fitted.params, domains, name)
@@ -212,7 +208,6 @@ class Grid:
 
 
 SCORED = ("valid", "heldout")
-FIELDS = dataclasses.fields(Cell)
 
 
 def _bits(pack: Pack, lanes: Lanes, params: Any, domains: Sequence[str], name: str) -> np.ndarray:
@@ -229,9 +224,11 @@ def stream(sampler: Sampler | Late, steps: int) -> np.ndarray:
     return drawn.reshape(steps, sampler.batch_size).astype(np.int32)
 
 
-def _rates(train: ConfigDict, steps: int) -> np.ndarray:
-    """float32 [S]: the learning rate of every step."""
-    return np.asarray(jax.vmap(optimizer.schedule(train, steps))(jnp.arange(steps)), np.float32)
+def rates(train: ConfigDict, steps: int) -> np.ndarray:
+    """float32 [S]: the learning rate of every step, as a multiple of the highest."""
+    unit = copy.deepcopy(train).unlock()
+    unit.learning_rate = 1.0
+    return np.asarray(jax.vmap(optimizer.schedule(unit, steps))(jnp.arange(steps)), np.float32)
 
 
 def _filled(items: Sequence, count: int) -> list:
@@ -241,32 +238,27 @@ def _filled(items: Sequence, count: int) -> list:
 
 def groups(block: Block, rows: list[dict], options: argparse.Namespace) -> Iterator[list[Cell]]:
     """The cells without a row: first those of the first seed, by whose rows a rate is chosen, then
-    the others; those that stop early apart. Ask for the next group when the last has its rows.
+    the others of the methods that have all of these; those that stop early apart. Ask for the next
+    group when the last has its rows.
     """
-    for seeds in (block.seeds[:1], block.seeds[1:]):
-        waiting: dict[bool, list[Cell]] = {}
-        for seed in seeds:
-            for method in block.methods:
-                rates: Sequence[float] = block.rates
-                if seed != block.seeds[0]:
-                    if not _chosen_from(block, method, rows):
-                        continue  # the first seed was left out for lack of time
-                    rates = [block.best_rate(method, rows)]
-                for rate in rates:
-                    for domain in block.domains:
-                        names = (block.corpus, block.size, block.tokens, method, rate, domain)
-                        cell = Cell(*names, seed)
-                        if not find(cell, rows):
-                            early = bool(config_of(cell, options).train.valid_every)
-                            waiting.setdefault(early, []).append(cell)
-        for cells in waiting.values():
-            yield from _split(cells, options.lanes)
+    first = dataclasses.replace(block, seeds=block.seeds[:1])
+    yield from _parts(first, rows, options)
+    ready = [m for m in block.methods if not _left(dataclasses.replace(first, methods=[m]), rows)]
+    yield from _parts(dataclasses.replace(block, methods=ready), rows, options)
 
 
-def _chosen_from(block: Block, method: str, rows: list[dict]) -> bool:
-    """Whether the first seed has a row of each rate and domain."""
-    first = dataclasses.replace(block, methods=(method,), seeds=block.seeds[:1])
-    return all(find(cell, rows) for cell in first.cells(rows))
+def _left(block: Block, rows: list[dict]) -> list[Cell]:
+    """The cells without a row."""
+    return [cell for cell in block.cells(rows) if not find(cell, rows)]
+
+
+def _parts(block: Block, rows: list[dict], options: argparse.Namespace) -> Iterator[list[Cell]]:
+    waiting: dict[bool, list[Cell]] = {}
+    for cell in _left(block, rows):
+        early = bool(config_of(cell, options).train.valid_every)
+        waiting.setdefault(early, []).append(cell)
+    for cells in waiting.values():
+        yield from _split(cells, options.lanes)
 
 
 def _split(cells: list[Cell], lanes: int) -> Iterator[list[Cell]]:

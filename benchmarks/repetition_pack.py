@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.repetition import Runs, add_grid_options, chosen, config_of
+from benchmarks.repetition import Runs, add_grid_options, chosen, config_of, facts
 from benchmarks.repetition_grid import Block, Cell
 from specialm import methods
 from specialm.common import code
@@ -109,17 +109,11 @@ def line(run: Run, cell: Cell, pack: Pack) -> dict[str, Any]:
     source = repeats.source(run, method, aimed)
     sampler = methods.sampler(run.config, method, source, cell.seed)
     assert isinstance(sampler, Sampler | Late)
-    uniform = method == "slm"
-    weights = {} if uniform else pipeline.weigh(run, cell.domain).to_json()
     return {
         **{name: getattr(cell, name) for name in ("corpus", "size", "tokens", "method", "seed")},
         "domain": aimed,
         "sampler": pack.sampler(sampler),
-        "facts": {
-            **repeats.row(run, method, cell.domain, cell.seed),
-            "effective_fraction": 1.0 if uniform else weights["effective_fraction"],
-            "moved_share": 0.0 if uniform else weights["moved_share"],
-        },
+        "facts": facts(cell, run),
     }
 
 

@@ -24,6 +24,7 @@ import time
 from pathlib import Path
 
 from benchmarks import open_step
+from benchmarks.worker import Worker
 
 SIZES = {
     "a": {
@@ -63,38 +64,6 @@ OPTIMIZER = {
 }
 SWEEP = (16, 32, 64, 128)  # windows a step, of size c
 ROUND_SECONDS = 1.0
-
-
-class Worker:
-    """A process that trains one side: `answer` is what it said after its first step."""
-
-    def __init__(self, command: list[str], environment: dict[str, str] | None = None):
-        started = time.perf_counter()
-        self.process = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env={**os.environ, **(environment or {})},
-        )
-        self.answer = self._read()
-        self.startup_seconds = time.perf_counter() - started
-
-    def _read(self) -> dict:
-        line = self.process.stdout.readline()
-        if not line:
-            raise SystemExit(f"benchmark worker failed: {' '.join(self.process.args)}")
-        return json.loads(line)
-
-    def seconds(self, steps: int) -> float:
-        """Wall time of that many training steps."""
-        self.process.stdin.write(f"{steps}\n")
-        self.process.stdin.flush()
-        return self._read()["seconds"]
-
-    def close(self) -> None:
-        self.process.stdin.close()
-        self.process.wait()
 
 
 def ours(folder: Path, size: dict, devices: int = 0, cores: int = 0, cache: str = "") -> Worker:

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.intervals import interval
+from benchmarks.proxy import uniform_draws
 from benchmarks.repetition import config_of, listed, read
 from benchmarks.repetition_grid import SEVEN, Cell
 from specialm import methods
@@ -51,10 +52,7 @@ RULES: dict[str, tuple[str, ...]] = {  # name -> changes of the default: the pla
 def draws(run: pipeline.Run, rule: str, domain: str) -> np.ndarray:
     """How often each generic window is drawn."""
     if rule == UNIFORM:
-        count = len(run.generic)
-        rate = pipeline.planned_windows(run.config) / count
-        whole_N = np.full(count, np.floor(rate))
-        return whole_N + (np.random.default_rng(0).random(count) < rate - whole_N)
+        return uniform_draws(run)
     return proxy.draws(pipeline.weigh(run, domain), run.clusters().generic_N)
 
 

@@ -12,7 +12,7 @@ from specialm.data.mixed import Late
 from specialm.data.sampler import Sampler
 from specialm.models import tensors, transformer
 from specialm.specialize import finetune
-from specialm.training import loop, optimizer, runs, scoring, sharding, step
+from specialm.training import loop, runs, scoring, sharding, step
 
 SEEDS, RATES = np.array([0, 3]), np.array([0.01, 0.03])
 
@@ -43,12 +43,6 @@ def draws(samplers, steps):
     return np.stack([repetition_lanes.stream(sampler, steps) for sampler in samplers], axis=1)
 
 
-def unit_rates(train, steps):
-    train = copy.deepcopy(train)
-    train.learning_rate = 1.0
-    return np.array([optimizer.schedule(train, steps)(n) for n in range(steps)])
-
-
 def lane(params, number):
     return jax.tree.map(lambda leaf: leaf[number], params)
 
@@ -74,7 +68,12 @@ def test_lanes_are_trained_as_the_loop_trains_each(
     samplers = [Sampler(len(store), 8, int(seed)) for seed in SEEDS]
     group = lanes.Lanes(tiny_model, settings.train)
     fitted = group.fit(
-        group.init(SEEDS), text, draws(samplers, steps), unit_rates(settings.train, steps), RATES, 5
+        group.init(SEEDS),
+        text,
+        draws(samplers, steps),
+        repetition_lanes.rates(settings.train, steps),
+        RATES,
+        5,
     )
     for number, (seed, rate) in enumerate(zip(SEEDS, RATES, strict=True)):
         train = copy.deepcopy(settings.train)
@@ -93,7 +92,7 @@ def test_lanes_stop_early_as_fine_tuning_does(
     specialist = finetune.Specialist("numpy", store, train_N, store, valid_N)
     group = lanes.Lanes(tiny_model, settings.train)
     start = group.init(SEEDS)
-    rate = unit_rates(finetune.settings(settings.train, settings.finetune), 60)
+    rate = repetition_lanes.rates(finetune.settings(settings.train, settings.finetune), 60)
     fitted = group.fit(
         start,
         text,

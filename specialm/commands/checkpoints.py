@@ -96,12 +96,17 @@ def import_model(config_path: str, overrides: list[str], options: dict):
     return result, open_models.summary(stage)
 
 
-def init_model(config_path: str, overrides: list[str], options: dict):
-    """A model of other sizes."""
+def _need_from(config_path: str, options: dict, instead: str) -> None:
+    """Raises UserError for a config, and without a model to go on from."""
     if config_path:
-        raise UserError(f"--config={config_path}: init takes sizes as --config.model.d_model=288.")
+        raise UserError(f"--config={config_path}: {instead}")
     if not options["from"]:
         raise UserError("--from is missing: the folder of a dense model.")
+
+
+def init_model(config_path: str, overrides: list[str], options: dict):
+    """A model of other sizes."""
+    _need_from(config_path, options, "init takes sizes as --config.model.d_model=288.")
     noise = inputs.number("noise", options["noise"])
     inputs.join_alone("init")
     from specialm.workflows import initial, resizing, stage_keys
@@ -118,10 +123,7 @@ def init_model(config_path: str, overrides: list[str], options: dict):
 
 def adapt(config_path: str, overrides: list[str], options: dict):
     """A model with a vocabulary for another text."""
-    if config_path:
-        raise UserError(f"--config={config_path}: adapt has the settings of the model in --from.")
-    if not options["from"]:
-        raise UserError("--from is missing: the folder of a dense model.")
+    _need_from(config_path, options, "adapt has the settings of the model in --from.")
     inputs.join_alone("adapt")
     from specialm.workflows import (
         adapting,
