@@ -246,7 +246,9 @@ def other(config, name):
     if isinstance(value, bool):
         return not value
     assert isinstance(value, int | float), f"{name}={value!r}: OTHERS has no other value for it"
-    return type(value)(2 * value if value not in (0, 1.0) else value + 1 if value == 0 else 0.5)
+    if value == 0 or isinstance(value, int):
+        return value + 1 if value == 0 else 2 * value
+    return 0.5 if value == 1.0 else 2 * value
 
 
 def first(name):
