@@ -40,6 +40,25 @@ def rotate(x, config, local):
     return np.concatenate([pairs.real, pairs.imag], axis=-1)
 
 
+def ngrams(window, tables, config):
+    """[L, D]: the sum of the rows of the n-grams that end at each token, token 0 before the first.
+
+    An n-gram's row: from its last token backwards, (hash xor (token + 1)) * 0x9E3779B1 modulo 2^32,
+    its upper half added to its lower one by xor.
+    """
+    rows = []
+    for place in range(len(window)):
+        found, row = 0, np.zeros(tables.shape[-1])
+        for back in range(config.ngram_order):
+            token = int(window[place - back]) if place >= back else 0
+            found = (found ^ (token + 1)) * 0x9E3779B1 % 2**32
+            found ^= found >> 16
+            if back:
+                row = row + tables[back - 1, found % config.ngram_rows]
+        rows.append(row)
+    return np.stack(rows)
+
+
 def attention(h, w, config, present, local):
     length, heads, groups = len(h), config.num_heads, config.kv_heads
     size, queries = config.head_size or config.d_model // heads, heads // groups
@@ -95,6 +114,8 @@ def logits(params, tokens, config, present=None, head="last"):
         x = p["embed"]["tokens"][window]
         if config.embedder == "scaled_tokens":
             x = x * np.sqrt(config.d_model)
+        if config.embedder == "ngrams":
+            x = x + ngrams(window, p["embed"]["ngrams"], config)
         if config.positions == "learned":
             x = x + p["position"]["table"][: len(window)]
         there = np.ones(len(window), bool) if config.causal else there

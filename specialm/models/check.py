@@ -67,7 +67,7 @@ def _even_heads(config: Config) -> None:
 
 
 def _token_table(config: Config) -> None:
-    if config.embedder not in ("tokens", "scaled_tokens"):
+    if config.embedder not in ("tokens", "scaled_tokens", "ngrams"):
         raise UserError(
             f"model.head='tied' reads the table of model.embedder='tokens', which "
             f"{config.embedder!r} has not; set model.head='bytes' or 'untied'."

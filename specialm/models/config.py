@@ -88,10 +88,12 @@ class Config:
     )
     embedder: str = field(
         "tokens",
-        "what tokens become: a row of a table, scaled_tokens times sqrt(d_model), or the mean of "
-        "their bytes (docs/tiny.md)",
-        choices=table(f"{PARTS}.embedders:EMBEDDERS", "tokens", "scaled_tokens", "bytes"),
+        "what tokens become: a row of a table, scaled_tokens times sqrt(d_model), with rows of the "
+        "n-grams that they end, or the mean of their bytes (docs/tiny.md)",
+        choices=table(f"{PARTS}.embedders:EMBEDDERS", "tokens", "scaled_tokens", "ngrams", "bytes"),
     )
+    ngram_order: int = field(3, "embedder ngrams: the length of the longest", least=2, most=8)
+    ngram_rows: int = field(32_768, "the same: rows of the table of each length", least=1)
     head: str = field(
         "tied",
         "the output: the embeddings, or weights of its own; the bytes of a piece, all at once or "

@@ -152,9 +152,21 @@ def all_layers(params: Params, config: Config, place: Placement = WHOLE) -> Para
     return expansion.expanded(params["layers"], declare_layer(config), config, place)
 
 
-def embedded(params: Params, inputs_BxL: jax.Array, first, config: Config) -> jax.Array:
-    """[T, D] in `config.dtype`: what enters the first layer."""
-    x_BxLxD = EMBEDDERS[config.embedder].apply(params["embed"], inputs_BxL, config)
+def embedded(
+    params: Params, inputs_BxL: jax.Array, first, config: Config, before_BxN=None
+) -> jax.Array:
+    """[T, D] in `config.dtype`: what enters the first layer.
+
+    Args:
+      before_BxN: the tokens before, as many as the embedder reads; None if nothing is there, for
+        which token 0 stands.
+    """
+    embedder, tokens_BxM = EMBEDDERS[config.embedder], inputs_BxL
+    if count := embedder.before(config):
+        if before_BxN is None:
+            before_BxN = jnp.zeros((len(inputs_BxL), count), inputs_BxL.dtype)
+        tokens_BxM = jnp.concatenate([before_BxN, inputs_BxL], axis=1)
+    x_BxLxD = embedder.apply(params["embed"], tokens_BxM, config)
     x_BxLxD = POSITIONS[config.positions].add(params.get("position"), x_BxLxD, first)
     return x_BxLxD.astype(config.dtype).reshape(-1, config.d_model)
 

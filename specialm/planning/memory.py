@@ -41,12 +41,14 @@ class Need:
 def of_pretraining(config: ConfigDict, method: str) -> Iterator[Need]:
     """What pretraining with a method takes at least."""
     model = config.model
-    has_rows = model.embedder == "tokens" or model.head == "untied"  # bytes need none
-    rest = config.data.vocabulary_size * model.d_model if has_rows else 0
-    dense = sharing.fewest(model) * _layer(config) + rest
+    has_rows = model.embedder != "bytes" or model.head == "untied"  # bytes need none
+    rows, sizes = config.data.vocabulary_size if has_rows else 0, (*SIZES, "data.vocabulary_size")
+    if model.embedder == "ngrams":
+        rows += (model.ngram_order - 1) * model.ngram_rows
+        sizes += ("model.ngram_order", "model.ngram_rows")
+    dense = sharing.fewest(model) * _layer(config) + rows * model.d_model
     state = FLOAT + _bytes(config.train.moment_dtype)
     state += _bytes(config.train.param_dtype) + _bytes(config.train.second_moment_dtype)
-    sizes = (*SIZES, "data.vocabulary_size")
     yield Need("parameters, gradients and moments of the optimizer", state * dense, sizes)
     yield from _experts(config, method, dense, state)
     yield from of_clusters(config, method)

@@ -220,11 +220,12 @@ def summary(result: Json) -> str:
 def _what(model: Model, holds_any: bool = False) -> Exported:
     # Of another layout every layer has its own weights: what layers share is written out.
     params, config = transformer.unshared(model.params, families.dense(model.config))
-    if holds_any and (config.embedder == "bytes" or not transformer.has_matrix(config)):
+    has_graph = config.embedder in onnx_writer.EMBEDDERS and transformer.has_matrix(config)
+    if holds_any and not has_graph:
         raise UserError(
-            f"--checkpoint={model.path}: model.embedder={config.embedder!r} and "
-            f"model.head={config.head!r}: pieces as bytes have no graph here; train with "
-            "model.embedder='tokens' and model.head='tied' to export."
+            f"--checkpoint={model.path}: model.embedder={config.embedder!r} with "
+            f"model.head={config.head!r} has no graph here; train with model.embedder='tokens' and "
+            "model.head='tied' to export."
         )
     architecture: Any = None if holds_any else architectures.of(config)
     if not holds_any and not isinstance(model.vocabulary, TokenizerJson):

@@ -18,6 +18,7 @@ from specialm.models.operations import MASKED
 from specialm.models.parts.attention import local_layers
 
 EXTRA, OPSET, IR = "onnx", 20, 10
+EMBEDDERS = ("tokens", "scaled_tokens")  # that have a graph
 FILE, DATA = "model.onnx", "model.onnx.data"
 IN_ONE_FILE = 1 << 30  # bytes of parameters; protobuf holds no 2 GB
 

@@ -34,6 +34,11 @@ def check(config: transformer.Config) -> None:
             f"model.embedder={embedder!r}: has no row for each token, so there is none to learn; "
             "it reads the bytes of any vocabulary."
         )
+    if transformer.EMBEDDERS[embedder].before(config):
+        raise UserError(
+            f"model.embedder={embedder!r}: its tables know n-grams of the old vocabulary's tokens; "
+            "train a model of the new one's."
+        )
     if not transformer.has_matrix(config):
         raise UserError(
             f"model.head={head!r}: has no row for each token, so there is none to learn; adapt "

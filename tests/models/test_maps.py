@@ -31,6 +31,7 @@ SOURCES = {
     "gpt2 untied": dataclasses.replace(GPT2, head="untied"),
     "llama": LLAMA,
     "llama untied": dataclasses.replace(LLAMA, head="untied"),
+    "ngrams": dataclasses.replace(LLAMA, embedder="ngrams", ngram_rows=9),
 }
 
 

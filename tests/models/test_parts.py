@@ -46,6 +46,7 @@ CONFIGS = {
     "one kv head": dataclasses.replace(GPT2, num_kv_heads=1),
     "bert": dataclasses.replace(GPT2, causal=False),
     "exits": dataclasses.replace(LLAMA, exits=(1, 2)),
+    "ngrams": dataclasses.replace(LLAMA, embedder="ngrams", ngram_order=4, ngram_rows=37),
 }
 LOGITS = jax.jit(transformer.logits, static_argnums=2)
 DECODE = jax.jit(decoder.decode, static_argnums=5)
@@ -78,7 +79,9 @@ def architectures(draw):
         attention=draw(st.sampled_from(["blocked", "fused"])),
         norm=draw(st.sampled_from(["layernorm", "rmsnorm", "rmsnorm_plus1"])),
         post_norms=draw(st.booleans()),
-        embedder=draw(st.sampled_from(["tokens", "scaled_tokens"])),
+        embedder=draw(st.sampled_from(["tokens", "scaled_tokens", "ngrams"])),
+        ngram_order=draw(st.integers(2, 4)),
+        ngram_rows=draw(st.integers(1, 50)),
         query_scalar=draw(st.sampled_from([0, 5])),
         sliding_window=draw(st.sampled_from([0, 1, 4, 20])) if causal else 0,
         global_every=draw(st.integers(0, 3)),
@@ -149,7 +152,7 @@ def decoded(params, config, tokens, parts, column=0, held=(0, 0), columns=20):
     return np.stack(found, axis=1)
 
 
-@pytest.mark.parametrize("name", ["gpt2", "gemma", "llama", "qwen", "one kv head", "exits"])
+@pytest.mark.parametrize("name", ["gpt2", "gemma", "llama", "qwen", "one kv head", "exits", "ngrams"])
 @pytest.mark.parametrize("parts", [(11,), (1,) * 11, (4, 5, 1, 1)])
 def test_cached_decoding_is_the_full_forward_pass(name, parts):
     config = CONFIGS[name]
@@ -160,7 +163,7 @@ def test_cached_decoding_is_the_full_forward_pass(name, parts):
         np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["gpt2", "qwen"])
+@pytest.mark.parametrize("name", ["gpt2", "qwen", "ngrams"])
 @pytest.mark.parametrize("pads", [(3, 0), (5, 6)])
 def test_rows_behind_padding_are_texts_of_their_own(name, pads):
     config = CONFIGS[name]
@@ -171,8 +174,9 @@ def test_rows_behind_padding_are_texts_of_their_own(name, pads):
         np.testing.assert_allclose(found[row, pad:], wanted, rtol=0, atol=2e-5)
 
 
-def test_moved_rows_go_on_where_they_were():
-    config = QWEN
+@pytest.mark.parametrize("name", ["qwen", "ngrams"])
+def test_moved_rows_go_on_where_they_were(name):
+    config = CONFIGS[name]
     params, tokens = make_params(config), make_tokens(config)
     laid_out, caches = decoder.laid_out(params, config), decoder.init_caches(config, 2, 16)
     held = np.zeros(2, np.int32)

@@ -212,5 +212,7 @@ def test_other_things_that_cannot_be_are_named():
         adaptation.heightened(params, SIZES, 2, 0, 0)
     with pytest.raises(UserError, match="model.embedder='bytes': has no row for each token"):
         adaptation.check(dataclasses.replace(SIZES, embedder="bytes", head="untied"))
+    with pytest.raises(UserError, match="model.embedder='ngrams': its tables know n-grams of"):
+        adaptation.check(dataclasses.replace(SIZES, embedder="ngrams"))
     with pytest.raises(UserError, match="model.head='bytes': has no row for each token"):
         adaptation.check(dataclasses.replace(SIZES, head="bytes"))

@@ -1,14 +1,33 @@
 """From what a batch holds to the vectors that enter the first layer."""
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
 
 from specialm.models.config import Config
-from specialm.models.parts import Part, Weights, pieces
+from specialm.models.parts import Part, Weights, ngram_tables, no_flops, pieces
 from specialm.models.parts.norms import NORMS
 from specialm.models.tensors import Tensor, normal
+
+
+def _nothing(config: Config) -> int:
+    """Of an embedder that reads each token by itself."""
+    return 0
+
+
+@dataclass(frozen=True)
+class Embedder(Part):
+    """declare(config), apply(weights, tokens, config), flops(config).
+
+    Attributes:
+      before: how many tokens before a token its vector depends on: so many more stand in front of
+        those that `apply` gives vectors of.
+    """
+
+    before: Callable[[Config], int] = _nothing
 
 
 def _declare_tokens(config: Config) -> dict[str, Tensor]:
@@ -24,6 +43,10 @@ def tokens(weights: Weights, inputs_BxL: jax.Array, config: Config) -> jax.Array
 def scaled_tokens(weights: Weights, inputs_BxL: jax.Array, config: Config) -> jax.Array:
     """`tokens` times sqrt(D), as Gemma has it (arXiv 2403.08295)."""
     return tokens(weights, inputs_BxL, config) * math.sqrt(weights["tokens"].shape[1])
+
+
+def _declare_ngrams(config: Config) -> dict[str, Tensor]:
+    return {**_declare_tokens(config), **ngram_tables.declare(config)}
 
 
 def _declare_bytes(config: Config) -> dict:
@@ -70,9 +93,9 @@ def _bytes_flops(config: Config) -> int:
     return blocks + 2 * config.byte_size * config.d_model
 
 
-# declare(config), apply(weights, inputs, config), flops(config)
 EMBEDDERS = {
-    "tokens": Part(_declare_tokens, tokens),
-    "scaled_tokens": Part(_declare_tokens, scaled_tokens),
-    "bytes": Part(_declare_bytes, pooled_bytes, _bytes_flops),
+    "tokens": Embedder(_declare_tokens, tokens),
+    "scaled_tokens": Embedder(_declare_tokens, scaled_tokens),
+    "ngrams": Embedder(_declare_ngrams, ngram_tables.embed, no_flops, ngram_tables.before),
+    "bytes": Embedder(_declare_bytes, pooled_bytes, _bytes_flops),
 }

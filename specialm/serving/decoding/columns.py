@@ -40,7 +40,7 @@ class Columns:
 
     def __init__(self, config: Config):
         self._config = config
-        self.state, self.rows, self.next, self.count = State((), None), 0, 0, 0
+        self.state, self.rows, self.next, self.count = State(decoder.Caches(), None), 0, 0, 0
 
     def fits(self, rows: int, before: int, ahead: int) -> bool:
         """Whether there are so many rows, columns before the next one, and columns from it on."""

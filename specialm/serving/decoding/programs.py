@@ -48,14 +48,7 @@ def read(
     held_1 = (count - length)[None]
     fresh = decoder.init_caches(config, 1, length)
     x_1xLxD, new = decoder.decode(params, tokens_1xL, fresh, 0, held_1, config)
-    head, place = row * config.kv_heads, column - length
-    caches = tuple(
-        decoder.Cache(
-            jax.lax.dynamic_update_slice(old.k_ZxAxz, own.k_ZxAxz, (head, 0, place)),
-            jax.lax.dynamic_update_slice(old.v_ZxzxA, own.v_ZxzxA, (head, place, 0)),
-        )
-        for old, own in zip(state.caches, new, strict=True)
-    )
+    caches = decoder.placed(state.caches, new, row, column - length, config)
     logits_1xV = decoder.scores(params, x_1xLxD[:, -1], config)
     drawn = draw(logits_1xV, choices, None if seen_V is None else seen_V[None], kind)
     seen_BxV = state.seen_BxV
