@@ -40,7 +40,7 @@ def rotate(x, config, local):
     return np.concatenate([pairs.real, pairs.imag], axis=-1)
 
 
-def ngrams(window, tables, config):
+def ngrams(window, table, config):
     """[L, D]: the sum of the rows of the n-grams that end at each token, token 0 before the first.
 
     An n-gram's row: from its last token backwards, (hash xor (token + 1)) * 0x9E3779B1 modulo 2^32,
@@ -48,13 +48,13 @@ def ngrams(window, tables, config):
     """
     rows = []
     for place in range(len(window)):
-        found, row = 0, np.zeros(tables.shape[-1])
+        found, row = 0, np.zeros(table.shape[-1])
         for back in range(config.ngram_order):
             token = int(window[place - back]) if place >= back else 0
             found = (found ^ (token + 1)) * 0x9E3779B1 % 2**32
             found ^= found >> 16
             if back:
-                row = row + tables[back - 1, found % config.ngram_rows]
+                row = row + table[(back - 1) * config.ngram_rows + found % config.ngram_rows]
         rows.append(row)
     return np.stack(rows)
 

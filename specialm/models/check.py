@@ -90,10 +90,21 @@ def _byte_heads(config: Config) -> None:
         )
 
 
+def _ngram_rows(config: Config) -> None:
+    count = (config.ngram_order - 1) * config.ngram_rows
+    if count > 1 << 24:
+        raise UserError(
+            f"model.ngram_rows={config.ngram_rows}: with model.ngram_order={config.ngram_order} "
+            f"that is a table of {count:,} rows; set it to at most "
+            f"{(1 << 24) // (config.ngram_order - 1):,}."
+        )
+
+
 # (field, part) -> raises UserError for sizes that this part cannot have.
 RULES: dict[tuple[str, str], Callable[[Config], None]] = {
     ("positions", "rope"): _even_heads,
     ("embedder", "bytes"): _byte_heads,
+    ("embedder", "ngrams"): _ngram_rows,
     ("head", "tied"): _token_table,
     ("head", "bytes"): _byte_codes,
     ("head", "bytes_in_turn"): _byte_codes,

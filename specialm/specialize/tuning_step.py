@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from specialm.models import lora, tensors, transformer
-from specialm.training import narrow, sharding, step
+from specialm.training import narrow, sharding, step, touched
 from specialm.training.checkpoints import with_sharding
 from specialm.training.objectives import Objective
 from specialm.training.quantized import Rounding
@@ -115,17 +115,26 @@ def make_train_step(
     """
     if trained.places:
         return _make_placed_step(trained, objective, optimizer, mesh, microbatch)
-    sums = step.make_sums(
-        trained.config, mesh, objective.sum_loss, microbatch, objective.fixed_axes
-    )
 
     def train_step(state: step.TrainState, fixed, batch: dict):
         map_fixed, loss_fixed = fixed
-        params, to_trained = jax.vjp(lambda v: trained.to_params(v, map_fixed), state.params)
+        rows = touched.of(trained.config, batch["inputs"], state)
+        part = rows.taken(state)
+        params, to_trained = jax.vjp(lambda v: trained.to_params(v, map_fixed), part.params)
         if trained.rounding:
             params = trained.rounding.at(params, state.step)
-        loss, tokens, grads = sums(params, batch, loss_fixed)
-        return step.update(state, optimizer, loss, tokens, *to_trained(grads))
+        sums = step.make_sums(
+            trained.config,
+            mesh,
+            objective.sum_loss,
+            microbatch,
+            objective.fixed_axes,
+            rows.axes(),
+        )
+        loss, tokens, grads = sums(rows.named(params), batch, loss_fixed)
+        (grads,) = to_trained(rows.unnamed(grads))
+        after, metrics = step.update(part, optimizer, loss, tokens, grads)
+        return rows.put_back(state, after), metrics
 
     return _jitted(train_step, trained, objective, optimizer, mesh)
 

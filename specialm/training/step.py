@@ -11,7 +11,7 @@ from jax.sharding import NamedSharding
 
 from specialm.models import families, tensors, transformer
 from specialm.models.target import platform
-from specialm.training import narrow, objectives, pseudo, sharding
+from specialm.training import narrow, objectives, pseudo, sharding, touched
 from specialm.training.quantized import Rounding
 
 
@@ -114,11 +114,16 @@ def make_train_step(
     """
     layout = state_sharding(config, optimizer, mesh)
     size = microbatch or default_microbatch(config.context)
-    sums = make_sums(config, mesh, objectives.make(objective, config).sum_loss, size)
+    sum_loss = objectives.make(objective, config).sum_loss
 
     def train_step(state: TrainState, batch: dict):
-        params = rounding.at(state.params, state.step) if rounding else state.params
-        return update(state, optimizer, *sums(params, batch, ()))
+        rows = touched.of(config, batch["inputs"], state)
+        part = rows.taken(state)
+        params = rounding.at(part.params, state.step) if rounding else part.params
+        sums = make_sums(config, mesh, sum_loss, size, axes=rows.axes())
+        nll, tokens, grads = sums(rows.named(params), batch, ())
+        after, metrics = update(part, optimizer, nll, tokens, rows.unnamed(grads))
+        return rows.put_back(state, after), metrics
 
     return jax.jit(train_step, donate_argnums=0, out_shardings=(layout, None))
 

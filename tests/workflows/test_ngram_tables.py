@@ -32,7 +32,7 @@ def test_the_tables_are_trained(tuned):
     model = runs.load(tuned, sharding.make_mesh())
     (first,) = (tuned.parents[1] / "pretrained").glob("slm_is-*")
     before = runs.load(first, sharding.make_mesh()).params["embed"]["ngrams"]
-    assert before.shape == (2, 500, model.config.d_model)
+    assert before.shape == (1000, model.config.d_model)
     assert 0 < np.abs(model.params["embed"]["ngrams"] - before).max() < 1
 
 
@@ -40,11 +40,11 @@ def test_what_is_served_is_the_likeliest_of_the_full_forward_pass(tuned):
     """Token by token; a prompt of one token, whose n-grams begin before the text, too."""
     model = runs.load(tuned, sharding.make_mesh())
     served = specialm.load(tuned)
-    for prompt in ("The array", "The inverse of a matrix", "T"):
-        text = served.generate(prompt, tokens=12, temperature=0.0)
+    for prompt in ("The array", "T"):
+        text = served.generate(prompt, tokens=8, temperature=0.0)
         tokens = [model.vocabulary.start, *model.vocabulary.encode([prompt])[0]]
         count = len(tokens)
-        for _ in range(12):
+        for _ in range(8):
             scores_LxV = transformer.logits(model.params, np.array([tokens]), model.config)[0]
             tokens.append(int(np.argmax(scores_LxV[-1])))
             if tokens[-1] in model.vocabulary.stops:
