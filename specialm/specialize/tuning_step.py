@@ -118,7 +118,8 @@ def make_train_step(
 
     def train_step(state: step.TrainState, fixed, batch: dict):
         map_fixed, loss_fixed = fixed
-        rows = touched.of(trained.config, batch["inputs"], state)
+        is_rounded = trained.rounding is not None
+        rows = touched.of(trained.config, batch["inputs"], state, is_rounded)
         part = rows.taken(state)
         params, to_trained = jax.vjp(lambda v: trained.to_params(v, map_fixed), part.params)
         if trained.rounding:

@@ -117,7 +117,7 @@ def make_train_step(
     sum_loss = objectives.make(objective, config).sum_loss
 
     def train_step(state: TrainState, batch: dict):
-        rows = touched.of(config, batch["inputs"], state)
+        rows = touched.of(config, batch["inputs"], state, rounding is not None)
         part = rows.taken(state)
         params = rounding.at(part.params, state.step) if rounding else part.params
         sums = make_sums(config, mesh, sum_loss, size, axes=rows.axes())

@@ -15,7 +15,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from specialm.models import tensors, transformer
+from specialm.models import quantization, tensors, transformer
 from specialm.models.parts import ngram_tables
 from specialm.models.parts.embedders import EMBEDDERS
 from specialm.models.parts.ngram_tables import CHOSEN, TABLE
@@ -90,16 +90,22 @@ def is_table(path: tuple) -> bool:
     return any(getattr(part, "key", None) == TABLE for part in path)
 
 
-def of(config: transformer.Config, inputs_BxL: jax.Array, state: Any) -> Whole:
+def of(
+    config: transformer.Config, inputs_BxL: jax.Array, state: Any, rounded: bool = False
+) -> Whole:
     """The rows that a batch reads; all of them if no table is trained, if the batch reads as many
-    as there are, or if what is kept of a table is not kept row by row, as factored moments are.
+    as there are, or if something is not kept row by row, as factored moments are.
+
+    Args:
+      rounded: whether weights are rounded in blocks, which may be of several rows.
     """
     before = EMBEDDERS[config.embedder].before(config)
     kept = [leaf for path, leaf in jax.tree_util.tree_leaves_with_path(state) if is_table(path)]
     if not before or not kept:
         return Whole(config)
     count, reads = ngram_tables.count(config), before * inputs_BxL.size
-    if reads >= count or any(len(leaf) != count for leaf in kept):
+    by_row = all(len(leaf) == count for leaf in kept)
+    if reads >= count or not by_row or (rounded and config.d_model % quantization.BLOCK):
         return Whole(config)
     padded_BxM = jnp.pad(inputs_BxL, ((0, 0), (before, 0)))
     row_N = ngram_tables.rows(padded_BxM, config).reshape(-1)

@@ -61,7 +61,7 @@ FAMILIES |= {
     "llama_soup": bank.Config(LLAMA, "soup", 4, 3, 2, (0, 1), hidden=5),
     "llama_mixture": mixture.Config(LLAMA, 4),
     "bert": dataclasses.replace(DENSE, causal=False),
-    "ngrams": dataclasses.replace(LLAMA, embedder="ngrams", ngram_rows=17, exits=()),
+    "ngrams": dataclasses.replace(LLAMA, embedder="ngrams", ngram_rows=999, exits=()),
     "gemma": GEMMA,
 }
 SHARED = dataclasses.replace(LLAMA, share=("block:all+low_rank",), share_rank=2)
