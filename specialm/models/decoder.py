@@ -21,7 +21,6 @@ from specialm.models.parts.embedders import EMBEDDERS
 from specialm.models.transformer import LAST, Params
 
 
-
 class Caches(NamedTuple):
     """What a model has of the tokens before the next ones.
 

@@ -42,7 +42,8 @@ def of_pretraining(config: ConfigDict, method: str) -> Iterator[Need]:
     """What pretraining with a method takes at least."""
     model = config.model
     has_rows = model.embedder != "bytes" or model.head == "untied"  # bytes need none
-    rows, sizes = config.data.vocabulary_size if has_rows else 0, (*SIZES, "data.vocabulary_size")
+    sizes: tuple[str, ...] = (*SIZES, "data.vocabulary_size")
+    rows = config.data.vocabulary_size if has_rows else 0
     if model.embedder == "ngrams":
         rows += (model.ngram_order - 1) * model.ngram_rows
         sizes += ("model.ngram_order", "model.ngram_rows")

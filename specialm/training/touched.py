@@ -61,26 +61,33 @@ class Touched(Whole):
     rows_N: jax.Array
 
     def taken(self, tree: Any) -> Any:
+        """Of tables and their moments the rows that are read."""
+
         def one(path: tuple, leaf: jax.Array) -> jax.Array:
             return leaf.at[self.rows_N].get(mode="clip") if is_table(path) else leaf
 
         return jax.tree_util.tree_map_with_path(one, tree)
 
     def put_back(self, tree: Any, taken: Any) -> Any:
+        """The rows in their places."""
+
         def one(path: tuple, new: jax.Array, old: jax.Array) -> jax.Array:
             return old.at[self.rows_N].set(new, mode="drop") if is_table(path) else new
 
         return jax.tree_util.tree_map_with_path(one, taken, tree)
 
     def named(self, params: transformer.Params) -> transformer.Params:
+        """With the rows' numbers."""
         chosen_N = self.rows_N.astype(jnp.float32)
         return {**params, EMBED: {**params[EMBED], CHOSEN: chosen_N}}
 
     def unnamed(self, grads: transformer.Params) -> transformer.Params:
+        """Without these."""
         own = {name: grad for name, grad in grads[EMBED].items() if name != CHOSEN}
         return {**grads, EMBED: own}
 
     def axes(self) -> tensors.Tree:
+        """Of the rows' numbers too."""
         whole = super().axes()
         return {**whole, EMBED: {**whole[EMBED], CHOSEN: (None,)}}
 

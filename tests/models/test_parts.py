@@ -152,7 +152,9 @@ def decoded(params, config, tokens, parts, column=0, held=(0, 0), columns=20):
     return np.stack(found, axis=1)
 
 
-@pytest.mark.parametrize("name", ["gpt2", "gemma", "llama", "qwen", "one kv head", "exits", "ngrams"])
+@pytest.mark.parametrize(
+    "name", ["gpt2", "gemma", "llama", "qwen", "one kv head", "exits", "ngrams"]
+)
 @pytest.mark.parametrize("parts", [(11,), (1,) * 11, (4, 5, 1, 1)])
 def test_cached_decoding_is_the_full_forward_pass(name, parts):
     config = CONFIGS[name]

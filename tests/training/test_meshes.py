@@ -21,7 +21,9 @@ QUICK = {
 }
 SLOW = {
     **{name: list(MESHES) for name in ("dense", "projected", "hypernetwork", "soup", "mixture")},
-    **{name: [ALL] for name in ("llama_projected", "llama_soup", "llama_mixture", "bert", "ngrams")},
+    **{
+        name: [ALL] for name in ("llama_projected", "llama_soup", "llama_mixture", "bert", "ngrams")
+    },
     "shared": [ALL],
     "llama": ["1x2x4x1", "1x2x1x4", ALL],
 }
