@@ -7,6 +7,7 @@ from specialm import config as config_lib
 from specialm import methods
 from specialm.common.errors import UserError
 from specialm.models import transformer
+from specialm.models.parts import ngram_tables
 
 WIDER = 16  # widths are multiples of it
 SMALL = 550_000  # parameters that read some 15 tokens each in ten minutes of two cores
@@ -23,6 +24,7 @@ class Entry:
       bits: of a weight as it is stored.
       wide: d_ff / d_model.
       small: whether the model is no larger than what time pays for, see `most_params`.
+      tables: of the bytes, the part that a table of n-grams takes.
       ngram: whether an n-gram model takes the bytes that the network leaves, and both are mixed.
     """
 
@@ -32,6 +34,7 @@ class Entry:
     data: dict = field(default_factory=dict)
     wide: float = 4.0
     small: bool = True
+    tables: float = 0.0
     ngram: bool = False
 
 
@@ -57,8 +60,11 @@ ENTRIES = {
     "Muon, patches of 4 bytes": Entry({**DENSE, **BYTES, "byte_slots": 4}, 4, MUON, PATCHES),
     "Muon, windows of 256": Entry(DENSE, train=MUON | LONG_TRAIN, data=LONG),
     "Muon, with n-grams": Entry(DENSE, train=MUON, ngram=True),
+    "Muon, table of n-grams": Entry(DENSE, train=MUON, tables=0.5),
     "all, 2,048 pieces": Entry(DENSE, train=ALL, data=LONG | PIECES, ngram=True),
     "all, 4,096 pieces": Entry(DENSE, train=ALL, data=LONG | LARGE, ngram=True),
+    "all, table, 2,048 pieces": Entry(DENSE, train=ALL, data=LONG | PIECES, tables=0.4, ngram=True),
+    "all, table, 4,096 pieces": Entry(DENSE, train=ALL, data=LONG | LARGE, tables=0.4, ngram=True),
 }
 
 
@@ -72,6 +78,10 @@ def config_of(entry: Entry, args: argparse.Namespace, width: int, tokens: int = 
     config.model.d_model = width
     config.model.num_heads = width // (16 if width % 32 else 32)
     config.model.d_ff = round(entry.wide * width / 16) * 16
+    if entry.tables:
+        rows = entry.tables * args.bytes / stored_bytes(width, entry.bits)
+        config.model.embedder = "ngrams"
+        config.model.ngram_rows = round(rows / (config.model.ngram_order - 1))
     config.train.update({"learning_rate": 4e-3, "batch_size": 32, "tokens": tokens, **entry.train})
     config_lib.check(config)
     return config.lock()
@@ -93,10 +103,10 @@ def widest(entry: Entry, args: argparse.Namespace, vocabulary_bytes: int) -> int
     """
     most, width = most_params(entry, args.minutes), 0
     while True:
-        params = num_params(entry, args, width + WIDER)
+        params, in_table = num_params(entry, args, width + WIDER)
         if stored_bytes(params, entry.bits) + vocabulary_bytes > args.bytes:
             break
-        if width and params > most:
+        if width and params - in_table > most:
             break
         width += WIDER
     if not width:
@@ -104,10 +114,14 @@ def widest(entry: Entry, args: argparse.Namespace, vocabulary_bytes: int) -> int
     return width
 
 
-def num_params(entry: Entry, args: argparse.Namespace, width: int) -> int:
-    """Parameters of an entry at a width."""
+def num_params(entry: Entry, args: argparse.Namespace, width: int) -> tuple[int, int]:
+    """Parameters of an entry at a width, all and those in the table of n-grams, which take no time
+    to speak of.
+    """
     config = config_of(entry, args, width)
-    return transformer.num_params(methods.dense_config(config, config.data.vocabulary_size))
+    model = methods.dense_config(config, config.data.vocabulary_size)
+    in_table = ngram_tables.count(model) * width if entry.tables else 0
+    return transformer.num_params(model), in_table
 
 
 def stored_bytes(params: int, bits: int) -> float:

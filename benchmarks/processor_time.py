@@ -19,7 +19,8 @@ from specialm.training import loop
 from specialm.workflows import pipeline
 
 CORES = os.cpu_count() or 1
-SHORT, LONG = 8, 72  # steps of trials
+SHORT, LONG = 8, 72  # steps of trials, the second at least
+TRIAL = 0.05  # of the time, which the long one takes: in a short one the machine warms up
 RESERVE = 0.95  # of the time that is planned with
 
 
@@ -70,8 +71,9 @@ def tokens_for(run: pipeline.Run, method: str, file: Path, minutes: float) -> in
         return watch.minutes
 
     first = minutes_of("first", SHORT)  # the others find the program compiled
-    short, long = minutes_of("short", SHORT), minutes_of("long", LONG)
-    a_step = max(long - short, 1e-9) / (LONG - SHORT)
+    short = minutes_of("short", SHORT)
+    many = max(LONG, int(TRIAL * minutes * SHORT / short))
+    a_step = max(minutes_of("long", many) - short, 1e-9) / (many - SHORT)
     before = max(first - SHORT * a_step, 0.0)
     steps = max(int(RESERVE * (minutes - before) / a_step), 1)
     tokens = steps * step_tokens
