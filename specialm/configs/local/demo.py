@@ -17,7 +17,7 @@ from pathlib import Path
 
 
 def get_config():
-    config = runpy.run_path(str(Path(__file__).with_name("slm.py")))["get_config"]()
+    config = runpy.run_path(str(Path(__file__).with_name("recipe.py")))["get_config"]()
     config.title = "SLM and SLM-is on three domains"
     config.methods = ("slm", "slm_is")
     return config
