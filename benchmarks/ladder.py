@@ -76,6 +76,7 @@ RUNGS = {
     "up to 4-grams": Rung({"model.ngram_order": 4}),
     "Muon": Rung({"train.optimizer": "muon"}, rates=True),
     "four layers": Rung({"model.num_layers": 4}),
+    "one layer": Rung({"model.num_layers": 1}),
     "width 96": Rung({"model.d_model": 96, "model.d_ff": 432, "model.num_heads": 6}),
     "windows of 256": Rung({"data.context": 256, "train.batch_size": 16}),
     "2,048 pieces": Rung({"data.vocabulary_size": 2048}),
@@ -102,6 +103,7 @@ class Ladder:
         """Bits per byte of a recipe, which is trained, or read where it was."""
         run, tokens = self._planned(recipe, minutes)
         folder = Path(self.args.workdir) / "ladder"
+        folder.mkdir(parents=True, exist_ok=True)
         time_file = folder / f"{tokens}-{code_of(recipe)}-{minutes:g}-seed{seed}.json"
         with processor_time.measured(time_file):
             stage = pretraining.pretrain(run, methods.BASE, "", seed)
