@@ -130,7 +130,8 @@ def gather_ends(params: Params, config: Config, place: Placement) -> Params:
     """The parameters with all but the layers gathered."""
     axes = logical_axes(config)
     ends = {
-        name: place.gather(part, axes[name], config.dtype)
+        # What is there beside the parameters lies whole everywhere.
+        name: place.gather(part, {**dict.fromkeys(part, ()), **axes[name]}, config.dtype)
         for name, part in params.items()
         if name != "layers"
     }
