@@ -1,0 +1,77 @@
+"""The demo by the best recipe, as Markdown: bits per byte with 95% intervals over seeds.
+
+    python -m benchmarks.recipe_table --rows=results/recipe/results.jsonl
+
+A method's gain is its change against `slm`, seed by seed. Rows of one seed, as those of compressor
+and n-grams, which draw nothing, have no interval.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.intervals import interval
+from specialm.evaluation.perplexity import MACRO
+from specialm.methods import BASE
+
+ROWS = Path(__file__).resolve().parent.parent / "results/recipe/results.jsonl"
+NAMES = {"lzma": "LZMA with all text in front", "ngram": "Kneser-Ney n-grams of all text"}
+PHASES = {"pretrained": "before fine-tuning", "finetuned": "after fine-tuning"}
+
+
+def read(path: Path) -> list[dict]:
+    """The rows."""
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def bits(rows: list[dict], method: str, phase: str, domain: str) -> np.ndarray:
+    """Bits per byte of a method, seed by seed."""
+    wanted = {"method": method, "phase": phase, "domain": domain}
+    own = [row for row in rows if wanted.items() <= row.items()]
+    return np.array([row["bits_per_byte"] for row in sorted(own, key=lambda row: row["seed"])])
+
+
+def gain(rows: list[dict], method: str, phase: str = "finetuned") -> np.ndarray:
+    """Change of the macro average against `slm`, per cent, seed by seed."""
+    ours, base = (bits(rows, name, phase, MACRO) for name in (method, BASE))
+    return 100 * (ours / base - 1)
+
+
+def table(rows: list[dict]) -> list[str]:
+    """The methods, each before and after fine-tuning."""
+    domains = sorted({row["domain"] for row in rows} - {MACRO, "generic"})
+    lines = [
+        f"| | {' | '.join(domains)} | macro | against `slm` |",
+        f"|---|{'---|' * len(domains)}---|---|",
+    ]
+    methods = sorted({row["method"] for row in rows}, key=lambda name: (name not in NAMES, name))
+    for method in methods:
+        for phase, when in PHASES.items():
+            values = [bits(rows, method, phase, domain) for domain in (*domains, MACRO)]
+            if not len(values[-1]) or (method in NAMES and phase == "pretrained"):
+                continue
+            name = NAMES.get(method, f"`{method}`, {when}")
+            other = "" if method in (*NAMES, BASE) else _cell(gain(rows, method, phase), "+.1f", "%")
+            cells = [name, *(_cell(value, ".3f") for value in values), other]
+            lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def _cell(values: np.ndarray, form: str, unit: str = "") -> str:
+    if len(values) < 2:
+        return f"{values.mean():{form}}{unit}"
+    mean, half = interval(values)
+    return f"{mean:{form}}{unit} ± {half:{form.lstrip('+')}}"
+
+
+def main() -> None:
+    """Prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rows", default=str(ROWS))
+    print("\n".join(table(read(Path(parser.parse_args().rows)))))
+
+
+if __name__ == "__main__":
+    main()
