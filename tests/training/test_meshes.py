@@ -18,11 +18,15 @@ QUICK = {
     "mixture": ["2x1x2x2"],
     "gemma": [ALL],
     "shared_projected": [ALL],
+    "rare_projected": [ALL],
+    "together_mixture": ["2x1x2x2"],
 }
 SLOW = {
     **{name: list(MESHES) for name in ("dense", "projected", "hypernetwork", "soup", "mixture")},
     **{name: [ALL] for name in ("llama_projected", "llama_soup", "llama_mixture", "bert")},
     "shared": [ALL],
+    "rare_soup": list(MESHES),
+    "together_projected": [ALL],
     "llama": ["1x2x4x1", "1x2x1x4", ALL],
 }
 SLOW["mixture"] += ["4x2x1x1"]
