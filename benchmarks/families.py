@@ -199,8 +199,7 @@ def measure_forms(
     config = bank.Config(dense, "projected", experts, experts, experts, layers)
     windows = tokens // dense.context
     sides = {
-        form: Side(config, groups, windows, changes, **train)
-        for form, train in FORMS[kind].items()
+        form: Side(config, groups, windows, changes, **train) for form, train in FORMS[kind].items()
     }
     sides["dense"] = Side(dense, groups, windows, changes)
     cycle = CYCLE if kind == "every" else 1

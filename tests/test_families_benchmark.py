@@ -8,14 +8,7 @@ from benchmarks import families, scaling
 from specialm.common.errors import UserError
 from specialm.planning import compilation
 
-TINY = {
-    "vocab_size": 32,
-    "context": 8,
-    "num_layers": 1,
-    "d_model": 8,
-    "num_heads": 2,
-    "d_ff": 16,
-}
+TINY = {"vocab_size": 32, "context": 8, "num_layers": 1, "d_model": 8, "num_heads": 2, "d_ff": 16}
 
 
 @pytest.mark.slow
@@ -64,9 +57,7 @@ def test_slices_take_settings_and_go_on(tmp_path, monkeypatch, capsys):
         return made | {"seconds": {**seconds, "exchange_outside": 0.0}}
 
     monkeypatch.setattr(compilation, "compile_report", report)
-    monkeypatch.setattr(
-        compilation, "largest_batch", lambda *_: {"largest_windows_per_device": 8}
-    )
+    monkeypatch.setattr(compilation, "largest_batch", lambda *_: {"largest_windows_per_device": 8})
     only = [f"--out={out}", "--families=slm_pn", "--slices=v5e:16x16"]
     scaling.main(only)
     scaling.main([*only, "--set=train.bank_every=4"])

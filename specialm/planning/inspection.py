@@ -21,9 +21,9 @@ def inspect_config(config: ConfigDict, dense: transformer.Config | None = None) 
       pretrain_params (all that is trained), inference_params (the model that is served) and
       inference_params_by_part,
       train_flops_per_token (projecting a bank included), inference_flops_per_token, state_bytes
-      (parameters, moments, step counters, and what `train.bank_every` keeps), training_bytes (those, gradients and projected
-      weights: what a step on one device holds at least, beside activations), memory_here (of this
-      machine), steps, tokens, tokens_per_parameter (served).
+      (parameters, moments, step counters, and what `train.bank_every` keeps), training_bytes
+      (those, gradients and projected weights: what a step on one device holds at least, beside
+      activations), memory_here (of this machine), steps, tokens, tokens_per_parameter (served).
     """
     methods.check_sizes(config, config.method)
     model = methods.model_config(

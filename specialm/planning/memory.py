@@ -110,7 +110,7 @@ def _experts(config: ConfigDict, method: str, dense: int, state: int) -> Iterato
         state += _bytes(config.train.param_dtype) - FLOAT
         one = layers * 2 * model.d_model * model.d_ff
         size = state * rank * one
-        names = ("model.bank_size", "model.num_experts", "model.d_model", "model.d_ff")
+        names: tuple[str, ...] = ("model.bank_size", "model.num_experts", *SIZES[1:])
         if config.train.bank_every > 1:  # the gradients that are kept until then
             size += FLOAT * config.train.bank_every * config.train.groups * one
             names = (*names, *KEPT)

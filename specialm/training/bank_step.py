@@ -136,7 +136,7 @@ def make_train_step(
         found = sums(state.params, batch)
         if at_every_step:
             return step.update(state, optimizer, *found)
-        return bank_updates.update(state, optimizer, *found, spread)
+        return bank_updates.update(state, optimizer, spread, *found)
 
     return jax.jit(train_step, donate_argnums=0, out_shardings=(layout, None))
 

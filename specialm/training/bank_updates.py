@@ -36,18 +36,18 @@ class State(NamedTuple):
     bank: optax.OptState
     rest: optax.OptState
     kept: Any  # {part: [n, G, S, ...]}: gradients of projected weights, by step
-    coefficients_nxGxSxh: jax.Array  # times the weight of the step's gradient in the mean
+    coefficients_nxGxSxh: Any  # times the weight of the step's gradient in the mean
 
 
 @dataclass(frozen=True)
 class Optimizer:
     """In the place of an optax optimizer of a bank's parameters; clipping is `update`'s."""
 
-    bank: optax.GradientTransformation
-    rest: optax.GradientTransformation
     every: int
     groups: int
     clip_norm: float
+    bank: optax.GradientTransformation
+    rest: optax.GradientTransformation
 
     def init(self, params: Any) -> State:
         """Nothing kept yet."""
@@ -108,20 +108,20 @@ def square(slices: Any, coefficients_GxSxh: jax.Array) -> jax.Array:
 def update(
     state: Any,
     optimizer: Optimizer,
+    spread: Callable,
     nll: jax.Array,
     tokens: jax.Array,
     grads: dict,
     bank_square: jax.Array,
     coefficients_GxSxh: jax.Array,
-    spread: Callable,
 ) -> tuple[Any, dict]:
     """The next state and the metrics, from sums over the batch.
 
     Args:
-      grads: of the bank {part: [G, S, ...]}, of the projected weights.
-      bank_square: see `square`.
       spread: (the bank, gradients {part: [n, G, S, ...]}, coefficients [n, G, S, h]) -> the
         bank's gradient.
+      grads: of the bank {part: [G, S, ...]}, of the projected weights.
+      bank_square: see `square`.
     """
     tokens, moments, every = jnp.maximum(tokens, 1.0), state.optimizer, optimizer.every
     slices, grads = parted(grads)

@@ -132,19 +132,15 @@ def make(
       groups: of a bank's batch, whose weights are updated every `train.bank_every` steps; 0 for
         what has no bank.
     """
-    rate, every = schedule(train, steps), train.bank_every
-    if not groups or every == 1:
+    rate, every = schedule(train, steps), train.bank_every if groups else 1
+    if every == 1:
         clip = optax.clip_by_global_norm(train.clip_norm)
         return _of_dtypes(train, optax.chain(clip, *_directions(train, rate, declared)))
-    banked, rest = (
-        _of_dtypes(train, optax.chain(*_directions(train, rate, part)))
-        for part, rate in zip(
-            bank_updates.parted(declared),
-            (lambda count: rate(every * count + every - 1), rate),
-            strict=True,
-        )
-    )
-    return bank_updates.Optimizer(banked, rest, every, groups, train.clip_norm)
+    banked, rest = bank_updates.parted(declared)
+    rarely = _directions(train, lambda count: rate(every * count + every - 1), banked)
+    always = _directions(train, rate, rest)
+    parts = (_of_dtypes(train, optax.chain(*each)) for each in (rarely, always))
+    return bank_updates.Optimizer(every, groups, train.clip_norm, *parts)
 
 
 def _directions(

@@ -91,7 +91,7 @@ def batch_of(family: str) -> dict:
 def optimizer_of(family: str, groups: int) -> optax.GradientTransformation | bank_updates.Optimizer:
     if not family.startswith("rare"):
         return OPTIMIZER
-    return bank_updates.Optimizer(optax.adamw(1e-2), optax.adamw(1e-2), 2, groups, 1.0)
+    return bank_updates.Optimizer(2, groups, 1.0, optax.adamw(1e-2), optax.adamw(1e-2))
 
 
 @functools.cache

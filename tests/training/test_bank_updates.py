@@ -16,7 +16,7 @@ from specialm.data.groups import GroupSampler
 from specialm.models import families, tensors, transformer
 from specialm.models.families import bank
 from specialm.planning import step_memory
-from specialm.training import bank_updates, loop, optimizer, program, sharding, step
+from specialm.training import loop, optimizer, program, sharding, step
 
 STEPS = 24
 
@@ -239,9 +239,7 @@ def test_training_goes_on_between_updates_to_the_bit(tiny_model, tiny_train, sto
             step.abstract_state(config, tx), step.state_sharding(config, tx, mesh)
         )
         with loop.Checkpoints(path / "checkpoints") as saved:
-            number, *parts, _ = saved.restore(
-                abstract.params, (abstract.step, abstract.optimizer)
-            )
+            number, *parts, _ = saved.restore(abstract.params, (abstract.step, abstract.optimizer))
         assert number == STEPS
         return jax.device_get(parts)
 
