@@ -1,7 +1,8 @@
 """What a bank or a mixture costs in training, against the dense model that it serves.
 
     python -m benchmarks.families [--repeats=9] [--sizes=demo,wide] [--experts=16] [--groups=8]
-    python -m benchmarks.families --moments [the same]
+        [--set=train.FIELD=VALUE ...] [--out=ROWS.jsonl]
+    python -m benchmarks.families --moments|--every [the same]
 
 Also run by `python -m benchmarks.step`. In one process, on the same tokens, the dense step and that
 of each family take turns. `wall_ratio` is the median over rounds of family / dense in the same
@@ -10,13 +11,18 @@ counts. `optimizer_ms` is the update alone (clipping, Adam), `step_ms` the whole
 
 With --moments the projected network's step with each form of Adam's moments (MOMENTS) takes turns
 with the dense step in float32 instead, at 2,048 and 8,192 tokens a step; `moment_bytes` is what all
-moments take.
+moments take. With --every it is its mean step with each `train.bank_every` (EVERY): `moment_bytes`
+has the gradients kept, `optimizer_ms` is that of a step that updates the bank.
+
+--set changes the settings of all sides. With --out each size is a row, written when it is there;
+what is there already, measured with the same options, is not measured again.
 """
 
 import argparse
 import json
 import statistics
 import time
+from pathlib import Path
 
 SIZES = {  # of the demo, and one with a larger vocabulary and width; 8,192 tokens a step
     "demo": {
@@ -39,14 +45,17 @@ SIZES = {  # of the demo, and one with a larger vocabulary and width; 8,192 toke
 WINDOWS = 64
 FAMILIES = ("projected", "hypernetwork", "soup", "mixture")
 ROUND_SECONDS = 0.7
-TOKENS = (2048, 8192)  # a step, with --moments
-MOMENTS = {  # train.moment_dtype, train.second_moment_dtype
-    "float32": ("float32", "float32"),
-    "bfloat16 first": ("bfloat16", "float32"),
-    "int8": ("int8", "int8"),
-    "factored second": ("float32", "factored"),
-    "int8 first, factored second": ("int8", "factored"),
+TOKENS = (2048, 8192)  # a step, with --moments and --every
+MOMENTS: dict[str, dict] = {  # of train
+    "float32": {},
+    "bfloat16 first": {"moment_dtype": "bfloat16"},
+    "int8": {"moment_dtype": "int8", "second_moment_dtype": "int8"},
+    "factored second": {"second_moment_dtype": "factored"},
+    "int8 first, factored second": {"moment_dtype": "int8", "second_moment_dtype": "factored"},
 }
+EVERY: dict[str, dict] = {str(every): {"bank_every": every} for every in (1, 2, 4, 8)}
+CYCLE = 8  # steps that are timed are a multiple of these
+FORMS = {"moments": MOMENTS, "every": EVERY}
 
 
 def random_batch(config, windows: int, groups: int) -> dict:
@@ -72,29 +81,37 @@ def random_batch(config, windows: int, groups: int) -> dict:
 class Side:
     """One model being trained on random tokens."""
 
-    def __init__(self, config, groups: int, windows: int = WINDOWS, **train):
+    def __init__(self, config, groups: int, windows: int = WINDOWS, changes=(), **train):
         import jax
 
         from specialm import config as settings
         from specialm.models import families
         from specialm.planning.flops import matmul_flops
-        from specialm.training import optimizer, program, sharding, step
+        from specialm.training import bank_updates, optimizer, program, sharding, step
 
         experts = config.num_experts if families.kind(config) == families.MIXTURE else 1
         mesh = sharding.make_mesh(windows, groups, experts=experts, layout={"expert": 0})
-        chosen = settings.default().train
+        overrides = [f"--config.{change}" for change in changes]
+        chosen = settings.finish(settings.default(), overrides).train
         chosen.update(train)
-        tx = optimizer.make(chosen, 1000, families.declare(config))
+        of_bank = groups if families.kind(config) == families.BANK else 0
+        tx = optimizer.make(chosen, 1000, families.declare(config), of_bank)
         self.state = step.init_state(config, tx, mesh, key=jax.random.key(0))
         self.batch = sharding.put_batch(mesh, random_batch(config, windows, groups))
         self.step = program.make_train_step(config, tx, mesh)
         self.flops = matmul_flops(jax.make_jaxpr(self.step)(self.state, self.batch).jaxpr)
         grads = jax.tree.map(lambda leaf: leaf + 0, self.state.params)
-        update = lambda moments, params: tx.update(grads, moments, params)  # noqa: E731
-        update = jax.vmap(tx.update) if families.kind(config) == families.MIXTURE else update
         arguments = (self.state.optimizer, self.state.params)
+
+        def update(moments, params):
+            if not isinstance(tx, bank_updates.Optimizer):
+                return tx.update(grads, moments, params)
+            parts = zip(*map(bank_updates.parted, (grads, params)), strict=True)
+            each = zip((tx.bank, tx.rest), (moments.bank, moments.rest), parts, strict=True)
+            return [one.update(grad, state, param) for one, state, (grad, param) in each]
+
         if families.kind(config) == families.MIXTURE:
-            arguments = (grads, *arguments)
+            update, arguments = jax.vmap(tx.update), (grads, *arguments)
         self.update = jax.jit(update).lower(*arguments).compile()
         self.optimizer_ms = _milliseconds(lambda: self.update(*arguments))
         self.seconds(2)
@@ -119,7 +136,7 @@ def _milliseconds(function, repeats: int = 15) -> float:
     return 1e3 * statistics.median(times)
 
 
-def measure(name: str, experts: int, groups: int, repeats: int) -> dict:
+def measure(name: str, experts: int, groups: int, repeats: int, changes=()) -> dict:
     """{"families": {family: ratios}} and the dense step, at one size."""
     from specialm.models import transformer
     from specialm.models.families import bank, mixture
@@ -133,7 +150,7 @@ def measure(name: str, experts: int, groups: int, repeats: int) -> dict:
             if family == "mixture"
             else bank.Config(dense, family, experts, experts, experts, layers, features=128)
         )
-    sides = {family: Side(config, groups) for family, config in configs.items()}
+    sides = {name: Side(config, groups, changes=changes) for name, config in configs.items()}
     steps = max(1, round(ROUND_SECONDS / sides["dense"].seconds(3)))
     rounds = [
         {family: side.seconds(steps) for family, side in sides.items()} for _ in range(repeats)
@@ -164,8 +181,14 @@ def measure(name: str, experts: int, groups: int, repeats: int) -> dict:
     }
 
 
-def measure_moments(name: str, experts: int, groups: int, repeats: int, tokens: int) -> dict:
-    """{"moments": {form: ratios}} of the projected network at one size."""
+def measure_forms(
+    kind: str, name: str, experts: int, groups: int, repeats: int, tokens: int, changes=()
+) -> dict:
+    """{kind: {form: ratios}} of the projected network at one size.
+
+    Args:
+      kind: of FORMS.
+    """
     import jax
 
     from specialm.models import transformer
@@ -176,14 +199,14 @@ def measure_moments(name: str, experts: int, groups: int, repeats: int, tokens: 
     config = bank.Config(dense, "projected", experts, experts, experts, layers)
     windows = tokens // dense.context
     sides = {
-        form: Side(config, groups, windows, moment_dtype=first, second_moment_dtype=second)
-        for form, (first, second) in MOMENTS.items()
+        form: Side(config, groups, windows, changes, **train) for form, train in FORMS[kind].items()
     }
-    sides["dense"] = Side(dense, groups, windows)
-    steps = max(1, round(ROUND_SECONDS / sides["dense"].seconds(3)))
+    sides["dense"] = Side(dense, groups, windows, changes)
+    cycle = CYCLE if kind == "every" else 1
+    steps = cycle * max(1, round(ROUND_SECONDS / sides["dense"].seconds(3) / cycle))
     rounds = [{form: side.seconds(steps) for form, side in sides.items()} for _ in range(repeats)]
     found = {}
-    for form in MOMENTS:
+    for form in FORMS[kind]:
         ratios = [made[form] / made["dense"] for made in rounds]
         state = jax.tree.leaves(sides[form].state.optimizer)
         found[form] = {
@@ -199,34 +222,62 @@ def measure_moments(name: str, experts: int, groups: int, repeats: int, tokens: 
         "experts": experts,
         "groups": groups,
         "dense_step_ms": round(1e3 * statistics.median(made["dense"] for made in rounds), 2),
-        "moments": found,
+        kind: found,
     }
 
 
-def main() -> None:
+def measured(options: argparse.Namespace) -> list[dict]:
+    """A row for each size (and number of tokens); those of `options.out` are not measured again."""
+    from specialm.common import code
+    from specialm.common.files import write_text
+
+    kind = next((kind for kind in FORMS if getattr(options, kind)), "families")
+    rows: list[dict] = []
+    if options.out and options.out.exists():
+        rows = [json.loads(line) for line in options.out.read_text().splitlines()]
+    common = {"experts": options.experts, "groups": options.groups}
+    found = []
+    for name in options.sizes.split(","):
+        for tokens in TOKENS if kind in FORMS else (WINDOWS * SIZES[name]["context"],):
+            wanted = {"kind": kind, "size": name, "tokens_per_step": tokens, **common}
+            wanted |= {"repeats": options.repeats, "set": " ".join(options.set)}
+            row = next((row for row in rows if wanted.items() <= row.items()), None)
+            if row is None:
+                sizes = (name, options.experts, options.groups, options.repeats)
+                row = wanted | (
+                    measure_forms(kind, *sizes, tokens, options.set)
+                    if kind in FORMS
+                    else measure(*sizes, options.set)
+                )
+                rows.append(row | code.made_by())
+                if options.out:
+                    options.out.parent.mkdir(parents=True, exist_ok=True)
+                    write_text(options.out, "".join(json.dumps(each) + "\n" for each in rows))
+            found.append(row)
+    return found
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Measures, and prints all rows as JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=9)
     parser.add_argument("--sizes", default=",".join(SIZES))
     parser.add_argument("--experts", type=int, default=16)
     parser.add_argument("--groups", type=int, default=8)
-    parser.add_argument("--moments", action="store_true")
-    options = parser.parse_args()
+    for kind in FORMS:
+        parser.add_argument(f"--{kind}", action="store_true")
+    parser.add_argument("--set", action="append", default=[], help="train.FIELD=VALUE")
+    parser.add_argument("--out", type=Path, help="rows, as they come")
+    options = parser.parse_args(argv)
     from specialm.common import runtime
 
     runtime.configure()
-    if options.moments:
-        rows = [
-            measure_moments(name, options.experts, options.groups, options.repeats, tokens)
-            for name in options.sizes.split(",")
-            for tokens in TOKENS
-        ]
-        print(json.dumps({"moments": rows}, indent=1))
-        return
-    measured = [
-        measure(name, options.experts, options.groups, options.repeats)
-        for name in options.sizes.split(",")
-    ]
-    print(json.dumps({"families": measured[0]["families"], "sizes": measured}, indent=1))
+    rows = measured(options)
+    for kind in FORMS:
+        if getattr(options, kind):
+            print(json.dumps({kind: rows}, indent=1))
+            return
+    print(json.dumps({"families": rows[0]["families"], "sizes": rows}, indent=1))
 
 
 if __name__ == "__main__":

@@ -2,16 +2,20 @@
 docs/scaling.md.
 
     python -m benchmarks.scaling [--out=results/scaling/slices.jsonl] [--table]
+        [--set=train.bank_every=4 ...] [--families=slm,slm_pn] [--slices=v5e:16x16]
 
 Needs libtpu (pip install -e '.[tpu]'), no TPU. One line of JSON for each family and slice, in
 the order of the table; what is in the file already is not compiled again, so that a run that was
 interrupted goes on. A compilation takes one to three minutes on two cores, all of them two hours.
-`--table` prints the table of what is there.
+`--table` prints the table of what is there. --set changes the settings of all configs; rows and
+table are then those of these changes. A step is the one that moves most: with train.bank_every
+that which updates the bank.
 """
 
 import argparse
 import json
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 FAMILIES = ("slm", "llm", "slm_mix", "slm_pn", "slm_hn", "soup")
@@ -23,11 +27,14 @@ def _key(row: dict) -> tuple:
     return row["config"], row["topology"]
 
 
-def read(path: Path) -> dict[tuple, dict]:
-    """{(config, topology): row}; a later row takes the place of an earlier one."""
+def read(path: Path, changes: Iterable[str] = ()) -> dict[tuple, dict]:
+    """{(config, topology): row} of the rows with these changes; a later row takes the place of an
+    earlier one.
+    """
     if not path.exists():
         return {}
-    return {_key(row): row for row in map(json.loads, path.read_text().splitlines())}
+    rows = map(json.loads, path.read_text().splitlines())
+    return {_key(row): row for row in rows if row.get("set", "") == " ".join(changes)}
 
 
 def table(rows: dict[tuple, dict]) -> str:
@@ -73,14 +80,18 @@ def table(rows: dict[tuple, dict]) -> str:
     return "\n".join(lines)
 
 
-def main() -> None:
+def main(argv: list[str] | None = None) -> None:
     """Compiles what is missing: first every family once, then the largest batches."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("results/scaling/slices.jsonl"))
     parser.add_argument("--table", action="store_true")
-    arguments = parser.parse_args()
+    parser.add_argument("--set", action="append", default=[], help="FIELD=VALUE of the configs")
+    parser.add_argument("--families", default=",".join(FAMILIES))
+    parser.add_argument("--slices", default=",".join(SLICES))
+    arguments = parser.parse_args(argv)
+    changes = arguments.set
     if arguments.table:
-        print(table(read(arguments.out)))
+        print(table(read(arguments.out, changes)))
         return
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
     from specialm import config as config_lib
@@ -89,16 +100,19 @@ def main() -> None:
 
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     for largest in (False, True):
-        for topology, fsdp in SLICES.items():
-            for name in FAMILIES:
-                done = read(arguments.out).get((name, topology))
+        for topology in arguments.slices.split(","):
+            for name in arguments.families.split(","):
+                done = read(arguments.out, changes).get((name, topology))
                 if done and (not largest or "largest_windows_per_device" in done):
                     continue
-                config = config_lib.load(f"configs/paper/{name}.py", [f"--config.mesh.fsdp={fsdp}"])
+                given = [f"mesh.fsdp={SLICES[topology]}", *changes]
+                overrides = [f"--config.{change}" for change in given]
+                config = config_lib.load(f"configs/paper/{name}.py", overrides)
                 if done:
                     row = done | largest_batch(config, topology, done)
                 else:
                     row = {"config": name, **compile_report(config, topology, WINDOWS)}
+                    row |= {"set": " ".join(changes)} if changes else {}
                 with arguments.out.open("a") as stream:
                     stream.write(json.dumps(row | code.made_by()) + "\n")
                 print(

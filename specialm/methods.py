@@ -11,6 +11,7 @@ JAX is imported where a model is described: a config is read without it.
 
 import dataclasses
 import importlib
+import math
 import os
 import sys
 from collections.abc import Iterable
@@ -84,7 +85,7 @@ class Method:
     @property
     def settings(self) -> tuple[str, ...]:
         """Dotted names of the settings that this method has a use for and others have not."""
-        bank_settings = ("train.mixer_multiplier",) if self.is_bank else ()
+        bank_settings = ("train.mixer_multiplier", "train.bank_every") if self.is_bank else ()
         of_trunk = ("train.trunk_fraction", "train.expert_multiplier") if self.trunk else ()
         return (*self.draws.settings, *bank_settings, *of_trunk)
 
@@ -412,6 +413,13 @@ def check(config: ConfigDict, method: str) -> None:
         raise UserError(
             f"train.quantize_bits={config.train.quantize_bits}: method={method!r} is pretrained in "
             "full precision; set it to 0, and finetune.quantize_bits for what is made of it."
+        )
+    train = config.train
+    steps = math.ceil(train.tokens / (train.batch_size * config.data.context))
+    if get(method).is_bank and train.bank_every > steps:
+        raise UserError(
+            f"train.bank_every={train.bank_every}: train.tokens={train.tokens} are {steps} steps, "
+            "in which the bank would never be updated; set it lower, or train.tokens higher."
         )
 
 

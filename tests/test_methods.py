@@ -70,6 +70,11 @@ def changed(**settings):
         ("slm_pn", {"model__bank_size": -1}, r"model.bank_size=-1"),
         ("slm_pn", {"model__code_size": -1}, r"model.code_size=-1"),
         ("soup", {"model__mixer_hidden": 0}, r"model.mixer_hidden=0"),
+        (
+            "slm_hn",
+            {"train__tokens": 5 * 64 * 128, "train__bank_every": 6},
+            r"train.bank_every=6: train.tokens=40960 are 5 steps, in which the bank would never",
+        ),
     ],
 )
 def test_check_names_the_setting_and_its_value(method, settings, message):
@@ -87,6 +92,7 @@ def test_settings_of_other_methods_do_not_matter():
     bank_only = changed(
         train__groups=7,
         train__histogram_support=99,
+        train__bank_every=10**9,
         model__only_expert=99,
         model__bank_layers=(9,),
         train__batch_size=40,

@@ -151,6 +151,8 @@ OVERRIDES = [
     ("finetune.distill_temperature=nan", "finetune.distill_temperature=nan: must be above 0"),
     ("clustering.dim=0", "clustering.dim=0: must be at least 1"),
     ("seed=-1", "seed=-1: must be at least 0"),
+    ("train.bank_every=0", "train.bank_every=0: must be at least 1"),
+    ("train.bank_every=-2", "train.bank_every=-2: must be at least 1"),
     ("seeds=0,-1", "seeds=(0, -1): must be a tuple of whole numbers that is not empty, each at"),
     ("finetune.max_epochs=nan", "finetune.max_epochs=nan: must be above 0, and finite"),
     ("model.d_model=wide", "--config.model.d_model=wide: must be a whole number, at least 1."),

@@ -93,7 +93,8 @@ def compile_step(config: ConfigDict, devices: list) -> Program:
         config, config.method, config.data.vocabulary_size, methods.centroid_size(config)
     )
     steps = loop.num_steps(config.train, config.data.context)
-    tx = optimizer.make(config.train, steps, families.declare(model))
+    groups = methods.num_groups(config, config.method)
+    tx = optimizer.make(config.train, steps, families.declare(model), groups)
     batch = _abstract_batch(config, model, mesh)
     with target.compiling_for("tpu"):
         train_step = program.make_train_step(
@@ -116,7 +117,6 @@ def compile_step(config: ConfigDict, devices: list) -> Program:
             refused = str(error)
             if "RESOURCE_EXHAUSTED" not in refused:
                 raise
-    groups = methods.num_groups(config, config.method)
     return Program(
         model,
         mesh,

@@ -21,9 +21,9 @@ def inspect_config(config: ConfigDict, dense: transformer.Config | None = None) 
       pretrain_params (all that is trained), inference_params (the model that is served) and
       inference_params_by_part,
       train_flops_per_token (projecting a bank included), inference_flops_per_token, state_bytes
-      (parameters, moments and step counters), training_bytes (those, gradients and projected
-      weights: what a step on one device holds at least, beside activations), memory_here (of this
-      machine), steps, tokens, tokens_per_parameter (served).
+      (parameters, moments, step counters, and what `train.bank_every` keeps), training_bytes
+      (those, gradients and projected weights: what a step on one device holds at least, beside
+      activations), memory_here (of this machine), steps, tokens, tokens_per_parameter (served).
     """
     methods.check_sizes(config, config.method)
     model = methods.model_config(
@@ -34,11 +34,10 @@ def inspect_config(config: ConfigDict, dense: transformer.Config | None = None) 
     if methods.trains_one_expert(config, config.method):
         train = budgets.one_expert_settings(train, config.model.num_experts)
     steps = loop.num_steps(train, config.data.context)
-    tx = optimizer.make(train, steps, families.declare(model))
+    groups = methods.num_groups(config, config.method)
+    tx = optimizer.make(train, steps, families.declare(model), groups)
     state = step.abstract_state(model, tx, train.param_dtype)
-    held = step_memory.of_step(
-        model, tx, train.param_dtype, methods.num_groups(config, config.method)
-    )
+    held = step_memory.of_step(model, tx, train.param_dtype, groups)
     params = transformer.num_params(dense)
     tokens = steps * train.batch_size * config.data.context
     per_group = methods.tokens_per_group(config, config.method)

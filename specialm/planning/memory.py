@@ -26,6 +26,7 @@ CGROUPS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_b
 SIZES = ("model.num_layers", "model.d_model", "model.d_ff")
 DTYPES = ("train.param_dtype", "train.moment_dtype", "train.second_moment_dtype")
 BANK = ("model.num_experts", "model.bank_size", "model.code_size", "model.mixer_hidden")
+KEPT = ("train.bank_every", "train.groups")
 ACCELERATORS = ("/dev/nvidia[0-9]*", "/dev/accel*", "/dev/vfio/[0-9]*", "/dev/kfd")
 
 
@@ -110,8 +111,12 @@ def _experts(config: ConfigDict, method: str, dense: int, state: int) -> Iterato
         layers = len(model.bank_layers) or sharing.fewest(model)
         # The gradients of a bank are of the dtype of its parameters.
         state += _bytes(config.train.param_dtype) - FLOAT
-        size = state * rank * layers * 2 * model.d_model * model.d_ff
-        names = ("model.bank_size", "model.num_experts", "model.d_model", "model.d_ff")
+        one = layers * 2 * model.d_model * model.d_ff
+        size = state * rank * one
+        names: tuple[str, ...] = ("model.bank_size", "model.num_experts", *SIZES[1:])
+        if config.train.bank_every > 1:  # the gradients that are kept until then
+            size += FLOAT * config.train.bank_every * config.train.groups * one
+            names = (*names, *KEPT)
         yield Need(what, size, names)
 
 
@@ -150,7 +155,8 @@ def check_devices(
     if devices[0].platform != "cpu":
         limit = (devices[0].memory_stats() or {}).get("bytes_limit", 0)
         available, where = len(devices) * limit, f"the memory of {len(devices)} devices"
-    counted = Need("parameters, gradients and moments", size, (*SIZES, *BANK, *DTYPES))
+    kept = KEPT if methods.get(method).is_bank and config.train.bank_every > 1 else ()
+    counted = Need("parameters, gradients and moments", size, (*SIZES, *BANK, *DTYPES, *kept))
     if available:  # else the platform does not say
         check(config, [*of_pretraining(config, method), counted], available, where)
 

@@ -134,6 +134,13 @@ TRAIN = (
         "banks: learning rate of what the coefficients are computed with / learning_rate",
         least=0,
     ),
+    Setting(
+        "train.bank_every",
+        1,
+        "banks: steps between updates of the bank's weights, on the mean of their gradients; all "
+        "else is updated at every step (docs/experts.md)",
+        least=1,
+    ),
     Setting("train.weight_decay", 0.1, "adamw and muon, on matrices only", least=0),
     Setting("train.beta1", 0.9, "of Adam", least=0, below=1),
     Setting("train.beta2", 0.98, "of Adam", least=0, below=1),

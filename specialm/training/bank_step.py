@@ -5,7 +5,7 @@ along d_ff. Each device computes its slice of every group's weights, the slices 
 that a device holds the whole weights of its own groups only, and trains these groups as plain dense
 models: one after the other, or side by side where all of its windows are run at once. The
 gradients go back the same way: the bank, h times larger than what is projected, is neither gathered
-nor exchanged, and each device updates its part of it.
+nor exchanged, and each device updates its part of it: at every step, or every few (`bank_updates`).
 """
 
 import dataclasses
@@ -20,14 +20,14 @@ from jax.sharding import PartitionSpec
 from specialm.models import tensors, transformer
 from specialm.models.families import bank
 from specialm.models.placement import Placement
-from specialm.training import narrow, objectives, sharding, step
+from specialm.training import bank_updates, narrow, objectives, sharding, step
 from specialm.training.exchange import exchange
 from specialm.training.step import TrainState
 
 
 def make_train_step(
     config: bank.Config,
-    optimizer: optax.GradientTransformation,
+    optimizer: optax.GradientTransformation | bank_updates.Optimizer,
     mesh: jax.sharding.Mesh,
     microbatch: int = 0,
     objective: str = "next_token",
@@ -49,13 +49,19 @@ def make_train_step(
     sum_loss = objectives.make(objective, config.model).sum_loss
     # The device's own groups have whole banked parts; only other weights are gathered by layer.
     in_layers = dataclasses.replace(place, whole=config.parts)
+    at_every_step = not isinstance(optimizer, bank_updates.Optimizer)
 
     def local_sums(params: dict, batch: dict):
-        def projected(banked, mixer):
-            return _projected(banked, mixer, batch["features"], axes["bank"], config, place)
+        def coefficients(mixer):
+            return bank.coefficients(mixer, batch["features"], config)
+
+        def exchanged(slices):
+            return _exchanged(slices, axes["bank"], config, place)
 
         trained = narrow.widened(params["shared"])
-        weights_G, back = jax.vjp(projected, params["bank"], params.get("mixer", {}))
+        coefficients_GxSxh, to_mixer = jax.vjp(coefficients, params.get("mixer", {}))
+        slices, to_bank = jax.vjp(bank.mix, params["bank"], coefficients_GxSxh)
+        weights_G, to_slices = jax.vjp(exchanged, slices)
         groups = len(jax.tree.leaves(weights_G)[0])
         windows = {
             name: value.reshape(groups, -1, *value.shape[1:])
@@ -81,19 +87,42 @@ def make_train_step(
         else:
             zero = (jnp.zeros(()), jax.tree.map(jnp.zeros_like, trained))
             (nll, grad_shared), grad_banked_G = jax.lax.scan(group, zero, (weights_G, windows))
-        grad_banked, grad_mixer = back(grad_banked_G)
+        (grad_slices,) = to_slices(grad_banked_G)
+        grad_banked, grad_coefficients = to_bank(grad_slices)
+        (grad_mixer,) = to_mixer(grad_coefficients)
         grads = {
             "shared": sharding.sum_parts(grad_shared, axes["shared"]),
-            "bank": grad_banked,
+            "bank": grad_banked if at_every_step else grad_slices,
             "mixer": jax.lax.psum(grad_mixer, sharding.AXES),
         }
-        return (
+        sums = (
             jax.lax.psum(nll, sharding.AXES),
             jax.lax.psum(jnp.sum(batch["mask"]), sharding.WINDOWS),
             {name: grads[name] for name in params},
         )
+        if at_every_step:
+            return sums
+        square = bank_updates.square(grad_slices, coefficients_GxSxh)
+        return *sums, jax.lax.psum(square, sharding.AXES), coefficients_GxSxh
 
     whole, split, specs = PartitionSpec(), sharding.spec(("batch",)), sharding.specs(axes)
+    # Of projected weights by group, and of those of several steps.
+    by_group, by_step = (
+        jax.tree.map(
+            lambda spec, leading=leading: PartitionSpec(*leading, spec[0], *spec[2:]),
+            specs["bank"],
+            is_leaf=lambda node: isinstance(node, PartitionSpec),
+        )
+        for leading in ((None,), (None, None))
+    )
+    grad_specs = specs if at_every_step else {**specs, "bank": by_group}
+    spread = jax.shard_map(
+        _spread,
+        mesh=mesh,
+        in_specs=(specs["bank"], by_step, whole),
+        out_specs=specs["bank"],
+        check_vma=False,
+    )
 
     def train_step(state: TrainState, batch: dict):
         batch_specs = {name: whole if name == "features" else split for name in batch}
@@ -101,10 +130,13 @@ def make_train_step(
             local_sums,
             mesh=mesh,
             in_specs=(specs, batch_specs),
-            out_specs=(whole, whole, specs),
+            out_specs=(whole, whole, grad_specs) + (() if at_every_step else (whole, whole)),
             check_vma=False,
         )
-        return step.update(state, optimizer, *sums(state.params, batch))
+        found = sums(state.params, batch)
+        if at_every_step:
+            return step.update(state, optimizer, *found)
+        return bank_updates.update(state, optimizer, spread, *found)
 
     return jax.jit(train_step, donate_argnums=0, out_shardings=(layout, None))
 
@@ -119,9 +151,20 @@ def _side_by_side(loss: Callable, shared, banked_G, windows_G):
     return jax.value_and_grad(total, argnums=(0, 1))(shared, narrow.widened(banked_G))
 
 
-def _projected(banked, mixer, features_GxC: jax.Array, axes, config: bank.Config, place: Placement):
-    """The whole banked parts of this device's own groups, {part: [g, S, ...]}."""
-    slices = bank.mix(banked, bank.coefficients(mixer, features_GxC, config))
+def _spread(banked, kept, coefficients_nxGxSxh: jax.Array):
+    """The bank's gradient from those of the projected weights of several steps, {part:
+    [n, G, S, ...]}: of this device's slices.
+    """
+    grads_G, coefficients_GxSxh = jax.tree.map(
+        lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), (kept, coefficients_nxGxSxh)
+    )
+    return jax.vjp(lambda banked: bank.mix(banked, coefficients_GxSxh), banked)[1](grads_G)[0]
+
+
+def _exchanged(slices, axes, config: bank.Config, place: Placement):
+    """Slices of all groups' banked parts [G, S, ...] -> the whole ones of this device's own groups,
+    {part: [g, S, ...]}.
+    """
     leaves, tree = jax.tree.flatten(slices)
     names = jax.tree.leaves(axes, is_leaf=lambda node: isinstance(node, tuple))
     # The divided axis of each, not counting that of h, whose place G has taken.

@@ -83,7 +83,8 @@ def pretrain(
 
 def _pretrain(path, config, train, store, sampler, seed, mesh, title, begin, checkpoints):
     steps = num_steps(train, store.context)
-    tx = optimizer.make(train, steps, families.declare(config))
+    groups = sampler.num_groups if families.kind(config) == families.BANK else 0
+    tx = optimizer.make(train, steps, families.declare(config), groups)
     objective = objectives.make(train.objective, families.dense(config))
     objective = dropout.scheduled(objective, train, steps)
     state, before = begin(tx, train.param_dtype)

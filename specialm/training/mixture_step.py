@@ -1,7 +1,8 @@
 """The training step of a hard mixture: every expert takes one step of its own on its own windows.
 
 The experts are spread over the axis `expert` and do not communicate; the copies of one expert along
-`data` and `fsdp` exchange its gradients as those of a dense model do.
+`data` and `fsdp` exchange its gradients as those of a dense model do. A device trains its experts
+one after the other, or side by side where all of its windows are run at once.
 """
 
 from collections.abc import Callable
@@ -28,6 +29,12 @@ def make_train_step(
 ) -> Callable:
     """(state, batch) -> (state, {"loss", "grad_norm"}); the old state's memory is reused.
 
+    Args:
+      microbatch: windows at a time on a device; 0 chooses. With all of them, the choice of
+        accelerators, the experts go side by side; one after the other keeps to a CPU's caches,
+        whose choice it is however few the windows are.
+      objective: one of `objectives.OBJECTIVES`.
+
     The batch has B/k windows for each expert, in the order of the experts; loss and gradient norm
     are the experts' means. An expert takes exactly the step of a dense model on its windows.
     """
@@ -37,18 +44,20 @@ def make_train_step(
     axes = transformer.logical_axes(config.model)
 
     def local_sums(params, windows: dict):
-        def one(_, expert):
-            params, batch = expert
+        def one(params, batch):
             nll, grads = step.sum_gradients(
                 lambda params, part: sum_loss(params, part, (), place), params, batch, size
             )
-            return None, (
+            return (
                 jax.lax.psum(nll, (*COPIES, sharding.MODEL)),
                 jax.lax.psum(jnp.sum(batch["mask"]), COPIES),
                 sharding.sum_parts(grads, axes, COPIES),
             )
 
-        return jax.lax.scan(one, None, (params, windows))[1]
+        experts, each = windows["mask"].shape[:2]
+        if not size or microbatch >= experts * each:
+            return jax.vmap(one)(params, windows)
+        return jax.lax.scan(lambda _, expert: (None, one(*expert)), None, (params, windows))[1]
 
     specs = sharding.specs(tensors.logical_axes(mixture.declare(config)))
     by_expert, windows = sharding.spec(("expert",)), PartitionSpec(sharding.EXPERT, COPIES)

@@ -12,7 +12,7 @@ import optax
 from ml_collections import ConfigDict
 
 from specialm.models import tensors
-from specialm.training import moments, muon, narrow
+from specialm.training import bank_updates, moments, muon, narrow
 
 
 def _root(peak: float, steps: int, final: float) -> optax.Schedule:
@@ -118,7 +118,9 @@ def _muon(
 OPTIMIZERS = {"adam": _adam, "adamw": _adamw, "muon": _muon}
 
 
-def make(train: ConfigDict, steps: int, declared: tensors.Tree) -> optax.GradientTransformation:
+def make(
+    train: ConfigDict, steps: int, declared: tensors.Tree, groups: int = 0
+) -> optax.GradientTransformation | bank_updates.Optimizer:
     """Clipping by global norm, then the optimizer.
 
     Weight decay and the learning rate's multiplier apply as each tensor's declaration says: decay
@@ -127,14 +129,32 @@ def make(train: ConfigDict, steps: int, declared: tensors.Tree) -> optax.Gradien
 
     Args:
       declared: the tree of `Tensor` of what is trained.
+      groups: of a bank's batch, whose weights are updated every `train.bank_every` steps; 0 for
+        what has no bank.
     """
+    rate, every = schedule(train, steps), train.bank_every if groups else 1
+    if every == 1:
+        clip = optax.clip_by_global_norm(train.clip_norm)
+        return _of_dtypes(train, optax.chain(clip, *_directions(train, rate, declared)))
+    banked, rest = bank_updates.parted(declared)
+    rarely = _directions(train, lambda count: rate(every * count + every - 1), banked)
+    always = _directions(train, rate, rest)
+    parts = (_of_dtypes(train, optax.chain(*each)) for each in (rarely, always))
+    return bank_updates.Optimizer(every, groups, train.clip_norm, *parts)
+
+
+def _directions(
+    train: ConfigDict, rate: optax.Schedule, declared: tensors.Tree
+) -> tuple[optax.GradientTransformation, optax.GradientTransformation]:
+    """(the optimizer, what it multiplies the mixer's updates by)."""
     in_mixer = tensors.map_tensors(lambda tensor: tensor.group == tensors.MIXER, declared)
-    inner = OPTIMIZERS[train.optimizer](train, schedule(train, steps), declared)
+    inner = OPTIMIZERS[train.optimizer](train, rate, declared)
     if train.second_moment_dtype == "bfloat16":
         inner = narrow.second_moment(inner)
-    made = optax.chain(
-        optax.clip_by_global_norm(train.clip_norm),
-        inner,
-        optax.masked(optax.scale(train.mixer_multiplier), in_mixer),
-    )
+    return inner, optax.masked(optax.scale(train.mixer_multiplier), in_mixer)
+
+
+def _of_dtypes(
+    train: ConfigDict, made: optax.GradientTransformation
+) -> optax.GradientTransformation:
     return narrow.of_narrow(made) if train.param_dtype == "bfloat16" else made

@@ -11,7 +11,7 @@ from jax.sharding import NamedSharding
 
 from specialm.models import families, tensors, transformer
 from specialm.models.target import platform
-from specialm.training import narrow, objectives, pseudo, sharding, touched
+from specialm.training import bank_updates, narrow, objectives, pseudo, sharding, touched
 from specialm.training.quantized import Rounding
 
 
@@ -83,13 +83,20 @@ def state_sharding(config: families.Config, optimizer, mesh) -> TrainState:
     params = sharding.shardings(mesh, tensors.logical_axes(families.declare(config)))
     whole = abstract_state(config, optimizer)
     rest = ("expert",) if families.kind(config) == families.MIXTURE else ()
-    moments = optax.tree_map_params(
-        optimizer,
-        lambda moment, where: sharding.fitted(where, moment.shape),
-        whole.optimizer,
-        params,
-        transform_non_params=lambda _: NamedSharding(mesh, sharding.spec(rest)),
-    )
+
+    def like_params(optimizer: optax.GradientTransformation, state: Any, params: Any) -> Any:
+        return optax.tree_map_params(
+            optimizer,
+            lambda moment, where: sharding.fitted(where, moment.shape),
+            state,
+            params,
+            transform_non_params=lambda _: NamedSharding(mesh, sharding.spec(rest)),
+        )
+
+    if isinstance(optimizer, bank_updates.Optimizer):
+        moments = optimizer.shardings(params, whole.optimizer, like_params)
+    else:
+        moments = like_params(optimizer, whole.optimizer, params)
     return TrainState(sharding.replicated(mesh), params, moments)
 
 

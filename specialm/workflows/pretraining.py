@@ -244,8 +244,8 @@ def _train(
 
 def _check_memory(run: Run, method: str, config: families.Config, train: ConfigDict) -> None:
     """Raises UserError for a step that does not fit in memory, before it is compiled."""
-    tx = optimizer.make(train, 1, families.declare(config))
     groups = methods.num_groups(run.config, method)
+    tx = optimizer.make(train, 1, families.declare(config), groups)
     held = step_memory.of_step(config, tx, train.param_dtype, groups, run.mesh)
     devices = list(run.mesh.devices.flat)
     memory.check_devices(run.config, method, sum(held.values()), devices, processes.count())

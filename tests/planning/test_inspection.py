@@ -63,6 +63,11 @@ def test_the_projected_network_in_detail():
     assert found["state_bytes"] == 12 * found["pretrain_params"] + 4 * 3
     assert found["tokens"] >= 111_000_000_000 > found["tokens"] - 144 * L
     assert found["steps"] == found["tokens"] // (144 * L)
+    # Of three steps the gradients of 16 groups' weights, their coefficients, two more counters.
+    waiting = 3 * 16 * 5 * (MLP + 16)
+    rare = inspect("slm_pn", "--config.model.num_experts=16", "--config.train.bank_every=3")
+    for name in ("state_bytes", "training_bytes"):
+        assert rare[name] == found[name] + 4 * waiting + 4 * 2
 
 
 def test_the_other_families():

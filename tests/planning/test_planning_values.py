@@ -114,6 +114,9 @@ def test_memory_of_training_by_hand():
     bank = 16 * 4 * 2 * 64 * 256
     assert needs_of("slm_pn")[experts] == 16 * bank
     assert needs_of("slm_pn", **narrow)[experts] == 10 * bank
+    kept = 4 * 3 * 8 * bank // 16  # float32, of three steps of eight groups
+    assert needs_of("slm_pn", train__bank_every=3)[experts] == 16 * bank + kept
+    assert needs_of("slm_mix", train__bank_every=3) == needs_of("slm_mix")
     assert found["the activations of one window"] == 128 * (2 * 4 * 64 + 2 * 256)
     assert found["LoRA's matrices and moments"] == 0
     assert needs(finetune__lora_rank=3)["LoRA's matrices and moments"] == 16 * 3 * 4 * 64

@@ -17,7 +17,7 @@ import optax
 
 from specialm.models import families, transformer
 from specialm.models.families import bank, mixture
-from specialm.training import program, sharding, step
+from specialm.training import bank_updates, program, sharding, step
 
 CONTEXT, BATCH, STEPS = 8, 32, 3
 OPTIMIZER = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(1e-2))
@@ -66,6 +66,9 @@ FAMILIES |= {
 }
 SHARED = dataclasses.replace(LLAMA, share=("block:all+low_rank",), share_rank=2)
 FAMILIES |= {"shared": SHARED, "shared_projected": bank.Config(SHARED, "projected", 4, 3, 2, (0,))}
+# All windows of a device at once; the bank's weights updated at the second of the three steps.
+FAMILIES |= {f"together_{name}": FAMILIES[name] for name in ("projected", "mixture")}
+FAMILIES |= {f"rare_{name}": FAMILIES[name] for name in ("projected", "soup")}
 ONE = "1"  # the mesh of one device; others are devices along expert x data x fsdp x model
 
 
@@ -86,7 +89,14 @@ def batch_of(family: str) -> dict:
 
 
 @functools.cache
-def start(config):
+def optimizer_of(family: str, groups: int) -> optax.GradientTransformation | bank_updates.Optimizer:
+    if not family.startswith("rare"):
+        return OPTIMIZER
+    return bank_updates.Optimizer(2, groups, 1.0, optax.adamw(1e-2), optax.adamw(1e-2))
+
+
+@functools.cache
+def start(config, optimizer):
     """The initial state, on the host."""
     mesh = jax.make_mesh(
         (1, 1, 1, 1),
@@ -94,7 +104,7 @@ def start(config):
         devices=jax.devices()[:1],
         axis_types=(jax.sharding.AxisType.Auto,) * 4,
     )
-    return jax.device_get(step.init_state(config, OPTIMIZER, mesh, jax.random.key(0)))
+    return jax.device_get(step.init_state(config, optimizer, mesh, jax.random.key(0)))
 
 
 def train(family: str, sizes: tuple[int, ...]) -> tuple[list[float], object]:
@@ -108,12 +118,15 @@ def train(family: str, sizes: tuple[int, ...]) -> tuple[list[float], object]:
     )
     config = FAMILIES[family]
     objective = "next_token" if families.dense(config).causal else "masked"
-    train_step = program.make_train_step(config, OPTIMIZER, mesh, 2, objective)
-    layout = step.state_sharding(config, OPTIMIZER, mesh)
-    state = jax.device_put(start(config), layout)
+    batch = batch_of(family)
+    optimizer = optimizer_of(family, len(batch.get("features", ())))
+    microbatch = BATCH if family.startswith("together") else 2
+    train_step = program.make_train_step(config, optimizer, mesh, microbatch, objective)
+    layout = step.state_sharding(config, optimizer, mesh)
+    state = jax.device_put(start(config, optimizer), layout)
     losses = []
     for _ in range(STEPS):
-        state, metrics = train_step(state, sharding.put_batch(mesh, batch_of(family)))
+        state, metrics = train_step(state, sharding.put_batch(mesh, batch))
         losses += [float(metrics["loss"]), float(metrics["grad_norm"])]
     return losses, jax.device_get(state.params)
 

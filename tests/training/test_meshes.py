@@ -18,6 +18,8 @@ QUICK = {
     "mixture": ["2x1x2x2"],
     "gemma": [ALL],
     "shared_projected": [ALL],
+    "rare_projected": [ALL],
+    "together_mixture": ["2x1x2x2"],
 }
 SLOW = {
     **{name: list(MESHES) for name in ("dense", "projected", "hypernetwork", "soup", "mixture")},
@@ -25,6 +27,8 @@ SLOW = {
         name: [ALL] for name in ("llama_projected", "llama_soup", "llama_mixture", "bert", "ngrams")
     },
     "shared": [ALL],
+    "rare_soup": list(MESHES),
+    "together_projected": [ALL],
     "llama": ["1x2x4x1", "1x2x1x4", ALL],
 }
 SLOW["mixture"] += ["4x2x1x1"]

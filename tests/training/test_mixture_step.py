@@ -1,7 +1,10 @@
 import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
-from test_bank_step import make_mesh
+from models.test_bank import random_params
+from test_bank_step import assert_close, make_mesh, plain_sum
 
 from specialm import config
 from specialm.data.groups import ExpertSampler, MixtureSampler
@@ -78,3 +81,40 @@ def test_joint_training_is_training_each_expert_alone(windows):
             assert values[name] == pytest.approx(mean, rel=1e-5)
     up = np.asarray(joint.params["layers"]["mlp"]["up"])
     assert all(np.abs(up[a] - up[b]).max() > 1e-3 for a in range(EXPERTS) for b in range(a))
+
+
+def plain_loss(params, batch):
+    """Mean nats of one expert's windows."""
+    nll = plain_sum(params, batch["inputs"], batch["targets"], batch["mask"], MODEL)
+    return nll / batch["mask"].sum()
+
+
+@pytest.mark.parametrize("devices,each", [(1, 8), (2, 4)])
+def test_experts_side_by_side_in_float64(devices, each, windows, monkeypatch):
+    """With all windows of a device at once: every expert's loss and gradient are those of its plain
+    formula, and of experts that go one after the other."""
+    monkeypatch.setattr(transformer, "sum_nll", plain_sum)
+    read, _ = windows
+    sizes, mesh, sgd = mixture.Config(MODEL, EXPERTS), make_mesh(devices), optax.sgd(1.0)
+    with jax.enable_x64(True):
+        params = jax.tree.map(
+            lambda leaf: 0.4 * leaf, random_params(mixture.declare(sizes), 1, np.float64)
+        )
+        batch = {name: value[:BATCH] for name, value in read(np.arange(BATCH)).items()}
+        batch["mask"] = batch["mask"].astype(np.float64)
+        found = {}
+        for microbatch in (1, each):
+            train_step = program.make_train_step(sizes, sgd, mesh, microbatch)
+            state = step.TrainState(
+                jnp.int32(0), jax.tree.map(jnp.array, params), jax.vmap(sgd.init)(params)
+            )
+            batched = sharding.put_batch(mesh, batch)
+            text = str(jax.make_jaxpr(train_step)(state, batched))
+            assert (f"length={EXPERTS // mesh.shape['expert']}" in text) == (microbatch == 1)
+            state, metrics = train_step(state, batched)
+            found[microbatch] = jax.device_get((state.params, metrics))
+        by_expert = jax.tree.map(lambda leaf: leaf.reshape(EXPERTS, -1, MODEL.context), batch)
+        losses, grads = jax.vmap(jax.value_and_grad(plain_loss))(params, by_expert)
+        for after, metrics in found.values():
+            np.testing.assert_allclose(metrics["loss"], losses.mean(), rtol=1e-12)
+            assert_close(jax.tree.map(np.subtract, params, after), grads, 1e-10)
