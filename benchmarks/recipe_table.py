@@ -53,8 +53,9 @@ def table(rows: list[dict]) -> list[str]:
             if not len(values[-1]) or (method in NAMES and phase == "pretrained"):
                 continue
             name = NAMES.get(method, f"`{method}`, {when}")
-            other = "" if method in (*NAMES, BASE) else _cell(gain(rows, method, phase), "+.1f", "%")
-            cells = [name, *(_cell(value, ".3f") for value in values), other]
+            other = (*NAMES, BASE)
+            change = "" if method in other else _cell(gain(rows, method, phase), "+.1f", "%")
+            cells = [name, *(_cell(value, ".3f") for value in values), change]
             lines.append(f"| {' | '.join(cells)} |")
     return lines
 
