@@ -38,6 +38,7 @@ class TaskWindows:
       ends: of spans, of each example: bytes of the context up to the end of each of its tokens.
       cut: examples that lost some of their text.
       divided: of spans, examples that are read in several windows.
+      unseen: of these, those whose answer is whole in none of them.
     """
 
     examples: Sequence[Example]
@@ -48,6 +49,7 @@ class TaskWindows:
     ends: list[np.ndarray]
     cut: int
     divided: int
+    unseen: int
 
     def __len__(self) -> int:
         return len(self.example_N)
@@ -120,7 +122,7 @@ def make(
     ends: list[np.ndarray] = []
     if kind == CLASSIFICATION:
         columns["label"] = np.array([labels.index(examples[i].label) for i in example_N], np.int32)
-        cut, divided = int((kept < whole).sum()), 0
+        cut, divided, unseen = int((kept < whole).sum()), 0, 0
     else:
         ends = [
             np.cumsum(vocabulary.window_bytes(e.texts[1], tokens, np.arange(len(tokens)) + 1))
@@ -130,7 +132,8 @@ def make(
         questions = {n: len(of[0]) for n, _, of in pieces}
         cut = sum(questions[n] < len(tokens) for n, tokens in enumerate(parts[0]))
         divided = int((np.bincount(example_N) > 1).sum())
-    return TaskWindows(examples, columns, example_N, offset_N, place_N, ends, cut, divided)
+        unseen = len(examples) - len({*example_N[_has_answer(columns)]})
+    return TaskWindows(examples, columns, example_N, offset_N, place_N, ends, cut, divided, unseen)
 
 
 def _places(examples: Sequence[Example]) -> range:
@@ -192,6 +195,11 @@ def _divided(examples: list[tuple[list[int], ...]], room: int) -> list[Piece]:
 
 
 PIECES = {CLASSIFICATION: _cut, SPANS: _divided}
+
+
+def _has_answer(columns: dict[str, np.ndarray]) -> np.ndarray:
+    """bool [N]: windows whose span is not the token that stands for none."""
+    return columns["span"][:, 0] < columns["present"].sum(1) - 1
 
 
 def _add_spans(columns, examples, example_N, offset_N, place_N, ends) -> None:

@@ -98,6 +98,7 @@ def _notes(name: str, counts: dict) -> list[str]:
         "left_out": "have no label, or an answer that is not where it says: left out",
         "cut": "did not fit into a window and lost their ends",
         "divided": "have a context that did not fit into a window and is read in several",
+        "unseen": "have an answer that none of these has whole",
     }
     return [
         f"  {name}: {counts[key]:,} examples {words}" for key, words in said.items() if counts[key]
@@ -228,6 +229,7 @@ def _tuned(
             "left_out": task.train.left_out + task.valid.left_out,
             "cut": train.cut + valid.cut,
             "divided": train.divided + valid.divided,
+            "unseen": train.unseen + valid.unseen,
         }
         record = {
             **about,
@@ -291,8 +293,9 @@ def _scored(
         given, figures = METRICS[task.kind](log_p, windows, task.labels)
         lines = [json.dumps({"prediction": each}, ensure_ascii=False) + "\n" for each in given]
         write_text(path / PREDICTIONS, "".join(lines))
-        counts = {"cut": windows.cut, "divided": windows.divided, "left_out": test.left_out}
-        return {"examples": len(test.examples), **figures, **counts}
+        counts = {name: getattr(windows, name) for name in ("cut", "divided", "unseen")}
+        counts |= {"examples": len(test.examples), "left_out": test.left_out}
+        return figures | counts
 
     name = sources.resolve_source(test.spec, "test")[0]
     scored = stages.run(f"task-scores/{name}-{source.name}", inputs, work)
