@@ -11,6 +11,7 @@ from typing import Any
 
 from specialm.common import extras
 from specialm.common.errors import UserError
+from specialm.common.progress import bar
 from specialm.data.field_values import parse_filter
 
 
@@ -122,5 +123,7 @@ def rows(given: str, rest: str) -> Iterator[dict]:
     if found.languages and language not in features["premise"]:
         known = ", ".join(features["premise"])
         raise UserError(f"{given}: no language {language!r}; there are {known}.")
-    for number in range(len(examples)):
-        yield found.row(examples[number], language, names)
+    with bar(len(examples), f"reading {name}", "example") as progress:
+        for number in range(len(examples)):
+            yield found.row(examples[number], language, names)
+            progress.update(1)

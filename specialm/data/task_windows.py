@@ -16,6 +16,7 @@ from functools import cached_property
 import numpy as np
 
 from specialm.common.errors import UserError
+from specialm.common.progress import bar
 from specialm.data.labelled import CLASSIFICATION, SPANS, Example
 from specialm.data.vocabularies import Vocabulary
 
@@ -145,8 +146,11 @@ def _places(examples: Sequence[Example]) -> range:
 
 def _encoded(texts: list[str], vocabulary: Vocabulary) -> list[list[int]]:
     found: list[list[int]] = []
-    for start in range(0, len(texts), CODED):
-        found += vocabulary.encode(texts[start : start + CODED])
+    title = "cutting into tokens" if len(texts) > CODED else ""
+    with bar(len(texts), title, "text") as progress:
+        for start in range(0, len(texts), CODED):
+            found += vocabulary.encode(texts[start : start + CODED])
+            progress.update(len(found) - start)
     return found
 
 

@@ -15,9 +15,9 @@ from specialm.specialize import adaptation, task_tuning, tuning_step
 from specialm.training import sharding
 
 MODELS = {
-    "learned, tied": dataclasses.replace(SIZES, exits=()),
-    "rope, untied": dataclasses.replace(ROPE, exits=()),
-    "masked": dataclasses.replace(BERT, exits=()),
+    "learned, tied": dataclasses.replace(SIZES, num_layers=2, exits=()),
+    "rope, untied": dataclasses.replace(ROPE, num_layers=2, exits=()),
+    "masked": dataclasses.replace(BERT, num_layers=2, exits=()),
 }
 KINDS = ("classification", "spans")
 CLASSES = 3
@@ -126,8 +126,8 @@ def test_rows_of_tokens_are_not_differentiated():
     """By XLA's own count of the compiled step, with which ours agrees: the step that trains rows
     too has as many more as updating them takes, and the products before the first layer."""
     kind = "spans"
-    config = dataclasses.replace(SIZES, d_model=64, d_ff=256, exits=(), vocab_size=4096)
-    config = dataclasses.replace(config, positions="rope")
+    wide = {"d_model": 64, "d_ff": 256, "vocab_size": 4096, "positions": "rope"}
+    config = dataclasses.replace(SIZES, num_layers=2, exits=(), **wide)
     params, batch = params_of(config), batch_of(config)
     trained = task_tuning.body_and_head(config, params, kind, CLASSES, seed=0)
     whole = task_tuning.declare(config, kind, CLASSES)

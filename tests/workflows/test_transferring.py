@@ -1,8 +1,10 @@
 """`specialm transfer`: a task learnt, asked again with an adapted model's embeddings, resumed, and
 what is said of wrong input."""
 
+import dataclasses
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ from specialm.data import labelled
 from specialm.models import tensors, transformer
 from specialm.specialize import adaptation, finetune, task_tuning
 from specialm.training import runs, sharding
-from specialm.workflows import transferring
+from specialm.training.checkpoints import Checkpoints
 from specialm.workflows.transferring import RECORD
 
 QUICK = (
@@ -55,13 +57,10 @@ def transfer(capsys, root, base, *more):  # noqa: F811
     return call(capsys, "transfer", f"--from={base}", *more, f"--workdir={root / 'out'}", *QUICK)
 
 
-def loaded(found, config, kind="classification", classes=2):
-    """The tuned parameters, as `transferring` reads them."""
-    stage = next(s for s in [found["checkpoint"]])
-    from specialm.training.checkpoints import Checkpoints
-
-    declared = task_tuning.declare(config, kind, classes)
-    with Checkpoints(transferring.Path(stage) / "checkpoints", read_only=True) as saved:
+def loaded(found, config):
+    """The tuned parameters of a task of two classes."""
+    declared = task_tuning.declare(config, "classification", 2)
+    with Checkpoints(Path(found["checkpoint"]) / "checkpoints", read_only=True) as saved:
         return saved.restore_finished(tensors.abstract(declared))[1]
 
 
@@ -74,7 +73,7 @@ def test_a_task_is_learnt_and_asked_with_other_embeddings(root, decoder, tasks, 
     assert found["labels"] == ["no", "yes"] and found["kind"] == "classification"
     assert found["examples"] + found["valid_examples"] == 120 and found["cut"] == 0
     assert test["accuracy"] > 0.9 > test["majority"] == 0.5 and test["examples"] == 30
-    lines = transferring.Path(test["predictions"]).read_text().splitlines()
+    lines = Path(test["predictions"]).read_text().splitlines()
     given = [json.loads(line)["prediction"] for line in lines]
     right = [json.loads(line)["label"] for line in tasks["test"].read_text().splitlines()]
     assert np.mean(np.equal(given, right)) == pytest.approx(test["accuracy"])
@@ -85,11 +84,9 @@ def test_a_task_is_learnt_and_asked_with_other_embeddings(root, decoder, tasks, 
     for path, _ in tensors.flatten(transformer.declare(config)):
         same = np.array_equal(tensors.get(tuned, path), tensors.get(params, path))
         assert same == (path in adaptation.row_tensors(config)), path
-    record = json.loads((transferring.Path(found["checkpoint"]) / RECORD).read_text())
+    record = json.loads((Path(found["checkpoint"]) / RECORD).read_text())
     assert [entry["phase"] for entry in record["ledger"]] == ["pretrained", "task"]
-    layers = task_tuning._layers_flops(
-        transferring.dataclasses.replace(config, context=found["length"])
-    )
+    layers = task_tuning._layers_flops(dataclasses.replace(config, context=found["length"]))
     assert found["flops"] - found["valid_flops"] == found["tokens"] * 3 * layers
 
     other = adapt(capsys, root, decoder, "--via=none", "--init=fvt", *SMALL)
@@ -138,6 +135,7 @@ class Killed(Exception):
     """Ends a training."""
 
 
+@pytest.mark.slow
 def test_a_killed_training_goes_on(root, decoder, tasks, capsys, monkeypatch):  # noqa: F811
     """From its last checkpoint, to the same figures."""
     more = ("--config.seed=3", "--config.finetune.checkpoint_every=20")
