@@ -139,7 +139,9 @@ def adapt(config_path: str, overrides: list[str], options: dict):
     base = initial.read(path, stage_keys.checkpoint_key(path), "from")
     names = ("via", "init", "vocabulary", "layer", "new_layers", "tokens", "mini_tokens")
     plan = adapting_plan.Plan(
-        **{name: options[name] for name in names}, dictionary=options["dictionary"]
+        **{name: options[name] for name in names},
+        dictionary=options["dictionary"],
+        distill=inputs.number("distill", options["distill"]),
     )
     adapting_plan.checked(plan, base.config)
     source, given = options["source"], own_text.given(overrides)

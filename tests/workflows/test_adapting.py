@@ -123,6 +123,20 @@ def test_the_old_vocabulary_is_fitted(root, decoder, capsys):
     np.testing.assert_allclose(*rows, rtol=1e-6)
 
 
+@pytest.mark.slow
+def test_the_old_models_likelihoods_are_matched(root, decoder, capsys):
+    """In part or alone; its reading is in the cost."""
+    plain, half, whole = (
+        adapt(capsys, root, decoder, "--tokens=3000", *SMALL, f"--distill={weight}")
+        for weight in ("0", "0.5", "1")
+    )
+    assert len({found["checkpoint"] for found in (plain, half, whole)}) == 3
+    assert plain["flops"] < half["flops"] == whole["flops"]
+    for found in (half, whole):
+        check_body(decoder, found)
+        assert found["after"]["bits_per_byte"] < found["before"]["bits_per_byte"]
+
+
 class Stop(Exception):
     """Ends a command."""
 
@@ -179,6 +193,9 @@ def copy_of(base, path):
         (("--init=best",), "--init=best: must be one of random, overlap, subword_mean, fvt"),
         (("--vocabulary=old",), "--vocabulary=old: must be one of new, extend"),
         (("--tokens=-1",), "--tokens=-1: must be at least 0"),
+        (("--distill=2",), "--distill=2: must be between 0 and 1"),
+        (("--distill=much",), "--distill=much: must be a number"),
+        (("--distill=0.5", "--via=none"), "--distill=0.5: --via=none trains nothing"),
         (("--layer=2",), "--layer=2: --via=mini_joint needs a head behind this layer"),
         (("--layer=4",), "--layer=4: must be between 1 and 3"),
         (("--via=full", "--layer=1"), "--layer=1: is for --via=mini_joint and mini_post"),
