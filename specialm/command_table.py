@@ -309,7 +309,7 @@ COMMANDS: dict[str, Command] = {
             Option("new_layers", 2, "mini_post: layers on top of the first ones"),
             Option("tokens", 0, "that the rows are learnt on; 0 until validation stops improving"),
             Option("mini_tokens", 0, "mini_post: that its layers are trained on; 0 likewise"),
-            Option("distill", "0", "part of the loss, 0 to 1, that matches the old model's likelihoods"),
+            Option("distill", "0", "0 to 1: how much of the loss is learnt from the old model"),
             Option("dictionary", "", "wechsel: lines SOURCE_WORD, tab, TARGET_WORD"),
             Option("generic", "", "generic text, where the model's own is not here"),
             TRUST,
