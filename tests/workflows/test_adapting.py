@@ -125,16 +125,15 @@ def test_the_old_vocabulary_is_fitted(root, decoder, capsys):
 
 @pytest.mark.slow
 def test_the_old_models_likelihoods_are_matched(root, decoder, capsys):
-    """In part or alone; its reading is in the cost."""
-    plain, half, whole = (
+    """Beside those of the text; the old model's reading is in the cost."""
+    plain, half = (
         adapt(capsys, root, decoder, "--tokens=3000", *SMALL, f"--distill={weight}")
-        for weight in ("0", "0.5", "1")
+        for weight in ("0", "0.5")
     )
-    assert len({found["checkpoint"] for found in (plain, half, whole)}) == 3
-    assert plain["flops"] < half["flops"] == whole["flops"]
-    for found in (half, whole):
-        check_body(decoder, found)
-        assert found["after"]["bits_per_byte"] < found["before"]["bits_per_byte"]
+    assert plain["checkpoint"] != half["checkpoint"] and plain["flops"] < half["flops"]
+    assert half["best_step"] > 0
+    assert half["after"]["bits_per_byte"] < half["before"]["bits_per_byte"]
+    check_body(decoder, half)
 
 
 class Stop(Exception):
