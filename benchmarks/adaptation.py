@@ -20,7 +20,7 @@ import json
 import runpy
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import jax
@@ -38,7 +38,7 @@ from specialm.common.errors import UserError  # noqa: E402
 from specialm.common.stages import Stage, Stages  # noqa: E402
 from specialm.models import transformer  # noqa: E402
 from specialm.specialize import finetune, tuning_step  # noqa: E402
-from specialm.training import objectives, runs  # noqa: E402
+from specialm.training import objectives, runs, sharding  # noqa: E402
 from specialm.workflows import (  # noqa: E402
     adapting,
     adapting_plan,
@@ -145,6 +145,10 @@ class Models:
             self._bases[key] = pretraining.pretrain(run, "slm", "", seed)
         return self._bases[key]
 
+    def mesh(self, config: ConfigDict) -> jax.sharding.Mesh:
+        """The devices that a model learns a task on."""
+        return sharding.make_mesh(config.finetune.batch_size, layout=config.mesh)
+
     def opened(self, base: Stage, cell: Cell) -> pipeline.Run:
         """The text of a language, cut with the model's own vocabulary."""
         source = f"jsonl:{self.texts[cell.language]}"
@@ -161,13 +165,10 @@ class Models:
         )
 
 
-def row(cell: Cell, models: Models) -> dict:
-    """Trains and scores; what is done already is reused."""
+def adapted(cell: Cell, models: Models) -> tuple[initial.Initial, adapting.Adapted]:
+    """The pretrained model, and what `cell.via` makes of it."""
     base = models.base(cell.kind, cell.seed, cell.via == "mini_joint")
     model = initial.read(base.path, base.fingerprint, "from")
-    run = models.opened(base, cell)
-    if cell.via == "old":
-        return _facts(cell, *_old(run, model, cell))
     via = cell.via if cell.via in adapting_plan.VIA else "none"
     layer = models.options.layer if via.startswith("mini") else 0
     plan = adapting_plan.Plan(
@@ -177,7 +178,16 @@ def row(cell: Cell, models: Models) -> dict:
         tokens=cell.tokens,
         mini_tokens=models.options.mini_tokens,
     )
-    made = adapting.adapt(run, model, plan, "", {own_text.PACE})
+    return model, adapting.adapt(models.opened(base, cell), model, plan, "", {own_text.PACE})
+
+
+def row(cell: Cell, models: Models) -> dict:
+    """Trains and scores; what is done already is reused."""
+    if cell.via == "old":
+        base = models.base(cell.kind, cell.seed, joint=False)
+        model = initial.read(base.path, base.fingerprint, "from")
+        return _facts(cell, *_old(models.opened(base, cell), model, cell))
+    model, made = adapted(cell, models)
     more = {"before": made.before.bits_per_byte, "tokens_saved": made.tokens_saved}
     if cell.via == "scratch":
         return _facts(cell, *_scratch(made.run, model, cell)) | more
@@ -238,39 +248,56 @@ def _bits(run: pipeline.Run, stage: Stage, cell: Cell) -> float:
     return found[cell.language].bits_per_byte
 
 
+def listed(kind):
+    """A parser of values with commas between them."""
+    return lambda text: [kind(part) for part in text.split(",") if part]
+
+
+def parser(text: str, rows: str) -> argparse.ArgumentParser:
+    """The options that a grid of new languages has.
+
+    Args:
+      text: its first line says what the program does.
+      rows: the name of the file that is written.
+    """
+    made = argparse.ArgumentParser(description=text.splitlines()[0])
+    made.add_argument("--workdir", default="runs/adaptation")
+    made.add_argument("--out", default=f"runs/adaptation/{rows}")
+    made.add_argument("--corpora", default="data/corpora", help="where specialm fetch put them")
+    made.add_argument("--source", default="", help="English text instead of them and the book")
+    made.add_argument("--languages", type=listed(str), default=["de", "fr", "ru"])
+    made.add_argument("--kinds", type=listed(str), default=list(KINDS))
+    made.add_argument("--seeds", type=listed(int), default=[0, 1, 2])
+    made.add_argument("--layer", type=int, default=2, help="of the shallow model's head")
+    made.add_argument("--mini_tokens", type=int, default=1_000_000, help="of MiniPost's layers")
+    made.add_argument("--set", action="append", default=[], help="FIELD=VALUE of the config")
+    made.add_argument("--summary", action="store_true", help="only of the rows that are there")
+    return made
+
+
+def check(options: argparse.Namespace, choices: dict[str, Collection[str]]) -> None:
+    """Raises UserError for a language or a kind that there is not, or another choice."""
+    adaptation_text.check(options.languages)
+    for name, known in {"kinds": KINDS, **choices}.items():
+        for value in getattr(options, name):
+            if value not in known:
+                raise UserError(f"--{name}={value}: must be one of {', '.join(known)}.")
+
+
 def parsed(argv: list[str] | None = None) -> argparse.Namespace:
     """The options.
 
     Raises:
       UserError: a language, a kind, a way or a rule that there is not.
     """
-
-    def listed(kind):
-        return lambda text: [kind(part) for part in text.split(",") if part]
-
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--workdir", default="runs/adaptation")
-    parser.add_argument("--out", default="runs/adaptation/rows.jsonl")
-    parser.add_argument("--corpora", default="data/corpora", help="where specialm fetch put them")
-    parser.add_argument("--source", default="", help="English text instead of them and the book")
-    parser.add_argument("--languages", type=listed(str), default=["de", "fr", "ru"])
-    parser.add_argument("--kinds", type=listed(str), default=list(KINDS))
-    parser.add_argument("--seeds", type=listed(int), default=[0, 1, 2])
-    parser.add_argument("--via", type=listed(str), default=list(LEARNT))
-    parser.add_argument("--rules", type=listed(str), default=list(RULES))
-    parser.add_argument(
+    made = parser(__doc__, "rows.jsonl")
+    made.add_argument("--via", type=listed(str), default=list(LEARNT))
+    made.add_argument("--rules", type=listed(str), default=list(RULES))
+    made.add_argument(
         "--tokens", type=listed(int), default=[125_000, 250_000, 500_000, 1_000_000, 2_000_000]
     )
-    parser.add_argument("--layer", type=int, default=2, help="of the shallow model's head")
-    parser.add_argument("--mini_tokens", type=int, default=1_000_000, help="of MiniPost's layers")
-    parser.add_argument("--set", action="append", default=[], help="FIELD=VALUE of the config")
-    parser.add_argument("--summary", action="store_true", help="only of the rows that are there")
-    options = parser.parse_args(argv)
-    adaptation_text.check(options.languages)
-    for name, known in (("kinds", KINDS), ("via", LEARNT), ("rules", RULES)):
-        for value in getattr(options, name):
-            if value not in known:
-                raise UserError(f"--{name}={value}: must be one of {', '.join(known)}.")
+    options = made.parse_args(argv)
+    check(options, {"via": LEARNT, "rules": RULES})
     return options
 
 

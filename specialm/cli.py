@@ -32,7 +32,10 @@ Example: specialm demo --workdir=runs/demo
 """
 
 # Commands that, killed and given again, go on from what is finished.
-GO_ON = ("fetch", "prepare", "weights", "train", "specialize", "evaluate", "adapt", "demo", "study")
+GO_ON = (
+    *("fetch", "prepare", "weights", "train", "specialize", "evaluate", "adapt", "transfer"),
+    *("demo", "study"),
+)
 
 
 def main(argv: list[str] | None = None) -> int:

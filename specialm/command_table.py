@@ -309,12 +309,34 @@ COMMANDS: dict[str, Command] = {
             Option("new_layers", 2, "mini_post: layers on top of the first ones"),
             Option("tokens", 0, "that the rows are learnt on; 0 until validation stops improving"),
             Option("mini_tokens", 0, "mini_post: that its layers are trained on; 0 likewise"),
+            Option("distill", "0", "0 to 1: how much of the loss is learnt from the old model"),
             Option("dictionary", "", "wechsel: lines SOURCE_WORD, tab, TARGET_WORD"),
             Option("generic", "", "generic text, where the model's own is not here"),
             TRUST,
         ),
         OPTIONAL,
         function="checkpoints.adapt",
+    ),
+    "transfer": Command(
+        "a task learnt with a head (classes, answers), and asked in another language",
+        "Learns the labelled examples of --task with the dense model in --from: a class of a text\n"
+        "or of a pair, or the span of a context that answers a question. The body and a head are\n"
+        "trained, the embeddings stay. Each --test is scored; with --adapted=RUN2, a model that\n"
+        "`adapt` made of --from, also with its embeddings and vocabulary, zero-shot. Examples are\n"
+        "JSON lines, or tfds:NAME[:SPLIT] of XNLI, PAWS-X, SQuAD, MLQA (docs/adaptation.md).",
+        "specialm transfer --from=RUN --task=english.jsonl --adapted=RUN2 --test=german.jsonl",
+        ("seed", "finetune", "train", "mesh", "evaluate"),
+        (
+            Option("from", "", "the folder of a dense model"),
+            Option("task", "", "labelled examples: a file of JSON lines, or tfds:NAME[:SPLIT]"),
+            Option("valid", "", "examples to stop early by; by default a tenth of --task"),
+            Option("test", (), "examples that are scored; several times for several sets"),
+            Option("adapted", "", "the folder of a model that adapt made of --from"),
+            Option("length", 0, "tokens of an example, at most; 0 for the model's window"),
+            TRUST,
+        ),
+        OPTIONAL,
+        function="checkpoints.transfer",
     ),
     "quantize": Command(
         "a model with its weights in 8, 4, 3 or 2 bits, as a run folder",

@@ -47,6 +47,7 @@ WHY_NOT = {
     "demo": "minutes; tests/workflows/test_pipeline.py",
     "study": "hours; tests/workflows/test_study.py",
     "adapt": "needs a model; tests/workflows/test_adapting.py",
+    "transfer": "needs a model; tests/workflows/test_transferring.py",
     "plan": "half a minute; tests/planning/test_plan_command.py",
     "score_plan": "needs a trained model; tests/planning/test_plan_command.py",
     "report": "needs a study; tests/workflows/test_report.py",

@@ -139,7 +139,9 @@ def adapt(config_path: str, overrides: list[str], options: dict):
     base = initial.read(path, stage_keys.checkpoint_key(path), "from")
     names = ("via", "init", "vocabulary", "layer", "new_layers", "tokens", "mini_tokens")
     plan = adapting_plan.Plan(
-        **{name: options[name] for name in names}, dictionary=options["dictionary"]
+        **{name: options[name] for name in names},
+        dictionary=options["dictionary"],
+        distill=inputs.number("distill", options["distill"]),
     )
     adapting_plan.checked(plan, base.config)
     source, given = options["source"], own_text.given(overrides)
@@ -151,6 +153,48 @@ def adapt(config_path: str, overrides: list[str], options: dict):
         config, workdir, [domain], path, options["trust"], options["generic"], trained=True
     )
     made = adapting.adapt(run, base, plan, source, given)
+    return made.to_json(), made.text()
+
+
+def transfer(config_path: str, overrides: list[str], options: dict):
+    """A task learnt with a head, and asked in another language."""
+    _need_from(config_path, options, "transfer has the settings of the model in --from.")
+    inputs.join_alone("transfer")
+    from specialm.common.stages import Stages
+    from specialm.models import transformer
+    from specialm.training import sharding
+    from specialm.workflows import (
+        from_checkpoint,
+        initial,
+        own_text,
+        stage_keys,
+        transferring,
+        transferring_task,
+    )
+
+    path = inputs.other_model("from", options["from"], options["trust"])
+    assert path is not None
+    adapted = inputs.other_model("adapted", options["adapted"], options["trust"])
+    base = initial.read(path, stage_keys.checkpoint_key(path), "from")
+    asked = transferring_task.Asked(
+        options["task"], options["valid"], options["test"], options["length"]
+    )
+    if adapted and not asked.tests:
+        raise UserError(f"--adapted={options['adapted']}: needs --test=FILE in its language.")
+    config = from_checkpoint.load(path, overrides, trusted=options["trust"])
+    precheck.check_batches(config)
+    mesh = sharding.make_mesh(
+        config.finetune.batch_size, layout=config.mesh, params=transformer.num_params(base.config)
+    )
+    made = transferring.transfer(
+        config,
+        own_text.given(overrides),
+        base,
+        adapted,
+        transferring_task.read(asked, base.config),
+        Stages(Path(options["workdir"] or "runs/tasks")),
+        mesh,
+    )
     return made.to_json(), made.text()
 
 

@@ -147,3 +147,22 @@ def updated(tree: Any, path: tuple[str, ...], value: Any) -> Any:
     if not path:
         return value
     return {**tree, path[0]: updated(tree.get(path[0], {}), path[1:], value)}
+
+
+def without(tree: Any, part: Any) -> Any:
+    """A tree of dicts without the leaves of another."""
+    found = {}
+    for name, value in tree.items():
+        if name not in part:
+            found[name] = value
+        elif isinstance(value, dict) and isinstance(part[name], dict):
+            found[name] = without(value, part[name])
+    return found
+
+
+def joined(part: Any, rest: Any) -> Any:
+    """The tree of the leaves of both."""
+    found = dict(rest)
+    for name, value in part.items():
+        found[name] = joined(value, rest.get(name, {})) if isinstance(value, dict) else value
+    return found

@@ -77,11 +77,13 @@ def rows_alone(config: transformer.Config, params: Any) -> ParameterMap:
     for path, tensor in row_tensors(config).items():
         declared = tensors.updated(declared, path, tensor)
         start = tensors.updated(start, path, tensors.get(params, path))
-    fixed, fixed_axes = _without(params, declared), _without(_axes(config), declared)
+    fixed, fixed_axes = tensors.without(params, declared), tensors.without(_axes(config), declared)
     matrices = config.num_layers * sum(_layer_matrices(config))
     # Matrices that stay get no gradient: as many operations as they take forward.
     flops = transformer.flops_per_token(config, train=True) - 2 * matrices
-    return ParameterMap(config, start, declared, _joined, flops, fixed, fixed_axes, places=True)
+    return ParameterMap(
+        config, start, declared, tensors.joined, flops, fixed, fixed_axes, places=True
+    )
 
 
 def layers_above(config: transformer.Config, params: Any, first: int) -> ParameterMap:
@@ -98,14 +100,14 @@ def layers_above(config: transformer.Config, params: Any, first: int) -> Paramet
         "heads": {transformer.LAST: {"norm": tensors.get(params, norm)}},
     }
     below = jax.tree.map(lambda leaf: leaf[:first], params["layers"])
-    fixed = _without(params, trained) | {"layers": below}
-    fixed_axes = _without(_axes(config), trained) | {"layers": _axes(config)["layers"]}
+    fixed = tensors.without(params, trained) | {"layers": below}
+    fixed_axes = tensors.without(_axes(config), trained) | {"layers": _axes(config)["layers"]}
 
     def to_params(trained: Any, fixed: Any) -> Any:
         layers = jax.tree.map(
             lambda below, above: jnp.concatenate([below, above]), fixed["layers"], trained["layers"]
         )
-        return _joined({**trained, "layers": {}}, {**fixed, "layers": layers})
+        return tensors.joined({**trained, "layers": {}}, {**fixed, "layers": layers})
 
     whole, head = transformer.flops_per_token(config, train=False), _head_flops(config)
     layer = (whole - head) // config.num_layers
@@ -124,25 +126,6 @@ def _layer_matrices(config: transformer.Config) -> list[int]:
 
 def _axes(config: transformer.Config) -> Any:
     return transformer.logical_axes(config)
-
-
-def _without(tree: Any, part: Any) -> Any:
-    """A tree of dicts without the leaves of another."""
-    found = {}
-    for name, value in tree.items():
-        if name not in part:
-            found[name] = value
-        elif isinstance(value, dict) and isinstance(part[name], dict):
-            found[name] = _without(value, part[name])
-    return found
-
-
-def _joined(part: Any, rest: Any) -> Any:
-    """The tree of the leaves of both."""
-    found = dict(rest)
-    for name, value in part.items():
-        found[name] = _joined(value, rest.get(name, {})) if isinstance(value, dict) else value
-    return found
 
 
 def shallow(params: Any, config: transformer.Config, layer: int) -> tuple[Any, transformer.Config]:

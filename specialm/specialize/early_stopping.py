@@ -1,5 +1,6 @@
 """What early stopping remembers, and the checkpoints that it keeps."""
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -11,13 +12,26 @@ from specialm.training.checkpoints import Checkpoints
 from specialm.training.metrics import MetricsWriter
 
 
+@dataclass(frozen=True)
+class Validation:
+    """What early stopping judges a model by.
+
+    Attributes:
+      nll: parameters -> nats, of a token or of an example; less is better.
+      flops: of computing it once.
+    """
+
+    nll: Callable[[Any], float]
+    flops: float
+
+
 @dataclass
 class Progress:
     """What early stopping has to remember; saved with each checkpoint."""
 
     step: int = 0
     best_step: int = 0
-    best_nll: float = float("inf")  # nats per token on the validation split
+    best_nll: float = float("inf")  # what `Validation.nll` gave
     worse: int = 0  # evaluations since the best one
     seconds: float = 0.0
     judged: int = -1  # the step that was evaluated last
@@ -34,8 +48,8 @@ class Kept:
     attempt may take another course (on other devices) and never see what the killed one found.
     """
 
-    def __init__(self, best: Checkpoints, latest: Checkpoints):
-        self.best, self.latest = best, latest
+    def __init__(self, best: Checkpoints, latest: Checkpoints, validation: Validation):
+        self.best, self.latest, self.validation = best, latest, validation
         self._known: set[int] = set()  # the best step, as the latest one on the disk has it
 
     def start(self, trained: ParameterMap, tx, mesh) -> tuple[step.TrainState, Progress]:

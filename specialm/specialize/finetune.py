@@ -24,7 +24,7 @@ from specialm.data.sampler import BatchSampler, Sampler
 from specialm.data.store import WindowStore
 from specialm.models import lora, transformer
 from specialm.specialize import budget, tuning_step
-from specialm.specialize.early_stopping import Kept, Progress
+from specialm.specialize.early_stopping import Kept, Progress, Validation
 from specialm.specialize.tuning_step import ParameterMap
 from specialm.training import objectives, optimizer, pseudo, quantized, scoring, sharding, step
 from specialm.training.checkpoints import Checkpoints
@@ -214,11 +214,13 @@ def fit(
     mesh: jax.sharding.Mesh,
     title: str,
     draws: Draws | None = None,
+    validation: Validation | None = None,
 ) -> dict:
     """Fine-tuning for any parameter map and any loss; see `finetune`.
 
     Args:
       draws: None for shuffled epochs of the specialist's training windows.
+      validation: None for nats per token of the specialist's validation windows.
     """
     draws = draws or Draws(
         _Chosen(Sampler(len(specialist.train_indices), tune.batch_size, seed), specialist),
@@ -238,7 +240,7 @@ def fit(
                 seed,
                 mesh,
                 title,
-                Kept(best, latest),
+                Kept(best, latest, validation or _by_tokens(config, specialist, mesh)),
                 draws,
             )
         processes.run_on_all("fine-tuned", lambda: None)  # nobody uses `latest` any more
@@ -275,7 +277,6 @@ def _fit(path, config, trained, objective, specialist, train, tune, seed, mesh, 
     train_step = tuning_step.make_train_step(
         trained, objective, tx, mesh, train.microbatch or step.default_microbatch(config.context)
     )
-    score_step = step.make_score_step(config, mesh, pseudo.FEW)
     to_params = jax.jit(trained.stored)
     watch = Watch(
         path,
@@ -293,7 +294,7 @@ def _fit(path, config, trained, objective, specialist, train, tune, seed, mesh, 
                 pending = _fetch(pending, done.step, done, watch)
                 done.seconds = time.perf_counter() - started
                 params = to_params(state.params, trained.fixed)
-                valid = _evaluate(score_step, params, specialist, mesh)
+                valid = kept.validation.nll(params)
                 watch.see(max(done.step, 1), {"valid_nll": valid})
                 kept.judge(done, valid, params, state.params if trained.adapters else None)
                 _record(metrics, done, valid, tune.batch_size * config.context, progress)
@@ -326,8 +327,7 @@ def _fit(path, config, trained, objective, specialist, train, tune, seed, mesh, 
     watch.over()
     epochs = done.step * tune.batch_size * draws.own / len(specialist.train_indices)
     limits = {"max_steps": tune.max_steps, "epochs": epochs, "lora_rank": tune.lora_rank}
-    valid = len(specialist.valid_indices) * config.context
-    return _entry(config, trained, done, tune.batch_size, valid) | limits
+    return _entry(config, trained, done, tune.batch_size, kept.validation.flops) | limits
 
 
 def _rows(mesh: jax.sharding.Mesh, batch_size: int) -> np.ndarray:
@@ -352,6 +352,15 @@ def _fetch(pending, number: int, done: Progress, watch: Watch, following=None):
     return following
 
 
+def _by_tokens(config: transformer.Config, specialist: Specialist, mesh) -> Validation:
+    score_step = step.make_score_step(config, mesh, pseudo.FEW)
+    forward = transformer.flops_per_token(config, train=False) * pseudo.passes(config, pseudo.FEW)
+    return Validation(
+        lambda params: _evaluate(score_step, params, specialist, mesh),
+        len(specialist.valid_indices) * config.context * forward,
+    )
+
+
 def _evaluate(score_step, params: transformer.Params, specialist: Specialist, mesh) -> float:
     scored = scoring.score(
         score_step, params, specialist.valid_store, specialist.valid_indices, VALID_BATCH, mesh
@@ -368,18 +377,10 @@ def _record(metrics, done: Progress, valid, tokens_per_step: int, progress) -> N
     progress.set_postfix(valid=f"{valid:.3f}", best=f"{done.best_nll:.3f}")
 
 
-def _entry(
-    config: transformer.Config,
-    trained: ParameterMap,
-    done: Progress,
-    batch_size: int,
-    valid_tokens: int,
-) -> dict:
-    """The ledger entry. valid_tokens: of one validation, windows * context."""
+def _entry(config, trained: ParameterMap, done: Progress, batch_size: int, once: float) -> dict:
+    """The ledger entry. once: FLOPs of one validation."""
     tokens = done.step * batch_size * config.context
-    validated = done.evaluations * valid_tokens
-    forward = transformer.flops_per_token(config, train=False) * pseudo.passes(config, pseudo.FEW)
-    valid_flops = validated * forward
+    valid_flops = done.evaluations * once
     return {
         "phase": "finetuned",
         "steps": done.step,

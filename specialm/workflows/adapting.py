@@ -19,74 +19,18 @@ from ml_collections import ConfigDict
 from specialm.common.stages import Stage
 from specialm.data import prepare
 from specialm.models import families, transformer
-from specialm.specialize import adaptation, budget
+from specialm.specialize import adaptation, aligned, budget
 from specialm.specialize import finetune as finetune_lib
 from specialm.specialize.finetune import Specialist
 from specialm.specialize.tuning_step import ParameterMap
 from specialm.training import objectives, origin, rates, runs
 from specialm.workflows import new_rows, own_text, pipeline, stage_keys
 from specialm.workflows.adapting_plan import Plan, check_source, checked
+from specialm.workflows.adapting_result import LIMIT, Adapted
 from specialm.workflows.initial import Initial
 from specialm.workflows.pipeline import Run
 
 PHASE, MINI = "adapted", "mini"
-LIMIT = "--tokens="
-
-
-@dataclass(frozen=True)
-class Adapted:
-    """A model with its new vocabulary, beside the one that it was made from.
-
-    Attributes:
-      stage: the run folder.
-      run: the target text cut with the new vocabulary.
-      before, after: scores on the same held-out documents, see `pipeline.score_heldout`.
-    """
-
-    stage: Stage
-    run: Run
-    before: Any
-    after: Any
-
-    @property
-    def tokens_saved(self) -> float:
-        """The share of tokens that the held-out text no longer takes."""
-        return 1 - self.after.tokens / self.before.tokens
-
-    def to_json(self) -> dict:
-        """As JSON has it."""
-        scores = {
-            name: dataclasses.asdict(score) | {"bits_per_byte": score.bits_per_byte}
-            for name, score in (("before", self.before), ("after", self.after))
-        }
-        about = {"checkpoint": str(self.stage.path), "reused": self.stage.reused}
-        return {**about, **self.stage.result, "tokens_saved": self.tokens_saved, **scores}
-
-    def text(self) -> str:
-        """For people."""
-        found, before, after = self.stage.result, self.before, self.after
-        fewer = f"{self.tokens_saved:.1%} fewer" if self.tokens_saved >= 0 else "more"
-        lines = [
-            f"{self.stage.path}: {found['via']}, rows by {found['init']}, "
-            f"{found['vocabulary_size']:,} tokens",
-            f"held-out text of {after.bytes:,} bytes: {before.tokens:,} tokens before, "
-            f"{after.tokens:,} now ({fewer})",
-            f"bits per byte: {before.bits_per_byte:.4f} before, {after.bits_per_byte:.4f} now",
-            f"cost: {found['flops']:.3g} FLOPs for this text, {found['one_off_flops']:.3g} once "
-            "for all",
-        ]
-        if not found["causal"]:
-            lines.append("bits are of the pseudo-likelihood: each token hidden by itself")
-        if found["steps"]:
-            lines.insert(1, _ending(found))
-        return "\n".join(lines)
-
-
-def _ending(found: dict) -> str:
-    """How the training of rows ended, for people."""
-    if not found["limit"].startswith(LIMIT) or found["steps"] < found["max_steps"]:
-        return budget.ending(found)
-    return f"best after {found['best_step']:,} of {found['steps']:,} steps ({found['limit']})"
 
 
 def adapt(run: Run, base: Initial, plan: Plan, source: str, given: set[str]) -> Adapted:
@@ -162,6 +106,7 @@ class _Training:
       trained: (sizes, parameters) -> which of them are trained.
       frozen: first layers without gradient.
       spent: what the ledger has before it.
+      objective: sizes -> (the loss, FLOPs that making it took); None for that of pretraining.
     """
 
     run: Run
@@ -176,6 +121,12 @@ class _Training:
     trained: Callable[[transformer.Config, Any], ParameterMap]
     frozen: int = 0
     spent: tuple[dict, ...] = ()
+    objective: Callable[[transformer.Config], aligned.Made] | None = None
+
+    def _objective(self, small: transformer.Config) -> aligned.Made:
+        if self.objective:
+            return self.objective(small)
+        return objectives.make(self.config.train.objective, small, frozen=self.frozen), 0
 
     def stage(self, name: str, inputs: dict) -> Stage:
         """The finished stage; `inputs` is what it depends on besides text and settings."""
@@ -184,11 +135,12 @@ class _Training:
 
         def work(path: Path) -> dict:
             params, small, vocabulary = self.start()
+            objective, spent = self._objective(small)
             entry = finetune_lib.fit(
                 path,
                 small,
                 self.trained(small, params),
-                objectives.make(config.train.objective, small, frozen=self.frozen),
+                objective,
                 self.part,
                 config.train,
                 tune,
@@ -198,6 +150,7 @@ class _Training:
             )
             entry |= {"phase": self.phase, "domain": self.domain}
             entry |= {"devices": mesh.size, "limit": self.limit}
+            entry["flops"] += spent
             ledger = [*self.spent, entry]
             _describe(path, small, vocabulary, base, self.domain, config.seed, ledger)
             return entry
@@ -286,14 +239,27 @@ def _learnt(
         start=lambda: (*_start(target, base, plan, rows, mini), target.prepared.vocabulary),
         trained=adaptation.rows_alone,
         spent=(mini.result,) if mini else (),
+        objective=_matched(target, base, part, plan.distill) if plan.distill else None,
     )
     inputs = {
+        **({"distill": plan.distill} if plan.distill else {}),
         "via": plan.via,
         "layer": plan.layer,
         "rows": rows.fingerprint,
         "mini": mini.fingerprint if mini else "",
     }
     return training.stage(f"rows-{plan.via}-{domain}", inputs)
+
+
+def _matched(target: Run, base: Initial, part: Specialist, weight: float):
+    """The loss that also matches how likely the old model finds the text."""
+
+    def read():
+        model = runs.load(base.path, target.mesh)
+        return model.params, base.config, model.vocabulary
+
+    ours = target.prepared.vocabulary
+    return aligned.from_teacher(read, ours, part.train_store, part.train_indices, weight)
 
 
 def _whole(

@@ -27,6 +27,7 @@ class Plan:
       tokens: of the target text that rows are learnt on; 0 as `finetune` says.
       mini_tokens: of the source text that MiniPost's layers are trained on; 0 as `finetune` says.
       dictionary: of WECHSEL.
+      distill: the weight of matching the old model's likelihoods, see `specialize/aligned.py`.
     """
 
     via: str = "mini_joint"
@@ -37,6 +38,7 @@ class Plan:
     tokens: int = 0
     mini_tokens: int = 0
     dictionary: str = ""
+    distill: float = 0.0
 
     def check(self) -> None:
         """Raises UserError for a value out of range."""
@@ -49,6 +51,10 @@ class Plan:
         for name in ("layer", "tokens", "mini_tokens"):
             if getattr(self, name) < 0:
                 raise UserError(f"--{name}={getattr(self, name)}: must be at least 0.")
+        if not 0 <= self.distill <= 1:
+            raise UserError(f"--distill={self.distill:g}: must be between 0 and 1.")
+        if self.distill and self.via == "none":
+            raise UserError(f"--distill={self.distill:g}: --via=none trains nothing.")
 
 
 def checked(plan: Plan, config: transformer.Config) -> Plan:
@@ -59,6 +65,10 @@ def checked(plan: Plan, config: transformer.Config) -> Plan:
     """
     plan.check()
     adaptation.check(config)
+    if plan.distill and not config.causal:
+        raise UserError(
+            f"--distill={plan.distill:g}: a masked model gives a text no probability to match."
+        )
     layer = plan.layer
     if layer and plan.via in ("full", "none"):
         raise UserError(f"--layer={layer}: is for --via=mini_joint and mini_post.")

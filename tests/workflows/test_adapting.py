@@ -123,6 +123,19 @@ def test_the_old_vocabulary_is_fitted(root, decoder, capsys):
     np.testing.assert_allclose(*rows, rtol=1e-6)
 
 
+@pytest.mark.slow
+def test_the_old_models_likelihoods_are_matched(root, decoder, capsys):
+    """Beside those of the text; the old model's reading is in the cost."""
+    plain, half = (
+        adapt(capsys, root, decoder, "--tokens=3000", *SMALL, f"--distill={weight}")
+        for weight in ("0", "0.5")
+    )
+    assert plain["checkpoint"] != half["checkpoint"] and plain["flops"] < half["flops"]
+    assert half["best_step"] > 0
+    assert half["after"]["bits_per_byte"] < half["before"]["bits_per_byte"]
+    check_body(decoder, half)
+
+
 class Stop(Exception):
     """Ends a command."""
 
@@ -179,6 +192,9 @@ def copy_of(base, path):
         (("--init=best",), "--init=best: must be one of random, overlap, subword_mean, fvt"),
         (("--vocabulary=old",), "--vocabulary=old: must be one of new, extend"),
         (("--tokens=-1",), "--tokens=-1: must be at least 0"),
+        (("--distill=2",), "--distill=2: must be between 0 and 1"),
+        (("--distill=much",), "--distill=much: must be a number"),
+        (("--distill=0.5", "--via=none"), "--distill=0.5: --via=none trains nothing"),
         (("--layer=2",), "--layer=2: --via=mini_joint needs a head behind this layer"),
         (("--layer=4",), "--layer=4: must be between 1 and 3"),
         (("--via=full", "--layer=1"), "--layer=1: is for --via=mini_joint and mini_post"),

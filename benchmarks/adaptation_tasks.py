@@ -1,0 +1,182 @@
+"""A task learnt in English and asked in other languages, with the embeddings of each way to them.
+
+    python -m benchmarks.adaptation_tasks --out=results/adaptation/tasks.jsonl    # the whole grid
+    python -m benchmarks.adaptation_tasks ... --languages=ru --kinds=masked --seeds=0 --summary
+
+The models are those of benchmarks/adaptation.py: for each kind and seed one that was pretrained on
+English with its last head alone, and one with a second head behind --layer. Each learns the tasks
+of benchmarks/adaptation_topics.py in English, embeddings as they are (`specialm transfer`). For
+each language its embeddings are learnt on --tokens of the language's own text, which has no labels,
+through the whole model, MiniJoint's or MiniPost's, or not at all; and the test of that language is
+scored with them. Every cell is one JSON line of --out, with the score of English text, and of the
+language read with the English embeddings. A killed run goes on where it was.
+"""
+
+import argparse
+import dataclasses
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks import adaptation, adaptation_text, adaptation_topics, intervals
+from benchmarks.repetition import read
+from specialm.common import code
+from specialm.common.errors import UserError
+from specialm.workflows import adapting_plan, from_checkpoint, initial, transferring
+from specialm.workflows import transferring_task as task_lib
+
+FIGURES = ("accuracy", "interval", "macro_f1", "majority", "examples", "cut")
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """One line of the rows."""
+
+    task: str
+    kind: str
+    seed: int
+    language: str
+    via: str
+    tokens: int
+
+
+def cells(options: argparse.Namespace) -> Iterator[Cell]:
+    """All cells, those that share models after each other."""
+    for kind in options.kinds:
+        for seed in options.seeds:
+            for language in options.languages:
+                for via in options.via:
+                    tokens = 0 if via == "none" else options.tokens
+                    for task in options.tasks:
+                        yield Cell(task, kind, seed, language, via, tokens)
+
+
+def row(cell: Cell, models: adaptation.Models, options: argparse.Namespace) -> dict:
+    """Learns, adapts and scores; what is done already is reused."""
+    of_text = adaptation.Cell(
+        cell.kind, cell.seed, cell.language, cell.via, adaptation.INIT, cell.tokens
+    )
+    base, made = adaptation.adapted(of_text, models)
+    files = adaptation_topics.write(models.work / "text", cell.task, options.languages)
+    english = _asked(models, base, files, adaptation_text.ENGLISH, None)
+    asked = _asked(models, base, files, cell.language, made.stage.path)
+    (of_english,), (of_old,) = english.tests.values(), asked.tests.values()
+    (swapped,) = asked.swapped.values()
+    return {
+        **dataclasses.asdict(cell),
+        **{name: swapped[name] for name in FIGURES},
+        "old_accuracy": of_old["accuracy"],
+        "english_accuracy": of_english["accuracy"],
+        "labels": len(english.stage.result["labels"]),
+        "flops": made.stage.result["flops"] - made.stage.result.get("valid_flops", 0),
+        "task_flops": english.stage.result["flops"],
+        **code.made_by([made.stage, english.stage]),
+    }
+
+
+def _asked(
+    models: adaptation.Models,
+    base: initial.Initial,
+    files: dict[str, Path],
+    language: str,
+    adapted: Path | None,
+) -> transferring.Tuned:
+    config = from_checkpoint.load(base.path, (), trusted=True)
+    asked = task_lib.Asked(str(files["train"]), tests=(str(files[language]),))
+    given = {each.partition("=")[0] for each in models.options.set}
+    return transferring.transfer(
+        config,
+        given,
+        base,
+        adapted,
+        task_lib.read(asked, base.config),
+        models.stages,
+        models.mesh(config),
+    )
+
+
+def summary(rows: list[dict]) -> list[str]:
+    """A table as Markdown: means over seeds with 95% t-intervals."""
+    lines = ["| task | model | language | embeddings | tokens | accuracy | macro F1 | rows |"]
+    lines.append("|---|---|---|---|---|---|---|---|")
+    groups = _by(rows, "task", "kind", "language", "via", "tokens")
+    for (task, kind, language, via, tokens), found in sorted(groups.items()):
+        accuracy = _mean([line["accuracy"] for line in found])
+        f1 = _mean([line["macro_f1"] for line in found])
+        lines.append(
+            f"| {task} | {kind} | {language} | {via} | {tokens:,} | {accuracy} | {f1} | "
+            f"{len(found)} |"
+        )
+    for (task, kind), found in sorted(_by(rows, "task", "kind").items()):
+        english, old, most = (
+            _mean([line[name] for line in found])
+            for name in ("english_accuracy", "old_accuracy", "majority")
+        )
+        lines.append(
+            f"\n{task}, {kind}: English {english}; other languages with English embeddings {old}; "
+            f"the most frequent label {most}"
+        )
+    return lines
+
+
+def _by(rows: list[dict], *names: str) -> dict[tuple, list[dict]]:
+    groups: dict[tuple, list[dict]] = {}
+    for line in rows:
+        groups.setdefault(tuple(line[name] for name in names), []).append(line)
+    return groups
+
+
+def _mean(values: list[float]) -> str:
+    if len(values) < 2:
+        return f"{values[0]:.3f}"
+    mean, half = intervals.interval(np.array(values))
+    return f"{mean:.3f} ± {half:.3f}"
+
+
+def parsed(argv: list[str] | None = None) -> argparse.Namespace:
+    """The options.
+
+    Raises:
+      UserError: a language, a kind, a way or a task that there is not.
+    """
+    parser = adaptation.parser(__doc__, "tasks.jsonl")
+    listed = adaptation.listed
+    parser.add_argument("--tasks", type=listed(str), default=list(adaptation_topics.TASKS))
+    parser.add_argument("--via", type=listed(str), default=list(adapting_plan.VIA))
+    parser.add_argument("--tokens", type=int, default=2_000_000, help="that rows are learnt on")
+    options = parser.parse_args(argv)
+    adaptation_topics.check(options.tasks)
+    adaptation.check(options, {"via": adapting_plan.VIA})
+    if options.tokens < 1:
+        raise UserError(f"--tokens={options.tokens}: must be at least 1.")
+    return options
+
+
+def main(argv: list[str] | None = None) -> None:
+    options = parsed(argv)
+    out = Path(options.out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    rows = read(out)
+    names = [field.name for field in dataclasses.fields(Cell)]
+    done = {tuple(line[name] for name in names) for line in rows}
+    left = [cell for cell in cells(options) if dataclasses.astuple(cell) not in done]
+    # Adaptation's own options, which fix how often rows are validated: once in a quarter of them.
+    of_text = argparse.Namespace(**{**vars(options), "tokens": [options.tokens]})
+    models = None if options.summary or not left else adaptation.Models(of_text)
+    started = time.time()
+    for number, cell in enumerate(left if models else [], 1):
+        line = row(cell, models, options)
+        rows.append(line)
+        with out.open("a") as file:
+            file.write(json.dumps(line) + "\n")
+        minutes = (time.time() - started) / number * (len(left) - number) / 60
+        name = " ".join(str(value) for value in dataclasses.astuple(cell))
+        print(f"{name}: {line['accuracy']:.3f}; about {minutes:.0f} min left", flush=True)
+    print("\n".join(summary(rows)))
+
+
+if __name__ == "__main__":
+    main()

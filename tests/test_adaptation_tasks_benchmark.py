@@ -1,0 +1,89 @@
+"""The benchmark of tasks in other languages: its examples, its table, and a tiny grid."""
+
+import json
+
+import pytest
+from test_adaptation_benchmark import argv as argv
+from test_adaptation_benchmark import rows_of
+
+from benchmarks import adaptation_tasks, adaptation_topics
+from specialm.common.errors import UserError
+
+
+def test_chapters_by_the_page_above():
+    ups = {"apt": "index", "sect.get": "apt", "sect.cache": "apt", "sect.front": "apt"}
+    ups |= {"index": "index", "preface": "index"}
+    found = adaptation_topics.chapters(ups)
+    assert found == dict.fromkeys(("apt", "sect.get", "sect.cache", "sect.front"), "apt")
+
+
+def test_passages_without_headings():
+    long = "words that make a paragraph, " * 8 + "and end"
+    texts = ["6.2. The tools", long, "Kapitel 6. Wartung", long, long]
+    (found,) = adaptation_topics.passages(texts)
+    assert found == f"{long}\n{long}"
+
+
+def pages_of(count):
+    """Pages whose passages say where they are from."""
+    return {
+        f"page{i}": [f"page{i} passage{j} " + "word " * 60 for j in range(3)] for i in range(count)
+    }
+
+
+def test_topics_and_pairs():
+    pages = pages_of(12)
+    chapter_of = {page: f"chapter{int(page[4:]) % 2}" for page in pages if page != "page0"}
+    rows = list(adaptation_topics.topic(pages, chapter_of))
+    assert len(rows) == 33 and "page0" not in {page for page, _ in rows}
+    assert all(row["text"].startswith(page) for page, row in rows)
+    assert all(row["label"] == chapter_of[page] for page, row in rows)
+    sides = {adaptation_topics.is_test(page) for page in pages}
+    assert sides == {True, False}
+    pairs = list(adaptation_topics.following(pages, chapter_of))
+    labels = [row["label"] for _, row in pairs]
+    assert labels.count("next") == labels.count("other") == 22
+    for page, row in pairs:
+        of, place = row["text_a"].split()[:2]
+        other, other_place = row["text_b"].split()[:2]
+        assert of == page and (other == page) == (row["label"] == "next")
+        assert adaptation_topics.is_test(other) == adaptation_topics.is_test(page)
+        if row["label"] == "next":
+            assert int(other_place[-1]) == int(place[-1]) + 1
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("--tasks=nli", "--tasks=nli: must be some of topic, next"),
+        ("--via=old", "--via=old: must be one of mini_joint, mini_post, full, none"),
+        ("--tokens=0", "--tokens=0: must be at least 1"),
+        ("--languages=xx", "--languages=xx: the handbook is translated into"),
+    ],
+)
+def test_what_there_is_not_is_named(given, message):
+    with pytest.raises(UserError, match=message):
+        adaptation_tasks.parsed([given])
+
+
+@pytest.mark.slow
+def test_a_killed_grid_of_tasks_goes_on(argv, tmp_path, monkeypatch, capsys, write_jsonl):
+    """Every way in one language; the second call has nothing left to do."""
+    texts = [line["text"] for line in map(json.loads, (tmp_path / "linalg.jsonl").open())]
+    rows = [{"text": text[:60], "label": f"{len(text) % 2}"} for text in texts]
+    files = {name: write_jsonl(tmp_path / f"{name}.jsonl", rows) for name in ("train", "en", "de")}
+    monkeypatch.setattr(adaptation_topics, "write", lambda folder, task, languages: files)
+    given = [each for each in argv if not each.startswith(("--rules", "--tokens"))]
+    given += ["--tokens=1000", "--tasks=topic", "--set=finetune.max_steps=4"]
+    adaptation_tasks.main([*given, "--via=none"])
+    adaptation_tasks.main([*given, "--via=none,mini_joint"])
+    found = rows_of(tmp_path)
+    assert [(row["via"], row["tokens"]) for row in found] == [("none", 0), ("mini_joint", 1000)]
+    for row in found:
+        assert 0 <= row["accuracy"] <= 1 and 0 <= row["old_accuracy"] <= 1 and row["labels"] == 2
+        assert row["task_flops"] > 0 and row["examples"] == len(rows) and row["cut"] > 0
+    assert found[0]["flops"] == 0 < found[1]["flops"]
+    monkeypatch.setattr(adaptation_tasks, "row", None)
+    adaptation_tasks.main([*given, "--via=none,mini_joint"])
+    assert rows_of(tmp_path) == found
+    assert "| topic | decoder | de | mini_joint | 1,000 |" in capsys.readouterr().out
