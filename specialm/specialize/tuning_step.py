@@ -125,7 +125,12 @@ def make_train_step(
         if trained.rounding:
             params = trained.rounding.at(params, state.step)
         sums = step.make_sums(
-            trained.config, mesh, objective.sum_loss, microbatch, objective.fixed_axes, rows.axes()
+            trained.config,
+            mesh,
+            objective.sum_loss,
+            microbatch,
+            objective.fixed_axes,
+            rows.named_axes(transformer.logical_axes(trained.config)),
         )
         loss, tokens, grads = sums(rows.named(params), batch, loss_fixed)
         (grads,) = to_trained(rows.unnamed(grads))

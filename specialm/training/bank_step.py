@@ -20,7 +20,7 @@ from jax.sharding import PartitionSpec
 from specialm.models import tensors, transformer
 from specialm.models.families import bank
 from specialm.models.placement import Placement
-from specialm.training import bank_updates, narrow, objectives, sharding, step
+from specialm.training import bank_updates, narrow, objectives, sharding, step, touched
 from specialm.training.exchange import exchange
 from specialm.training.step import TrainState
 
@@ -51,7 +51,7 @@ def make_train_step(
     in_layers = dataclasses.replace(place, whole=config.parts)
     at_every_step = not isinstance(optimizer, bank_updates.Optimizer)
 
-    def local_sums(params: dict, batch: dict):
+    def local_sums(axes: tensors.Tree, params: dict, batch: dict):
         def coefficients(mixer):
             return bank.coefficients(mixer, batch["features"], config)
 
@@ -126,17 +126,27 @@ def make_train_step(
 
     def train_step(state: TrainState, batch: dict):
         batch_specs = {name: whole if name == "features" else split for name in batch}
+        rows = touched.of(config.model, batch["inputs"], state)
+        named_axes = {**axes, "shared": rows.named_axes(axes["shared"])}
+        shared = {"shared": sharding.specs(named_axes["shared"])}
         sums = jax.shard_map(
-            local_sums,
+            partial(local_sums, named_axes),
             mesh=mesh,
-            in_specs=(specs, batch_specs),
-            out_specs=(whole, whole, grad_specs) + (() if at_every_step else (whole, whole)),
+            in_specs=({**specs, **shared}, batch_specs),
+            out_specs=(whole, whole, {**grad_specs, **shared})
+            + (() if at_every_step else (whole, whole)),
             check_vma=False,
         )
-        found = sums(state.params, batch)
+        part = rows.taken(state)
+        params = {**part.params, "shared": rows.named(part.params["shared"])}
+        nll, tokens, grads, *more = sums(params, batch)
+        grads = {**grads, "shared": rows.unnamed(grads["shared"])}
         if at_every_step:
-            return step.update(state, optimizer, *found)
-        return bank_updates.update(state, optimizer, spread, *found)
+            after, metrics = step.update(part, optimizer, nll, tokens, grads)
+        else:
+            found = (nll, tokens, grads, *more)
+            after, metrics = bank_updates.update(part, optimizer, spread, *found)
+        return rows.put_back(state, after), metrics
 
     return jax.jit(train_step, donate_argnums=0, out_shardings=(layout, None))
 

@@ -121,13 +121,13 @@ def make_train_step(
     """
     layout = state_sharding(config, optimizer, mesh)
     size = microbatch or default_microbatch(config.context)
-    sum_loss = objectives.make(objective, config).sum_loss
+    sum_loss, axes = objectives.make(objective, config).sum_loss, transformer.logical_axes(config)
 
     def train_step(state: TrainState, batch: dict):
         rows = touched.of(config, batch["inputs"], state, rounding is not None)
         part = rows.taken(state)
         params = rounding.at(part.params, state.step) if rounding else part.params
-        sums = make_sums(config, mesh, sum_loss, size, axes=rows.axes())
+        sums = make_sums(config, mesh, sum_loss, size, axes=rows.named_axes(axes))
         nll, tokens, grads = sums(rows.named(params), batch, ())
         after, metrics = update(part, optimizer, nll, tokens, rows.unnamed(grads))
         return rows.put_back(state, after), metrics

@@ -23,11 +23,8 @@ from specialm.models.parts.ngram_tables import CHOSEN, TABLE
 EMBED = "embed"
 
 
-@dataclass(frozen=True)
 class Whole:
     """All rows: nothing is taken out."""
-
-    config: transformer.Config
 
     def taken(self, tree: Any) -> Any:
         """A tree with tables, and moments of tables, of the rows alone."""
@@ -45,9 +42,9 @@ class Whole:
         """Gradients of what is `named`, of the parameters alone."""
         return grads
 
-    def axes(self) -> tensors.Tree:
-        """Logical axes of what is `named`."""
-        return transformer.logical_axes(self.config)
+    def named_axes(self, axes: tensors.Tree) -> tensors.Tree:
+        """Logical axes of what is `named`, from those of the parameters."""
+        return axes
 
 
 @dataclass(frozen=True)
@@ -86,10 +83,9 @@ class Touched(Whole):
         own = {name: grad for name, grad in grads[EMBED].items() if name != CHOSEN}
         return {**grads, EMBED: own}
 
-    def axes(self) -> tensors.Tree:
+    def named_axes(self, axes: tensors.Tree) -> tensors.Tree:
         """Of the rows' numbers too."""
-        whole = super().axes()
-        return {**whole, EMBED: {**whole[EMBED], CHOSEN: (None,)}}
+        return {**axes, EMBED: {**axes[EMBED], CHOSEN: (None,)}}
 
 
 def is_table(path: tuple) -> bool:
@@ -109,11 +105,11 @@ def of(
     before = EMBEDDERS[config.embedder].before(config)
     kept = [leaf for path, leaf in jax.tree_util.tree_leaves_with_path(state) if is_table(path)]
     if not before or not kept:
-        return Whole(config)
+        return Whole()
     count, reads = ngram_tables.count(config), before * inputs_BxL.size
     by_row = all(len(leaf) == count for leaf in kept)
     if reads >= count or not by_row or (rounded and config.d_model % quantization.BLOCK):
-        return Whole(config)
+        return Whole()
     padded_BxM = jnp.pad(inputs_BxL, ((0, 0), (before, 0)))
     row_N = ngram_tables.rows(padded_BxM, config).reshape(-1)
-    return Touched(config, jnp.unique(row_N, size=reads, fill_value=count))
+    return Touched(jnp.unique(row_N, size=reads, fill_value=count))

@@ -64,6 +64,7 @@ FAMILIES |= {
     "ngrams": dataclasses.replace(LLAMA, embedder="ngrams", ngram_rows=999, exits=()),
     "gemma": GEMMA,
 }
+FAMILIES["ngrams_projected"] = bank.Config(FAMILIES["ngrams"], "projected", 4, 3, 2, (1,))
 SHARED = dataclasses.replace(LLAMA, share=("block:all+low_rank",), share_rank=2)
 FAMILIES |= {"shared": SHARED, "shared_projected": bank.Config(SHARED, "projected", 4, 3, 2, (0,))}
 # All windows of a device at once; the bank's weights updated at the second of the three steps.

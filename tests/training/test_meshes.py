@@ -24,7 +24,15 @@ QUICK = {
 SLOW = {
     **{name: list(MESHES) for name in ("dense", "projected", "hypernetwork", "soup", "mixture")},
     **{
-        name: [ALL] for name in ("llama_projected", "llama_soup", "llama_mixture", "bert", "ngrams")
+        name: [ALL]
+        for name in (
+            "llama_projected",
+            "llama_soup",
+            "llama_mixture",
+            "bert",
+            "ngrams",
+            "ngrams_projected",
+        )
     },
     "shared": [ALL],
     "rare_soup": list(MESHES),

@@ -9,8 +9,9 @@ from ml_collections import ConfigDict
 
 from specialm import config as config_lib
 from specialm.models import transformer
+from specialm.models.families import bank
 from specialm.models.parts import ngram_tables
-from specialm.training import optimizer, quantized, sharding, step, touched
+from specialm.training import optimizer, program, quantized, sharding, step, touched
 
 MODEL = transformer.Config(
     vocab_size=50,
@@ -114,12 +115,38 @@ def test_with_the_same_batch_again_it_is_the_step_of_the_whole_table(changes, wi
     train, batches = settings(weight_decay=0.0, **changes), [batch_of(5)] * 3
     model = dataclasses.replace(MODEL, d_model=width)
     states, metrics = trained(train, batches, model)
-    monkeypatch.setattr(touched, "of", lambda config, *_: touched.Whole(config))
+    monkeypatch.setattr(touched, "of", lambda *_: touched.Whole())
     wanted, wanted_metrics = trained(train, batches, model)
     for found, whole in zip(metrics, wanted_metrics, strict=True):
         np.testing.assert_allclose(found["loss"], whole["loss"], rtol=1e-5)
     close = lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5)  # noqa: E731
     jax.tree.map(close, states[-1].params, wanted[-1].params)
+
+
+@pytest.mark.parametrize("every", [1, 2])
+def test_a_bank_trains_the_rows_of_its_table_too(every, monkeypatch):
+    """At every step or every other one: as a step of the whole table, and other rows stay."""
+    config = bank.Config(MODEL, "projected", 4, 3, 2, (0,))
+    train, mesh = settings(weight_decay=0.0, bank_every=every), sharding.make_mesh(2)
+    batch = {**batch_of(5), "features": np.eye(4, dtype=np.float32)[:2]}
+
+    def after():
+        tx = optimizer.make(train, 10, bank.declare(config), 2)
+        state = step.init_state(config, tx, mesh, jax.random.key(0))
+        before = jax.device_get(state.params)
+        train_step = program.make_train_step(config, tx, mesh)
+        for _ in range(2):
+            state, metrics = train_step(state, sharding.put_batch(mesh, batch))
+        return before, jax.device_get(state.params), jax.device_get(metrics)
+
+    before, found, metrics = after()
+    monkeypatch.setattr(touched, "of", lambda *_: touched.Whole())
+    _, wanted, wanted_metrics = after()
+    close = lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5)  # noqa: E731
+    jax.tree.map(close, (found, metrics), (wanted, wanted_metrics))
+    change = found["shared"]["embed"]["ngrams"] - before["shared"]["embed"]["ngrams"]
+    read = np.isin(np.arange(len(change)), rows_of(batch))
+    assert np.abs(change[read]).max() > 0 and not np.any(change[~read])
 
 
 @pytest.mark.parametrize(
