@@ -137,7 +137,8 @@ class Ladder:
             config = config_lib.load(self.args.config, words)
             return pipeline.open_run(config, Path(self.args.workdir), pipeline.domains_of(config))
 
-        plan = Path(self.args.workdir) / "ladder" / f"plan-{code_of(recipe)}-{minutes:g}"
+        timed = code_of({key: value for key, value in recipe.items() if key != RATE})
+        plan = Path(self.args.workdir) / "ladder" / f"plan-{timed}-{minutes:g}"
         first = opened(1)
         tokens = processor_time.tokens_for(first, methods.BASE, plan / "plan.json", minutes)
         return opened(tokens), tokens
@@ -145,10 +146,11 @@ class Ladder:
     def climb(self) -> dict:
         """Tries all rungs; the recipe at the end."""
         best, started = dict(START), time.time()
-        for done, (name, rung) in enumerate(RUNGS.items(), 1):
-            best = self._rung(name, rung, best)
-            left = (time.time() - started) / done * (len(RUNGS) - done)
-            print(f"[{done} of {len(RUNGS)}] about {left / 60:.0f} min left", file=sys.stderr)
+        names = [name.strip() for name in self.args.rungs.split(";") if name.strip()] or [*RUNGS]
+        for done, name in enumerate(names, 1):
+            best = self._rung(name, RUNGS[name], best)
+            left = (time.time() - started) / done * (len(names) - done)
+            print(f"[{done} of {len(names)}] about {left / 60:.0f} min left", file=sys.stderr)
         return best
 
     def _rung(self, name: str, rung: Rung, best: dict) -> dict:
@@ -229,9 +231,13 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--config", default="configs/local/slm.py")
     parser.add_argument("--minutes", type=float, default=1.0)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--rungs", default="", help="names with a semicolon between; all if none")
     parser.add_argument("--curve", default="", help="minutes, with commas between")
     parser.add_argument("overrides", nargs="*", help="FIELD=VALUE of every config")
     args = parser.parse_args(argv)
+    unknown = [name for name in args.rungs.split(";") if name.strip() not in {"", *RUNGS}]
+    if unknown:
+        sys.exit(f"--rungs={args.rungs}: must be some of {'; '.join(RUNGS)}.")
     demo.fetch(config_lib.load(args.config, [f"--config.{each}" for each in args.overrides]))
     ladder = Ladder(args)
     last = ladder.climb()
