@@ -45,6 +45,7 @@ TEXT_AND_CLUSTERS = frozenset({"text", "clusters"})
 FILES = {
     "demo/results.jsonl": Rows(TEXT_AND_CLUSTERS | {"control"}, "46aa534", 1),
     "demo/baselines.jsonl": Rows(frozenset({"text"}), "fb54fa0", 2),
+    "recipe/results.jsonl": Rows(TEXT_AND_CLUSTERS),
     "bank/results.jsonl": Rows(TEXT_AND_CLUSTERS, "241cc63"),
     "bank/tokens50k.jsonl": Rows(TEXT_AND_CLUSTERS, "241cc63"),
     "bank/choice.jsonl": Rows(TEXT_AND_CLUSTERS, "560b591"),

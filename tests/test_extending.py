@@ -134,7 +134,7 @@ def test_two_methods_of_one_name(table):
 
 def test_settings_that_only_some_methods_use():
     used = {name: set(record.settings) for name, record in methods.METHODS.items()}
-    bank = {"train.groups", "train.mixer_multiplier"}
+    bank = {"train.groups", "train.mixer_multiplier", "train.bank_every"}
     assert used["slm_pn"] == used["slm_hn"] == bank
     assert used["soup"] == bank | {"train.histogram_support"}
     assert used["slm_mix"] == {"train.trunk_fraction", "train.expert_multiplier"}
