@@ -46,6 +46,8 @@ FILES = {
     "demo/results.jsonl": Rows(TEXT_AND_CLUSTERS | {"control"}, "46aa534", 1),
     "demo/baselines.jsonl": Rows(frozenset({"text"}), "fb54fa0", 2),
     "recipe/results.jsonl": Rows(TEXT_AND_CLUSTERS),
+    "recipe/four_million.jsonl": Rows(TEXT_AND_CLUSTERS),
+    "recipe/cap8.jsonl": Rows(TEXT_AND_CLUSTERS),
     "bank/results.jsonl": Rows(TEXT_AND_CLUSTERS, "241cc63"),
     "bank/tokens50k.jsonl": Rows(TEXT_AND_CLUSTERS, "241cc63"),
     "bank/choice.jsonl": Rows(TEXT_AND_CLUSTERS, "560b591"),
