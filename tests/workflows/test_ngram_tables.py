@@ -45,7 +45,7 @@ def test_what_is_served_is_the_likeliest_of_the_full_forward_pass(tuned):
         tokens = [model.vocabulary.start, *model.vocabulary.encode([prompt])[0]]
         count = len(tokens)
         for _ in range(8):
-            scores_LxV = transformer.logits(model.params, np.array([tokens]), model.config)[0]
+            scores_LxV = transformer.logits(model.params, np.array([tokens], np.int32), model.config)[0]
             tokens.append(int(np.argmax(scores_LxV[-1])))
             if tokens[-1] in model.vocabulary.stops:
                 tokens.pop()
@@ -55,8 +55,8 @@ def test_what_is_served_is_the_likeliest_of_the_full_forward_pass(tuned):
 
 def test_scores_are_those_of_the_full_forward_pass(tuned):
     model, text = runs.load(tuned, sharding.make_mesh()), "The matrix."
-    (tokens,) = model.vocabulary.encode([text])
-    inputs = np.array([[model.vocabulary.start, *tokens[:-1]]])
+    tokens = [*model.vocabulary.encode([text])[0], model.vocabulary.eos]
+    inputs = np.array([[model.vocabulary.start, *tokens[:-1]]], np.int32)
     scores_LxV = transformer.logits(model.params, inputs, model.config)[0]
     log_p_LxV = jax.nn.log_softmax(scores_LxV)
     wanted = -sum(float(log_p_LxV[i, token]) for i, token in enumerate(tokens))
