@@ -108,7 +108,7 @@ class Architecture:
             for name, choices in tables.items()
             if getattr(plain, name) not in choices and name not in self.needs
         ]
-        return found + (["model.exits=()"] if config.exits else [])
+        return [*dict.fromkeys(found), *(["model.exits=()"] if config.exits else [])]
 
 
 def refuse(checks: Mapping[str, bool], who: str) -> None:
