@@ -48,6 +48,7 @@ FILES = {
     "recipe/results.jsonl": Rows(TEXT_AND_CLUSTERS),
     "recipe/four_million.jsonl": Rows(TEXT_AND_CLUSTERS),
     "recipe/cap8.jsonl": Rows(TEXT_AND_CLUSTERS),
+    "ladder/rows.jsonl": Rows(frozenset({"text"})),
     "bank/results.jsonl": Rows(TEXT_AND_CLUSTERS, "241cc63"),
     "bank/tokens50k.jsonl": Rows(TEXT_AND_CLUSTERS, "241cc63"),
     "bank/choice.jsonl": Rows(TEXT_AND_CLUSTERS, "560b591"),
