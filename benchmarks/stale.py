@@ -47,6 +47,7 @@ FILES = {
     "demo/baselines.jsonl": Rows(frozenset({"text"}), "fb54fa0", 2),
     "recipe/results.jsonl": Rows(TEXT_AND_CLUSTERS),
     "recipe/four_million.jsonl": Rows(TEXT_AND_CLUSTERS),
+    "recipe/step.jsonl": Rows(frozenset()),
     "recipe/cap8.jsonl": Rows(TEXT_AND_CLUSTERS),
     "ladder/rows.jsonl": Rows(frozenset({"text"})),
     "bank/results.jsonl": Rows(TEXT_AND_CLUSTERS, "241cc63"),

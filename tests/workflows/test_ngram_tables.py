@@ -45,7 +45,9 @@ def test_what_is_served_is_the_likeliest_of_the_full_forward_pass(tuned):
         tokens = [model.vocabulary.start, *model.vocabulary.encode([prompt])[0]]
         count = len(tokens)
         for _ in range(8):
-            scores_LxV = transformer.logits(model.params, np.array([tokens], np.int32), model.config)[0]
+            scores_LxV = transformer.logits(
+                model.params, np.array([tokens], np.int32), model.config
+            )[0]
             tokens.append(int(np.argmax(scores_LxV[-1])))
             if tokens[-1] in model.vocabulary.stops:
                 tokens.pop()
