@@ -8,6 +8,7 @@ and n-grams, which draw nothing, have no interval.
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -26,14 +27,14 @@ def read(path: Path) -> list[dict]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def bits(rows: list[dict], method: str, phase: str, domain: str) -> np.ndarray:
+def bits(rows: Sequence[dict], method: str, phase: str, domain: str) -> np.ndarray:
     """Bits per byte of a method, seed by seed."""
     wanted = {"method": method, "phase": phase, "domain": domain}
     own = [row for row in rows if wanted.items() <= row.items()]
     return np.array([row["bits_per_byte"] for row in sorted(own, key=lambda row: row["seed"])])
 
 
-def gain(rows: list[dict], method: str, phase: str = "finetuned") -> np.ndarray:
+def gain(rows: Sequence[dict], method: str, phase: str = "finetuned") -> np.ndarray:
     """Change of the macro average against `slm`, per cent, seed by seed."""
     ours, base = (bits(rows, name, phase, MACRO) for name in (method, BASE))
     return 100 * (ours / base - 1)

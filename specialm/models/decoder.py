@@ -84,8 +84,9 @@ def decode(
     length, columns = tokens_BxL.shape[1], caches.layers[0].v_ZxzxA.shape[1]
     kept_BxC, before_BxN = caches.tokens_BxC, None
     if kept_BxC is not None:
+        before = EMBEDDERS[config.embedder].before(config)
         tokens_BxL, before_BxN, kept_BxC = _with_tokens(
-            kept_BxC, tokens_BxL, column, held_B, kept_BxC.shape[1] - columns
+            kept_BxC, tokens_BxL, column, held_B, before
         )
     x_TxD = transformer.embedded(params, tokens_BxL, held_B, config, before_BxN)
     column_z = jnp.arange(columns)

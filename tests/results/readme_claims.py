@@ -11,8 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks import repetition_table, scored
+from benchmarks import recipe_table, repetition_table, scored
 from benchmarks.intervals import interval
+from specialm.evaluation.perplexity import MACRO
 from specialm.reports import equal_cost
 from specialm.reports.study_rows import Study
 
@@ -49,13 +50,12 @@ def spread(values) -> list[float]:
 
 def recipe_bits(method: str, name: str = "results") -> float:
     """Of the demo by the recipe, macro average after fine-tuning."""
-    where = {"method": method, "phase": "finetuned", "domain": "macro"}
-    return float(np.mean(of(f"recipe/{name}.jsonl", "bits_per_byte", **where)))
+    return float(recipe_table.bits(rows(f"recipe/{name}.jsonl"), method, "finetuned", MACRO).mean())
 
 
 def recipe_gain(name: str) -> float:
     """Change by importance sampling, per cent."""
-    return 100 * (recipe_bits("slm_is", name) / recipe_bits("slm", name) - 1)
+    return float(recipe_table.gain(rows(f"recipe/{name}.jsonl"), "slm_is").mean())
 
 
 DEMO, BANK, BANK50 = "demo/results.jsonl", "bank/results.jsonl", "bank/tokens50k.jsonl"
