@@ -8,7 +8,7 @@ the FLOPs that the dense one takes for --tokens. Each has a learning rate of its
 RATES, and beyond while the best is at the end, by the specialist domains' validation windows after
 --search_tokens with seed 0. Scores are of held-out windows, generic and of the domains, before
 fine-tuning. Finished runs are reused, so the same command goes on after an interruption; it
-rewrites --out.
+rewrites --out. With --rates=ROWS rates are those of another study's rows, and nothing is searched.
 """
 
 import argparse
@@ -36,11 +36,15 @@ from specialm.workflows import demo, pipeline, pretraining  # noqa: E402
 
 DENSE = "dense vocabulary"
 BYTES = {"embedder": "bytes", "byte_size": 16, "byte_heads": 2, "d_ff": 416}
+POOLED = {**BYTES, "head": "pooled"}
 DEEP = {"num_layers": 4}  # with the parameters of two layers, or little more
 MODELS: dict[str, dict] = {
     DENSE: {},
     "byte-pooled, at once": {**BYTES, "head": "bytes"},
     "byte-pooled, in turn": {**BYTES, "head": "bytes_in_turn"},
+    "byte-pooled, vectors": {**POOLED, "d_ff": 512},
+    "byte-pooled, vectors, 4 own numbers": {**POOLED, "d_ff": 496, "byte_own": 4},
+    "byte-pooled, vectors, 16 own numbers": {**POOLED, "d_ff": 448, "byte_own": 16},
     "plain bytes": {"d_ff": 480},
     "shared MLP": {**DEEP, "share": ("mlp:all",)},
     "shared MLP, low rank": {**DEEP, "share": ("mlp:all+low_rank",), "share_rank": 4},
@@ -156,7 +160,7 @@ def table(rows: list[dict]) -> list[str]:
             sizes = [f"{own[0][f]:,}" for f in ("params", "embedding_and_head")]
             cells = [name, *sizes, f"{own[0]['learning_rate']:g}", f"{own[0]['tokens']:,}"]
             cells += [f"{values(name, sets).mean():.3f}" for sets in (["generic"], domains)]
-            if name != DENSE:
+            if name != DENSE and len(values(DENSE, domains)):
                 cells += [change(name, sets) for sets in (["generic"], domains)]
             else:
                 cells += ["", ""]
@@ -164,8 +168,14 @@ def table(rows: list[dict]) -> list[str]:
     return lines
 
 
-def main() -> None:
-    """Trains all models and writes their rows."""
+def rates_of(path: str) -> dict[str, float]:
+    """{model: the rate of its final rows}, of a file of rows."""
+    rows = [json.loads(line) for line in Path(path).read_text().splitlines()]
+    return {each["model"]: each["learning_rate"] for each in rows if not each["search"]}
+
+
+def parsed() -> argparse.Namespace:
+    """The options."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", required=True)
     parser.add_argument("--workdir", default="runs/tiny")
@@ -173,8 +183,20 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=1_000_000)
     parser.add_argument("--search_tokens", type=int, default=300_000)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--models", default="", help="names with a semicolon between; all if none")
+    parser.add_argument("--rates", default="", help="rows that have the learning rates")
     parser.add_argument("overrides", nargs="*", help="FIELD=VALUE of every config")
     args = parser.parse_args()
+    args.models = [name.strip() for name in args.models.split(";") if name.strip()] or list(MODELS)
+    if unknown := [name for name in args.models if name not in MODELS]:
+        sys.exit(f"--models: {'; '.join(unknown)}: must be some of {'; '.join(MODELS)}.")
+    args.rates = rates_of(args.rates) if args.rates else {}
+    return args
+
+
+def main() -> None:
+    """Trains all models and writes their rows."""
+    args = parsed()
     common = ["data.longest_piece=12", f"train.batch_size={BATCH}"]
     base = config_lib.load(args.config, [f"--config.{x}" for x in (*common, *args.overrides)])
     demo.fetch(base)
@@ -189,12 +211,14 @@ def main() -> None:
         return float(np.mean(list(rows[-1]["valid_bits_per_byte"].values())))
 
     started = time.time()
-    for done, name in enumerate(MODELS, 1):
-        rate = best_rate(lambda r, n=name: score(Cell(n, r, 0, args.search_tokens, True)))
+    for done, name in enumerate(args.models, 1):
+        rate = args.rates.get(name) or best_rate(
+            lambda r, n=name: score(Cell(n, r, 0, args.search_tokens, True))
+        )
         for seed in range(args.seeds):
             score(Cell(name, rate, seed, args.tokens, False))
-        left = (time.time() - started) / done * (len(MODELS) - done)
-        print(f"[{done} of {len(MODELS)}] about {left / 60:.0f} min left", file=sys.stderr)
+        left = (time.time() - started) / done * (len(args.models) - done)
+        print(f"[{done} of {len(args.models)}] about {left / 60:.0f} min left", file=sys.stderr)
     print("\n".join(table(rows)))
 
 

@@ -70,7 +70,7 @@ def _token_table(config: Config) -> None:
     if config.embedder not in ("tokens", "scaled_tokens", "ngrams"):
         raise UserError(
             f"model.head='tied' reads the table of model.embedder='tokens', which "
-            f"{config.embedder!r} has not; set model.head='bytes' or 'untied'."
+            f"{config.embedder!r} has not; set model.head='pooled' or 'untied'."
         )
 
 
@@ -106,6 +106,7 @@ RULES: dict[tuple[str, str], Callable[[Config], None]] = {
     ("embedder", "bytes"): _byte_heads,
     ("embedder", "ngrams"): _ngram_rows,
     ("head", "tied"): _token_table,
+    ("head", "pooled"): _byte_codes,
     ("head", "bytes"): _byte_codes,
     ("head", "bytes_in_turn"): _byte_codes,
 }

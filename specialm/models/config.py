@@ -96,9 +96,9 @@ class Config:
     ngram_rows: int = field(32_768, "the same: rows of the table of each length", least=1)
     head: str = field(
         "tied",
-        "the output: the embeddings, or weights of its own; the bytes of a piece, all at once or "
-        "in turn",
-        choices=table(f"{PARTS}.heads:HEADS", "tied", "untied", "bytes", "bytes_in_turn"),
+        "the output: the embeddings, or weights of its own; of the embedder of bytes its vectors "
+        "of the pieces, or the bytes of a piece, all at once or in turn",
+        choices=table(f"{PARTS}.heads:HEADS", "tied", "untied", "pooled", "bytes", "bytes_in_turn"),
     )
     byte_slots: int = field(12, "embedder or head of bytes: the most bytes of a piece", least=1)
     byte_classes: int = field(
@@ -107,6 +107,7 @@ class Config:
     byte_size: int = field(64, "the same: numbers of a byte's vector", least=1)
     byte_heads: int = field(4, "the same: attention heads of the blocks over bytes", least=1)
     byte_layers: int = field(1, "embedder of bytes: blocks", least=0)
+    byte_own: int = field(0, "the same: numbers of its own that a piece adds to its bytes", least=0)
     byte_head_layers: int = field(1, "head of bytes: blocks", least=0)
     exits: tuple[int, ...] = field(
         (), "layers after which one more head reads the state, counted from 1", of=int, least=1

@@ -54,6 +54,7 @@ def laid_out(params: Params, config: Config) -> Params:
     ends = {name: part for name, part in params.items() if name not in ("layers", "heads")}
     ends["heads"] = {LAST: params["heads"][LAST]}
     whole = jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf)), ends)
+    whole["embed"] = EMBEDDERS[config.embedder].computed(whole["embed"], config)
     return {**whole, "layers": tuple(layer(index) for index in range(config.num_layers))}
 
 

@@ -180,7 +180,7 @@ def normed(params: Params, head: str, x_TxD: jax.Array, config: Config) -> jax.A
 
 def head_meets(params: Params, config: Config, head: str = LAST) -> Any:
     """What the final states of a head meet: [V, D], or a tree of arrays."""
-    return HEADS[config.head].meets(params["heads"][head], params["embed"])
+    return HEADS[config.head].meets(params["heads"][head], params["embed"], config)
 
 
 def has_matrix(config: Config) -> bool:

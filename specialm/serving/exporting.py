@@ -20,6 +20,7 @@ from specialm.common.files import check_new_folder, write_json, write_text
 from specialm.data.vocabularies.tokenizer_json import TokenizerJson
 from specialm.models import families, transformer
 from specialm.models.config import Config
+from specialm.models.unpooled import unpooled
 from specialm.serving import (
     architectures,
     gguf_writer,
@@ -218,8 +219,9 @@ def summary(result: Json) -> str:
 
 
 def _what(model: Model, holds_any: bool = False) -> Exported:
-    # Of another layout every layer has its own weights: what layers share is written out.
+    # Another layout has weights for every layer and a row for every piece: they are written out.
     params, config = transformer.unshared(model.params, families.dense(model.config))
+    params, config = unpooled(params, config)
     has_graph = config.embedder in onnx_writer.EMBEDDERS and transformer.has_matrix(config)
     if holds_any and not has_graph:
         raise UserError(

@@ -1,4 +1,4 @@
-"""The embedder and the heads of bytes against NumPy, one piece at a time at its own length."""
+"""The heads of bytes against NumPy, one piece at a time at its own length."""
 
 import dataclasses
 
@@ -11,7 +11,7 @@ import pytest
 from specialm.common.errors import UserError
 from specialm.models import check, decoder, families, lora, tensors, transformer
 from specialm.models.families import mixture
-from specialm.models.parts import byte_heads, embedders, pieces
+from specialm.models.parts import byte_heads, pieces
 
 PIECES = [b"", None, b"a", b"ab", "é".encode(), b"\xff", b"four", b"", b"the ", b"x\x00"]
 CONFIG = transformer.Config(
@@ -85,23 +85,6 @@ def test_codes_by_hand():
     for number, code in CODES.items():
         assert codes[number].tolist() == code + [-1] * (4 - len(code))
     assert codes[1].tolist() == [-1] * 4  # no text gives it
-
-
-@pytest.mark.parametrize("config", [LLAMA], ids=["llama"])
-def test_a_piece_is_the_mean_of_its_bytes_whatever_the_pads(config):
-    params = make_params(config)
-    w = float64(params["embed"])
-    # More tokens than pieces: every piece is read once. Fewer: every token is.
-    for tokens in (np.arange(10).repeat(3).reshape(3, 10), np.array([[6, 4, 0, 2]])):
-        made = jax.jit(embedders.pooled_bytes, static_argnums=2)(params["embed"], tokens, config)
-        assert made.shape == (*tokens.shape, config.d_model)
-        for found, token in zip(made.reshape(-1, config.d_model), tokens.reshape(-1), strict=True):
-            content = [c for c in CODES.get(token, [*(PIECES[token] or b"")]) if c != 256]
-            if not content:
-                continue
-            x = w["bytes"][content] + w["places"][: len(content)]
-            wanted = run_blocks(w, x, config, causal=False).mean(0) @ w["out"]
-            np.testing.assert_allclose(found, wanted, atol=2e-5)
 
 
 @pytest.mark.parametrize("head,config", [("bytes", LLAMA), *((head, CONFIG) for head in HEADS)])
@@ -231,6 +214,7 @@ def test_flops_are_those_that_xla_counts(head):
 @pytest.mark.parametrize(
     "change,named",
     [
+        ({"embedder": "tokens", "head": "pooled"}, "model.head='pooled' reads the bytes of"),
         ({"head": "tied"}, "model.head='tied' reads the table of model.embedder='tokens'"),
         ({"embedder": "tokens"}, "model.head='bytes' reads the bytes of model.embedder='bytes'"),
         ({"byte_heads": 4}, "model.byte_heads=4 does not divide model.byte_size=6"),

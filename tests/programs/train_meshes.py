@@ -64,6 +64,10 @@ FAMILIES |= {
     "ngrams": dataclasses.replace(LLAMA, embedder="ngrams", ngram_rows=999, exits=()),
     "gemma": GEMMA,
 }
+POOLED = {"embedder": "bytes", "head": "pooled", "byte_size": 8, "byte_heads": 2, "byte_own": 3}
+FAMILIES |= {"pooled": dataclasses.replace(LLAMA, **POOLED)}
+FAMILIES["pooled_projected"] = bank.Config(FAMILIES["pooled"], "projected", 4, 3, 2, (1,))
+PIECES = [b"", *(bytes([97 + number] * (1 + number % 5)) for number in range(23))]
 FAMILIES["ngrams_projected"] = bank.Config(FAMILIES["ngrams"], "projected", 4, 3, 2, (1,))
 SHARED = dataclasses.replace(LLAMA, share=("block:all+low_rank",), share_rank=2)
 FAMILIES |= {"shared": SHARED, "shared_projected": bank.Config(SHARED, "projected", 4, 3, 2, (0,))}
@@ -105,7 +109,10 @@ def start(config, optimizer):
         devices=jax.devices()[:1],
         axis_types=(jax.sharding.AxisType.Auto,) * 4,
     )
-    return jax.device_get(step.init_state(config, optimizer, mesh, jax.random.key(0)))
+    given = families.constants(config, PIECES)
+    return jax.device_get(
+        step.init_state(config, optimizer, mesh, jax.random.key(0), constants=given)
+    )
 
 
 def train(family: str, sizes: tuple[int, ...]) -> tuple[list[float], object]:

@@ -68,6 +68,14 @@ CONFIGS = {
     ),
 }
 
+# Pieces as means of their bytes leave with a row each.
+POOLED = {
+    f"{name}, pooled": dataclasses.replace(
+        CONFIGS[name], embedder="bytes", head="pooled", byte_size=16, byte_slots=32, byte_own=2
+    )
+    for name in ("llama", "gpt2")
+}
+
 
 def random_params(config, seed=0):
     """Norms of about 1, all else drawn so that logits are not small."""
@@ -84,7 +92,9 @@ def random_params(config, seed=0):
 
 def made(path, config, vocabulary):
     """A run folder with random parameters."""
-    runs.save(path, random_params(config))
+    params = random_params(config)
+    params["embed"] |= transformer.constants(config, vocabulary.pieces)
+    runs.save(path, params)
     entry = {"phase": "pretrained", "tokens": 1000, "flops": 1e9, "seconds": 1.0}
     runs.describe(path, config, vocabulary, "slm", "", 0, [entry])
     return runs.load(path, sharding.make_mesh())
@@ -143,6 +153,22 @@ def test_import_gives_back_what_export_wrote(name, kind, bpe_vocabulary, tmp_pat
         same(*(read_gguf(file, tmp_path) for file in files))
 
 
+@pytest.mark.parametrize("name", POOLED)
+def test_a_byte_pooled_model_leaves_with_a_row_for_each_piece(
+    name, bpe_vocabulary, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("specialm.serving.verify._missing", lambda *names: NOT_CHECKED)
+    model = made(tmp_path / "run", POOLED[name], bpe_vocabulary)
+    exporting.export(model, tmp_path / "one", "hf")
+    stage = open_models.import_model({"hf": str(tmp_path / "one")}, tmp_path / "work", 0)
+    again = runs.load(stage.path, sharding.make_mesh())
+    assert (again.config.embedder, again.config.head) == ("tokens", "tied")
+    tokens = np.random.default_rng(0).integers(0, 500, (2, 16))
+    logits = jax.jit(transformer.logits, static_argnums=2)
+    found, wanted = (logits(each.params, tokens, each.config) for each in (again, model))
+    np.testing.assert_allclose(found, wanted, atol=1e-3)
+
+
 def read_gguf(path, tmp_path):
     found = gguf_files.open_file(path, tmp_path)
     return found.load(found.sizes())
@@ -151,13 +177,13 @@ def read_gguf(path, tmp_path):
 NOT_CHECKED = {"checked": False, "why": "a test"}
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", CONFIGS | POOLED)
 def test_an_export_runs_in_transformers_and_llama_cpp(name, bpe_vocabulary, tmp_path):
     """The export verifies itself: ids of nasty strings, logits of real text."""
     pytest.importorskip("torch")
     pytest.importorskip("transformers")
     pytest.importorskip("xllamacpp")
-    model = made(tmp_path / "run", CONFIGS[name], bpe_vocabulary)
+    model = made(tmp_path / "run", (CONFIGS | POOLED)[name], bpe_vocabulary)
     for kind, dtype in (("hf", "f32"), ("hf", "bf16"), ("gguf", "f32"), ("gguf", "q8_0")):
         report = exporting.export(model, tmp_path / f"{kind}-{dtype}", kind, dtype)
         figures = report["verification"]["figures"]

@@ -32,6 +32,8 @@ SLOW = {
             "bert",
             "ngrams",
             "ngrams_projected",
+            "pooled",
+            "pooled_projected",
         )
     },
     "shared": [ALL],

@@ -82,7 +82,7 @@ WITH = {
     "model.embedder": {"model.head": "untied"},
     **{
         f"model.byte_{name}": {"model.embedder": "bytes", "model.head": "bytes"}
-        for name in ("slots", "classes", "size", "heads", "layers", "head_layers")
+        for name in ("slots", "classes", "size", "heads", "layers", "head_layers", "own")
     },
     **{f"model.ngram_{name}": {"model.embedder": "ngrams"} for name in ("order", "rows")},
     "model.share_rank": {"model.share": ("mlp:all+low_rank",)},

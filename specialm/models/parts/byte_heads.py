@@ -44,7 +44,7 @@ def flops(config: Config) -> int:
     return ends + pieces.block_flops(config, config.byte_head_layers)
 
 
-def meets(weights: Weights, embed: Weights) -> dict[str, Any]:
+def meets(weights: Weights, embed: Weights, config: Config) -> dict[str, Any]:
     """The head's weights and the codes of the vocabulary."""
     own = {name: part for name, part in weights.items() if name != "norm"}
     return {**own, pieces.CODES: embed[pieces.CODES]}

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from specialm.models import loss
 from specialm.models.config import Config
-from specialm.models.parts import Weights, byte_heads
+from specialm.models.parts import Weights, byte_heads, pooled
 from specialm.models.parts.norms import NORMS
 from specialm.models.tensors import Tensor, normal
 
@@ -41,9 +41,8 @@ class Head:
     """
 
     declare: Callable[[Config], dict]
-    meets: Callable[
-        [Weights, Weights], Any
-    ]  # (the head's weights, the embedder's) -> what it meets
+    # (the head's weights, the embedder's, config) -> what it meets
+    meets: Callable[[Weights, Weights, Config], Any]
     flops: Callable[[Config], int] = product_flops  # of matrix products, forward, per token
     # (x [T, D], what it meets, targets [T], mask [T], config) -> float32 [], the sum of mask * nats
     sum_nll: Callable[..., jax.Array] = _sum_nll
@@ -78,8 +77,9 @@ def _bytes(in_turn: bool) -> Head:
 
 
 HEADS = {
-    "tied": Head(_declare_tied, lambda weights, embed: embed["tokens"]),
-    "untied": Head(_declare_untied, lambda weights, embed: weights["out"]),
+    "tied": Head(_declare_tied, lambda weights, embed, config: embed["tokens"]),
+    "untied": Head(_declare_untied, lambda weights, embed, config: weights["out"]),
+    "pooled": Head(_declare_tied, lambda weights, embed, config: pooled.head_rows(embed, config)),
     "bytes": _bytes(in_turn=False),
     "bytes_in_turn": _bytes(in_turn=True),
 }

@@ -49,6 +49,13 @@ NORMS = {
 }
 
 
+def scaled(norm: str, weights: Weights, factor: float) -> Weights:
+    """The weights with which a norm gives `factor` times as much."""
+    if norm == "rmsnorm_plus1":
+        return {"scale": (1 + weights["scale"]) * factor - 1}
+    return {name: value * factor for name, value in weights.items()}
+
+
 def of_heads(config: Config) -> Part:
     """The RMSNorm of queries and keys: that of the layers, if theirs is one."""
     return NORMS["rmsnorm" if config.norm == "layernorm" else config.norm]

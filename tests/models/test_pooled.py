@@ -1,0 +1,110 @@
+"""Pieces as the means of their bytes, read and written, against NumPy, one piece at its own length."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+from test_byte_pieces import CODES, CONFIG, LLAMA, LOGITS, PIECES, float64, make_params, run_blocks
+
+from specialm.models import decoder, transformer
+from specialm.models.parts import pieces, pooled
+from specialm.models.unpooled import unpooled
+
+OWN = dataclasses.replace(LLAMA, head="pooled", byte_own=3)
+GPT2 = dataclasses.replace(CONFIG, head="pooled", byte_layers=1)
+PLUS1 = dataclasses.replace(OWN, norm="rmsnorm_plus1", byte_layers=0, exits=(0,))
+CONFIGS = {"own": OWN, "gpt2": GPT2, "plus1": PLUS1}
+INPUTS = np.array([[6, 4, 0, 2, 8, 9], [3, 3, 8, 0, 4, 5]])
+
+
+def vector(token, w, config):
+    """Of one piece, in float64."""
+    content = [c for c in CODES.get(token, [*(PIECES[token] or b"")]) if c != pieces.END]
+    if not content:
+        return None  # an id that no text gives
+    x = w["bytes"][content] + w["places"][: len(content)]
+    mean = run_blocks(w, x, config, causal=False).mean(0)
+    return mean @ w["out"] + (w["own"][token] @ w["own_out"] if config.byte_own else 0)
+
+
+@pytest.mark.parametrize("name", ["own", "gpt2"])
+def test_a_piece_is_the_mean_of_its_bytes_whatever_the_pads(name):
+    config = CONFIGS[name]
+    params = make_params(config)
+    w = float64(params["embed"])
+    embed = jax.jit(pooled.embed, static_argnums=2)
+    # More tokens than pieces: every piece is read once. Fewer: every token is.
+    for tokens in (np.arange(10).repeat(3).reshape(3, 10), np.array([[6, 4, 0, 2]])):
+        found = embed(params["embed"], tokens, config)
+        assert found.shape == (*tokens.shape, config.d_model)
+        for one, token in zip(found.reshape(-1, config.d_model), tokens.reshape(-1), strict=True):
+            if (wanted := vector(token, w, config)) is not None:
+                np.testing.assert_allclose(one, wanted, atol=3e-5)
+
+
+def test_logits_are_products_of_states_and_the_vectors_of_pieces():
+    params = make_params(OWN)
+    found = np.asarray(LOGITS(params, INPUTS, OWN)).reshape(-1, len(PIECES))
+    states = jax.jit(transformer.hidden, static_argnums=2)(params, INPUTS, OWN)["last"]
+    w = float64(params["embed"])
+    for token in (0, 2, 4, 6, 9):
+        wanted = np.asarray(states, np.float64) @ vector(token, w, OWN) / np.sqrt(OWN.d_model)
+        np.testing.assert_allclose(found[:, token], wanted, atol=2e-5)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_unpooled_is_the_same_function_with_a_row_for_each_piece(name):
+    params = make_params(CONFIGS[name])
+    usual, config = unpooled(params, CONFIGS[name])
+    assert (config.embedder, config.head) == ("tokens", "tied")
+    shapes = [jax.tree.map(np.shape, usual)]
+    shapes += [jax.tree.map(lambda leaf: leaf.shape, transformer.abstract(config))]
+    assert shapes[0] == shapes[1]
+    np.testing.assert_allclose(
+        LOGITS(usual, INPUTS, config), LOGITS(params, INPUTS, CONFIGS[name]), atol=2e-5
+    )
+    again, same = unpooled(usual, config)
+    assert again is usual and same is config
+
+
+def test_cached_decoding_is_the_full_forward_pass():
+    params, tokens = make_params(OWN), INPUTS[:1]
+    wanted, decode = LOGITS(params, tokens, OWN), jax.jit(decoder.decode, static_argnums=5)
+    laid_out, caches = decoder.laid_out(params, OWN), decoder.init_caches(OWN, 1, 8)
+    assert laid_out["embed"][pooled.ROWS].shape == (len(PIECES), OWN.d_model)
+    found = []
+    for first in range(6):
+        token, held = tokens[:, first : first + 1], np.full(1, first, np.int32)
+        states, caches = decode(laid_out, token, caches, first, held, OWN)
+        found.append(decoder.scores(laid_out, states[:, 0], OWN))
+    np.testing.assert_allclose(np.stack(found, 1), wanted, rtol=1e-5, atol=1e-4)
+
+
+def test_own_numbers_begin_at_zero_and_learn():
+    """A fresh model is its spelling alone; the first gradient moves what is a piece's own."""
+    params = transformer.init(OWN, jax.random.key(0), PIECES)
+    assert not np.any(params["embed"]["own"])
+    mask = np.ones(INPUTS.shape, np.float32)
+    loss = lambda params: transformer.loss(params, INPUTS, INPUTS[:, ::-1], mask, OWN)  # noqa: E731
+    grads = jax.jit(jax.grad(loss))(params)["embed"]
+    assert np.all(np.any(np.asarray(grads["own"]), axis=1))
+    assert not np.any(grads["codes"])
+
+
+def test_flops_are_those_that_xla_counts():
+    config = dataclasses.replace(
+        OWN,
+        attention="fused",
+        d_model=64,
+        d_ff=128,
+        context=16,
+        vocab_size=64,
+        byte_size=32,
+        byte_slots=8,
+    )
+    tokens = jax.ShapeDtypeStruct((4, 16), np.int32)  # as many as there are pieces
+    nll = jax.jit(transformer.token_nll, static_argnums=3)
+    compiled = nll.lower(transformer.abstract(config), tokens, tokens, config).compile()
+    counted = compiled.cost_analysis()["flops"] / 64
+    assert transformer.flops_per_token(config, train=False) == pytest.approx(counted, rel=0.15)
