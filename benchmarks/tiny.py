@@ -36,15 +36,15 @@ from specialm.workflows import demo, pipeline, pretraining  # noqa: E402
 
 DENSE = "dense vocabulary"
 BYTES = {"embedder": "bytes", "byte_size": 16, "byte_heads": 2, "d_ff": 416}
-POOLED = {**BYTES, "head": "pooled"}
+SPELT = {"byte_size": 32, "byte_layers": 0, "embed_rank": 16}
 DEEP = {"num_layers": 4}  # with the parameters of two layers, or little more
 MODELS: dict[str, dict] = {
     DENSE: {},
     "byte-pooled, at once": {**BYTES, "head": "bytes"},
     "byte-pooled, in turn": {**BYTES, "head": "bytes_in_turn"},
-    "byte-pooled, vectors": {**POOLED, "d_ff": 512},
-    "byte-pooled, vectors, 4 own numbers": {**POOLED, "d_ff": 496, "byte_own": 4},
-    "byte-pooled, vectors, 16 own numbers": {**POOLED, "d_ff": 448, "byte_own": 16},
+    "byte-pooled, tied": {**BYTES, "d_ff": 512},
+    "byte-pooled, tied, 16 own numbers": {**BYTES, **SPELT, "d_ff": 440},
+    "factored table": {"embedder": "factored", "embed_rank": 27, "d_ff": 440},
     "plain bytes": {"d_ff": 480},
     "shared MLP": {**DEEP, "share": ("mlp:all",)},
     "shared MLP, low rank": {**DEEP, "share": ("mlp:all+low_rank",), "share_rank": 4},

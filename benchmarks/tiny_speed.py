@@ -39,7 +39,7 @@ from specialm.training import optimizer, sharding, step  # noqa: E402
 
 SIDES = {
     "dense": ("tokens", "tied"),
-    "vectors": ("bytes", "pooled"),
+    "tied": ("bytes", "tied"),
     "at once": ("bytes", "bytes"),
     "in turn": ("bytes", "bytes_in_turn"),
 }
@@ -53,7 +53,7 @@ def models(name: str) -> tuple[dict[str, transformer.Config], object]:
     own = methods.dense_config(config, config.data.vocabulary_size)
     twin = config_lib.load(f"configs/stlm/{name}_dense.py", [])
     found = {"dense": methods.dense_config(twin, config.data.vocabulary_size)}
-    for side in ("vectors", "at once", "in turn"):
+    for side in ("tied", "at once", "in turn"):
         found[side] = dataclasses.replace(own, head=SIDES[side][1])
     ends = dict(zip(("embedder", "head"), SIDES["dense"], strict=True))
     found[TRUNK] = dataclasses.replace(own, vocab_size=TRUNK_TOKENS, **ends)

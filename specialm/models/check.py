@@ -66,11 +66,11 @@ def _even_heads(config: Config) -> None:
         )
 
 
-def _token_table(config: Config) -> None:
-    if config.embedder not in ("tokens", "scaled_tokens", "ngrams"):
+def _some_rank(config: Config) -> None:
+    if not config.embed_rank:
         raise UserError(
-            f"model.head='tied' reads the table of model.embedder='tokens', which "
-            f"{config.embedder!r} has not; set model.head='pooled' or 'untied'."
+            "model.embed_rank=0: model.embedder='factored' has so many numbers for each token; set "
+            "it to 1 or more."
         )
 
 
@@ -105,8 +105,7 @@ RULES: dict[tuple[str, str], Callable[[Config], None]] = {
     ("positions", "rope"): _even_heads,
     ("embedder", "bytes"): _byte_heads,
     ("embedder", "ngrams"): _ngram_rows,
-    ("head", "tied"): _token_table,
-    ("head", "pooled"): _byte_codes,
+    ("embedder", "factored"): _some_rank,
     ("head", "bytes"): _byte_codes,
     ("head", "bytes_in_turn"): _byte_codes,
 }

@@ -89,16 +89,22 @@ class Config:
     embedder: str = field(
         "tokens",
         "what tokens become: a row of a table, scaled_tokens times sqrt(d_model), with rows of the "
-        "n-grams that they end, or the mean of their bytes (docs/tiny.md)",
-        choices=table(f"{PARTS}.embedders:EMBEDDERS", "tokens", "scaled_tokens", "ngrams", "bytes"),
+        "n-grams that they end, a row of a product of two, or the mean of their bytes "
+        "(docs/tiny.md)",
+        choices=table(
+            f"{PARTS}.embedders:EMBEDDERS", "tokens", "scaled_tokens", "ngrams", "factored", "bytes"
+        ),
     )
     ngram_order: int = field(3, "embedder ngrams: the length of the longest", least=2, most=8)
     ngram_rows: int = field(32_768, "the same: rows of the table of each length", least=1)
+    embed_rank: int = field(
+        0, "embedder factored or bytes: numbers of each token's own, beside its bytes", least=0
+    )
     head: str = field(
         "tied",
-        "the output: the embeddings, or weights of its own; of the embedder of bytes its vectors "
-        "of the pieces, or the bytes of a piece, all at once or in turn",
-        choices=table(f"{PARTS}.heads:HEADS", "tied", "untied", "pooled", "bytes", "bytes_in_turn"),
+        "the output: the embedder's vectors, or weights of its own; the bytes of a piece, all at "
+        "once or in turn",
+        choices=table(f"{PARTS}.heads:HEADS", "tied", "untied", "bytes", "bytes_in_turn"),
     )
     byte_slots: int = field(12, "embedder or head of bytes: the most bytes of a piece", least=1)
     byte_classes: int = field(
@@ -107,7 +113,6 @@ class Config:
     byte_size: int = field(64, "the same: numbers of a byte's vector", least=1)
     byte_heads: int = field(4, "the same: attention heads of the blocks over bytes", least=1)
     byte_layers: int = field(1, "embedder of bytes: blocks", least=0)
-    byte_own: int = field(0, "the same: numbers of its own that a piece adds to its bytes", least=0)
     byte_head_layers: int = field(1, "head of bytes: blocks", least=0)
     exits: tuple[int, ...] = field(
         (), "layers after which one more head reads the state, counted from 1", of=int, least=1

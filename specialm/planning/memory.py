@@ -42,7 +42,8 @@ class Need:
 def of_pretraining(config: ConfigDict, method: str) -> Iterator[Need]:
     """What pretraining with a method takes at least."""
     model = config.model
-    has_rows = model.embedder != "bytes" or model.head == "untied"  # bytes need none that stay
+    computed = model.embedder in ("factored", "bytes")
+    has_rows = not computed or model.head == "untied"
     sizes: tuple[str, ...] = (*SIZES, "data.vocabulary_size")
     rows = config.data.vocabulary_size if has_rows else 0
     if model.embedder == "ngrams":

@@ -19,8 +19,8 @@ from specialm.common.errors import UserError
 from specialm.common.files import check_new_folder, write_json, write_text
 from specialm.data.vocabularies.tokenizer_json import TokenizerJson
 from specialm.models import families, transformer
+from specialm.models.as_table import as_table
 from specialm.models.config import Config
-from specialm.models.unpooled import unpooled
 from specialm.serving import (
     architectures,
     gguf_writer,
@@ -221,7 +221,7 @@ def summary(result: Json) -> str:
 def _what(model: Model, holds_any: bool = False) -> Exported:
     # Another layout has weights for every layer and a row for every piece: they are written out.
     params, config = transformer.unshared(model.params, families.dense(model.config))
-    params, config = unpooled(params, config)
+    params, config = as_table(params, config)
     has_graph = config.embedder in onnx_writer.EMBEDDERS and transformer.has_matrix(config)
     if holds_any and not has_graph:
         raise UserError(

@@ -115,7 +115,7 @@ def _check(student: transformer.Config, teacher: transformer.Config, tune: Confi
             raise UserError(
                 f"the {who} has model.head={model.head!r}, which predicts the bytes of a piece; "
                 "distillation compares distributions over the vocabulary: give models with "
-                "model.head='tied', 'untied' or 'pooled'."
+                "model.head='tied' or 'untied'."
             )
     if student.vocab_size != teacher.vocab_size:
         raise UserError(

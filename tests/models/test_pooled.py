@@ -8,13 +8,15 @@ import pytest
 from test_byte_pieces import CODES, CONFIG, LLAMA, LOGITS, PIECES, float64, make_params, run_blocks
 
 from specialm.models import decoder, transformer
+from specialm.models.as_table import as_table
 from specialm.models.parts import pieces, pooled
-from specialm.models.unpooled import unpooled
 
-OWN = dataclasses.replace(LLAMA, head="pooled", byte_own=3)
-GPT2 = dataclasses.replace(CONFIG, head="pooled", byte_layers=1)
+OWN = dataclasses.replace(LLAMA, head="tied", embed_rank=3)
+GPT2 = dataclasses.replace(CONFIG, head="tied", byte_layers=1)
 PLUS1 = dataclasses.replace(OWN, norm="rmsnorm_plus1", byte_layers=0, exits=(0,))
-CONFIGS = {"own": OWN, "gpt2": GPT2, "plus1": PLUS1}
+FACTORED = dataclasses.replace(GPT2, embedder="factored", embed_rank=5)
+CONFIGS = {"own": OWN, "gpt2": GPT2, "plus1": PLUS1, "factored": FACTORED}
+CONFIGS |= {"untied": dataclasses.replace(OWN, head="untied")}
 INPUTS = np.array([[6, 4, 0, 2, 8, 9], [3, 3, 8, 0, 4, 5]])
 
 
@@ -25,7 +27,7 @@ def vector(token, w, config):
         return None  # an id that no text gives
     x = w["bytes"][content] + w["places"][: len(content)]
     mean = run_blocks(w, x, config, causal=False).mean(0)
-    return mean @ w["out"] + (w["own"][token] @ w["own_out"] if config.byte_own else 0)
+    return mean @ w["out"] + (w["own"][token] @ w["own_out"] if config.embed_rank else 0)
 
 
 @pytest.mark.parametrize("name", ["own", "gpt2"])
@@ -54,17 +56,17 @@ def test_logits_are_products_of_states_and_the_vectors_of_pieces():
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_unpooled_is_the_same_function_with_a_row_for_each_piece(name):
+def test_as_a_table_it_is_the_same_function_with_a_row_for_each_piece(name):
     params = make_params(CONFIGS[name])
-    usual, config = unpooled(params, CONFIGS[name])
-    assert (config.embedder, config.head) == ("tokens", "tied")
+    usual, config = as_table(params, CONFIGS[name])
+    assert (config.embedder, config.head) == ("tokens", CONFIGS[name].head)
     shapes = [jax.tree.map(np.shape, usual)]
     shapes += [jax.tree.map(lambda leaf: leaf.shape, transformer.abstract(config))]
     assert shapes[0] == shapes[1]
     np.testing.assert_allclose(
         LOGITS(usual, INPUTS, config), LOGITS(params, INPUTS, CONFIGS[name]), atol=2e-5
     )
-    again, same = unpooled(usual, config)
+    again, same = as_table(usual, config)
     assert again is usual and same is config
 
 
@@ -79,6 +81,21 @@ def test_cached_decoding_is_the_full_forward_pass():
         states, caches = decode(laid_out, token, caches, first, held, OWN)
         found.append(decoder.scores(laid_out, states[:, 0], OWN))
     np.testing.assert_allclose(np.stack(found, 1), wanted, rtol=1e-5, atol=1e-4)
+
+
+def test_a_factored_table_is_a_product():
+    params = make_params(FACTORED)
+    w = float64(params["embed"])
+    table = w["own"] @ w["own_out"]
+    for tokens in (INPUTS, INPUTS[:1, :3]):
+        embed = jax.jit(transformer.EMBEDDERS["factored"].apply, static_argnums=2)
+        np.testing.assert_allclose(
+            embed(params["embed"], tokens, FACTORED), table[tokens], atol=1e-6
+        )
+    states = jax.jit(transformer.hidden, static_argnums=2)(params, INPUTS, FACTORED)["last"]
+    found = np.asarray(LOGITS(params, INPUTS, FACTORED)).reshape(len(states), -1)
+    np.testing.assert_allclose(found, np.asarray(states, np.float64) @ table.T, atol=1e-5)
+    assert transformer.params_by_part(FACTORED)["embed"] == table.shape[0] * 5 + 5 * 8
 
 
 def test_own_numbers_begin_at_zero_and_learn():

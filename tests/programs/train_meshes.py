@@ -64,7 +64,7 @@ FAMILIES |= {
     "ngrams": dataclasses.replace(LLAMA, embedder="ngrams", ngram_rows=999, exits=()),
     "gemma": GEMMA,
 }
-POOLED = {"embedder": "bytes", "head": "pooled", "byte_size": 8, "byte_heads": 2, "byte_own": 3}
+POOLED = {"embedder": "bytes", "head": "tied", "byte_size": 8, "byte_heads": 2, "embed_rank": 3}
 FAMILIES |= {"pooled": dataclasses.replace(LLAMA, **POOLED)}
 FAMILIES["pooled_projected"] = bank.Config(FAMILIES["pooled"], "projected", 4, 3, 2, (1,))
 PIECES = [b"", *(bytes([97 + number] * (1 + number % 5)) for number in range(23))]

@@ -71,7 +71,7 @@ CONFIGS = {
 # Pieces as means of their bytes leave with a row each.
 POOLED = {
     f"{name}, pooled": dataclasses.replace(
-        CONFIGS[name], embedder="bytes", head="pooled", byte_size=16, byte_slots=32, byte_own=2
+        CONFIGS[name], embedder="bytes", head="tied", byte_size=16, byte_slots=32, embed_rank=2
     )
     for name in ("llama", "gpt2")
 }

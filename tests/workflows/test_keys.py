@@ -82,9 +82,10 @@ WITH = {
     "model.embedder": {"model.head": "untied"},
     **{
         f"model.byte_{name}": {"model.embedder": "bytes", "model.head": "bytes"}
-        for name in ("slots", "classes", "size", "heads", "layers", "head_layers", "own")
+        for name in ("slots", "classes", "size", "heads", "layers", "head_layers")
     },
     **{f"model.ngram_{name}": {"model.embedder": "ngrams"} for name in ("order", "rows")},
+    "model.embed_rank": {"model.embedder": "bytes"},
     "model.share_rank": {"model.share": ("mlp:all+low_rank",)},
 }
 

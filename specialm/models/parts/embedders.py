@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import jax
 
 from specialm.models.config import Config
-from specialm.models.parts import Part, Weights, ngram_tables, no_flops, pooled
+from specialm.models.parts import Part, Weights, factored, ngram_tables, no_flops, pooled
 from specialm.models.tensors import Tensor, normal
 
 
@@ -20,6 +20,14 @@ def _as_they_are(weights: Weights, config: Config) -> Weights:
     return weights
 
 
+def _one(config: Config) -> float:
+    return 1.0
+
+
+def _table(weights: Weights, config: Config) -> jax.Array:
+    return weights["tokens"]
+
+
 @dataclass(frozen=True)
 class Embedder(Part):
     """declare(config), apply(weights, tokens, config), flops(config).
@@ -27,10 +35,15 @@ class Embedder(Part):
     Attributes:
       before: how many tokens before a token its vector depends on: so many more stand in front of
         those that `apply` gives vectors of.
+      rows: (weights, config) -> [V, D], whose products with normed states are the logits of a tied
+        head.
+      scale: these rows are the vectors of the tokens times this.
       computed: (weights, config) -> weights that give the same vectors sooner, for decoding.
     """
 
     before: Callable[[Config], int] = _nothing
+    rows: Callable[[Weights, Config], jax.Array] = _table
+    scale: Callable[[Config], float] = _one
     computed: Callable[[Weights, Config], Weights] = _as_they_are
 
 
@@ -53,14 +66,18 @@ def _declare_ngrams(config: Config) -> dict[str, Tensor]:
     return {**_declare_tokens(config), **ngram_tables.declare(config)}
 
 
+TABLED = ("factored", "bytes")  # those that compute the vector of one token
 EMBEDDERS = {
     "tokens": Embedder(_declare_tokens, tokens),
     "scaled_tokens": Embedder(_declare_tokens, scaled_tokens),
     "ngrams": Embedder(_declare_ngrams, ngram_tables.embed, no_flops, ngram_tables.before),
+    "factored": Embedder(factored.declare, factored.embed, factored.flops, rows=factored.rows),
     "bytes": Embedder(
         pooled.declare,
         pooled.embed,
         pooled.flops,
+        rows=pooled.head_rows,
+        scale=pooled.scale,
         computed=jax.jit(pooled.computed, static_argnums=1),
     ),
 }

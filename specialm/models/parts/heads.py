@@ -9,7 +9,8 @@ import jax.numpy as jnp
 
 from specialm.models import loss
 from specialm.models.config import Config
-from specialm.models.parts import Weights, byte_heads, pooled
+from specialm.models.parts import Weights, byte_heads
+from specialm.models.parts.embedders import EMBEDDERS
 from specialm.models.parts.norms import NORMS
 from specialm.models.tensors import Tensor, normal
 
@@ -56,6 +57,10 @@ def _declare_tied(config: Config) -> dict:
     return {"norm": NORMS[config.norm].declare(config.d_model)}
 
 
+def _tied_rows(weights: Weights, embed: Weights, config: Config) -> jax.Array:
+    return EMBEDDERS[config.embedder].rows(embed, config)
+
+
 def _declare_untied(config: Config) -> dict:
     shape = (config.vocab_size, config.d_model)
     return {
@@ -77,9 +82,8 @@ def _bytes(in_turn: bool) -> Head:
 
 
 HEADS = {
-    "tied": Head(_declare_tied, lambda weights, embed, config: embed["tokens"]),
+    "tied": Head(_declare_tied, _tied_rows),
     "untied": Head(_declare_untied, lambda weights, embed, config: weights["out"]),
-    "pooled": Head(_declare_tied, lambda weights, embed, config: pooled.head_rows(embed, config)),
     "bytes": _bytes(in_turn=False),
     "bytes_in_turn": _bytes(in_turn=True),
 }

@@ -1,10 +1,9 @@
-"""Vectors of pieces from their bytes: the embedder of bytes, and rows of logits for the head
-"pooled".
+"""Vectors of pieces from their bytes.
 
 A piece is the mean over its bytes, after small blocks in which they see each other (arXiv
 2405.14159, section 3.1; there the pads are in the mean), mapped to the model's width. Spelling does
-not say how often a piece comes, nor what a name means: `byte_own` numbers of each piece's own may
-be added, mapped to the width by one matrix.
+not say how often a piece comes, nor what a name means: `embed_rank` numbers of each piece's own are
+added, mapped to the width by one matrix.
 """
 
 import math
@@ -22,7 +21,7 @@ ROWS = "rows"  # the vectors of all pieces, where they were computed before, see
 
 def declare(config: Config) -> dict:
     """A tree of `Tensor`."""
-    e, d, own = config.byte_size, config.d_model, config.byte_own
+    e, d, own = config.byte_size, config.d_model, config.embed_rank
     mixed = normal(1 / math.sqrt(max(own, 1)))
     added = {
         "own": Tensor((config.vocab_size, own), ("vocab", None), zeros, decay=True),
@@ -53,10 +52,15 @@ def rows(weights: Weights, config: Config) -> jax.Array:
 
 
 def head_rows(weights: Weights, config: Config) -> jax.Array:
-    """[V, D], whose products with normed states are logits. Vectors of length sqrt(D) would begin
-    with logits as large.
+    """[V, D], whose products with normed states are logits. Those of the vectors as they are, whose
+    length is sqrt(D), would begin as large.
     """
-    return rows(weights, config) / math.sqrt(config.d_model)
+    return rows(weights, config) * scale(config)
+
+
+def scale(config: Config) -> float:
+    """Of the rows of the head: these are the vectors times this."""
+    return 1 / math.sqrt(config.d_model)
 
 
 def computed(weights: Weights, config: Config) -> Weights:
@@ -77,7 +81,7 @@ def _pool(weights: Weights, of_T, config: Config) -> jax.Array:
     sizes_T = jnp.maximum(jnp.sum(seen_Txi, 1), 1)
     mean_Txe = jnp.sum(x_Txixe * seen_Txi[..., None], 1) / sizes_T[:, None]
     x_TxD = mean_Txe.astype(config.dtype) @ weights["out"].astype(config.dtype)
-    if config.byte_own:
+    if config.embed_rank:
         own_Txo = weights["own"][of_T].astype(config.dtype)
         x_TxD += own_Txo @ weights["own_out"].astype(config.dtype)
     return x_TxD
@@ -85,5 +89,5 @@ def _pool(weights: Weights, of_T, config: Config) -> jax.Array:
 
 def flops(config: Config) -> int:
     """Of matrix products, forward, per token, as if each read its piece."""
-    ends = 2 * (config.byte_size + config.byte_own) * config.d_model
+    ends = 2 * (config.byte_size + config.embed_rank) * config.d_model
     return pieces.block_flops(config, config.byte_layers) + ends
