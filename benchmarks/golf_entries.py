@@ -13,6 +13,7 @@ WIDER = 16  # widths are multiples of it
 SMALL = 550_000  # parameters that read some 15 tokens each in ten minutes of two cores
 BYTES = {"embedder": "bytes", "head": "bytes_in_turn", "byte_size": 32, "byte_heads": 4}
 SPELT = {"embedder": "bytes", "byte_size": 32, "byte_layers": 0, "embed_rank": 16}
+FACTORED = {"embedder": "factored", "embed_rank": 24}
 LLAMA = {"positions": "rope", "norm": "rmsnorm", "mlp": "swiglu", "biases": False}
 
 
@@ -58,6 +59,7 @@ ENTRIES = {
     "Muon, shared MLP": Entry({**DENSE, "share": ("mlp:all",)}, train=MUON),
     "Muon, loop of two blocks": Entry({**DENSE, "share": ("block:cycle-2",)}, train=MUON),
     "Muon, byte-pooled": Entry({**DENSE, **BYTES}, train=MUON),
+    "Muon, factored table": Entry({**DENSE, **FACTORED}, train=MUON),
     "Muon, byte-pooled, tied": Entry({**DENSE, **SPELT}, train=MUON),
     "Muon, patches of 4 bytes": Entry({**DENSE, **BYTES, "byte_slots": 4}, 4, MUON, PATCHES),
     "Muon, windows of 256": Entry(DENSE, train=MUON | LONG_TRAIN, data=LONG),
@@ -65,6 +67,7 @@ ENTRIES = {
     "Muon, table of n-grams": Entry(DENSE, train=MUON, tables=0.5),
     "all, 2,048 pieces": Entry(DENSE, train=ALL, data=LONG | PIECES, ngram=True),
     "all, 4,096 pieces": Entry(DENSE, train=ALL, data=LONG | LARGE, ngram=True),
+    "all, factored, 4,096 pieces": Entry(DENSE | FACTORED, 4, ALL, LONG | LARGE, ngram=True),
     "all, byte-pooled, 4,096 pieces": Entry(DENSE | SPELT, 4, ALL, LONG | LARGE, ngram=True),
     "all, table, 2,048 pieces": Entry(DENSE, train=ALL, data=LONG | PIECES, tables=0.4, ngram=True),
     "all, table, 4,096 pieces": Entry(DENSE, train=ALL, data=LONG | LARGE, tables=0.4, ngram=True),
