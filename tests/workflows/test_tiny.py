@@ -67,6 +67,28 @@ def test_methods_train_and_specialise_the_model_of_bytes(root, method, head):
         distill._check(model.config, model.config, None)
 
 
+@pytest.mark.slow
+def test_a_bank_of_tied_byte_vectors_gives_models_that_leave(root, monkeypatch):
+    missing = {"checked": False, "why": "a test"}
+    monkeypatch.setattr("specialm.serving.verify._missing", lambda *names: missing)
+    settings = {"method": "slm_pn", "data__vocabulary_kind": "bpe", "model__embed_rank": 2}
+    llama = {"norm": "rmsnorm", "positions": "rope", "mlp": "swiglu", "biases": False}
+    settings |= {f"model__{name}": value for name, value in llama.items()}
+    before = {*(root / "run" / "finetuned").glob("slm_pn-*")}
+    for command in ("train", "specialize"):
+        assert run(root, command, **settings) == 0
+    (tuned,) = {*(root / "run" / "finetuned").glob("slm_pn-*")} - before
+    served = specialm.load(tuned)
+    assert np.any(served._model.params["embed"]["own"])
+    served.export(root / "left", "hf")
+    assert cli.main(["import", f"--hf={root / 'left'}", f"--workdir={root / 'again'}"]) == 0
+    texts = ["The matrix is\x00 inverted. é", "def f(x):\n    return x"]
+    (stage,) = (path.parent for path in (root / "again").rglob("model.json"))
+    again = specialm.load(stage)
+    assert again.config.embedder == "tokens"
+    np.testing.assert_allclose(again.score(texts).nats, served.score(texts).nats, rtol=1e-4)
+
+
 def test_pieces_that_are_too_long_are_said_with_the_setting(root, capsys):
     settings = {"model__head": "bytes", "data__longest_piece": 0, "model__byte_slots": 4}
     assert run(root, "train", method="slm", **settings) != 0
