@@ -29,6 +29,7 @@ import numpy as np  # noqa: E402
 
 from benchmarks import processor_time  # noqa: E402
 from benchmarks.golf_entries import DENSE, ENTRIES, LARGE, WIDER, Entry, config_of, widest  # noqa: E402
+from benchmarks.golf_table import table  # noqa: E402
 from specialm import config as config_lib  # noqa: E402
 from specialm import methods  # noqa: E402
 from specialm.common import code  # noqa: E402
@@ -178,32 +179,6 @@ def _prefix(text: bytes, most: int) -> bytes:
         else:
             end = middle
     return text[:least]
-
-
-def table(rows: list[dict]) -> str:
-    """The rows as Markdown, the best first."""
-    lines = [
-        "| entry | bits per byte | before | artifact bytes | parameters | tokens | minutes |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for each in sorted(rows, key=lambda row: row["bits_per_byte"]):
-        out = "" if each["fits"] and each["in_time"] else " (out of bounds)"
-        cells = [
-            f"{each['entry']}{out}",
-            f"{each['bits_per_byte']:.4f}",
-            *(
-                f"{each[name]:{form}}" if name in each else ""
-                for name, form in (
-                    ("before_quantization", ".4f"),
-                    ("artifact_bytes", ","),
-                    ("params", ","),
-                    ("tokens", ","),
-                    ("spent_minutes", ".1f"),
-                )
-            ),
-        ]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
 
 
 def parsed(argv: list[str] | None = None) -> argparse.Namespace:

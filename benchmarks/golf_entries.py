@@ -28,6 +28,7 @@ class Entry:
       small: whether the model is no larger than what time pays for, see `most_params`.
       tables: of the bytes, the part that a table of n-grams takes.
       ngram: whether an n-gram model takes the bytes that the network leaves, and both are mixed.
+      over: the entry that it has one trick more than.
     """
 
     model: dict
@@ -38,6 +39,7 @@ class Entry:
     small: bool = True
     tables: float = 0.0
     ngram: bool = False
+    over: str = ""
 
 
 DENSE = {**LLAMA, "num_layers": 4}
@@ -47,28 +49,35 @@ FOR_4_BITS, FOR_3_BITS = {"quantize_bits": 4}, {"quantize_bits": 3}
 PATCHES = {"vocabulary_kind": "patches", "longest_piece": 4}
 LONG, LONG_TRAIN, PIECES = {"context": 256}, {"batch_size": 16}, {"vocabulary_size": 2048}
 ALL = MUON | FOR_4_BITS | LONG_TRAIN
-# Each has one trick more than another one.
 ENTRIES = {
-    "dense, as large as fits": Entry(DENSE, small=False),
-    "dense, 8 bits": Entry(DENSE, bits=8),
+    "dense, as large as fits": Entry(DENSE, small=False, over="dense"),
+    "dense, 8 bits": Entry(DENSE, bits=8, over="dense"),
     "dense": Entry(DENSE),
-    "Muon": Entry(DENSE, train=MUON),
-    "Muon, trained for 4 bits": Entry(DENSE, train=MUON | FOR_4_BITS),
-    "Muon, trained for 3 bits": Entry(DENSE, bits=3, train=MUON | FOR_3_BITS),
-    "Muon, 4,096 pieces": Entry(DENSE, train=MUON, data=LARGE),
-    "Muon, shared MLP": Entry({**DENSE, "share": ("mlp:all",)}, train=MUON),
-    "Muon, loop of two blocks": Entry({**DENSE, "share": ("block:cycle-2",)}, train=MUON),
-    "Muon, byte-pooled": Entry({**DENSE, **BYTES}, train=MUON),
-    "Muon, factored table": Entry({**DENSE, **FACTORED}, train=MUON),
-    "Muon, byte-pooled, tied": Entry({**DENSE, **SPELT}, train=MUON),
-    "Muon, patches of 4 bytes": Entry({**DENSE, **BYTES, "byte_slots": 4}, 4, MUON, PATCHES),
-    "Muon, windows of 256": Entry(DENSE, train=MUON | LONG_TRAIN, data=LONG),
-    "Muon, with n-grams": Entry(DENSE, train=MUON, ngram=True),
-    "Muon, table of n-grams": Entry(DENSE, train=MUON, tables=0.5),
+    "Muon": Entry(DENSE, train=MUON, over="dense"),
+    "Muon, trained for 4 bits": Entry(DENSE, train=MUON | FOR_4_BITS, over="Muon"),
+    "Muon, trained for 3 bits": Entry(DENSE, bits=3, train=MUON | FOR_3_BITS, over="Muon"),
+    "Muon, 4,096 pieces": Entry(DENSE, train=MUON, data=LARGE, over="Muon"),
+    "Muon, shared MLP": Entry({**DENSE, "share": ("mlp:all",)}, train=MUON, over="Muon"),
+    "Muon, loop of two blocks": Entry(
+        {**DENSE, "share": ("block:cycle-2",)}, train=MUON, over="Muon"
+    ),
+    "Muon, byte-pooled": Entry({**DENSE, **BYTES}, train=MUON, over="Muon"),
+    "Muon, factored table": Entry({**DENSE, **FACTORED}, train=MUON, over="Muon"),
+    "Muon, byte-pooled, tied": Entry({**DENSE, **SPELT}, train=MUON, over="Muon"),
+    "Muon, patches of 4 bytes": Entry(
+        {**DENSE, **BYTES, "byte_slots": 4}, 4, MUON, PATCHES, over="Muon"
+    ),
+    "Muon, windows of 256": Entry(DENSE, train=MUON | LONG_TRAIN, data=LONG, over="Muon"),
+    "Muon, with n-grams": Entry(DENSE, train=MUON, ngram=True, over="Muon"),
+    "Muon, table of n-grams": Entry(DENSE, train=MUON, tables=0.5, over="Muon"),
     "all, 2,048 pieces": Entry(DENSE, train=ALL, data=LONG | PIECES, ngram=True),
     "all, 4,096 pieces": Entry(DENSE, train=ALL, data=LONG | LARGE, ngram=True),
-    "all, factored, 4,096 pieces": Entry(DENSE | FACTORED, 4, ALL, LONG | LARGE, ngram=True),
-    "all, byte-pooled, 4,096 pieces": Entry(DENSE | SPELT, 4, ALL, LONG | LARGE, ngram=True),
+    "all, factored, 4,096 pieces": Entry(
+        DENSE | FACTORED, 4, ALL, LONG | LARGE, ngram=True, over="all, 4,096 pieces"
+    ),
+    "all, byte-pooled, 4,096 pieces": Entry(
+        DENSE | SPELT, 4, ALL, LONG | LARGE, ngram=True, over="all, 4,096 pieces"
+    ),
     "all, table, 2,048 pieces": Entry(DENSE, train=ALL, data=LONG | PIECES, tables=0.4, ngram=True),
     "all, table, 4,096 pieces": Entry(DENSE, train=ALL, data=LONG | LARGE, tables=0.4, ngram=True),
 }

@@ -13,6 +13,7 @@ from benchmarks import (
     finetune,
     golf,
     golf_entries,
+    golf_table,
     overlap,
     planted_bugs,
     processor_time,
@@ -250,5 +251,5 @@ def test_golfs_table_says_what_is_out_of_bounds():
         row | {"in_time": True},
         row | {"entry": "late", "bits_per_byte": 1.0, "in_time": False},
     ]
-    lines = golf.table(rows).splitlines()
+    lines = golf_table.table(rows).splitlines()
     assert lines[2].startswith("| late (out of bounds) | 1.0000") and "| one | 2.0000" in lines[3]
