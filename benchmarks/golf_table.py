@@ -78,14 +78,17 @@ def chart(rows: list[dict]) -> Chart:
             sizes = sorted(bits)
             colour, marker = looks[what]
             axis.plot(sizes, [bits[size] for size in sizes], color=colour, marker=marker)
+            # The lines fall: there is room right above their beginning and below their end.
+            end = what == NETWORK
             axis.annotate(
                 what,
-                (sizes[-1], bits[sizes[-1]]),
-                (-4, 9),
+                (sizes[-end], bits[sizes[-end]]),
+                (4, -17) if end else (9, 5),
                 textcoords="offset points",
-                ha="right",
+                ha="right" if end else "left",
                 color=colour,
             )
+        axis.margins(y=0.22)
         axis.set_xscale("log")
         fixed_ticks(axis.xaxis, sorted(best(rows)[LZMA]), lambda size: f"{size / 1e6:g} MB")
         axis.set_xlabel("bytes of the artifact, at most")

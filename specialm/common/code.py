@@ -101,12 +101,13 @@ def statements(source: str) -> str:
 
 @cache
 def commit() -> str:
-    """Return the commit of the package's repository, with "+" if files were changed after it; ""
-    where there is none, as of an installed package.
+    """Return the commit of the package's repository, with "+" if code was changed after it; ""
+    where there is none, as of an installed package. Rows that a run writes are no code.
     """
     head = _git("rev-parse", "--short=12", "HEAD")
     inside = _git("ls-files", "--", str(ROOT / "common" / "code.py"))
-    changed = _git("status", "--porcelain", "--untracked-files=no")
+    code = (":/specialm", ":/benchmarks", ":/configs")
+    changed = _git("status", "--porcelain", "--untracked-files=no", "--", *code)
     return head + "+" * bool(changed) if head and inside else ""
 
 
