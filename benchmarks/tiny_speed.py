@@ -37,11 +37,14 @@ from specialm.serving.decoding import sampling  # noqa: E402
 from specialm.serving.decoding.engine import Engine  # noqa: E402
 from specialm.training import optimizer, sharding, step  # noqa: E402
 
-SIDES = {
-    "dense": ("tokens", "tied"),
-    "tied": ("bytes", "tied"),
-    "at once": ("bytes", "bytes"),
-    "in turn": ("bytes", "bytes_in_turn"),
+DENSE = {"embedder": "tokens", "head": "tied", "embed_rank": 0}
+BLOCKS = {"byte_layers": 1, "embed_rank": 0}
+SIDES: dict[str, dict] = {
+    "dense": DENSE,
+    "tied, 16 own numbers": {"head": "tied", "byte_layers": 0, "embed_rank": 16},
+    "tied": {**BLOCKS, "head": "tied"},
+    "at once": {**BLOCKS, "head": "bytes"},
+    "in turn": {**BLOCKS, "head": "bytes_in_turn"},
 }
 TRUNK, TRUNK_TOKENS = "trunk alone", 64
 SECONDS = 1.0  # of a round of a side
@@ -53,10 +56,9 @@ def models(name: str) -> tuple[dict[str, transformer.Config], object]:
     own = methods.dense_config(config, config.data.vocabulary_size)
     twin = config_lib.load(f"configs/stlm/{name}_dense.py", [])
     found = {"dense": methods.dense_config(twin, config.data.vocabulary_size)}
-    for side in ("tied", "at once", "in turn"):
-        found[side] = dataclasses.replace(own, head=SIDES[side][1])
-    ends = dict(zip(("embedder", "head"), SIDES["dense"], strict=True))
-    found[TRUNK] = dataclasses.replace(own, vocab_size=TRUNK_TOKENS, **ends)
+    for side in list(SIDES)[1:]:
+        found[side] = dataclasses.replace(own, **SIDES[side])
+    found[TRUNK] = dataclasses.replace(own, vocab_size=TRUNK_TOKENS, **DENSE)
     return found, config
 
 
