@@ -44,6 +44,7 @@ LARGE = {"vocabulary_size": 4096}
 MUON = {"optimizer": "muon", "learning_rate": 8e-3}
 FOR_4_BITS, FOR_3_BITS = {"quantize_bits": 4}, {"quantize_bits": 3}
 PATCHES = {"vocabulary_kind": "patches", "longest_piece": 4}
+BY_ENTROPY = {"vocabulary_kind": "entropy"}
 LONG, LONG_TRAIN, PIECES = {"context": 256}, {"batch_size": 16}, {"vocabulary_size": 2048}
 ALL = MUON | FOR_4_BITS | LONG_TRAIN
 # Each has one trick more than another one.
@@ -60,6 +61,7 @@ ENTRIES = {
     "Muon, byte-pooled": Entry({**DENSE, **BYTES}, train=MUON),
     "Muon, byte-pooled vectors": Entry({**DENSE, **VECTORS}, train=MUON),
     "Muon, patches of 4 bytes": Entry({**DENSE, **BYTES, "byte_slots": 4}, 4, MUON, PATCHES),
+    "Muon, patches by entropy": Entry({**DENSE, **BYTES}, 4, MUON, BY_ENTROPY),
     "Muon, windows of 256": Entry(DENSE, train=MUON | LONG_TRAIN, data=LONG),
     "Muon, with n-grams": Entry(DENSE, train=MUON, ngram=True),
     "Muon, table of n-grams": Entry(DENSE, train=MUON, tables=0.5),

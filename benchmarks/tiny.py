@@ -42,6 +42,7 @@ MODELS: dict[str, dict] = {
     DENSE: {},
     "byte-pooled, at once": {**BYTES, "head": "bytes"},
     "byte-pooled, in turn": {**BYTES, "head": "bytes_in_turn"},
+    "byte-pooled, in turn, patches by entropy": {**BYTES, "head": "bytes_in_turn"},
     "byte-pooled, vectors": {**POOLED, "d_ff": 512},
     "byte-pooled, vectors, 4 own numbers": {**POOLED, "d_ff": 496, "byte_own": 4},
     "byte-pooled, vectors, 16 own numbers": {**POOLED, "d_ff": 448, "byte_own": 16},
@@ -51,7 +52,10 @@ MODELS: dict[str, dict] = {
     "loop of two blocks": {**DEEP, "share": ("block:cycle-2",)},
 }
 # Windows of about as many bytes, cut by a vocabulary of its own.
-VOCABULARIES = {"plain bytes": {"vocabulary_kind": "bytes", "vocabulary_size": 259, "context": 256}}
+VOCABULARIES: dict[str, dict] = {
+    "plain bytes": {"vocabulary_kind": "bytes", "vocabulary_size": 259, "context": 256},
+    "byte-pooled, in turn, patches by entropy": {"vocabulary_kind": "entropy"},
+}
 RATES = (4e-3, 8e-3, 16e-3)
 BATCH = 8  # windows a step: with so few tokens many small steps are better than few large ones
 
