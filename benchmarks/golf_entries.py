@@ -47,6 +47,7 @@ LARGE = {"vocabulary_size": 4096}
 MUON = {"optimizer": "muon", "learning_rate": 8e-3}
 FOR_4_BITS, FOR_3_BITS = {"quantize_bits": 4}, {"quantize_bits": 3}
 PATCHES = {"vocabulary_kind": "patches", "longest_piece": 4}
+BY_ENTROPY = {"vocabulary_kind": "entropy"}
 LONG, LONG_TRAIN, PIECES = {"context": 256}, {"batch_size": 16}, {"vocabulary_size": 2048}
 ALL = MUON | FOR_4_BITS | LONG_TRAIN
 ENTRIES = {
@@ -67,6 +68,7 @@ ENTRIES = {
     "Muon, patches of 4 bytes": Entry(
         {**DENSE, **BYTES, "byte_slots": 4}, 4, MUON, PATCHES, over="Muon"
     ),
+    "Muon, patches by entropy": Entry({**DENSE, **BYTES}, 4, MUON, BY_ENTROPY, over="Muon"),
     "Muon, windows of 256": Entry(DENSE, train=MUON | LONG_TRAIN, data=LONG, over="Muon"),
     "Muon, with n-grams": Entry(DENSE, train=MUON, ngram=True, over="Muon"),
     "Muon, table of n-grams": Entry(DENSE, train=MUON, tables=0.5, over="Muon"),

@@ -60,8 +60,10 @@ DATA = (
         "unigram",
         "of one that is trained: SentencePiece's unigram model, or byte-level BPE, which "
         "transformers and llama.cpp read; or plain bytes, with vocabulary_size=259; or patches of "
-        "longest_piece bytes each (docs/tiny.md)",
-        choices=table("specialm.data.vocabularies:KINDS", "unigram", "bpe", "bytes", "patches"),
+        "longest_piece bytes each, or of so many at most, cut by entropy (docs/tiny.md)",
+        choices=table(
+            "specialm.data.vocabularies:KINDS", "unigram", "bpe", "bytes", "patches", "entropy"
+        ),
     ),
     Setting(
         "data.longest_piece",

@@ -110,7 +110,8 @@ def test_errors_name_file_and_setting(bpe_vocabulary, tmp_path):
         vocabularies.train(["text"], tmp_path, 256, "bpe")
     with pytest.raises(UserError, match="data.vocabulary_size=9000: at most"):
         vocabularies.train(["too little text"], tmp_path, 9000, "bpe")
-    files = "vocabulary.model or tokenizer.json or bytes.json or patches.json"
+    names = ("vocabulary.model", "tokenizer.json", "bytes.json", "patches.json", "entropy.json")
+    files = " or ".join(names)
     with pytest.raises(UserError, match=f"no {files} there"):
         vocabularies.read(tmp_path / "..")
     (tmp_path / "broken.json").write_text("{")

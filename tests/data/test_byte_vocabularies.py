@@ -36,6 +36,7 @@ def kinds(real_documents, vocabulary, bpe_vocabulary, tmp_path_factory):
         "bpe": bpe_vocabulary,
         "bytes": vocabularies.train([], root / "bytes", plain_bytes.SIZE, "bytes"),
         "patches 4": vocabularies.train(real_documents, root / "p", 700, "patches", 4),
+        "entropy 8": vocabularies.train(real_documents, root / "e", 700, "entropy", 8),
         "unigram 12": vocabularies.train(real_documents, root / "u", 700, "unigram", SLOTS),
         "bpe 12": vocabularies.train(real_documents, root / "b", 700, "bpe", SLOTS),
         "given unigram 4": vocabularies.limit(vocabulary, root / "gu", 4),

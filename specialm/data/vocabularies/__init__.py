@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from specialm.common.errors import UserError
-from specialm.data.vocabularies import bpe, patches, plain_bytes, tokenizer_json, unigram
+from specialm.data.vocabularies import bpe, entropy, patches, plain_bytes, tokenizer_json, unigram
 from specialm.data.vocabularies.extending import extend
 from specialm.data.vocabularies.interface import Vocabulary
 from specialm.data.vocabularies.longest import limit
@@ -31,6 +31,13 @@ KINDS = {
     "bpe": Kind(tokenizer_json.FILE, bpe.train),
     "bytes": Kind(plain_bytes.FILE, plain_bytes.train),
     "patches": Kind(patches.FILE, patches.train),
+    "entropy": Kind(entropy.FILE, entropy.train),
+}
+# Files of JSON with a name of their own; any other name is that of a tokenizer.json.
+READERS: dict[str, Callable[[Path], Vocabulary]] = {
+    plain_bytes.FILE: plain_bytes.PlainBytes,
+    patches.FILE: patches.Patches,
+    entropy.FILE: entropy.EntropyPatches,
 }
 
 
@@ -48,10 +55,8 @@ def read(path: str | Path) -> Vocabulary:
     path = Path(path)
     if path.is_dir():
         return of_run(path, f"data.vocabulary={str(path)!r}")
-    if path.name == plain_bytes.FILE:
-        return plain_bytes.PlainBytes(path)
-    if path.name == patches.FILE:
-        return patches.Patches(path)
+    if path.name in READERS:
+        return READERS[path.name](path)
     if path.suffix == ".json":
         return tokenizer_json.TokenizerJson(path)
     return unigram.Unigram(path)
