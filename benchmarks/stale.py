@@ -71,7 +71,12 @@ FILES = {
     "open_model/step.jsonl": Rows(frozenset()),
     "weights/rules.jsonl": Rows(TEXT_AND_CLUSTERS),
     "bundle/rows.jsonl": Rows(TEXT_AND_CLUSTERS, "06dd798", 2),
-    "golf/rows.jsonl": Rows(frozenset({"text"}), "3c9d596", 6),
+    "golf/rows.jsonl": Rows(frozenset({"text"})),
+    "golf/tricks.jsonl": Rows(frozenset({"text"})),
+    "tiny/rows.jsonl": Rows(frozenset({"text"})),
+    "tiny/wide.jsonl": Rows(frozenset({"text"})),
+    "tiny/long.jsonl": Rows(frozenset({"text"})),
+    "tiny/speed.jsonl": Rows(frozenset()),
     "generate/rows.jsonl": Rows(frozenset(), "63c4ae0"),
     "generate/server.jsonl": Rows(frozenset(), "63c4ae0"),
 }
