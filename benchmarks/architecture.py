@@ -22,14 +22,14 @@ from specialm.common import code, runtime
 
 runtime.configure()
 
-import jax  # noqa: E402
 import numpy as np  # noqa: E402
 
+from benchmarks.turns import Training, timed  # noqa: E402
 from specialm import config as config_lib  # noqa: E402
 from specialm import methods  # noqa: E402
 from specialm.common.files import write_text  # noqa: E402
 from specialm.models import transformer  # noqa: E402
-from specialm.training import optimizer, runs, scoring, sharding, step  # noqa: E402
+from specialm.training import runs, scoring, step  # noqa: E402
 from specialm.workflows import demo, pipeline, pretraining  # noqa: E402
 
 ROPE = {"positions": "rope"}
@@ -66,25 +66,12 @@ def step_seconds(configs: dict, vocabulary_size: int, rounds: int = 7, steps: in
     sides = {}
     for name, config in configs.items():
         model = methods.dense_config(config, vocabulary_size)
-        mesh = sharding.make_mesh(config.train.batch_size)
-        tx = optimizer.make(config.train, 1000, transformer.declare(model))
         tokens = np.random.default_rng(0).integers(
             0, vocabulary_size, (config.train.batch_size, model.context), dtype=np.int32
         )
         batch = {"inputs": tokens, "targets": tokens, "mask": np.ones(tokens.shape, np.float32)}
-        batch = sharding.put_batch(mesh, batch)
-        state = step.init_state(model, tx, mesh, jax.random.key(0))
-        sides[name] = [step.make_train_step(model, tx, mesh), state, batch]
-        sides[name][1] = jax.block_until_ready(sides[name][0](state, batch)[0])
-    times: dict[str, list[float]] = {name: [] for name in sides}
-    for _ in range(rounds):
-        for name, side in sides.items():
-            started = time.perf_counter()
-            for _ in range(steps):
-                side[1], _ = side[0](side[1], side[2])
-            jax.block_until_ready(side[1])
-            times[name].append((time.perf_counter() - started) / steps)
-    return {name: statistics.median(values) for name, values in times.items()}
+        sides[name] = Training(model, config.train, [batch], None).steps
+    return {name: statistics.median(all_) for name, all_ in timed(sides, rounds, steps).items()}
 
 
 def score(run: pipeline.Run, path: Path) -> dict[str, float]:

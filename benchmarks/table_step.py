@@ -10,45 +10,23 @@ rounds, and of their ratios.
 import argparse
 import json
 import statistics
-import time
 from pathlib import Path
 
 from specialm.common import runtime
 
 runtime.configure()
 
-import jax  # noqa: E402
 import numpy as np  # noqa: E402
 
+from benchmarks.turns import Training, timed  # noqa: E402
 from specialm import config as config_lib  # noqa: E402
 from specialm import methods  # noqa: E402
 from specialm.common import code  # noqa: E402
 from specialm.common.files import write_text  # noqa: E402
 from specialm.models import transformer  # noqa: E402
-from specialm.training import optimizer, sharding, step  # noqa: E402
 from specialm.workflows import demo, pipeline  # noqa: E402
 
 NONE, STEPS = 0, 8  # no rows: no table; steps of a side in a round
-
-
-class Side:
-    """A model in training."""
-
-    def __init__(self, config, batches: list[dict]):
-        self.model = methods.dense_config(config, config.data.vocabulary_size)
-        mesh = sharding.make_mesh(len(batches[0]["inputs"]))
-        tx = optimizer.make(config.train, 1000, transformer.declare(self.model))
-        self._batches = [sharding.put_batch(mesh, batch) for batch in batches]
-        self._state = step.init_state(self.model, tx, mesh, jax.random.key(0))
-        self._step = step.make_train_step(self.model, tx, mesh)
-
-    def seconds(self) -> float:
-        """Of a step, over STEPS batches."""
-        started = time.perf_counter()
-        for batch in self._batches[:STEPS]:
-            self._state, _ = self._step(self._state, batch)
-        jax.block_until_ready(self._state)
-        return (time.perf_counter() - started) / STEPS
 
 
 def rows(args: argparse.Namespace) -> list[dict]:
@@ -66,12 +44,9 @@ def rows(args: argparse.Namespace) -> list[dict]:
         config.update(base.to_dict())
         if count != NONE:
             config.model.embedder, config.model.ngram_rows = "ngrams", count
-        sides[count] = Side(config, batches)
-        sides[count].seconds()
-    times: dict[int, list[float]] = {count: [] for count in sides}
-    for _ in range(args.rounds):
-        for count, side in sides.items():
-            times[count].append(side.seconds())
+        model = methods.dense_config(config, config.data.vocabulary_size)
+        sides[count] = Training(model, config.train, batches, None)
+    times = timed({count: side.steps for count, side in sides.items()}, args.rounds, STEPS)
     return [
         {
             "rows_of_a_length": count,

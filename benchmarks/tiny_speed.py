@@ -15,17 +15,15 @@ import dataclasses
 import json
 import statistics
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 from specialm.common import runtime
 
 runtime.configure()
 
-import jax  # noqa: E402
 import numpy as np  # noqa: E402
 
+from benchmarks.turns import Training, timed  # noqa: E402
 from specialm import config as config_lib  # noqa: E402
 from specialm import methods  # noqa: E402
 from specialm.common import code  # noqa: E402
@@ -35,7 +33,6 @@ from specialm.models import transformer  # noqa: E402
 from specialm.serving import generate  # noqa: E402
 from specialm.serving.decoding import sampling  # noqa: E402
 from specialm.serving.decoding.engine import Engine  # noqa: E402
-from specialm.training import optimizer, sharding, step  # noqa: E402
 
 DENSE = {"embedder": "tokens", "head": "tied", "embed_rank": 0}
 BLOCKS = {"byte_layers": 1, "embed_rank": 0}
@@ -47,7 +44,6 @@ SIDES: dict[str, dict] = {
     "in turn": {**BLOCKS, "head": "bytes_in_turn"},
 }
 TRUNK, TRUNK_TOKENS = "trunk alone", 64
-SECONDS = 1.0  # of a round of a side
 
 
 def models(name: str) -> tuple[dict[str, transformer.Config], object]:
@@ -62,29 +58,12 @@ def models(name: str) -> tuple[dict[str, transformer.Config], object]:
     return found, config
 
 
-class Training:
-    """A model in training, on the same batch again and again."""
-
-    def __init__(self, model: transformer.Config, config, tokens_N, pieces: list, windows: int):
-        mesh = sharding.make_mesh(windows)
-        tx = optimizer.make(config.train, 1000, transformer.declare(model))
-        window = np.resize(tokens_N, (windows, model.context)) % model.vocab_size
-        inputs = np.pad(window, ((0, 0), (1, 0)))[:, :-1]
-        batch = {"inputs": inputs, "targets": window, "mask": np.ones(window.shape, np.float32)}
-        self._batch = sharding.put_batch(mesh, batch)
-        given = transformer.constants(model, pieces)
-        self._state = step.init_state(model, tx, mesh, jax.random.key(0), constants=given)
-        self._step, self.model = step.make_train_step(model, tx, mesh), model
-
-    def steps(self, count: int) -> None:
-        """Takes so many steps."""
-        for _ in range(count):
-            self._state, _ = self._step(self._state, self._batch)
-        jax.block_until_ready(self._state)
-
-    @property
-    def params(self) -> transformer.Params:
-        return jax.device_get(self._state.params)
+def training(model: transformer.Config, config, tokens_N, pieces: list, windows: int) -> Training:
+    """A model in training on one batch of so many windows."""
+    window = np.resize(tokens_N, (windows, model.context)) % model.vocab_size
+    inputs = np.pad(window, ((0, 0), (1, 0)))[:, :-1]
+    batch = {"inputs": inputs, "targets": window, "mask": np.ones(window.shape, np.float32)}
+    return Training(model, config.train, [batch], pieces)
 
 
 class Generation:
@@ -98,23 +77,6 @@ class Generation:
         """Generates so many times."""
         for _ in range(count):
             generate.complete(self._engine, *self._asked)
-
-
-def interleaved(sides: dict[str, Callable[[int], None]], rounds: int) -> dict[str, list[float]]:
-    """{side: seconds of one, in each round}."""
-    counts = {}
-    for side, run in sides.items():
-        run(1)
-        started = time.perf_counter()
-        run(2)
-        counts[side] = max(1, round(2 * SECONDS / (time.perf_counter() - started)))
-    found: dict[str, list[float]] = {side: [] for side in sides}
-    for _ in range(rounds):
-        for side, run in sides.items():
-            started = time.perf_counter()
-            run(counts[side])
-            found[side].append((time.perf_counter() - started) / counts[side])
-    return found
 
 
 def row(size: str, side: str, what: str, seconds: dict, bytes_each: dict[str, float]) -> dict:
@@ -148,16 +110,16 @@ def rows(size: str, folder: Path, args: argparse.Namespace) -> list[dict]:
     tokens_N = np.concatenate([np.array(ids, np.int32) for ids in vocabulary.encode(texts)])
     mean = float(vocabulary.piece_bytes[tokens_N].mean())
     trained = {
-        side: Training(model, config, tokens_N, vocabulary.pieces, args.windows)
+        side: training(model, config, tokens_N, vocabulary.pieces, args.windows)
         for side, model in found.items()
     }
-    seconds = interleaved({side: each.steps for side, each in trained.items()}, args.rounds)
+    seconds = timed({side: each.steps for side, each in trained.items()}, args.rounds)
     size_each = dict.fromkeys(SIDES, args.windows * found["dense"].context * mean)
     lines = [row(size, side, "training", seconds, size_each) for side in SIDES]
     writers = {
         side: Generation(trained[side], vocabulary, texts[0][:40], args.tokens) for side in SIDES
     }
-    seconds = interleaved({side: each.times for side, each in writers.items()}, args.rounds)
+    seconds = timed({side: each.times for side, each in writers.items()}, args.rounds)
     size_each = dict.fromkeys(SIDES, args.tokens * mean)
     return lines + [row(size, side, "generation", seconds, size_each) for side in SIDES]
 
