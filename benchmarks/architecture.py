@@ -70,7 +70,7 @@ def step_seconds(configs: dict, vocabulary_size: int, rounds: int = 7, steps: in
             0, vocabulary_size, (config.train.batch_size, model.context), dtype=np.int32
         )
         batch = {"inputs": tokens, "targets": tokens, "mask": np.ones(tokens.shape, np.float32)}
-        sides[name] = Training(model, config.train, [batch], None).steps
+        sides[name] = Training(model, config.train, [batch]).steps
     return {name: statistics.median(all_) for name, all_ in timed(sides, rounds, steps).items()}
 
 

@@ -66,17 +66,28 @@ def windows(run: pipeline.Run, most: int) -> tuple:
     return store, np.arange(min(len(store), most or len(store)))
 
 
+def width_of(entry: Entry, args: argparse.Namespace) -> int:
+    """The width of an entry, see `widest`."""
+    run = pipeline.open_run(config_of(entry, args, WIDER), Path(args.workdir), [])
+    files = run.prepared.vocabulary.files
+    return widest(entry, args, sum(file.stat().st_size for file in files.values()))
+
+
+def plan_file(name: str, width: int, args: argparse.Namespace) -> Path:
+    """Where the tokens of an entry stand, see `processor_time.tokens_for`."""
+    folder = f"{name}-{width}-{args.minutes:g}".replace(" ", "-")
+    return Path(args.workdir) / "golf" / folder / "plan.json"
+
+
 def row(name: str, entry: Entry, args: argparse.Namespace) -> dict:
     """Trains an entry, or reads the one that was trained; its figures."""
     workdir = Path(args.workdir)
-    first = pipeline.open_run(config_of(entry, args, WIDER), workdir, [])
-    files = first.prepared.vocabulary.files
-    width = widest(entry, args, sum(file.stat().st_size for file in files.values()))
+    width = width_of(entry, args)
     run = pipeline.open_run(config_of(entry, args, width), workdir, [])
-    folder = workdir / "golf" / f"{name}-{width}-{args.minutes:g}".replace(" ", "-")
-    tokens = processor_time.tokens_for(run, methods.BASE, folder / "plan.json", args.minutes)
+    plan = plan_file(name, width, args)
+    tokens = processor_time.tokens_for(run, methods.BASE, plan, args.minutes)
     run = pipeline.open_run(config_of(entry, args, width, tokens), workdir, [])
-    time_file = folder / f"seed{args.seed}.json"
+    time_file = plan.with_name(f"seed{args.seed}.json")
     with processor_time.measured(time_file):
         stage = pretraining.pretrain(run, methods.BASE, "", args.seed)
         size, model, stored = artifact(stage.path, entry.bits)
@@ -196,13 +207,17 @@ def parsed(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
+def read(path: str) -> list[dict]:
+    """Rows of a file."""
+    return [json.loads(line) for line in Path(path).read_text().splitlines()]
+
+
 def _others(args: argparse.Namespace) -> list[dict]:
     """Rows that --out has of other sizes, or times, or seeds."""
     if not args.out or not Path(args.out).exists():
         return []
     asked = {"bytes": args.bytes, "minutes": args.minutes, "seed": args.seed}
-    rows = [json.loads(line) for line in Path(args.out).read_text().splitlines()]
-    return [each for each in rows if any(each.get(k, v) != v for k, v in asked.items())]
+    return [each for each in read(args.out) if any(each.get(k, v) != v for k, v in asked.items())]
 
 
 def main(argv: list[str] | None = None) -> None:

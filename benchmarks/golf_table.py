@@ -54,7 +54,7 @@ def tricks(rows: list[dict]) -> str:
         other = ENTRIES[row["entry"]].over if row["entry"] in ENTRIES else ""
         change = f"{100 * (row['bits_per_byte'] / bits[other] - 1):+.1f}%" if other in bits else ""
         if "d_model" in row:
-            cells = [f"{row['entry']}{_out(row)}", other, f"{row['bits_per_byte']:.3f}", change]
+            cells = [row["entry"], other, f"{row['bits_per_byte']:.3f}", change]
             lines.append(f"| {' | '.join(cells)} | {row['d_model']} | {row['tokens']:,} |")
     return "\n".join(lines)
 

@@ -45,7 +45,7 @@ def rows(args: argparse.Namespace) -> list[dict]:
         if count != NONE:
             config.model.embedder, config.model.ngram_rows = "ngrams", count
         model = methods.dense_config(config, config.data.vocabulary_size)
-        sides[count] = Training(model, config.train, batches, None)
+        sides[count] = Training(model, config.train, batches)
     times = timed({count: side.steps for count, side in sides.items()}, args.rounds, STEPS)
     return [
         {

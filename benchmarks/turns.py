@@ -18,13 +18,20 @@ Name = TypeVar("Name", bound=Hashable)
 class Training:
     """A dense model in training, on the same few batches again and again."""
 
-    def __init__(self, model: transformer.Config, train: ConfigDict, batches: list[dict], pieces):
+    def __init__(
+        self,
+        model: transformer.Config,
+        train: ConfigDict,
+        batches: list[dict],
+        pieces=None,
+        rounding=None,
+    ):
         mesh = sharding.make_mesh(len(batches[0]["inputs"]))
         tx = optimizer.make(train, 1000, transformer.declare(model))
         self._batches = [sharding.put_batch(mesh, batch) for batch in batches]
         given = transformer.constants(model, pieces)
         self._state = step.init_state(model, tx, mesh, jax.random.key(0), constants=given)
-        self._step, self.model = step.make_train_step(model, tx, mesh), model
+        self._step, self.model = step.make_train_step(model, tx, mesh, rounding=rounding), model
 
     def steps(self, count: int) -> None:
         """Takes so many steps."""
