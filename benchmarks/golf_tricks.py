@@ -7,8 +7,12 @@ many tokens as --minutes of the clock then allow, without compiling. After that 
 scored by benchmarks.golf, whose options these are; the same command goes on after an interruption.
 """
 
+import argparse
+import json
 import statistics
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from specialm.common import runtime
@@ -30,32 +34,58 @@ TRICKS = [name for name in ENTRIES if not name.startswith("all") and ENTRIES[nam
 ROUNDS, STEPS = 5, 8  # steps of an entry in a round
 
 
-def plan(args, names: list[str]) -> None:
+def plan(args: argparse.Namespace, names: list[str]) -> None:
     """Writes the tokens of the entries, as `golf.row` reads them, unless they are there."""
-    files, sides, sizes = {}, {}, {}
-    for name in names:
-        entry, workdir = ENTRIES[name], Path(args.workdir)
-        width = golf.width_of(entry, args)
-        run = pipeline.open_run(config_of(entry, args, width), workdir, [])
-        model, train = run.model_config(methods.BASE), run.config.train
-        drawn = np.random.default_rng(0).integers(len(run.generic), size=(2, train.batch_size))
-        batches = [run.generic.batch(indices) for indices in drawn]
-        # Steps of training for few bits are timed with the rounding, which half of them have.
-        rounding = quantized.of_training(train, 0, families.declare(model))
-        pieces = run.prepared.vocabulary.pieces
-        sides[name] = turns.Training(model, train, batches, pieces, rounding).steps
-        files[name] = golf.plan_file(name, width, args)
-        sizes[name] = train.batch_size * run.generic.context
-    if all(file.exists() for file in files.values()):
+    entries = {name: Planned.of(name, args) for name in names}
+    if all(entry.file.exists() for entry in entries.values()):
         return
+    sides = {entry.training: entry.side() for entry in entries.values()}
     times = turns.timed(sides, ROUNDS, STEPS)
-    seconds = {name: statistics.median(each) for name, each in times.items()}
-    for name, file in files.items():
-        if "quantize_bits" in ENTRIES[name].train:
-            seconds[name] = (seconds[name] + seconds[ENTRIES[name].over]) / 2
-        steps = int(60 * args.minutes / seconds[name])
-        print(f"{name}: {1e3 * seconds[name]:.0f} ms a step", file=sys.stderr)
-        write_json(file, {"tokens": steps * sizes[name], "seconds_per_step": seconds[name]})
+    for name, entry in entries.items():
+        seconds = statistics.median(times[entry.training])
+        if "quantize_bits" in ENTRIES[name].train:  # half of the steps round the weights
+            seconds = (seconds + statistics.median(times[entries[ENTRIES[name].over].training])) / 2
+        tokens = int(60 * args.minutes / seconds) * entry.step_tokens
+        print(f"{name}: {1e3 * seconds:.0f} ms a step, {tokens:,} tokens", file=sys.stderr)
+        write_json(entry.file, {"tokens": tokens, "seconds_per_step": seconds})
+
+
+@dataclass(frozen=True)
+class Planned:
+    """An entry before it is trained.
+
+    Attributes:
+      file: where its tokens stand.
+      run: with its config.
+      training: the same for entries that are trained alike.
+    """
+
+    file: Path
+    run: pipeline.Run
+    training: str
+
+    @classmethod
+    def of(cls, name: str, args: argparse.Namespace) -> "Planned":
+        """An entry of the table."""
+        width = golf.width_of(ENTRIES[name], args)
+        config = config_of(ENTRIES[name], args, width)
+        run = pipeline.open_run(config, Path(args.workdir), [])
+        training = json.dumps([config[part].to_json() for part in ("model", "train", "data")])
+        return cls(golf.plan_file(name, width, args), run, training)
+
+    @property
+    def step_tokens(self) -> int:
+        return self.run.config.train.batch_size * self.run.generic.context
+
+    def side(self) -> Callable[[int], None]:
+        """Takes so many steps."""
+        train, store = self.run.config.train, self.run.generic
+        model = self.run.model_config(methods.BASE)
+        drawn = np.random.default_rng(0).integers(len(store), size=(2, train.batch_size))
+        batches = [store.batch(indices) for indices in drawn]
+        rounding = quantized.of_training(train, 0, families.declare(model))
+        pieces = self.run.prepared.vocabulary.pieces
+        return turns.Training(model, train, batches, pieces, rounding).steps
 
 
 def main(argv: list[str] | None = None) -> None:
