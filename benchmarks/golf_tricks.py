@@ -47,6 +47,7 @@ def plan(args: argparse.Namespace, names: list[str]) -> None:
             seconds = (seconds + statistics.median(times[entries[ENTRIES[name].over].training])) / 2
         tokens = int(60 * args.minutes / seconds) * entry.step_tokens
         print(f"{name}: {1e3 * seconds:.0f} ms a step, {tokens:,} tokens", file=sys.stderr)
+        entry.file.parent.mkdir(parents=True, exist_ok=True)
         write_json(entry.file, {"tokens": tokens, "seconds_per_step": seconds})
 
 
