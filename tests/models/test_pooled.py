@@ -109,6 +109,19 @@ def test_own_numbers_begin_at_zero_and_learn():
     assert not np.any(grads["codes"])
 
 
+@pytest.mark.parametrize("name", ["own", "factored"])
+def test_bfloat16_is_close_and_gradients_stay_float32(name):
+    config = dataclasses.replace(CONFIGS[name], dtype="bfloat16")
+    params, mask = make_params(config), np.ones(INPUTS.shape, np.float32)
+    loss = jax.jit(jax.value_and_grad(transformer.loss), static_argnums=4, static_argnames="config")
+    found, grads = loss(params, INPUTS, INPUTS[:, ::-1], mask, config)
+    wanted, exact = loss(params, INPUTS, INPUTS[:, ::-1], mask, CONFIGS[name])
+    np.testing.assert_allclose(found, wanted, rtol=0.02)
+    for ours, other in zip(jax.tree.leaves(grads), jax.tree.leaves(exact), strict=True):
+        assert ours.dtype == np.float32
+        assert np.abs(ours - other).max() <= 0.1 * max(np.abs(other).max(), 0.1)
+
+
 def test_flops_are_those_that_xla_counts():
     config = dataclasses.replace(
         OWN,

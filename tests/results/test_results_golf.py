@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import golf_table
+from benchmarks import golf_table, golf_tricks
 
 RESULTS = Path(__file__).parents[2] / "results"
 ROWS = [json.loads(line) for line in (RESULTS / "golf/rows.jsonl").read_text().splitlines()]
@@ -16,6 +16,20 @@ SIZES = sorted({row["bytes"] for row in ROWS})
 def test_the_table_is_that_of_the_rows(size):
     own = [row for row in ROWS if row["bytes"] == size]
     assert golf_table.table(own) in (RESULTS / "README.md").read_text()
+
+
+def test_the_table_of_tricks_is_that_of_the_rows():
+    rows = [json.loads(line) for line in (RESULTS / "golf/tricks.jsonl").read_text().splitlines()]
+    table = golf_table.tricks(rows)
+    assert table in (RESULTS / "README.md").read_text()
+    assert {row["entry"] for row in rows} >= {*golf_tricks.TRICKS}
+
+
+def test_the_curve_is_of_the_best_of_each_kind():
+    bits = golf_table.best(ROWS)
+    assert [sorted(each) for each in bits.values()] == [SIZES] * 3
+    for size in SIZES:
+        assert bits[golf_table.NETWORK][size] < bits[golf_table.NGRAMS][size]
 
 
 @pytest.mark.parametrize("size", SIZES)

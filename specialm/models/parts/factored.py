@@ -27,8 +27,8 @@ def embed(weights: Weights, inputs_BxL: jax.Array, config: Config) -> jax.Array:
 
 
 def rows(weights: Weights, config: Config) -> jax.Array:
-    """[V, D], of all tokens."""
-    return weights["own"].astype(config.dtype) @ weights["own_out"].astype(config.dtype)
+    """float32 [V, D], of all tokens."""
+    return weights["own"] @ weights["own_out"]
 
 
 def flops(config: Config) -> int:

@@ -52,10 +52,11 @@ def rows(weights: Weights, config: Config) -> jax.Array:
 
 
 def head_rows(weights: Weights, config: Config) -> jax.Array:
-    """[V, D], whose products with normed states are logits. Those of the vectors as they are, whose
-    length is sqrt(D), would begin as large.
+    """float32 [V, D], whose products with normed states are logits. Those of the vectors as they
+    are, whose length is sqrt(D), would begin as large.
     """
-    return rows(weights, config) * scale(config)
+    # As a table is: the loss adds up its gradient in float32.
+    return rows(weights, config).astype(jnp.float32) * scale(config)
 
 
 def scale(config: Config) -> float:
