@@ -124,6 +124,27 @@ def rows(size: str, folder: Path, args: argparse.Namespace) -> list[dict]:
     return lines + [row(size, side, "generation", seconds, size_each) for side in SIDES]
 
 
+def table(rows: list[dict]) -> str:
+    """The rows as Markdown: shares of the dense twin's speed, and what embedder and head take."""
+    lines = [
+        "| size | model | training, bytes per second | against dense | ends, of a step "
+        "| generation, bytes per second | against dense |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for one in (row for row in rows if row["what"] == "training"):
+        (other,) = (
+            row
+            for row in rows
+            if (row["size"], row["side"]) == (one["size"], one["side"]) and row is not one
+        )
+        share = f"{one['share_of_ends']:.0%}" if "share_of_ends" in one else ""
+        cells = [one["size"], one["side"]]
+        for row, added in ((one, [share]), (other, [])):
+            cells += [f"{row['bytes_per_second']:,}", f"{row['against_dense']:.2f}", *added]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def main(argv: list[str] | None = None) -> None:
     """Times all sizes and writes the rows."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import tiny
+from benchmarks import tiny, tiny_speed
 
 RESULTS = Path(__file__).parents[2] / "results"
 
@@ -14,7 +14,11 @@ def rows(name):
     return [json.loads(line) for line in (RESULTS / "tiny" / name).read_text().splitlines()]
 
 
-@pytest.mark.parametrize("name", ["rows.jsonl", "wide.jsonl"])
+def test_the_table_of_speeds_is_that_of_the_rows():
+    assert tiny_speed.table(rows("speed.jsonl")) in (RESULTS / "README.md").read_text()
+
+
+@pytest.mark.parametrize("name", ["rows.jsonl", "wide.jsonl", "long.jsonl"])
 def test_the_table_is_that_of_the_rows(name):
     assert "\n".join(tiny.table(rows(name))) in (RESULTS / "README.md").read_text()
 

@@ -16,7 +16,8 @@ from specialm.models.parts import Weights, pieces
 from specialm.models.parts.norms import NORMS
 from specialm.models.tensors import Tensor, normal, zeros
 
-ROWS = "rows"  # the vectors of all pieces, where they were computed before, see `computed`
+# The vectors of all pieces and the rows of a tied head, where `computed` has put them.
+ROWS, HEAD_ROWS = "rows", "head_rows"
 
 
 def declare(config: Config) -> dict:
@@ -55,6 +56,8 @@ def head_rows(weights: Weights, config: Config) -> jax.Array:
     """float32 [V, D], whose products with normed states are logits. Those of the vectors as they
     are, whose length is sqrt(D), would begin as large.
     """
+    if HEAD_ROWS in weights:
+        return weights[HEAD_ROWS]
     # As a table is: the loss adds up its gradient in float32.
     return rows(weights, config).astype(jnp.float32) * scale(config)
 
@@ -65,8 +68,11 @@ def scale(config: Config) -> float:
 
 
 def computed(weights: Weights, config: Config) -> Weights:
-    """The embedder with the vectors of all pieces beside what they are computed from."""
-    return {**weights, ROWS: rows(weights, config)}
+    """The embedder with the vectors of all pieces, and their rows in a tied head, beside what they
+    are computed from.
+    """
+    weights = {**weights, ROWS: rows(weights, config)}
+    return {**weights, HEAD_ROWS: head_rows(weights, config)}
 
 
 def _pool(weights: Weights, of_T, config: Config) -> jax.Array:
