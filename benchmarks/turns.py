@@ -34,10 +34,16 @@ class Training:
         self._step, self.model = step.make_train_step(model, tx, mesh, rounding=rounding), model
 
     def steps(self, count: int) -> None:
-        """Takes so many steps."""
+        """Takes so many steps, of which two are under way at most, as in training: many at once can
+        hang where the devices are simulated.
+        """
+        pending = None
         for number in range(count):
             batch = self._batches[number % len(self._batches)]
-            self._state, _ = self._step(self._state, batch)
+            self._state, metrics = self._step(self._state, batch)
+            if pending is not None:
+                pending.block_until_ready()
+            pending = metrics["loss"]
         jax.block_until_ready(self._state)
 
     @property
