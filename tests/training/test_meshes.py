@@ -32,7 +32,6 @@ SLOW = {
             "bert",
             "ngrams",
             "ngrams_projected",
-            "pooled",
             "pooled_projected",
         )
     },
