@@ -9,15 +9,15 @@ import jax.numpy as jnp
 
 from specialm.models.config import Config
 from specialm.models.parts import norms
-from specialm.models.parts.embedders import EMBEDDERS, TABLED
-from specialm.models.transformer import Params
+from specialm.models.parts.embedders import EMBEDDERS
+from specialm.models.transformer import Params, has_matrix
 
 
 def as_table(params: Params, config: Config) -> tuple[Params, Config]:
     """The same function with a row for each token; models that have one, those whose vectors are of
     more than one token, and those that predict the bytes of a piece, as they are.
     """
-    if config.embedder not in TABLED or config.head not in ("tied", "untied"):
+    if "tokens" in params["embed"] or not has_matrix(config):
         return params, config
     embedder, heads = EMBEDDERS[config.embedder], params["heads"]
     embed = jax.jit(embedder.apply, static_argnums=2)

@@ -66,7 +66,6 @@ def _declare_ngrams(config: Config) -> dict[str, Tensor]:
     return {**_declare_tokens(config), **ngram_tables.declare(config)}
 
 
-TABLED = ("factored", "bytes")  # those that compute the vector of one token
 EMBEDDERS = {
     "tokens": Embedder(_declare_tokens, tokens),
     "scaled_tokens": Embedder(_declare_tokens, scaled_tokens),

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from specialm.models.config import Config
-from specialm.models.parts import Weights, pieces
+from specialm.models.parts import Weights, factored, pieces
 from specialm.models.parts.norms import NORMS
 from specialm.models.tensors import Tensor, normal, zeros
 
@@ -22,12 +22,7 @@ ROWS, HEAD_ROWS = "rows", "head_rows"
 
 def declare(config: Config) -> dict:
     """A tree of `Tensor`."""
-    e, d, own = config.byte_size, config.d_model, config.embed_rank
-    mixed = normal(1 / math.sqrt(max(own, 1)))
-    added = {
-        "own": Tensor((config.vocab_size, own), ("vocab", None), zeros, decay=True),
-        "own_out": Tensor((own, d), (None, "embed"), mixed, decay=True),
-    }
+    e, d = config.byte_size, config.d_model
     return {
         pieces.CODES: pieces.declare_codes(config),
         "bytes": pieces.table(config, config.byte_classes),
@@ -35,7 +30,7 @@ def declare(config: Config) -> dict:
         **pieces.declare_blocks(config, config.byte_layers),
         "byte_norm": NORMS[config.norm].declare(e),
         "out": Tensor((e, d), (None, "embed"), normal(1 / math.sqrt(e)), decay=True),
-        **(added if own else {}),
+        **(factored.declare(config, zeros) if config.embed_rank else {}),
     }
 
 
@@ -89,12 +84,11 @@ def _pool(weights: Weights, of_T, config: Config) -> jax.Array:
     mean_Txe = jnp.sum(x_Txixe * seen_Txi[..., None], 1) / sizes_T[:, None]
     x_TxD = mean_Txe.astype(config.dtype) @ weights["out"].astype(config.dtype)
     if config.embed_rank:
-        own_Txo = weights["own"][of_T].astype(config.dtype)
-        x_TxD += own_Txo @ weights["own_out"].astype(config.dtype)
+        x_TxD += factored.embed(weights, of_T, config)
     return x_TxD
 
 
 def flops(config: Config) -> int:
     """Of matrix products, forward, per token, as if each read its piece."""
-    ends = 2 * (config.byte_size + config.embed_rank) * config.d_model
-    return pieces.block_flops(config, config.byte_layers) + ends
+    blocks = pieces.block_flops(config, config.byte_layers)
+    return blocks + 2 * config.byte_size * config.d_model + factored.flops(config)
