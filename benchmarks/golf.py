@@ -30,6 +30,7 @@ import numpy as np  # noqa: E402
 from benchmarks import processor_time  # noqa: E402
 from benchmarks.golf_entries import DENSE, ENTRIES, LARGE, WIDER, Entry, config_of, widest  # noqa: E402
 from benchmarks.golf_table import table  # noqa: E402
+from benchmarks.recipe_table import read  # noqa: E402
 from specialm import config as config_lib  # noqa: E402
 from specialm import methods  # noqa: E402
 from specialm.common import code  # noqa: E402
@@ -207,17 +208,13 @@ def parsed(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def read(path: str) -> list[dict]:
-    """Rows of a file."""
-    return [json.loads(line) for line in Path(path).read_text().splitlines()]
-
-
 def _others(args: argparse.Namespace) -> list[dict]:
     """Rows that --out has of other sizes, or times, or seeds."""
     if not args.out or not Path(args.out).exists():
         return []
     asked = {"bytes": args.bytes, "minutes": args.minutes, "seed": args.seed}
-    return [each for each in read(args.out) if any(each.get(k, v) != v for k, v in asked.items())]
+    rows = read(Path(args.out))
+    return [each for each in rows if any(each.get(k, v) != v for k, v in asked.items())]
 
 
 def main(argv: list[str] | None = None) -> None:

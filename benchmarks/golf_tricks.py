@@ -21,7 +21,7 @@ runtime.configure()
 
 import numpy as np  # noqa: E402
 
-from benchmarks import golf, golf_table, turns  # noqa: E402
+from benchmarks import golf, golf_table, recipe_table, turns  # noqa: E402
 from benchmarks.golf_entries import ENTRIES, config_of  # noqa: E402
 from specialm import methods  # noqa: E402
 from specialm.common.files import write_json  # noqa: E402
@@ -98,7 +98,7 @@ def main(argv: list[str] | None = None) -> None:
         words = [*words, f"--entries={'; '.join(TRICKS)}"]
     golf.main(words)
     if args.out:
-        print(golf_table.tricks(golf.read(args.out)))
+        print(golf_table.tricks(recipe_table.read(Path(args.out))))
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ runtime.configure()
 import numpy as np  # noqa: E402
 
 from benchmarks.intervals import interval  # noqa: E402
+from benchmarks.recipe_table import read  # noqa: E402
 from specialm import config as config_lib  # noqa: E402
 from specialm import methods  # noqa: E402
 from specialm.common import code  # noqa: E402
@@ -170,7 +171,7 @@ def table(rows: list[dict]) -> list[str]:
 
 def rates_of(path: str) -> dict[str, float]:
     """{model: the rate of its final rows}, of a file of rows."""
-    rows = [json.loads(line) for line in Path(path).read_text().splitlines()]
+    rows = read(Path(path))
     return {each["model"]: each["learning_rate"] for each in rows if not each["search"]}
 
 

@@ -5,7 +5,7 @@ import json
 import conftest
 import pytest
 
-from benchmarks import golf, golf_entries, golf_table, golf_tricks
+from benchmarks import golf, golf_entries, golf_table, golf_tricks, recipe_table
 from benchmarks.golf_entries import Entry
 
 
@@ -46,7 +46,7 @@ def test_plans_and_rows_in_small(entries, tmp_path, monkeypatch):
     step = rows["plain"]["tokens"] // 12  # 6 seconds of steps of half a second
     assert rows["8 bits"]["tokens"] == rows["plain"]["tokens"] == 12 * step
     assert rows["trained for 4 bits"]["tokens"] == 10 * step  # of 0.6 seconds on average
-    lines = golf_table.tricks(golf.read(str(out))).splitlines()
+    lines = golf_table.tricks(recipe_table.read(out)).splitlines()
     assert [line.split(" | ")[1] for line in lines[2:]] == ["", "plain", "plain"]
     change = 100 * (rows["8 bits"]["bits_per_byte"] / rows["plain"]["bits_per_byte"] - 1)
     assert f"{change:+.1f}%" in lines[3]

@@ -160,18 +160,24 @@ def test_gradients_are_those_of_central_differences_and_codes_get_none(head):
         )
 
 
-@pytest.mark.parametrize("head", HEADS[1:])
-def test_cached_decoding_is_the_full_forward_pass(head):
-    config = with_head(head)
-    params, tokens = make_params(config), np.array([[6, 4, 0, 2, 8, 9]])
-    wanted, decode = LOGITS(params, tokens, config), jax.jit(decoder.decode, static_argnums=5)
-    laid_out, caches = decoder.laid_out(params, config), decoder.init_caches(config, 1, 8)
+def decoded(laid_out, tokens, config):
+    """The logits after each token of one text, token by token."""
+    decode, caches = jax.jit(decoder.decode, static_argnums=5), decoder.init_caches(config, 1, 8)
     found = []
     for first in range(6):
         token, held = tokens[:, first : first + 1], np.full(1, first, np.int32)
         states, caches = decode(laid_out, token, caches, first, held, config)
         found.append(decoder.scores(laid_out, states[:, 0], config))
-    np.testing.assert_allclose(np.stack(found, 1), wanted, rtol=1e-5, atol=1e-4)
+    return np.stack(found, 1)
+
+
+@pytest.mark.parametrize("head", HEADS[1:])
+def test_cached_decoding_is_the_full_forward_pass(head):
+    config = with_head(head)
+    params, tokens = make_params(config), np.array([[6, 4, 0, 2, 8, 9]])
+    wanted = LOGITS(params, tokens, config)
+    found = decoded(decoder.laid_out(params, config), tokens, config)
+    np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-4)
 
 
 def test_codes_are_no_parameters_and_come_through_every_family():

@@ -5,7 +5,17 @@ import dataclasses
 import jax
 import numpy as np
 import pytest
-from test_byte_pieces import CODES, CONFIG, LLAMA, LOGITS, PIECES, float64, make_params, run_blocks
+from test_byte_pieces import (
+    CODES,
+    CONFIG,
+    LLAMA,
+    LOGITS,
+    PIECES,
+    decoded,
+    float64,
+    make_params,
+    run_blocks,
+)
 
 from specialm.models import decoder, transformer
 from specialm.models.as_table import as_table
@@ -72,15 +82,10 @@ def test_as_a_table_it_is_the_same_function_with_a_row_for_each_piece(name):
 
 def test_cached_decoding_is_the_full_forward_pass():
     params, tokens = make_params(OWN), INPUTS[:1]
-    wanted, decode = LOGITS(params, tokens, OWN), jax.jit(decoder.decode, static_argnums=5)
-    laid_out, caches = decoder.laid_out(params, OWN), decoder.init_caches(OWN, 1, 8)
+    laid_out = decoder.laid_out(params, OWN)
     assert laid_out["embed"][pooled.ROWS].shape == (len(PIECES), OWN.d_model)
-    found = []
-    for first in range(6):
-        token, held = tokens[:, first : first + 1], np.full(1, first, np.int32)
-        states, caches = decode(laid_out, token, caches, first, held, OWN)
-        found.append(decoder.scores(laid_out, states[:, 0], OWN))
-    np.testing.assert_allclose(np.stack(found, 1), wanted, rtol=1e-5, atol=1e-4)
+    found, wanted = decoded(laid_out, tokens, OWN), LOGITS(params, tokens, OWN)
+    np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-4)
 
 
 def test_a_factored_table_is_a_product():
