@@ -159,7 +159,7 @@ class Models:
         changed.finetune.max_steps = max(1, round(cell.tokens / batch))
         changed.finetune.max_epochs = float(max(1, cell.tokens))  # steps are the only limit
         # The same of every budget, so that MiniPost's shallow model serves all.
-        changed.finetune.eval_every = max(1, min(self.options.tokens, default=0) // (4 * batch))
+        changed.finetune.eval_every = max(1, self.options.every // batch)
         return from_checkpoint.open_run(
             changed.lock(), self.stages.root, [cell.language], base.path, trusted=True
         )
@@ -270,6 +270,7 @@ def parser(text: str, rows: str) -> argparse.ArgumentParser:
     made.add_argument("--seeds", type=listed(int), default=[0, 1, 2])
     made.add_argument("--layer", type=int, default=2, help="of the shallow model's head")
     made.add_argument("--mini_tokens", type=int, default=1_000_000, help="of MiniPost's layers")
+    made.add_argument("--every", type=int, default=62_500, help="tokens a validation")
     made.add_argument("--set", action="append", default=[], help="FIELD=VALUE of the config")
     made.add_argument("--summary", action="store_true", help="only of the rows that are there")
     return made

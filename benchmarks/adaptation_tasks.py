@@ -163,9 +163,7 @@ def main(argv: list[str] | None = None) -> None:
     names = [field.name for field in dataclasses.fields(Cell)]
     done = {tuple(line[name] for name in names) for line in rows}
     left = [cell for cell in cells(options) if dataclasses.astuple(cell) not in done]
-    # Adaptation's own options, which fix how often rows are validated: once in a quarter of them.
-    of_text = argparse.Namespace(**{**vars(options), "tokens": [options.tokens]})
-    models = None if options.summary or not left else adaptation.Models(of_text)
+    models = None if options.summary or not left else adaptation.Models(options)
     started = time.time()
     for number, cell in enumerate(left if models else [], 1):
         line = row(cell, models, options)
