@@ -8,9 +8,10 @@ head alone, and one with a second head behind --layer; for each language it gets
 same size, every rule's rows without training, and rows that are learnt through the whole model,
 MiniJoint's and MiniPost's, on so many tokens; beside them a model of the same size from scratch,
 and the whole model trained on with its old vocabulary. Every cell is one JSON line of --out with
-bits per byte on held-out pages (of masked models those of the pseudo-likelihood), which are the
-same in all languages, and what it cost; models are stages of the work folder. A killed run goes on
-where it was. The text is that of benchmarks/adaptation_text.py and the default corpora.
+bits per byte on held-out pages (of masked models those of the pseudo-likelihood, one token in seven
+hidden at once), which are the same in all languages, and what it cost; models are stages of the
+work folder. A killed run goes on where it was. The text is that of benchmarks/adaptation_text.py
+and the default corpora.
 """
 
 import argparse
@@ -53,11 +54,7 @@ from specialm.workflows import (  # noqa: E402
 ROOT = Path(__file__).parents[1]
 KINDS = {
     "decoder": (),
-    "masked": (
-        "model.causal=False",
-        "train.objective=masked",
-        "data.heldout_tokens=20000",  # every token is a forward pass
-    ),
+    "masked": ("model.causal=False", "train.objective=masked", "evaluate.hidden_every=7"),
 }
 MODEL = ("model.num_layers=6", "model.d_model=128", "model.d_ff=512", "model.num_heads=4")
 LEARNT = ("full", "mini_joint", "mini_post", "scratch", "old")

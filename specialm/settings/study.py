@@ -67,6 +67,13 @@ STUDY = (
 USE = (
     Setting("evaluate.batch_size", 64, "windows at once", least=1),
     Setting(
+        "evaluate.hidden_every",
+        0,
+        "masked models: one token in so many is hidden at once, in as many forward passes; 0: each "
+        "by itself, as published",
+        least=0,
+    ),
+    Setting(
         "evaluate.contamination_check",
         True,
         "looks for held-out windows that are near-duplicates of training windows",

@@ -54,7 +54,9 @@ class Adapted:
             "for all",
         ]
         if not found["causal"]:
-            lines.append("bits are of the pseudo-likelihood: each token hidden by itself")
+            every = self.run.config.evaluate.hidden_every
+            how = f"one token in {every} hidden at once" if every else "each token hidden by itself"
+            lines.append(f"bits are of the pseudo-likelihood: {how}")
         if found["steps"]:
             lines.insert(1, _ending(found))
         return "\n".join(lines)

@@ -251,6 +251,9 @@ def score_heldout(
         "tokens": run.config.data.heldout_tokens,
         "stores": [store.fingerprint for store, _ in used.values()],
     }
+    turns = run.config.evaluate.hidden_every
+    if turns:
+        inputs["hidden_every"] = turns
     if windows is not None:
         used = {name: (store, windows[name]) for name, (store, _) in used.items()}
         inputs["windows"] = [stages_lib.digest(indices) for _, indices in used.values()]
@@ -258,7 +261,7 @@ def score_heldout(
     def work(path: Path) -> dict:
         model = runs.load(base, run.mesh)
         check_vocabulary(run, base, model.record)
-        score_step = step.make_score_step(families.dense(model.config), run.mesh)
+        score_step = step.make_score_step(families.dense(model.config), run.mesh, turns)
         scored = {}
         for name, (store, indices) in used.items():
             scored[name] = dataclasses.asdict(

@@ -168,6 +168,11 @@ def test_a_masked_model_gets_layers_on_its_first_ones(root, capsys, monkeypatch)
         rows = [tensors.get(model.params, path) for model in (learnt, after)]
         np.testing.assert_array_equal(*rows)
 
+    some = adapt(capsys, root, base, *argv, "--config.evaluate.hidden_every=4")
+    assert some["reused"] and some["after"]["tokens"] == found["after"]["tokens"]
+    for name in ("before", "after"):
+        assert some[name]["nll"] != pytest.approx(found[name]["nll"], rel=1e-6)
+
     def stop(*given):
         raise Stop
 
