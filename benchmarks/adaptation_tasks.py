@@ -146,7 +146,7 @@ def parsed(argv: list[str] | None = None) -> argparse.Namespace:
     listed = adaptation.listed
     parser.add_argument("--tasks", type=listed(str), default=list(adaptation_topics.TASKS))
     parser.add_argument("--via", type=listed(str), default=list(adapting_plan.VIA))
-    parser.add_argument("--tokens", type=int, default=2_000_000, help="that rows are learnt on")
+    parser.add_argument("--tokens", type=int, default=500_000, help="that rows are learnt on")
     options = parser.parse_args(argv)
     adaptation_topics.check(options.tasks)
     adaptation.check(options, {"via": adapting_plan.VIA})
