@@ -14,15 +14,11 @@ language read with the English embeddings. A killed run goes on where it was.
 
 import argparse
 import dataclasses
-import json
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-
 from benchmarks import adaptation, adaptation_text, adaptation_topics, intervals
-from benchmarks.repetition import read
+from benchmarks import cells as grid
 from specialm.common import code
 from specialm.common.errors import UserError
 from specialm.workflows import adapting_plan, from_checkpoint, initial, transferring
@@ -104,15 +100,15 @@ def summary(rows: list[dict]) -> list[str]:
     lines.append("|---|---|---|---|---|---|---|---|")
     groups = _by(rows, "task", "kind", "language", "via", "tokens")
     for (task, kind, language, via, tokens), found in sorted(groups.items()):
-        accuracy = _mean([line["accuracy"] for line in found])
-        f1 = _mean([line["macro_f1"] for line in found])
+        accuracy = intervals.shown([line["accuracy"] for line in found])
+        f1 = intervals.shown([line["macro_f1"] for line in found])
         lines.append(
             f"| {task} | {kind} | {language} | {via} | {tokens:,} | {accuracy} | {f1} | "
             f"{len(found)} |"
         )
     for (task, kind), found in sorted(_by(rows, "task", "kind").items()):
         english, old, most = (
-            _mean([line[name] for line in found])
+            intervals.shown([line[name] for line in found])
             for name in ("english_accuracy", "old_accuracy", "majority")
         )
         lines.append(
@@ -127,13 +123,6 @@ def _by(rows: list[dict], *names: str) -> dict[tuple, list[dict]]:
     for line in rows:
         groups.setdefault(tuple(line[name] for name in names), []).append(line)
     return groups
-
-
-def _mean(values: list[float]) -> str:
-    if len(values) < 2:
-        return f"{values[0]:.3f}"
-    mean, half = intervals.interval(np.array(values))
-    return f"{mean:.3f} ± {half:.3f}"
 
 
 def parsed(argv: list[str] | None = None) -> argparse.Namespace:
@@ -157,22 +146,9 @@ def parsed(argv: list[str] | None = None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> None:
     options = parsed(argv)
-    out = Path(options.out)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    rows = read(out)
-    names = [field.name for field in dataclasses.fields(Cell)]
-    done = {tuple(line[name] for name in names) for line in rows}
-    left = [cell for cell in cells(options) if dataclasses.astuple(cell) not in done]
-    models = None if options.summary or not left else adaptation.Models(options)
-    started = time.time()
-    for number, cell in enumerate(left if models else [], 1):
-        line = row(cell, models, options)
-        rows.append(line)
-        with out.open("a") as file:
-            file.write(json.dumps(line) + "\n")
-        minutes = (time.time() - started) / number * (len(left) - number) / 60
-        name = " ".join(str(value) for value in dataclasses.astuple(cell))
-        print(f"{name}: {line['accuracy']:.3f}; about {minutes:.0f} min left", flush=True)
+    models = adaptation.Models(options)
+    asked = [] if options.summary else cells(options)
+    rows = grid.run(Path(options.out), asked, lambda cell: row(cell, models, options), "accuracy")
     print("\n".join(summary(rows)))
 
 

@@ -103,7 +103,7 @@ def test_a_killed_grid_goes_on(argv, tmp_path, monkeypatch):
     (row,) = rows_of(tmp_path)
     assert (row["via"], row["init"], row["flops"]) == ("none", "fvt", 0)
     assert 0 < row["bits_per_byte"] < 9 and row["before"] > 0 and row["tokens_saved"] < 1
-    monkeypatch.setattr(adaptation, "Models", None)  # nothing is left to do
+    monkeypatch.setattr(adaptation, "row", None)  # nothing is left to do
     adaptation.main([*argv, "--via="])
     assert rows_of(tmp_path) == [row]
 

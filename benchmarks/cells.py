@@ -1,0 +1,47 @@
+"""A grid of cells, each of which becomes one JSON line of a file; a killed one goes on."""
+
+import dataclasses
+import json
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from benchmarks.repetition import read
+
+
+def run(
+    out: Path,
+    cells: Iterable[Any],
+    row: Callable[[Any], dict],
+    figure: str,
+    work_of: Callable[[Any], float] = lambda cell: 1.0,
+) -> list[dict]:
+    """All rows of the file, after those that it did not have are appended.
+
+    Args:
+      cells: of one dataclass, whose fields every row has.
+      row: what is measured of a cell.
+      figure: the field of a row that is printed.
+      work_of: roughly how long a cell takes, in any unit.
+    """
+    out.parent.mkdir(parents=True, exist_ok=True)
+    rows = read(out)
+    left = [cell for cell in cells if not _has(rows, cell)]
+    started, spent = time.time(), 0.0
+    for number, cell in enumerate(left):
+        line = row(cell)
+        rows.append(line)
+        with out.open("a") as file:
+            file.write(json.dumps(line) + "\n")
+        spent += work_of(cell)
+        rest = sum(map(work_of, left[number + 1 :]))
+        minutes = (time.time() - started) / spent * rest / 60
+        name = " ".join(str(value) for value in dataclasses.astuple(cell))
+        print(f"{name}: {line[figure]:.4f}; about {minutes:.0f} min left", flush=True)
+    return rows
+
+
+def _has(rows: list[dict], cell: Any) -> bool:
+    asked = dataclasses.asdict(cell).items()
+    return any(asked <= {name: line.get(name) for name, _ in asked}.items() for line in rows)
