@@ -94,7 +94,7 @@ def rows(run: Run, target: Run, base: Initial, init: str, dictionary: str) -> St
     store = target.prepared.domains[target.config.domain]["train"]
     inputs = {"old": old.sha256, "new": new.sha256, "init": init}
     if needs:
-        inputs["store"] = store.fingerprint
+        inputs |= {"store": store.fingerprint, "vectors": static_vectors.VERSION}
     if needs == embedding_init.WORDS:
         inputs["source"] = run.generic.fingerprint
         inputs["dictionary"] = _digest(dictionary, init)

@@ -9,7 +9,7 @@ from specialm.data.vocabularies import Vocabulary
 from specialm.specialize.embedding_init import pieces
 
 ROWS = 256  # new tokens at a time
-ATOMS = 64  # of a sparse sum (arXiv 2506.06607, section 4)
+NUMBERS_AN_ATOM = 32  # of a vector; 64 atoms of 2,048 numbers (arXiv 2506.06607, section 4)
 NEIGHBOURS, TEMPERATURE = 10, 0.1  # arXiv 2112.06598, section 4.2
 SMALL = 1e-9
 
@@ -39,16 +39,22 @@ def focus(source: Vocabulary, target: Vocabulary, vectors: Vectors | None) -> An
 
 def omp(source: Vocabulary, target: Vocabulary, vectors: Vectors | None) -> Any:
     """Orthogonal matching pursuit (Goddard and Neto, arXiv 2506.06607, section 3): a new token's
-    vector as the best sum of at most ATOMS vectors of tokens that both have; its row is the sum of
-    their rows with the same coefficients. There the vectors are another model's embeddings, here
-    those of the target text.
+    vector as the best sum of a few vectors of tokens that both have; its row is the sum of their
+    rows with the same coefficients.
+
+    There the vectors are another model's embeddings, here those of the target text. Our reading:
+    they have length 1, as their lengths say how often a token comes; and as many atoms for their
+    numbers as there. With 64 of 100 numbers rows are worse than random ones
+    (results/README.md).
     """
     assert vectors is not None
     same = pieces.shared(source, target)
     rows = {new: {old: 1.0} for new, old in same.items()}
     anchors_N, others = _known(vectors, same), _unknown(vectors, target, same)
+    unit_VxD = normed(vectors.target_VxD)
+    atoms = max(1, round(unit_VxD.shape[1] / NUMBERS_AN_ATOM))
     for part_M in _parts(others if len(anchors_N) else others[:0]):
-        weights_MxN = pursuit(vectors.target_VxD[part_M], vectors.target_VxD[anchors_N], ATOMS)
+        weights_MxN = pursuit(unit_VxD[part_M], unit_VxD[anchors_N], atoms)
         rows |= _weighted(part_M, anchors_N, weights_MxN, same)
     return pieces.matrix(rows, source, target)
 

@@ -14,6 +14,7 @@ import numpy as np
 from specialm.common.errors import UserError
 from specialm.data.vocabularies import Vocabulary
 
+VERSION = 2  # of what stages that have vectors depend on
 WINDOW = 5
 DIMENSIONS = 100
 LEAST = 2  # occurrences of what gets a vector
@@ -44,6 +45,7 @@ def of_ids(rows: Iterable[np.ndarray], size: int) -> np.ndarray:
     information_VxV = ppmi(pairs_VxV + pairs_VxV.T, counts >= LEAST)
     dimensions = min(DIMENSIONS, size - 1)
     left_VxD, values_D, _ = randomized_svd(information_VxV, dimensions, random_state=0)
+    left_VxD[np.asarray(information_VxV.sum(1)).ravel() == 0] = 0  # what rounding leaves there
     return left_VxD * np.sqrt(values_D)
 
 
