@@ -92,7 +92,7 @@ def rows(run: Run, target: Run, base: Initial, init: str, dictionary: str) -> St
     old, new = run.prepared.vocabulary, target.prepared.vocabulary
     needs = embedding_init.RULES[init].needs
     store = target.prepared.domains[target.config.domain]["train"]
-    inputs = {"old": old.sha256, "new": new.sha256, "init": init}
+    inputs: dict[str, Any] = {"old": old.sha256, "new": new.sha256, "init": init}
     if needs:
         inputs |= {"store": store.fingerprint, "vectors": static_vectors.VERSION}
     if needs == embedding_init.WORDS:
