@@ -4,7 +4,8 @@
     python -m benchmarks.adaptation_domains ... --models=slm --domains=med --seeds=0 --summary
 
 Models: `slm`, the decoder that benchmarks/adaptation.py pretrains on English, and `open`, an open
-checkpoint of 135M parameters. A way is a vocabulary and how its rows are learnt: `old` keeps the
+checkpoint of 135M parameters. Domains: those of the default corpora, and languages, in which there
+is Debian's handbook. A way is a vocabulary and how its rows are learnt: `old` keeps the
 model's own; `new` is trained on the domain's text, `extend` is the model's own, fitted to it; rows
 are learnt on --share of the tokens through the whole model, MiniJoint's or MiniPost's, or not at
 all (`none`), then everything is fine-tuned. All ways of a model spend the FLOPs of fine-tuning with
@@ -20,7 +21,7 @@ import statistics
 from collections.abc import Iterator
 from pathlib import Path
 
-from benchmarks import adaptation, intervals
+from benchmarks import adaptation, adaptation_text, intervals
 from benchmarks import cells as grid
 from specialm.common import code
 from specialm.common.errors import UserError
@@ -40,7 +41,7 @@ from specialm.workflows import (
 )
 
 OPEN = "smollm2-135m"
-DOMAINS = ("med", "legal", "math")
+DOMAINS = ("med", "legal", "math", "de", "ru")
 OLD = "old"
 WAYS = {
     "slm": (OLD, "new none", "new full", "new mini_joint", "new mini_post"),
@@ -98,7 +99,7 @@ def opened(
     Args:
       size: of a new vocabulary; 0 is the model's own.
     """
-    source = f"jsonl:{Path(models.options.corpora) / 'domains' / cell.domain}.jsonl"
+    source = f"jsonl:{_text(cell.domain, models)}"
     config = from_checkpoint.load(base.path, (), source, trusted=True, name=cell.domain)
     config = copy.deepcopy(config).unlock()
     config.seed, config.data.specialist_tokens = cell.seed, 0
@@ -111,6 +112,12 @@ def opened(
     return from_checkpoint.open_run(
         config.lock(), models.stages.root, [cell.domain], base.path, True, generic, trained=True
     )
+
+
+def _text(domain: str, models: adaptation.Models) -> Path:
+    if domain in adaptation_text.LANGUAGES:
+        return adaptation_text.fetch(models.work / "text", [domain])[domain]
+    return Path(models.options.corpora) / "domains" / f"{domain}.jsonl"
 
 
 def _steps(config, tokens: float) -> int:

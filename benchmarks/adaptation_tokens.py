@@ -18,10 +18,10 @@ from specialm.common import code
 from specialm.data import prepare
 from specialm.workflows import new_rows, pipeline
 
-DOMAINS = ("books", "dialog", "ency", "legal", "math", "med", "theology")
+DOMAINS = ("books", "dialog", "ency", "legal", "math", "med", "theology", "de", "ru")
 SIZES = {  # 0: as many as the old one
     "slm": (("new", 0), ("extend", 0)),
-    "open": (("new", 4096), ("new", 8192), ("new", 16_384), ("new", 32_768), ("extend", 0)),
+    "open": (("new", 4096), ("new", 8192), ("new", 16_384), ("extend", 0)),
 }
 
 
