@@ -29,25 +29,33 @@ def flops_at(bits: float, curve: Sequence[tuple[float, float]]) -> float | None:
     return None
 
 
-def ratios(rows: list[dict], via: str) -> list[float]:
-    """How many times the FLOPs the standard way takes to the same bits per byte: one number for
-    each kind, seed, language and budget of it where both curves are.
+def ratios(rows: list[dict], via: str, once: bool = False) -> list[list[float | None]]:
+    """How many times the FLOPs the standard way takes to the same bits per byte: for each model and
+    language a list, of each budget of the standard way, None where only one curve is.
+
+    Args:
+      once: whether what serves all languages is paid for this one alone.
     """
     curves: dict[tuple, dict[str, list]] = {}
     for row in rows:
         key = (row["kind"], row["seed"], row["language"])
         curve = curves.setdefault(key, {}).setdefault(row["via"], [])
-        curve.append((row["flops"], row["bits_per_byte"]))
-    found = []
-    for of in curves.values():
-        per_budget = [
-            math.log(flops / reached)
-            for flops, bits in of.get(STANDARD, [])
-            if (reached := flops_at(bits, of.get(via, [])))
+        spent = row["flops"] + (row["one_off_flops"] if once else 0)
+        curve.append((spent, row["bits_per_byte"]))
+    return [
+        [
+            flops / reached if (reached := flops_at(bits, of[via])) else None
+            for flops, bits in sorted(of[STANDARD])
         ]
-        if per_budget:
-            found.append(float(np.mean(per_budget)))
-    return [math.exp(value) for value in found]
+        for of in curves.values()
+        if STANDARD in of and via in of
+    ]
+
+
+def means(found: list[list[float | None]]) -> list[float]:
+    """The geometric mean of each list over what is there; lists with nothing are left out."""
+    logs = [[math.log(value) for value in of if value] for of in found]
+    return [math.exp(float(np.mean(of))) for of in logs if of]
 
 
 def interval(values: Sequence[float]) -> tuple[float, float, float]:
@@ -60,29 +68,60 @@ def interval(values: Sequence[float]) -> tuple[float, float, float]:
 
 
 def summary(rows: list[dict]) -> list[str]:
-    """Tables as Markdown, over seeds and languages."""
+    """Tables as Markdown, means over seeds with 95% intervals."""
     lines = []
     for kind in dict.fromkeys(row["kind"] for row in rows):
         of_kind = [row for row in rows if row["kind"] == kind]
-        lines += ["", f"| {kind}: way | rule | tokens | bits per byte | FLOPs | rows |"]
-        lines.append("|---|---|---|---|---|---|")
-        groups: dict[tuple, list[dict]] = {}
-        for row in of_kind:
-            groups.setdefault((row["via"], row["init"], row["tokens"]), []).append(row)
-        for (via, init, tokens), found in sorted(groups.items()):
-            bits, flops = (np.mean([row[f] for row in found]) for f in ("bits_per_byte", "flops"))
-            lines.append(
-                f"| {via} | {init} | {tokens:,} | {bits:.4f} | {flops:.3g} | {len(found)} |"
-            )
-        lines.append("")
-        for via in SHALLOW:
-            values = ratios(of_kind, via)
-            if values:
-                middle, low, high = interval(values)
-                lines.append(
-                    f"{kind}: {via} takes 1/{middle:.2f} of the FLOPs of the whole model at equal "
-                    f"bits per byte (95%: {low:.2f} to {high:.2f}, {len(values)} models)"
-                )
-            elif any(row["via"] == via for row in of_kind):
-                lines.append(f"{kind}: the curves of {via} and of the whole model do not meet")
+        lines += ["", *table(of_kind), ""]
+        lines += [f"{kind}: {line}" for via in SHALLOW for line in compared(of_kind, via)]
+    return lines
+
+
+def table(rows: list[dict]) -> list[str]:
+    """One kind of model; a line each way, rule and budget."""
+    languages = list(dict.fromkeys(row["language"] for row in rows))
+    lines = ["| way | rule | tokens | " + " | ".join(languages) + " | FLOPs | once |"]
+    lines.append("|---" * (len(languages) + 5) + "|")
+    groups: dict[tuple, list[dict]] = {}
+    for row in rows:
+        groups.setdefault((row["via"], row["init"], row["tokens"]), []).append(row)
+    order = {via: place for place, via in enumerate(dict.fromkeys(row["via"] for row in rows))}
+    for (via, init, tokens), found in sorted(
+        groups.items(), key=lambda item: (order[item[0][0]], item[0][2])
+    ):
+        bits = [
+            [row["bits_per_byte"] for row in found if row["language"] == language]
+            for language in languages
+        ]
+        cells = [intervals.shown(values) if values else "" for values in bits]
+        flops, once = (np.mean([row[f] for row in found]) for f in ("flops", "one_off_flops"))
+        start = f"| `{via}` | {init} | {tokens:,} | " + " | ".join(cells)
+        lines.append(f"{start} | {_power(flops)} | {_power(once)} |")
+    return lines
+
+
+def _power(flops: float) -> str:
+    return f"{flops:.2g}".replace("e+", "e") if flops else ""
+
+
+def compared(rows: list[dict], via: str) -> list[str]:
+    """What a shallow way costs against the whole model, as sentences."""
+    found = ratios(rows, via)
+    met, asked = (sum(map(len, lists)) for lists in ([[v for v in f if v] for f in found], found))
+    if not asked:
+        return []
+    if not met:
+        return [f"the curves of {via} and of the whole model do not meet"]
+    middle, low, high = interval(means(found))
+    lines = [
+        f"{via} takes 1/{middle:.2f} of the FLOPs of the whole model at equal bits per byte (95%: "
+        f"{low:.2f} to {high:.2f}, {len(means(found))} models; {met} of {asked} budgets of the "
+        "whole model are on its curve)"
+    ]
+    if paid := means(ratios(rows, via, once=True)):
+        middle, low, high = interval(paid)
+        lines.append(
+            f"{via} with what it costs once, for one language: {middle:.2f} (95%: {low:.2f} to "
+            f"{high:.2f}, {len(paid)} models)"
+        )
     return lines

@@ -56,7 +56,8 @@ def test_flops_at_equal_quality():
 def cell(via, flops, bits, seed=0, language="de"):
     return {
         "kind": "decoder", "seed": seed, "language": language, "via": via, "init": "focus",
-        "tokens": int(flops), "flops": flops, "bits_per_byte": bits,
+        "tokens": int(flops), "flops": flops, "one_off_flops": 500.0 * via.startswith("mini"),
+        "bits_per_byte": bits,
     }  # fmt: skip
 
 
@@ -66,12 +67,18 @@ def test_a_way_that_takes_half_the_flops_has_the_ratio_two():
         for flops in (1e3, 2e3, 4e3, 8e3):
             bits = 5 - math.log2(flops) / 4
             rows += [cell("full", flops, bits, seed), cell("mini_joint", flops / 2, bits, seed)]
-    np.testing.assert_allclose(adaptation_summary.ratios(rows, "mini_joint"), 2.0)
+    found = adaptation_summary.ratios(rows, "mini_joint")
+    assert [len(of) for of in found] == [4, 4, 4]
+    np.testing.assert_allclose(found, 2.0)
     assert adaptation_summary.interval([2.0, 2.0]) == pytest.approx((2, 2, 2))
     middle, low, high = adaptation_summary.interval([1.0, 4.0])
     assert middle == pytest.approx(2) and low < 1 < 4 < high
     lines = adaptation_summary.summary([*rows, cell("mini_post", 5, 9.0)])
-    assert "decoder: mini_joint takes 1/2.00 of the FLOPs of the whole model" in "\n".join(lines)
+    text = "\n".join(lines)
+    assert "decoder: mini_joint takes 1/2.00 of the FLOPs of the whole model" in text
+    assert "3 models; 12 of 12 budgets of the whole model are on its curve" in text
+    paid = adaptation_summary.ratios(rows, "mini_joint", once=True)
+    np.testing.assert_allclose(paid[0], [1, 4 / 3, 8 / 5, 16 / 9])
     assert lines[-1] == "decoder: the curves of mini_post and of the whole model do not meet"
 
 
@@ -124,4 +131,4 @@ def test_all_ways_in_small(argv, tmp_path, capsys):
     assert of["old"]["tokens"] == 1000
     capsys.readouterr()
     adaptation.main([*argv, "--summary"])
-    assert "| full | focus | 1,000 |" in capsys.readouterr().out
+    assert "| `full` | focus | 1,000 |" in capsys.readouterr().out
