@@ -48,7 +48,7 @@ WAYS = {
     "open": (OLD, "extend none", "extend full", "extend mini_post", "new none", "new mini_post"),
 }
 TOKENS = {"slm": 500_000, "open": 50_000}
-NEW_SIZE = {"slm": 0, "open": 16_384}  # tokens of a new vocabulary; 0: as many as the old one
+NEW_SIZE = {"slm": 0, "open": 8192}  # tokens of a new vocabulary; 0: as many as the old one
 INITS = {"new": "focus", "extend": "subword_mean"}
 
 

@@ -29,18 +29,21 @@ def flops_at(bits: float, curve: Sequence[tuple[float, float]]) -> float | None:
     return None
 
 
-def ratios(rows: list[dict], via: str, once: bool = False) -> list[list[float | None]]:
+def ratios(
+    rows: list[dict], via: str, once: bool = False, field: str = "flops"
+) -> list[list[float | None]]:
     """How many times the FLOPs the standard way takes to the same bits per byte: for each model and
     language a list, of each budget of the standard way, None where only one curve is.
 
     Args:
       once: whether what serves all languages is paid for this one alone.
+      field: `flops`, or `seconds` in their place.
     """
     curves: dict[tuple, dict[str, list]] = {}
     for row in rows:
         key = (row["kind"], row["seed"], row["language"])
         curve = curves.setdefault(key, {}).setdefault(row["via"], [])
-        spent = row["flops"] + (row["one_off_flops"] if once else 0)
+        spent = row[field] + (row["one_off_flops"] if once else 0)
         curve.append((spent, row["bits_per_byte"]))
     return [
         [
@@ -118,10 +121,14 @@ def compared(rows: list[dict], via: str) -> list[str]:
         f"{low:.2f} to {high:.2f}, {len(means(found))} models; {met} of {asked} budgets of the "
         "whole model are on its curve)"
     ]
-    if paid := means(ratios(rows, via, once=True)):
-        middle, low, high = interval(paid)
-        lines.append(
-            f"{via} with what it costs once, for one language: {middle:.2f} (95%: {low:.2f} to "
-            f"{high:.2f}, {len(paid)} models)"
-        )
+    others = {
+        "with what it costs once, for one language": ratios(rows, via, once=True),
+        "in seconds": ratios(rows, via, field="seconds"),
+    }
+    for what, lists in others.items():
+        if values := means(lists):
+            middle, low, high = interval(values)
+            lines.append(
+                f"{via} {what}: 1/{middle:.2f} (95%: {low:.2f} to {high:.2f}, {len(values)} models)"
+            )
     return lines

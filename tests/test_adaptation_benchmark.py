@@ -57,7 +57,7 @@ def cell(via, flops, bits, seed=0, language="de"):
     return {
         "kind": "decoder", "seed": seed, "language": language, "via": via, "init": "focus",
         "tokens": int(flops), "flops": flops, "one_off_flops": 500.0 * via.startswith("mini"),
-        "bits_per_byte": bits,
+        "seconds": flops**2, "bits_per_byte": bits,
     }  # fmt: skip
 
 
@@ -77,6 +77,7 @@ def test_a_way_that_takes_half_the_flops_has_the_ratio_two():
     text = "\n".join(lines)
     assert "decoder: mini_joint takes 1/2.00 of the FLOPs of the whole model" in text
     assert "3 models; 12 of 12 budgets of the whole model are on its curve" in text
+    assert "decoder: mini_joint in seconds: 1/4.00 (95%: 4.00 to 4.00, 3 models)" in text
     paid = adaptation_summary.ratios(rows, "mini_joint", once=True)
     np.testing.assert_allclose(paid[0], [1, 4 / 3, 8 / 5, 16 / 9])
     assert lines[-1] == "decoder: the curves of mini_post and of the whole model do not meet"
