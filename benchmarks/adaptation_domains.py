@@ -41,11 +41,11 @@ from specialm.workflows import (
 )
 
 OPEN = "smollm2-135m"
-DOMAINS = ("med", "legal", "math", "de", "ru")
+DOMAINS = ("med", "de")
 OLD = "old"
 WAYS = {
     "slm": (OLD, "new none", "new full", "new mini_joint", "new mini_post"),
-    "open": (OLD, "extend none", "extend full", "extend mini_post", "new none", "new mini_post"),
+    "open": (OLD, "extend none", "extend full", "new none", "new full", "new mini_post"),
 }
 TOKENS = {"slm": 500_000, "open": 50_000}
 NEW_SIZE = {"slm": 0, "open": 8192}  # tokens of a new vocabulary; 0: as many as the old one
