@@ -20,7 +20,7 @@ from specialm.workflows import new_rows, pipeline
 
 DOMAINS = ("books", "dialog", "ency", "legal", "math", "med", "theology", "de", "ru")
 SIZES = {  # 0: as many as the old one
-    "slm": (("new", 0), ("extend", 0)),
+    "slm": (("new", 0),),  # a SentencePiece model, which cannot be extended
     "open": (("new", 4096), ("new", 8192), ("new", 16_384), ("extend", 0)),
 }
 

@@ -49,7 +49,8 @@ def given(argv, tmp_path):  # noqa: F811
     return [*kept, "--domains=linalg", "--models=slm", f"--corpora={tmp_path / 'corpora'}"]
 
 
-def test_tokens_are_counted_both_ways(given, tmp_path, capsys):
+def test_tokens_are_counted_both_ways(given, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(adaptation_tokens.SIZES, "slm", (("new", 0), ("extend", 0)))
     given = [*given, "--set=data.vocabulary_kind=bpe"]
     adaptation_tokens.main(given)
     new, extended = rows_of(tmp_path)
