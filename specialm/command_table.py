@@ -292,17 +292,17 @@ COMMANDS: dict[str, Command] = {
         "a new vocabulary or language for a trained model",
         "Gives the dense model in --from a vocabulary for the text of --source: trained on it, or\n"
         "its own one fitted to it (--vocabulary=extend). The new tokens' rows start as --init\n"
-        "says and are learnt with the model's body as it is: through its first layers and the\n"
-        "head behind --layer (--via=mini_joint), through these and --new_layers that are first\n"
-        "trained on generic text (mini_post), through the whole model (full), or not at all\n"
-        "(none). The result is a run folder like any other (docs/adaptation.md).",
-        "specialm adapt --from=RUN --source=folder:german --via=mini_joint --init=focus",
+        "says and are learnt with the model's body as it is: through the whole model, through its\n"
+        "first layers and the head behind --layer (--via=mini_joint), through these and\n"
+        "--new_layers that are first trained on generic text (mini_post), or not at all (none).\n"
+        "The result is a run folder like any other (docs/adaptation.md).",
+        "specialm adapt --from=RUN --source=folder:german --tokens=500000",
         ("domain", "seed", "data", "finetune", "train", "mesh", "evaluate"),
         (
             Option("from", "", "the folder of a dense model"),
             SOURCE,
             Option("name", "", "with --source: of the domain; by default that of its file"),
-            Option("via", "mini_joint", "mini_joint, mini_post, full or none"),
+            Option("via", "full", "full, mini_joint, mini_post or none"),
             Option("init", "focus", "random, overlap, subword_mean, fvt, focus, omp or wechsel"),
             Option("vocabulary", "new", "new, or extend the model's own"),
             Option("layer", 0, "of the shallow model's head; 0 for the one head, or a third"),

@@ -7,7 +7,8 @@ import conftest
 import numpy as np
 import pytest
 
-from benchmarks import adaptation, adaptation_summary, adaptation_text
+from benchmarks import adaptation, adaptation_figure, adaptation_summary, adaptation_text
+from benchmarks.repetition_figure import write
 from specialm.common.errors import UserError
 
 PAGE = """<html><head><title>no</title></head><body><p class="nav">x</p>
@@ -81,6 +82,22 @@ def test_a_way_that_takes_half_the_flops_has_the_ratio_two():
     paid = adaptation_summary.ratios(rows, "mini_joint", once=True)
     np.testing.assert_allclose(paid[0], [1, 4 / 3, 8 / 5, 16 / 9])
     assert lines[-1] == "decoder: the curves of mini_post and of the whole model do not meet"
+
+
+def test_the_figure_has_a_panel_a_language(tmp_path):
+    rows = [
+        cell(via, flops, 5 - math.log2(flops) / 4, language=language)
+        for language in ("de", "ru")
+        for via in ("full", "mini_post", "scratch")
+        for flops in (1e11, 1e12)
+    ]
+    rows += [{**row, "via": "none", "tokens": 0, "flops": 0} for row in rows[:1]]
+    chart = adaptation_figure.chart(rows)
+    assert [panel.title for panel in chart.panels] == ["German, decoder", "Russian, decoder"]
+    assert adaptation_figure.curves(rows)["full"][0] == (1e11, pytest.approx(5 - 9.135, abs=0.01))
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write(adaptation_figure.chart, tmp_path / "rows.jsonl", tmp_path / "figure.png")
+    assert (tmp_path / "figure.png").stat().st_size > 1000
 
 
 @pytest.fixture

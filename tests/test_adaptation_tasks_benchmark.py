@@ -56,7 +56,7 @@ def test_topics_and_pairs():
     ("given", "message"),
     [
         ("--tasks=nli", "--tasks=nli: must be some of topic, next"),
-        ("--via=old", "--via=old: must be one of mini_joint, mini_post, full, none"),
+        ("--via=old", "--via=old: must be one of full, mini_joint, mini_post, none"),
         ("--tokens=0", "--tokens=0: must be at least 1"),
         ("--languages=xx", "--languages=xx: the handbook is translated into"),
     ],

@@ -10,7 +10,7 @@ from specialm.models import transformer
 from specialm.specialize import adaptation, embedding_init
 from specialm.workflows.pipeline import Run
 
-VIA = ("mini_joint", "mini_post", "full", "none")
+VIA = ("full", "mini_joint", "mini_post", "none")
 SHALLOW = 3  # MiniPost keeps one in so many layers, as published: 4 of 12
 
 
@@ -30,7 +30,7 @@ class Plan:
       distill: the weight of matching the old model's likelihoods, see `specialize/aligned.py`.
     """
 
-    via: str = "mini_joint"
+    via: str = "full"
     init: str = "focus"
     vocabulary: str = "new"
     layer: int = 0

@@ -74,7 +74,7 @@ def check_body(base, found):
 
 def test_a_decoder_learns_rows_through_its_first_layers(root, decoder, capsys):
     """And is then a run folder like any other: it is exported and continues a text."""
-    found = adapt(capsys, root, decoder, "--tokens=3000", *SMALL)
+    found = adapt(capsys, root, decoder, "--via=mini_joint", "--tokens=3000", *SMALL)
     before, after = check_body(decoder, found)
     assert (found["via"], found["init"], found["layer"]) == ("mini_joint", "focus", 1)
     assert found["steps"] == round(3000 / (8 * 16)) and found["best_step"] > 0
@@ -89,7 +89,7 @@ def test_a_decoder_learns_rows_through_its_first_layers(root, decoder, capsys):
     assert [entry["phase"] for entry in after.record["ledger"]] == ["pretrained", "adapted"]
     (listed,) = (m for m in listing.find(root / "out") if m.phase == "adapted")
     assert listed.finished and listed.domain == "linalg" and listed.scores
-    again = adapt(capsys, root, decoder, "--tokens=3000", *SMALL)
+    again = adapt(capsys, root, decoder, "--via=mini_joint", "--tokens=3000", *SMALL)
     assert again["reused"] and again["checkpoint"] == found["checkpoint"]
 
     checkpoint = f"--checkpoint={found['checkpoint']}"
@@ -193,16 +193,19 @@ def copy_of(base, path):
     ("argv", "message"),
     [
         (("--from=",), "--from is missing"),
-        (("--via=mini",), "--via=mini: must be one of mini_joint, mini_post, full, none"),
+        (("--via=mini",), "--via=mini: must be one of full, mini_joint, mini_post, none"),
         (("--init=best",), "--init=best: must be one of random, overlap, subword_mean, fvt"),
         (("--vocabulary=old",), "--vocabulary=old: must be one of new, extend"),
         (("--tokens=-1",), "--tokens=-1: must be at least 0"),
         (("--distill=2",), "--distill=2: must be between 0 and 1"),
         (("--distill=much",), "--distill=much: must be a number"),
         (("--distill=0.5", "--via=none"), "--distill=0.5: --via=none trains nothing"),
-        (("--layer=2",), "--layer=2: --via=mini_joint needs a head behind this layer"),
-        (("--layer=4",), "--layer=4: must be between 1 and 3"),
-        (("--via=full", "--layer=1"), "--layer=1: is for --via=mini_joint and mini_post"),
+        (
+            ("--via=mini_joint", "--layer=2"),
+            "--layer=2: --via=mini_joint needs a head behind this layer",
+        ),
+        (("--via=mini_joint", "--layer=4"), "--layer=4: must be between 1 and 3"),
+        (("--layer=1",), "--layer=1: is for --via=mini_joint and mini_post"),
         (("--via=mini_post", "--layer=3"), "--layer=3: --via=mini_post keeps some"),
         (("--via=mini_post", "--new_layers=0"), "--new_layers=0: must be at least 1"),
         (("--config=x.py",), "--config=x.py: adapt has the settings of the model in --from"),
