@@ -26,7 +26,7 @@ from pathlib import Path
 import jax
 from ml_collections import ConfigDict
 
-from benchmarks import adaptation_text
+from benchmarks import adaptation_text, adaptation_words
 from benchmarks import cells as grid
 from benchmarks.adaptation_summary import summary
 from specialm.common import code, runtime
@@ -71,7 +71,7 @@ TOKENS = {  # of the target text
     "scratch": (500_000,),
     "old": (500_000,),
 }
-RULES = ("random", "overlap", "subword_mean", "fvt", "focus", "omp")
+RULES = ("random", "overlap", "subword_mean", "fvt", "focus", "omp", "wechsel")
 INIT = "focus"  # of rows that are learnt
 
 
@@ -117,6 +117,10 @@ class Models:
     def texts(self) -> dict[str, Path]:
         """The book, {language: file of JSON lines}."""
         return adaptation_text.fetch(self.work / "text", self.options.languages)
+
+    def dictionary(self, language: str) -> str:
+        """From English."""
+        return str(adaptation_words.fetch(self.work / "text", language))
 
     def source(self) -> str:
         """English: the default corpora, with the book."""
@@ -191,6 +195,7 @@ def adapted(cell: Cell, models: Models) -> tuple[initial.Initial, adapting.Adapt
         layer=layer,
         tokens=cell.tokens,
         mini_tokens=models.options.mini_tokens,
+        dictionary=models.dictionary(cell.language) if cell.init == "wechsel" else "",
     )
     return model, adapting.adapt(models.opened(base, cell), model, plan, "", {own_text.PACE})
 

@@ -7,7 +7,13 @@ import conftest
 import numpy as np
 import pytest
 
-from benchmarks import adaptation, adaptation_figure, adaptation_summary, adaptation_text
+from benchmarks import (
+    adaptation,
+    adaptation_figure,
+    adaptation_summary,
+    adaptation_text,
+    adaptation_words,
+)
 from benchmarks.repetition_figure import write
 from specialm.common.errors import UserError
 
@@ -150,3 +156,22 @@ def test_all_ways_in_small(argv, tmp_path, capsys):
     capsys.readouterr()
     adaptation.main([*argv, "--summary"])
     assert "| `full` | focus | 1,000 |" in capsys.readouterr().out
+
+
+def test_words_of_a_dictionary():
+    text = """house /hˈaʊs/
+Haus <neut>, Gebäude <neut> [arch.]
+   Synonym: {home}
+      "build a house"  - ein Haus bauen
+
+old house /əʊld hˈaʊs/
+Altbau
+amaze /əmeiz/
+1. étonner, frapper de stupeur
+2. (fam.) sidérer
+"""
+    assert list(adaptation_words.pairs(text)) == [
+        ("house", "Haus"), ("house", "Gebäude"), ("amaze", "étonner"), ("amaze", "sidérer"),
+    ]  # fmt: skip
+    with pytest.raises(UserError, match="--languages=zh: no dictionary from English"):
+        adaptation_words.package("zh")
