@@ -1,6 +1,6 @@
 """Words of English and of other languages in pairs, for the rule `wechsel`, from FreeDict.
 
-They come as Debian packages (GPL-2+), each a file of entries: a headword with its pronunciation,
+They come as Debian packages (GPL), each a file of entries: a headword with its pronunciation,
 lines of translations, and indented ones with notes and examples.
 """
 
