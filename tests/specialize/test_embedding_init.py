@@ -168,8 +168,10 @@ def test_wechsel_is_a_softmax_over_the_nearest(monkeypatch):
         close(found[new], weights / weights.sum() @ OLD_VxD[near])
 
 
-def test_vectors_are_the_singular_values_of_pmi(monkeypatch):
+@pytest.mark.parametrize("chunk", [1, 1 << 20])
+def test_vectors_are_the_singular_values_of_pmi(monkeypatch, chunk):
     monkeypatch.setattr(static_vectors, "WINDOW", 2)
+    monkeypatch.setattr(static_vectors, "CHUNK", chunk)
     rows = [np.array([0, 1, 2, 0, 1, 3, 3]), np.array([2, 0, 1]), np.array([3, 4])]
     pairs = np.zeros((5, 5))
     for row in rows:

@@ -6,7 +6,7 @@ word2vec's factors are of, without an optimiser. The papers of the rules take fa
 """
 
 import collections
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ VERSION = 2  # of what stages that have vectors depend on
 WINDOW = 5
 DIMENSIONS = 100
 LEAST = 2  # occurrences of what gets a vector
+CHUNK = 1 << 20  # ids whose pairs are counted at once
 WORDS = 50_000  # the most frequent ones, at most
 
 
@@ -32,21 +33,41 @@ def of_ids(rows: Iterable[np.ndarray], size: int) -> np.ndarray:
     from sklearn.utils.extmath import randomized_svd
 
     counts, pairs_VxV = np.zeros(size, np.int64), sparse.csr_matrix((size, size))
-    for row_L in rows:
-        counts += np.bincount(row_L, minlength=size)
-        left, right = [], []
-        for apart in range(1, min(WINDOW, len(row_L) - 1) + 1):
-            left.append(row_L[:-apart])
-            right.append(row_L[apart:])
-        if left:
-            places = (np.concatenate(left), np.concatenate(right))
-            ones = np.ones(len(places[0]))
-            pairs_VxV += sparse.csr_matrix((ones, places), shape=(size, size))
+    for left, right, row_N in _chunks(rows):
+        counts += np.bincount(row_N, minlength=size)
+        ones = np.ones(len(left))
+        pairs_VxV += sparse.csr_matrix((ones, (left, right)), shape=(size, size))
     information_VxV = ppmi(pairs_VxV + pairs_VxV.T, counts >= LEAST)
     dimensions = min(DIMENSIONS, size - 1)
     left_VxD, values_D, _ = randomized_svd(information_VxV, dimensions, random_state=0)
     left_VxD[np.asarray(information_VxV.sum(1)).ravel() == 0] = 0  # what rounding leaves there
     return left_VxD * np.sqrt(values_D)
+
+
+def _chunks(rows: Iterable[np.ndarray]) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Yields (first ids, second ids of the pairs at most WINDOW apart, all ids) of many rows at a
+    time: adding to a large matrix takes as long for few pairs as for many.
+    """
+    pairs: list[tuple[np.ndarray, np.ndarray]] = []
+    ids: list[np.ndarray] = []
+    count = 0
+    for row_L in rows:
+        ids.append(row_L)
+        count += len(row_L)
+        pairs += [
+            (row_L[:-apart], row_L[apart:]) for apart in range(1, min(WINDOW + 1, len(row_L)))
+        ]
+        if count >= CHUNK:
+            yield *_joined(pairs), np.concatenate(ids)
+            pairs, ids, count = [], [], 0
+    if ids:
+        yield *_joined(pairs), np.concatenate(ids)
+
+
+def _joined(pairs: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
+    left, right = zip(*pairs, strict=True) if pairs else ((), ())
+    none = np.zeros(0, np.int64)
+    return np.concatenate([none, *left]), np.concatenate([none, *right])
 
 
 def ppmi(pairs_VxV: Any, kept_V: np.ndarray) -> Any:
