@@ -202,11 +202,10 @@ def adapted(cell: Cell, models: Models) -> tuple[initial.Initial, adapting.Adapt
 
 def row(cell: Cell, models: Models) -> dict:
     """Trains and scores; what is done already is reused."""
+    model, made = adapted(cell, models)
     if cell.via == "old":
         base = models.base(cell.kind, cell.seed, joint=False)
-        model = initial.read(base.path, base.fingerprint, "from")
-        return _facts(cell, *_old(models.opened(base, cell), model, cell))
-    model, made = adapted(cell, models)
+        return _facts(cell, *_old(models.opened(base, cell), made.run, model, cell))
     more = {"before": made.before.bits_per_byte, "tokens_saved": made.tokens_saved}
     if cell.via == "scratch":
         return _facts(cell, *_scratch(made.run, model, cell)) | more
@@ -225,10 +224,16 @@ def _facts(cell: Cell, stage: Stage, bits: float) -> dict:
     }
 
 
-def _old(run: pipeline.Run, base: initial.Initial, cell: Cell) -> tuple[Stage, float]:
-    """The whole model trained on with its own vocabulary."""
+def _old(
+    run: pipeline.Run, new: pipeline.Run, base: initial.Initial, cell: Cell
+) -> tuple[Stage, float]:
+    """The whole model trained on with its own vocabulary, and its bits on the documents that are
+    scored with the new one.
+    """
     stage = finetuning.finetune(run, base.path, cell.language, cell.seed, base.key)
-    return stage, _bits(run, stage, cell)
+    store = run.prepared.domains[cell.language]["heldout"]
+    same = pipeline.same_documents(store, *pipeline.heldout(new, cell.language))
+    return stage, _bits(run, stage, cell, {cell.language: same})
 
 
 def _scratch(run: pipeline.Run, base: initial.Initial, cell: Cell) -> tuple[Stage, float]:
@@ -261,9 +266,9 @@ def _scratch(run: pipeline.Run, base: initial.Initial, cell: Cell) -> tuple[Stag
     return stage, _bits(run, stage, cell)
 
 
-def _bits(run: pipeline.Run, stage: Stage, cell: Cell) -> float:
+def _bits(run: pipeline.Run, stage: Stage, cell: Cell, windows=None) -> float:
     label, key = stage.path.name, stage.fingerprint
-    found = pipeline.score_heldout(run, stage.path, [cell.language], key, label)
+    found = pipeline.score_heldout(run, stage.path, [cell.language], key, label, windows)
     return found[cell.language].bits_per_byte
 
 

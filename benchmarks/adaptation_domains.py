@@ -49,6 +49,10 @@ WAYS = {
 }
 TOKENS = {"slm": 500_000, "open": 50_000}
 NEW_SIZE = {"slm": 0, "open": 8192}  # tokens of a new vocabulary; 0: as many as the old one
+LIMITS = {  # of what is read without training: a pass of the open model is slow
+    "slm": (),
+    "open": ("data.valid_tokens=4000", "data.heldout_tokens=16000"),
+}
 INITS = {"new": "focus", "extend": "subword_mean"}
 
 
@@ -106,7 +110,7 @@ def opened(
     config.finetune.patience = 0
     config.finetune.eval_every = _steps(config, max(1, cell.tokens // 8))
     config.data.vocabulary_size = size or config.data.vocabulary_size
-    for change in models.options.set:
+    for change in (*LIMITS[cell.model], *models.options.set):
         adaptation.config_lib.override(config, change)
     generic = models.source() if cell.via == "mini_post" else ""
     return from_checkpoint.open_run(
@@ -134,6 +138,7 @@ def row(cell: Cell, models: adaptation.Models) -> dict:
     spent, once = 0.0, 0.0
     start, path, key = base.config, base.path, base.key
     stages: list[Stage] = []
+    cut = pipeline.heldout(run, cell.domain)
     if cell.vocabulary != OLD:
         made = adapting.adapt(run, base, _plan(cell, models), "", _given(size))
         spent, once = (made.stage.result[name] for name in ("flops", "one_off_flops"))
@@ -143,8 +148,10 @@ def row(cell: Cell, models: adaptation.Models) -> dict:
         stages.append(made.stage)
     left = _limited(run, (budget - spent) / transformer.flops_per_token(start, train=True))
     stages.append(finetuning.finetune(left, path, cell.domain, cell.seed, key))
+    store = run.prepared.domains[cell.domain]["heldout"]
+    same = {cell.domain: pipeline.same_documents(store, *cut)}  # those that the old one reads
     before, after = (
-        pipeline.score_heldout(run, of.path, [cell.domain], of.fingerprint, of.path.name)[
+        pipeline.score_heldout(run, of.path, [cell.domain], of.fingerprint, of.path.name, same)[
             cell.domain
         ]
         for of in (Stage("", path, {}, 0.0, True, key), stages[-1])

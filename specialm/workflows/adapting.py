@@ -343,9 +343,7 @@ def _scores(run: Run, target: Run, base: Initial, stage: Stage):
     """(of the old model, of the new one) on the same held-out documents."""
     domain = target.config.domain
     store, windows = pipeline.heldout(target, domain)
-    old = run.prepared.domains[domain]["heldout"]
-    assert old.documents == store.documents, "both are cut from the same documents"
-    same = np.flatnonzero(np.isin(old.document_N, np.unique(store.document_N[windows])))
+    same = pipeline.same_documents(run.prepared.domains[domain]["heldout"], store, windows)
     before = pipeline.score_heldout(
         run, base.path, [domain], base.key, base.path.resolve().name, {domain: same}
     )

@@ -232,6 +232,14 @@ def specialist(run: Run, domain: str) -> finetune_lib.Specialist:
     )
 
 
+def same_documents(store: WindowStore, other: WindowStore, windows_N: np.ndarray) -> np.ndarray:
+    """The windows of a store whose documents are those of some windows of another one, which is
+    cut from the same documents by another vocabulary.
+    """
+    assert store.documents == other.documents, "both are cut from the same documents"
+    return np.flatnonzero(np.isin(store.document_N, np.unique(other.document_N[windows_N])))
+
+
 def score_heldout(
     run: Run,
     base: Path,

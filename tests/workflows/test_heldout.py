@@ -3,6 +3,7 @@
 import collections
 import json
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -185,3 +186,12 @@ def test_nothing_left_but_leaks():
     score = Score(10.0, 5, 20, 2)
     assert heldout._without(score, score) is None
     assert heldout._without(score, Score(4.0, 2, 8, 1)) == Score(6.0, 3, 12, 1)
+
+
+def test_documents_that_another_vocabulary_has_cut():
+    """One's windows of the documents that some of the other's are of, however many there are."""
+    coarse = SimpleNamespace(documents=["a", "b", "c"], document_N=np.array([0, 1, 1, 2]))
+    fine = SimpleNamespace(documents=["a", "b", "c"], document_N=np.array([0, 0, 1, 1, 1, 2, 2]))
+    found = pipeline.same_documents(fine, coarse, np.array([2, 3]))
+    np.testing.assert_array_equal(found, [2, 3, 4, 5, 6])
+    np.testing.assert_array_equal(pipeline.same_documents(coarse, fine, np.array([0, 1])), [0])
