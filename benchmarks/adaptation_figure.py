@@ -8,18 +8,20 @@ from collections import defaultdict
 
 import numpy as np
 
-from benchmarks.repetition_figure import write
+from benchmarks.adaptation_summary import SHALLOW
+from benchmarks.repetition_figure import name_points, write
 from specialm.reports.charts import Chart, Panel
 from specialm.reports.plots import fixed_ticks
 from specialm.reports.styles import INK, QUIET, style
 
 CURVES = {  # via -> what it is called
-    "full": "through the whole model",
+    "full": "whole model",
     "mini_joint": "MiniJoint",
     "mini_post": "MiniPost",
     "scratch": "from scratch",
-    "old": "all trained on, old vocabulary",
+    "old": "old vocabulary",
 }
+OTHERS = {"scratch": (QUIET, "o"), "old": (INK, "s")}
 UNTRAINED = "none"
 KINDS = {"decoder": "decoder", "masked": "masked model"}
 LANGUAGES = {"de": "German", "fr": "French", "ru": "Russian"}
@@ -37,7 +39,7 @@ def curves(rows: list[dict]) -> dict[str, list[tuple[float, float]]]:
 
 
 def chart(rows: list[dict]) -> Chart:
-    """One panel a kind of model and language; the dotted line is the best rule without training."""
+    """One panel a kind of model and language; in its corner the best rule without training."""
 
     def panel(kind: str, language: str) -> Panel:
         here = [row for row in rows if (row["kind"], row["language"]) == (kind, language)]
@@ -48,28 +50,24 @@ def chart(rows: list[dict]) -> Chart:
                 rules[row["init"]].append(row["bits_per_byte"])
 
         def draw(axis) -> None:
-            for via, label in CURVES.items():
+            for via in CURVES:
                 if via in found:
-                    colour, marker = style(via, CURVES)
-                    flops, bits = zip(*found[via], strict=True)
-                    axis.plot(flops, bits, marker=marker, color=colour)
-                    axis.annotate(
-                        label, (flops[-1], bits[-1]), (6, 0), textcoords="offset points",
-                        va="center", color=INK,
-                    )  # fmt: skip
-            if rules:
-                best = min(rules, key=lambda name: np.mean(rules[name]))
-                axis.axhline(np.mean(rules[best]), color=QUIET, linestyle=":", linewidth=1)
-                axis.text(
-                    0.99, np.mean(rules[best]), f"{best}, no training", ha="right", va="bottom",
-                    transform=axis.get_yaxis_transform(), color=QUIET,
-                )  # fmt: skip
+                    colour, marker = OTHERS.get(via) or style(via, ("full", *SHALLOW))
+                    axis.plot(*zip(*found[via], strict=True), marker=marker, color=colour)
             axis.set_xscale("log")
             low, high = axis.get_xlim()
-            axis.set_xlim(low, high * 6)
+            axis.set_xlim(low, high * 3)
             ticks = [step * 10.0**power for power in range(8, 20) for step in (1, 3)]
-            shown = [tick for tick in ticks if low <= tick <= high * 6]
+            shown = [tick for tick in ticks if low <= tick <= high * 3]
             fixed_ticks(axis.xaxis, shown, lambda tick: f"{tick:.0e}".replace("e+", "e"))
+            axis.margins(y=0.16)
+            name_points(axis, {CURVES[via]: points[-1] for via, points in found.items()})
+            if rules:
+                best = min(rules, key=lambda name: np.mean(rules[name]))
+                axis.text(
+                    0.02, 0.03, f"{best}, no training: {np.mean(rules[best]):.2f}",
+                    transform=axis.transAxes, color=QUIET,
+                )  # fmt: skip
             axis.set_xlabel("FLOPs on this language")
             axis.set_ylabel("bits per byte")
 

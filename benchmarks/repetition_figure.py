@@ -70,12 +70,12 @@ def _draw(points: dict[tuple[str, int], tuple[float, float]]):
         axis.set_xlabel("expected repetitions, mean over the draws")
         axis.set_ylabel("bits per byte after fine-tuning, macro")
         axis.margins(y=0.16)
-        _name(axis, {method: at for (method, seed), at in points.items() if seed == 0})
+        name_points(axis, {method: at for (method, seed), at in points.items() if seed == 0})
 
     return draw
 
 
-def _name(axis, points: dict[str, tuple[float, float]]) -> None:
+def name_points(axis, points: dict[str, tuple[float, float]]) -> None:
     """Writes each name where it covers no other name and no point, with a line from afar."""
     size = np.array([72 * (WIDTH - 0.7), 72 * (HEIGHT - 0.8)])  # about, in points
     to_axes = axis.transData + axis.transAxes.inverted()

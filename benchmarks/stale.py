@@ -77,6 +77,9 @@ FILES = {
     "tiny/wide.jsonl": Rows(frozenset({"text"})),
     "tiny/long.jsonl": Rows(frozenset({"text"})),
     "tiny/speed.jsonl": Rows(frozenset()),
+    "adaptation/rows.jsonl": Rows(frozenset({"text"})),
+    "adaptation/domains.jsonl": Rows(frozenset({"text"})),
+    "adaptation/tokens.jsonl": Rows(frozenset({"text"})),
     "generate/rows.jsonl": Rows(frozenset(), "63c4ae0"),
     "generate/server.jsonl": Rows(frozenset(), "63c4ae0"),
 }

@@ -19,6 +19,8 @@ from specialm.reports.study_rows import Study
 
 ROOT = Path(__file__).parents[2]
 RESULTS, FRONT, PLANNING = "results/README.md", "README.md", "docs/planning.md"
+ADAPTATION = "docs/adaptation.md"
+NATIVE = ("books", "dialog", "ency", "legal", "math", "med", "theology")
 SEEDS, DOMAINS = (0, 1, 2), ("books", "ency", "med")
 N = r"([-\d.,]+)"  # a number
 
@@ -122,6 +124,25 @@ def tiny_more(model: str, name: str = "rows") -> list[float]:
         for each in (model, "dense vocabulary")
     ]
     return interval(100 * (bits[0] / bits[1] - 1))
+
+
+def own_vocabulary(domain: str) -> list[float]:
+    """What it takes off a decoder's bits per byte, per cent, and half of the interval."""
+    new, old = (
+        np.array(of("adaptation/domains.jsonl", "bits_per_byte", model="slm", domain=domain, way=w))
+        for w in ("new none", "old")
+    )
+    return interval(100 * (1 - new / old))
+
+
+def tokens_saved(model: str, vocabulary: str, *domains: str) -> list[float]:
+    """Per cent of the tokens of held-out text."""
+    return [
+        100 * of(
+            "adaptation/tokens.jsonl", "saved", model=model, vocabulary=vocabulary, domain=domain
+        )[-1]
+        for domain in domains
+    ]  # fmt: skip
 
 
 def demo_gain(phase: str) -> list[float]:
@@ -596,6 +617,32 @@ CLAIMS = (
         RESULTS,
         rf"by {N}% and {N}% of the bits; at 4M tokens",
         lambda: [-repetition_change("cap4"), -repetition_change("cap8")],
+    ),
+    Claim(
+        RESULTS,
+        rf"at equal FLOPs {N}% fewer bits per byte on medical text and {N}% on German, with {N}% and "
+        rf"{N}% fewer tokens \| ± {N}, ± {N}",
+        lambda: [
+            own_vocabulary("med")[0],
+            own_vocabulary("de")[0],
+            *tokens_saved("slm", "new", "med", "de"),
+            own_vocabulary("med")[1],
+            own_vocabulary("de")[1],
+        ],
+    ),
+    Claim(
+        FRONT,
+        rf"the specialist's own\s+takes {N}% off its bits per byte on medical text at equal FLOPs, "
+        rf"and {N}% off its tokens",
+        lambda: [own_vocabulary("med")[0], *tokens_saved("slm", "new", "med")],
+    ),
+    Claim(
+        ADAPTATION,
+        rf"leaves {N}% to {N}% to save on English\s+domains, {N}% on German and {N}% on Russian",
+        lambda: [
+            *(pick(tokens_saved("open", "extend", *NATIVE)) for pick in (min, max)),
+            *tokens_saved("open", "extend", "de", "ru"),
+        ],
     ),
 )
 
