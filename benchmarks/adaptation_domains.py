@@ -27,6 +27,7 @@ from specialm.common import code
 from specialm.common.errors import UserError
 from specialm.common.stages import Stage
 from specialm.models import transformer
+from specialm.training import rates
 from specialm.workflows import (
     adapting,
     adapting_plan,
@@ -146,7 +147,7 @@ def row(cell: Cell, models: adaptation.Models) -> dict:
         path, key, run = made.stage.path, made.stage.fingerprint, made.run
         start = initial.read(path, key).config
         stages.append(made.stage)
-    left = _limited(run, (budget - spent) / transformer.flops_per_token(start, train=True))
+    left = _limited(run, (budget - spent) / transformer.flops_per_token(start, train=True), cell)
     stages.append(finetuning.finetune(left, path, cell.domain, cell.seed, key))
     store = run.prepared.domains[cell.domain]["heldout"]
     same = {cell.domain: pipeline.same_documents(store, *cut)}  # those that the old one reads
@@ -190,11 +191,15 @@ def _given(size: int) -> set[str]:
     return {own_text.PACE, *([new_rows.SIZE] if size else [])}
 
 
-def _limited(run: pipeline.Run, tokens: float) -> pipeline.Run:
-    """The run with fine-tuning on so many tokens."""
+def _limited(run: pipeline.Run, tokens: float, cell: Cell) -> pipeline.Run:
+    """The run with fine-tuning on so many tokens, at one rate for every vocabulary: by default it
+    depends on how many tokens a text has.
+    """
     config = copy.deepcopy(run.config).unlock()
     config.finetune.max_steps = _steps(config, tokens)
     config.finetune.max_epochs = float(config.finetune.max_steps)  # steps are the only limit
+    if cell.model == "slm":
+        config.finetune.learning_rate = config.train.learning_rate / rates.FEWER
     return dataclasses.replace(run, config=config.lock())
 
 
