@@ -636,6 +636,22 @@ CLAIMS = (
         lambda: [own_vocabulary("med").mean(), *tokens_saved("slm", "new", "med")],
     ),
     Claim(
+        RESULTS,
+        rf"at the whole rate that model got to {N} \(\[rows\]\(adaptation/whole_rate.jsonl\), commands of an "
+        rf"earlier commit\) instead of {N}",
+        lambda: [
+            of(
+                f"adaptation/{name}.jsonl",
+                "bits_per_byte",
+                way="old",
+                domain="med",
+                seed=1,
+                model="slm",
+            )[0]
+            for name in ("whole_rate", "domains")
+        ],
+    ),
+    Claim(
         ADAPTATION,
         rf"leaves {N}% to {N}% to save on English\s+domains, {N}% on German and {N}% on Russian",
         lambda: [
