@@ -81,6 +81,7 @@ FILES = {
     "adaptation/domains.jsonl": Rows(frozenset({"text"})),
     "adaptation/tokens.jsonl": Rows(frozenset({"text"})),
     "adaptation/whole_rate.jsonl": Rows(frozenset({"text"})),
+    "adaptation/omp64.jsonl": Rows(frozenset({"text"})),
     "generate/rows.jsonl": Rows(frozenset(), "63c4ae0"),
     "generate/server.jsonl": Rows(frozenset(), "63c4ae0"),
 }
