@@ -263,11 +263,7 @@ def work_of(cell: Cell) -> float:
 def main(argv: list[str] | None = None) -> None:
     options = parsed(argv)
     models = adaptation.Models(options)
-    asked = [] if options.summary else cells(options)
-    rows = grid.run(
-        Path(options.out), asked, lambda cell: row(cell, models), "bits_per_byte", work_of
-    )
-    print("\n".join(summary(rows)))
+    grid.main(options, cells, lambda cell: row(cell, models), summary, "bits_per_byte", work_of)
 
 
 if __name__ == "__main__":

@@ -147,9 +147,7 @@ def parsed(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> None:
     options = parsed(argv)
     models = adaptation.Models(options)
-    asked = [] if options.summary else cells(options)
-    rows = grid.run(Path(options.out), asked, lambda cell: row(cell, models, options), "accuracy")
-    print("\n".join(summary(rows)))
+    grid.main(options, cells, lambda cell: row(cell, models, options), summary, "accuracy")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ trained on the training part of a domain's text (`new`), or is the model's own, 
 import argparse
 import dataclasses
 from collections.abc import Iterator
-from pathlib import Path
 
 from benchmarks import adaptation, adaptation_domains
 from benchmarks import cells as grid
@@ -89,9 +88,7 @@ def main(argv: list[str] | None = None) -> None:
     options = made.parse_args(argv)
     adaptation.check(options, {"models": SIZES})
     models = adaptation.Models(options)
-    asked = [] if options.summary else cells(options)
-    rows = grid.run(Path(options.out), asked, lambda cell: row(cell, models), "saved")
-    print("\n".join(summary(rows)))
+    grid.main(options, cells, lambda cell: row(cell, models), summary, "saved")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """A grid of cells, each of which becomes one JSON line of a file; a killed one goes on."""
 
+import argparse
 import dataclasses
 import json
 import time
@@ -40,6 +41,21 @@ def run(
         name = " ".join(str(value) for value in dataclasses.astuple(cell))
         print(f"{name}: {line[figure]:.4f}; about {minutes:.0f} min left", flush=True)
     return rows
+
+
+def main(
+    options: argparse.Namespace,
+    cells: Callable[[argparse.Namespace], Iterable[Any]],
+    row: Callable[[Any], dict],
+    summary: Callable[[list[dict]], list[str]],
+    figure: str,
+    work_of: Callable[[Any], float] = lambda cell: 1.0,
+) -> None:
+    """Measures the cells of `--out` that are not there, unless `--summary` asks for none, and prints
+    what the rows say.
+    """
+    asked = [] if options.summary else cells(options)
+    print("\n".join(summary(run(Path(options.out), asked, row, figure, work_of))))
 
 
 def _has(rows: list[dict], cell: Any) -> bool:
