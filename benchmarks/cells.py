@@ -51,9 +51,7 @@ def main(
     figure: str,
     work_of: Callable[[Any], float] = lambda cell: 1.0,
 ) -> None:
-    """Measures the cells of `--out` that are not there, unless `--summary` asks for none, and prints
-    what the rows say.
-    """
+    """Measures the cells that --out has no row of, or none with --summary; prints what rows say."""
     asked = [] if options.summary else cells(options)
     print("\n".join(summary(run(Path(options.out), asked, row, figure, work_of))))
 
