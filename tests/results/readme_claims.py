@@ -650,6 +650,15 @@ CLAIMS = (
     ),
     Claim(
         RESULTS,
+        rf"write {N} to {N} times the bytes a second on medical text and {N} to {N} on German",
+        lambda: [
+            pick(of("adaptation/speed.jsonl", "ratio", domain=domain))
+            for domain in ("med", "de")
+            for pick in (min, max)
+        ],
+    ),
+    Claim(
+        RESULTS,
         rf"at the whole rate that model got to {N} \(\[rows\]\(adaptation/whole_rate.jsonl\), commands of an "
         rf"earlier commit\) instead of {N}",
         lambda: [
