@@ -183,8 +183,8 @@ class Models:
         )
 
 
-def adapted(cell: Cell, models: Models) -> tuple[initial.Initial, adapting.Adapted]:
-    """The pretrained model, and what `cell.via` makes of it."""
+def adapted(cell: Cell, models: Models) -> tuple[pipeline.Run, initial.Initial, adapting.Adapted]:
+    """The text cut with the old vocabulary, the pretrained model, what `cell.via` makes of it."""
     base = models.base(cell.kind, cell.seed, cell.via == "mini_joint")
     model = initial.read(base.path, base.fingerprint, "from")
     via = cell.via if cell.via in adapting_plan.VIA else "none"
@@ -197,15 +197,15 @@ def adapted(cell: Cell, models: Models) -> tuple[initial.Initial, adapting.Adapt
         mini_tokens=models.options.mini_tokens,
         dictionary=models.dictionary(cell.language) if cell.init == "wechsel" else "",
     )
-    return model, adapting.adapt(models.opened(base, cell), model, plan, "", {own_text.PACE})
+    run = models.opened(base, cell)
+    return run, model, adapting.adapt(run, model, plan, "", {own_text.PACE})
 
 
 def row(cell: Cell, models: Models) -> dict:
     """Trains and scores; what is done already is reused."""
-    model, made = adapted(cell, models)
+    run, model, made = adapted(cell, models)
     if cell.via == "old":
-        base = models.base(cell.kind, cell.seed, joint=False)
-        return _facts(cell, *_old(models.opened(base, cell), made.run, model, cell))
+        return _facts(cell, *_old(run, made.run, model, cell))
     more = {"before": made.before.bits_per_byte, "tokens_saved": made.tokens_saved}
     if cell.via == "scratch":
         return _facts(cell, *_scratch(made.run, model, cell)) | more

@@ -148,14 +148,13 @@ def row(cell: Cell, models: adaptation.Models) -> dict:
         start = initial.read(path, key).config
         stages.append(made.stage)
     left = _limited(run, (budget - spent) / transformer.flops_per_token(start, train=True), cell)
-    stages.append(finetuning.finetune(left, path, cell.domain, cell.seed, key))
+    tuned = finetuning.finetune(left, path, cell.domain, cell.seed, key)
+    stages.append(tuned)
     store = run.prepared.domains[cell.domain]["heldout"]
     same = {cell.domain: pipeline.same_documents(store, *cut)}  # those that the old one reads
     before, after = (
-        pipeline.score_heldout(run, of.path, [cell.domain], of.fingerprint, of.path.name, same)[
-            cell.domain
-        ]
-        for of in (Stage("", path, {}, 0.0, True, key), stages[-1])
+        pipeline.score_heldout(run, of, [cell.domain], made_by, of.name, same)[cell.domain]
+        for of, made_by in ((path, key), (tuned.path, tuned.fingerprint))
     )
     return {
         **dataclasses.asdict(cell),
@@ -165,10 +164,10 @@ def row(cell: Cell, models: adaptation.Models) -> dict:
         "adapted": before.bits_per_byte,
         "bits_per_byte": after.bits_per_byte,
         "rows_flops": spent,
-        "flops": spent + stages[-1].result["flops"] - stages[-1].result["valid_flops"],
+        "flops": spent + tuned.result["flops"] - tuned.result["valid_flops"],
         "one_off_flops": once,
         "seconds": sum(stage.seconds for stage in stages),
-        "run": str(stages[-1].path.relative_to(models.stages.root)),
+        "run": str(tuned.path.relative_to(models.stages.root)),
         **code.made_by(stages),
     }
 
@@ -209,10 +208,7 @@ def summary(rows: list[dict]) -> list[str]:
     lines[0] += " FLOPs | once | rows |"
     lines.append("|---" * 10 + "|")
     old = {(r["model"], r["domain"], r["seed"], r["tokens"]): r for r in rows if r["way"] == OLD}
-    groups: dict[tuple, list[dict]] = {}
-    for line in rows:
-        groups.setdefault((line["model"], line["domain"], line["way"]), []).append(line)
-    for (model, domain, way), found in groups.items():
+    for (model, domain, way), found in grid.by(rows, "model", "domain", "way").items():
         pairs = [
             (line, old[key])
             for line in found

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from benchmarks import cells as grid
 from benchmarks import intervals
 
 STANDARD, SHALLOW = "full", ("mini_joint", "mini_post")
@@ -85,9 +86,7 @@ def table(rows: list[dict]) -> list[str]:
     languages = list(dict.fromkeys(row["language"] for row in rows))
     lines = ["| way | rule | tokens | " + " | ".join(languages) + " | FLOPs | once |"]
     lines.append("|---" * (len(languages) + 5) + "|")
-    groups: dict[tuple, list[dict]] = {}
-    for row in rows:
-        groups.setdefault((row["via"], row["init"], row["tokens"]), []).append(row)
+    groups = grid.by(rows, "via", "init", "tokens")
     order = {via: place for place, via in enumerate(dict.fromkeys(row["via"] for row in rows))}
     for (via, init, tokens), found in sorted(
         groups.items(), key=lambda item: (order[item[0][0]], item[0][2])

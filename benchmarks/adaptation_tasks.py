@@ -55,7 +55,7 @@ def row(cell: Cell, models: adaptation.Models, options: argparse.Namespace) -> d
     of_text = adaptation.Cell(
         cell.kind, cell.seed, cell.language, cell.via, adaptation.INIT, cell.tokens
     )
-    base, made = adaptation.adapted(of_text, models)
+    _, base, made = adaptation.adapted(of_text, models)
     files = adaptation_topics.write(models.work / "text", cell.task, options.languages)
     english = _asked(models, base, files, adaptation_text.ENGLISH, None)
     asked = _asked(models, base, files, cell.language, made.stage.path)
@@ -98,7 +98,7 @@ def summary(rows: list[dict]) -> list[str]:
     """A table as Markdown: means over seeds with 95% t-intervals."""
     lines = ["| task | model | language | embeddings | tokens | accuracy | macro F1 | rows |"]
     lines.append("|---|---|---|---|---|---|---|---|")
-    groups = _by(rows, "task", "kind", "language", "via", "tokens")
+    groups = grid.by(rows, "task", "kind", "language", "via", "tokens")
     for (task, kind, language, via, tokens), found in sorted(groups.items()):
         accuracy = intervals.shown([line["accuracy"] for line in found])
         f1 = intervals.shown([line["macro_f1"] for line in found])
@@ -106,7 +106,7 @@ def summary(rows: list[dict]) -> list[str]:
             f"| {task} | {kind} | {language} | {via} | {tokens:,} | {accuracy} | {f1} | "
             f"{len(found)} |"
         )
-    for (task, kind), found in sorted(_by(rows, "task", "kind").items()):
+    for (task, kind), found in sorted(grid.by(rows, "task", "kind").items()):
         english, old, most = (
             intervals.shown([line[name] for line in found])
             for name in ("english_accuracy", "old_accuracy", "majority")
@@ -116,13 +116,6 @@ def summary(rows: list[dict]) -> list[str]:
             f"the most frequent label {most}"
         )
     return lines
-
-
-def _by(rows: list[dict], *names: str) -> dict[tuple, list[dict]]:
-    groups: dict[tuple, list[dict]] = {}
-    for line in rows:
-        groups.setdefault(tuple(line[name] for name in names), []).append(line)
-    return groups
 
 
 def parsed(argv: list[str] | None = None) -> argparse.Namespace:

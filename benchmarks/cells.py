@@ -59,3 +59,11 @@ def main(
 def _has(rows: list[dict], cell: Any) -> bool:
     asked = dataclasses.asdict(cell).items()
     return any(asked <= {name: line.get(name) for name, _ in asked}.items() for line in rows)
+
+
+def by(rows: list[dict], *names: str) -> dict[tuple, list[dict]]:
+    """{values of these fields: the rows that have them}."""
+    groups: dict[tuple, list[dict]] = {}
+    for line in rows:
+        groups.setdefault(tuple(line[name] for name in names), []).append(line)
+    return groups

@@ -20,7 +20,7 @@ from specialm.common.stages import Stage, digest
 from specialm.models import families, transformer
 from specialm.specialize import choice, finetune
 from specialm.training import adapters as adapters_lib
-from specialm.training import origin, runs, scoring, step
+from specialm.training import origin, runs, scoring
 from specialm.workflows import finetuning, pipeline
 from specialm.workflows.pipeline import Run
 
@@ -212,6 +212,7 @@ def _losses(run: Run, base: Path, domain: str, key: str) -> Stage:
         "base": key,
         "store": specialist.train_store.fingerprint,
         "windows": digest(specialist.train_indices),
+        **pipeline.scoring_inputs(run),
     }
 
     def work(path: Path) -> dict:
@@ -253,6 +254,7 @@ def score_generic(run: Run, base: Path, key: str, label: str) -> scoring.Score:
         "store": store.fingerprint,
         "windows": digest(used),
         "clusters": digest(cluster_N),
+        **pipeline.scoring_inputs(run),
     }
 
     def work(path: Path) -> dict:
@@ -283,7 +285,7 @@ def _score_experts(
 ) -> dict[int, scoring.Score]:
     """Each expert that has any windows on its own windows of a store."""
     k = len(indices_kxN)
-    score_step = step.make_score_step(families.dense(model.config), run.mesh)
+    score_step = pipeline.make_score_step(run, model.config)
     projected = _projection(run, model, known)
     return {
         expert: scoring.score(

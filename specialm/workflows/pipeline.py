@@ -3,8 +3,10 @@ demo are short sequences of these functions; see also `pretraining.py` and `fine
 """
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -240,6 +242,18 @@ def same_documents(store: WindowStore, other: WindowStore, windows_N: np.ndarray
     return np.flatnonzero(np.isin(store.document_N, np.unique(other.document_N[windows_N])))
 
 
+def make_score_step(run: Run, config: Any) -> Callable:
+    """`step.make_score_step` of a model, or of the dense models of a bank, as the config has it."""
+    turns = run.config.evaluate.hidden_every
+    return step.make_score_step(families.dense(config), run.mesh, turns)
+
+
+def scoring_inputs(run: Run) -> dict:
+    """What scores depend on besides models and text."""
+    turns = run.config.evaluate.hidden_every
+    return {"hidden_every": turns} if turns else {}
+
+
 def score_heldout(
     run: Run,
     base: Path,
@@ -259,9 +273,7 @@ def score_heldout(
         "tokens": run.config.data.heldout_tokens,
         "stores": [store.fingerprint for store, _ in used.values()],
     }
-    turns = run.config.evaluate.hidden_every
-    if turns:
-        inputs["hidden_every"] = turns
+    inputs |= scoring_inputs(run)
     if windows is not None:
         used = {name: (store, windows[name]) for name, (store, _) in used.items()}
         inputs["windows"] = [stages_lib.digest(indices) for _, indices in used.values()]
@@ -269,7 +281,7 @@ def score_heldout(
     def work(path: Path) -> dict:
         model = runs.load(base, run.mesh)
         check_vocabulary(run, base, model.record)
-        score_step = step.make_score_step(families.dense(model.config), run.mesh, turns)
+        score_step = make_score_step(run, model.config)
         scored = {}
         for name, (store, indices) in used.items():
             scored[name] = dataclasses.asdict(

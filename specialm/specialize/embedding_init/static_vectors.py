@@ -33,10 +33,13 @@ def of_ids(rows: Iterable[np.ndarray], size: int) -> np.ndarray:
     from sklearn.utils.extmath import randomized_svd
 
     counts, pairs_VxV = np.zeros(size, np.int64), sparse.csr_matrix((size, size))
-    for left, right, row_N in _chunks(rows):
-        counts += np.bincount(row_N, minlength=size)
-        ones = np.ones(len(left))
-        pairs_VxV += sparse.csr_matrix((ones, (left, right)), shape=(size, size))
+    for part in _chunks(rows):
+        ids_N, of_N = np.concatenate(part), np.repeat(np.arange(len(part)), list(map(len, part)))
+        counts += np.bincount(ids_N, minlength=size)
+        for apart in range(1, WINDOW + 1):
+            inside_n = np.flatnonzero(of_N[:-apart] == of_N[apart:])
+            places = (ids_N[inside_n], ids_N[inside_n + apart])
+            pairs_VxV += sparse.csr_matrix((np.ones(len(inside_n)), places), shape=(size, size))
     information_VxV = ppmi(pairs_VxV + pairs_VxV.T, counts >= LEAST)
     dimensions = min(DIMENSIONS, size - 1)
     left_VxD, values_D, _ = randomized_svd(information_VxV, dimensions, random_state=0)
@@ -44,30 +47,18 @@ def of_ids(rows: Iterable[np.ndarray], size: int) -> np.ndarray:
     return left_VxD * np.sqrt(values_D)
 
 
-def _chunks(rows: Iterable[np.ndarray]) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Yields (first ids, second ids of the pairs at most WINDOW apart, all ids) of many rows at a
-    time: adding to a large matrix takes as long for few pairs as for many.
-    """
-    pairs: list[tuple[np.ndarray, np.ndarray]] = []
-    ids: list[np.ndarray] = []
+def _chunks(rows: Iterable[np.ndarray]) -> Iterator[list[np.ndarray]]:
+    """Many rows at a time: adding to a large matrix takes as long for few pairs as for many."""
+    part: list[np.ndarray] = []
     count = 0
     for row_L in rows:
-        ids.append(row_L)
+        part.append(row_L)
         count += len(row_L)
-        pairs += [
-            (row_L[:-apart], row_L[apart:]) for apart in range(1, min(WINDOW + 1, len(row_L)))
-        ]
         if count >= CHUNK:
-            yield *_joined(pairs), np.concatenate(ids)
-            pairs, ids, count = [], [], 0
-    if ids:
-        yield *_joined(pairs), np.concatenate(ids)
-
-
-def _joined(pairs: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
-    left, right = zip(*pairs, strict=True) if pairs else ((), ())
-    none = np.zeros(0, np.int64)
-    return np.concatenate([none, *left]), np.concatenate([none, *right])
+            yield part
+            part, count = [], 0
+    if part:
+        yield part
 
 
 def ppmi(pairs_VxV: Any, kept_V: np.ndarray) -> Any:
