@@ -37,7 +37,7 @@ from specialm import config as config_lib  # noqa: E402
 from specialm.common.errors import UserError  # noqa: E402
 from specialm.common.stages import Stage, Stages  # noqa: E402
 from specialm.models import transformer  # noqa: E402
-from specialm.specialize import finetune, tuning_step  # noqa: E402
+from specialm.specialize import budget, finetune, tuning_step  # noqa: E402
 from specialm.training import objectives, runs, sharding  # noqa: E402
 from specialm.workflows import (  # noqa: E402
     adapting,
@@ -174,12 +174,11 @@ class Models:
         changed = copy.deepcopy(config).unlock()
         batch = changed.finetune.batch_size * changed.data.context
         changed.seed, changed.finetune.patience = cell.seed, 0
-        changed.finetune.max_steps = max(1, round(cell.tokens / batch))
-        changed.finetune.max_epochs = float(max(1, cell.tokens))  # steps are the only limit
         # The same of every budget, so that MiniPost's shallow model serves all.
         changed.finetune.eval_every = max(1, self.options.every // batch)
+        limited = budget.for_tokens(changed.lock(), cell.tokens)
         return from_checkpoint.open_run(
-            changed.lock(), self.stages.root, [cell.language], base.path, trusted=True
+            limited, self.stages.root, [cell.language], base.path, trusted=True
         )
 
 

@@ -27,6 +27,7 @@ from specialm.common import code
 from specialm.common.errors import UserError
 from specialm.common.stages import Stage
 from specialm.models import transformer
+from specialm.specialize import budget
 from specialm.training import rates
 from specialm.workflows import (
     adapting,
@@ -109,7 +110,7 @@ def opened(
     config = copy.deepcopy(config).unlock()
     config.seed, config.data.specialist_tokens = cell.seed, 0
     config.finetune.patience = 0
-    config.finetune.eval_every = _steps(config, max(1, cell.tokens // 8))
+    config.finetune.eval_every = budget.for_tokens(config, cell.tokens / 8).finetune.max_steps
     config.data.vocabulary_size = size or config.data.vocabulary_size
     for change in (*LIMITS[cell.model], *models.options.set):
         adaptation.config_lib.override(config, change)
@@ -125,17 +126,13 @@ def _text(domain: str, models: adaptation.Models) -> Path:
     return Path(models.options.corpora) / "domains" / f"{domain}.jsonl"
 
 
-def _steps(config, tokens: float) -> int:
-    return max(1, round(tokens / (config.finetune.batch_size * config.data.context)))
-
-
 def row(cell: Cell, models: adaptation.Models) -> dict:
     """Adapts, fine-tunes and scores; what is done already is reused."""
     base = base_of(cell, models)
     size = NEW_SIZE[cell.model] if cell.vocabulary == "new" else 0
     run = opened(cell, base, models, size)
     alone = dataclasses.replace(base.config, exits=())  # the last head
-    budget = cell.tokens * transformer.flops_per_token(alone, train=True)
+    flops = cell.tokens * transformer.flops_per_token(alone, train=True)
     spent, once = 0.0, 0.0
     start, path, key = base.config, base.path, base.key
     stages: list[Stage] = []
@@ -147,7 +144,7 @@ def row(cell: Cell, models: adaptation.Models) -> dict:
         path, key, run = made.stage.path, made.stage.fingerprint, made.run
         start = initial.read(path, key).config
         stages.append(made.stage)
-    left = _limited(run, (budget - spent) / transformer.flops_per_token(start, train=True), cell)
+    left = _limited(run, (flops - spent) / transformer.flops_per_token(start, train=True), cell)
     tuned = finetuning.finetune(left, path, cell.domain, cell.seed, key)
     stages.append(tuned)
     store = run.prepared.domains[cell.domain]["heldout"]
@@ -194,9 +191,7 @@ def _limited(run: pipeline.Run, tokens: float, cell: Cell) -> pipeline.Run:
     """The run with fine-tuning on so many tokens, at one rate for every vocabulary: by default it
     depends on how many tokens a text has.
     """
-    config = copy.deepcopy(run.config).unlock()
-    config.finetune.max_steps = _steps(config, tokens)
-    config.finetune.max_epochs = float(config.finetune.max_steps)  # steps are the only limit
+    config = copy.deepcopy(budget.for_tokens(run.config, tokens)).unlock()
     if cell.model == "slm":
         config.finetune.learning_rate = config.train.learning_rate / rates.FEWER
     return dataclasses.replace(run, config=config.lock())

@@ -1,5 +1,6 @@
 """How long fine-tuning goes on: its limit of steps, how often it is validated, what to raise."""
 
+import copy
 import math
 
 from ml_collections import ConfigDict
@@ -20,6 +21,17 @@ def _steps_of_epochs(finetune: ConfigDict, windows: float) -> int:
 def _drawn(finetune: ConfigDict, windows: float) -> float:
     """Windows that are drawn in an epoch over so many, with the generic ones that are replayed."""
     return windows / (1 - finetune.replay_fraction)
+
+
+def for_tokens(config: ConfigDict, tokens: float) -> ConfigDict:
+    """The config with fine-tuning's steps for so many tokens, repeats included; 0 leaves them."""
+    if not tokens:
+        return config
+    changed = copy.deepcopy(config).unlock()
+    batch = config.finetune.batch_size
+    changed.finetune.max_steps = max(1, round(tokens / (batch * config.data.context)))
+    changed.finetune.max_epochs = float(changed.finetune.max_steps * batch)
+    return changed.lock()
 
 
 def eval_every(finetune: ConfigDict, windows: int) -> int:

@@ -65,17 +65,6 @@ def adapt(run: Run, base: Initial, plan: Plan, source: str, given: set[str]) -> 
     return Adapted(stage, target, *_scores(run, target, base, stage))
 
 
-def _limited(config: ConfigDict, tokens: int) -> ConfigDict:
-    """The config with the steps of fine-tuning for so many tokens; 0 leaves them."""
-    if not tokens:
-        return config
-    changed = copy.deepcopy(config).unlock()
-    steps = max(1, round(tokens / (config.finetune.batch_size * config.data.context)))
-    changed.finetune.max_steps = steps
-    changed.finetune.max_epochs = float(steps * config.finetune.batch_size)
-    return changed.lock()
-
-
 def _tune(config: ConfigDict, base: Initial, part: Specialist) -> ConfigDict:
     """The settings of the rows' training: the rate of pretraining, for there are new ones."""
     open_rate = rates.of_open(base.config.d_model) if base.is_open else 0.0
@@ -177,7 +166,7 @@ def _mini(run: Run, base: Initial, plan: Plan, given: set[str]) -> Stage | None:
     config.data.specialist_tokens = 0
     if own_text.PACE not in given:
         config.finetune.eval_every = budget.eval_every(config.finetune, len(generic))
-    config = _limited(config.lock(), plan.mini_tokens)
+    config = budget.for_tokens(config.lock(), plan.mini_tokens)
 
     def start() -> tuple[Any, transformer.Config, Any]:
         model = runs.load(base.path, run.mesh)
@@ -224,7 +213,7 @@ def _learnt(
     if plan.via == "none":
         return None
     domain = target.config.domain
-    config = _limited(target.config, plan.tokens)
+    config = budget.for_tokens(target.config, plan.tokens)
     part = pipeline.specialist(target, domain)
     limit = budget.limit(config.finetune, len(part.train_indices))
     training = _Training(
