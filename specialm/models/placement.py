@@ -9,20 +9,32 @@ Two ways of splitting parameters, both exact:
   these alone; activations are summed after each block. The tokens' losses are divided as well.
 
 With one device along an axis nothing is exchanged and the program is that of a single device.
+
+Parts of a layer that other devices compute (a bank's) are fetched just before the layer too; they
+are saved for the backward pass, as rounded as they came.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import jax
-from jax.ad_checkpoint import checkpoint_name
 
 FSDP, MODEL = "fsdp", "model"
 MODEL_AXES = ("heads", "kv_heads", "mlp")  # logical axes along `model`, as training/layout.py has
-GATHERED = "gathered"  # name of what is not saved for the backward pass
 PRODUCT = "product"  # name of the results of linear maps
 ATTENDED = "attended"  # name of what an attention kernel keeps for its own
+FETCHED = "fetched"  # name of what other devices have sent
+SENT = "sent"  # beside the parts of the layers: what is sent of those that do not lie here
+
+
+@dataclass(frozen=True)
+class Sent:
+    """Layers some of whose parts come from other devices."""
+
+    layers: tuple[int, ...]
+    parts: tuple[str, ...]
+    fetch: Callable[[Any], Any]  # {part: what this device sends for one layer} -> whole
 
 
 @dataclass(frozen=True)
@@ -32,6 +44,16 @@ class Placement:
     fsdp: int = 1
     model: int = 1
     whole: tuple[str, ...] = ()  # parts of a layer that every device holds whole
+    sent: Sent | None = None
+
+    def layer(self, weights: Any, axes: Any, dtype: str) -> Any:
+        """One layer's weights as they are used: gathered, and fetched where they are sent."""
+        if self.sent is None:
+            return self.gather(weights, axes, dtype)
+        slices = {name: weights[name] for name in self.sent.parts}
+        rest = {name: part for name, part in weights.items() if name not in slices}
+        there = {name: axes[name] for name in rest}
+        return {**self.gather(rest, there, dtype), **self.sent.fetch(slices)}
 
     def gather(self, params: Any, axes: Any, dtype: str) -> Any:
         """A tree of this device's parts -> whole along `fsdp`, float32 holding `dtype` values.
@@ -75,14 +97,17 @@ def narrow(x: jax.Array, dtype: str) -> jax.Array:
     return x.astype(dtype) if dtype == "bfloat16" else x
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(1, 2))
-def _gather(part: jax.Array, axis: int, dtype: str) -> jax.Array:
+def _gathered(part: jax.Array, axis: int, dtype: str) -> jax.Array:
     whole = jax.lax.all_gather(narrow(part, dtype), FSDP, axis=axis, tiled=True)
-    return checkpoint_name(whole, GATHERED).astype(part.dtype)
+    return whole.astype(part.dtype)
+
+
+_gather = jax.custom_vjp(_gathered, nondiff_argnums=(1, 2))
 
 
 def _gather_forward(part, axis, dtype):
-    return _gather(part, axis, dtype), None
+    # Not `_gather`: a policy of `jax.checkpoint` would not see what is in it.
+    return _gathered(part, axis, dtype), None
 
 
 def _gather_backward(axis, _, __, grad):
@@ -110,11 +135,19 @@ _from_parallel.defvjp(lambda x: (jax.lax.psum(x, MODEL), None), lambda _, grad: 
 
 def remat_policy(remat: str):
     """The policy of `jax.checkpoint` of a layer: "none" keeps all but gathered weights, "dots" the
-    results of linear maps and of an attention kernel, "full" nothing.
+    results of linear maps and of an attention kernel, "full" neither; what was fetched is kept.
     """
     policies = jax.checkpoint_policies
     if remat == "full":
-        return policies.nothing_saveable
+        return policies.save_only_these_names(FETCHED)
     if remat == "dots":
-        return policies.save_only_these_names(PRODUCT, ATTENDED)
-    return policies.save_anything_except_these_names(GATHERED)
+        return policies.save_only_these_names(PRODUCT, ATTENDED, FETCHED)
+    return _all_but_gathered
+
+
+# What a gathered weight goes through until it meets activations: neither it nor these is saved.
+_ON_THE_WAY = ("all_gather", "convert_element_type", "name", "reshape", "transpose")
+
+
+def _all_but_gathered(primitive, *_, **params) -> bool:
+    return primitive.name not in _ON_THE_WAY or params.get("name") == FETCHED

@@ -14,7 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from specialm.models import expansion, tensors
+from specialm.models import expansion, segments, tensors
 from specialm.models.config import Config
 from specialm.models.dropout import Dropout
 from specialm.models.parts import attention
@@ -237,7 +237,7 @@ def _layer(
         def attend(w, normed):
             return attention.apply(w, normed, length, config, place, mask_BxL, is_local), None
 
-        return block(place.gather(w, axes, config.dtype), x_TxD, attend, config, place, drop)
+        return block(place.layer(w, axes, config.dtype), x_TxD, attend, config, place, drop)
 
     if config.remat != "none" or place.fsdp > 1:
         return jax.checkpoint(layer, prevent_cse=False, policy=remat_policy(config.remat))
@@ -283,23 +283,24 @@ def passed_states(
     x_TxD, places_Y = embedded(params, inputs_BxL, 0, config), None
     if dropout is not None:
         x_TxD, places_Y = dropout.apply(x_TxD, 0), 1 + 2 * jnp.arange(config.num_layers)
-    layer = _layer(config, inputs_BxL.shape[1], place, mask_BxL, dropout)
     few = platform() == "cpu" and config.num_layers <= UNROLLED_LAYERS
-    layers = (all_layers(params, config, place), attention.local_layers(config), places_Y)
+    parts = segments.of(params["layers"], declare_layer(config), config, place)
+    of_layers = (attention.local_layers(config), places_Y)
+
+    def run(x_TxD: jax.Array, part: segments.Segment) -> jax.Array:
+        layer = _layer(config, inputs_BxL.shape[1], part.place, mask_BxL, dropout)
+        more = jax.tree.map(lambda leaf: leaf[part.first : part.end], of_layers)
+        unroll = part.end - part.first if few else 1
+        return jax.lax.scan(layer, x_TxD, (part.weights, *more), unroll=unroll)[0]
+
     found, first = {}, 0
     for end in sorted(counts | {frozen} if frozen else counts):
-        x_TxD = _scan(layer, x_TxD, layers, first, end, few) if end else x_TxD
+        for part in parts:
+            if part.first < end and first < part.end:
+                x_TxD = run(x_TxD, part.part(first, end))
         x_TxD = jax.lax.stop_gradient(x_TxD) if end and end == frozen else x_TxD
         found[end], first = x_TxD, end
     return found
-
-
-def _scan(layer, x_TxD, layers: Any, first: int, end: int, unrolled: bool) -> jax.Array:
-    """Runs the layers from `first` up to `end`."""
-    count = len(jax.tree.leaves(layers)[0])
-    if (first, end) != (0, count):
-        layers = jax.tree.map(lambda leaf: leaf[first:end], layers)
-    return jax.lax.scan(layer, x_TxD, layers, unroll=end - first if unrolled else 1)[0]
 
 
 def states(

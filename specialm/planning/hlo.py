@@ -78,6 +78,8 @@ class Exchange:
     kind: str  # of `COLLECTIVES`
     group: int  # devices that exchange with one another
     in_loop: bool  # of the layers: there is arithmetic beside it
+    # An all-to-all that the compiler does not start early: nothing runs beside it, in a loop either.
+    alone: bool = False
 
 
 @dataclass
@@ -93,7 +95,8 @@ class Moved:
         """Adds another sum, so many times."""
         self.hbm_bytes += times * other.hbm_bytes
         for kind, count in other.exchanged.items():
-            self.exchanged[replace(kind, in_loop=kind.in_loop or loop)] += times * count
+            in_loop = (kind.in_loop or loop) and not kind.alone
+            self.exchanged[replace(kind, in_loop=in_loop)] += times * count
 
     @property
     def collective_bytes(self) -> dict[str, float]:
@@ -292,7 +295,7 @@ class _Program:
                 kind = "reduce-scatter"
             share = 1.0 if kind == "collective-permute" else (size - 1) / size
             sent = whole * share * (2 if kind == "all-reduce" else 1)
-            total.exchanged[Exchange(kind, size, False)] += sent
+            total.exchanged[Exchange(kind, size, False, one.opcode == "all-to-all")] += sent
 
     def _trips(self, loop: Instruction, body: dict) -> int:
         if known := re.search(r'known_trip_count":\{"n":"(\d+)"', loop.rest):

@@ -1,23 +1,33 @@
 """The exchange of a bank: slices of every group's weights -> the whole weights of a device's own
-groups, in one message, and the gradients back in another.
+groups, in one message, and the gradients back in another: of all layers, or of each layer alone.
 
 Inside of a `jax.shard_map`. Each device has projected its part of d_ff of all groups' MLPs; what is
 sent is as large as one group's weights (times the groups of a device), never the bank.
 """
 
 import math
-from functools import partial
 
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
+from jax.sharding import Mesh
 
-from specialm.models.placement import narrow
+from specialm.models.placement import FETCHED, narrow
 from specialm.training.sharding import WINDOWS
 
+# Chips -> the most of them between which libtpu can run an all-to-all beside other work; of
+# larger slices of v5e it says that it cannot ("limited ICI").
+ASYNCHRONOUS = {
+    "TPU v4": 1 << 20,
+    "TPU v5 lite": 16,
+    "TPU v5": 1 << 20,
+    "TPU v6 lite": 1 << 20,
+    "TPU7x": 1 << 20,
+}
 
-@partial(jax.custom_vjp, nondiff_argnums=(1, 2))
-def exchange(slices: list[jax.Array], places: tuple[int, ...], dtype: str) -> list[jax.Array]:
-    """[G, S, ...] each -> [g, S, ...], whole along the axis that was divided over the devices.
+
+def _exchange(slices: list[jax.Array], places: tuple[int, ...], dtype: str) -> list[jax.Array]:
+    """[G, ...] each -> [g, ...], whole along the axis that was divided over the devices.
 
     Values are rounded to `dtype`, in which they will be used. With G = 1 all devices have the one
     group. The gradients go back in `dtype` as well (the matrix product that spreads them over the
@@ -38,8 +48,20 @@ def exchange(slices: list[jax.Array], places: tuple[int, ...], dtype: str) -> li
         first += math.prod(shape)
         whole = [part.shape[1], *shape]
         whole[at + 1] *= n
-        whole_leaves.append(jnp.moveaxis(part, 0, at + 1).reshape(whole).astype(leaf.dtype))
+        fetched = checkpoint_name(jnp.moveaxis(part, 0, at + 1).reshape(whole), FETCHED)
+        whole_leaves.append(fetched.astype(leaf.dtype))
     return whole_leaves
+
+
+exchange = jax.custom_vjp(_exchange, nondiff_argnums=(1, 2))
+
+
+def compiler_options(mesh: Mesh) -> dict[str, bool]:
+    """So that XLA starts an all-to-all early and waits for it where it is used. On a TPU it does so
+    only when asked to; where it cannot, asking is an error.
+    """
+    most = ASYNCHRONOUS.get(mesh.devices.flat[0].device_kind, 0)
+    return {"xla_tpu_enable_async_all_to_all": True} if mesh.size <= most else {}
 
 
 def _swap(packed_nxgxw: jax.Array) -> jax.Array:
@@ -49,7 +71,8 @@ def _swap(packed_nxgxw: jax.Array) -> jax.Array:
 
 def _forward(slices, places, dtype):
     # All that is needed again is whether there is one group, which the structure says.
-    return exchange(slices, places, dtype), () if len(slices[0]) == 1 else None
+    # Not `exchange`: a policy of `jax.checkpoint` would not see the names in it.
+    return _exchange(slices, places, dtype), () if len(slices[0]) == 1 else None
 
 
 def _backward(places, dtype, one_group, grads):

@@ -129,6 +129,32 @@ def test_an_exchange_in_several_fusions_counts_once():
     assert moved.collective_bytes == {"all-gather": 4 * KB * 3 / 4}
 
 
+@pytest.mark.parametrize("started", [True, False])
+def test_an_all_to_all_in_a_loop_runs_beside_arithmetic_if_it_is_started(started):
+    sent, flags = "bf16[4,2,128]{2,1,0}", "u32[]{:S(2)}"
+    if started:
+        both = f"(({sent}), {sent}, {flags}, {flags})"
+        lines = (
+            f"%go = {both} all-to-all-start(%x), replica_groups={{{{0,1,2,3}}}}, dimensions={{0}}",
+            f"%y = {sent} all-to-all-done(%go)",
+        )
+    else:
+        lines = (f"%y = {sent} all-to-all(%x), replica_groups={{{{0,1,2,3}}}}, dimensions={{0}}",)
+    inner = "\n".join(f"  {line}" for line in (f"%x = {sent} parameter(0)", *lines))
+    body = f"%body (x: bf16[4,2,128]) -> bf16[4,2,128] {{\n{inner.replace('%y', 'ROOT %y')}\n}}"
+    loop = f"%w = {sent} while(%a), condition=%c, body=%body"
+    moved = hlo.moved(
+        text_of(
+            f"%a = {sent} parameter(0)",
+            f'ROOT {loop}, backend_config={{"known_trip_count":{{"n":"5"}}}}',
+            before=body.splitlines(),
+        ),
+        4,
+    )
+    want = 5 * 2 * KB * 3 / 4
+    assert moved.exchanged == {hlo.Exchange("all-to-all", 4, started, not started): want}
+
+
 def test_every_kind_of_exchange_of_a_real_program():
     """Two devices, compiled here: bytes as rings send them."""
     mesh = jax.make_mesh((2,), ("d",), (AxisType.Auto,), devices=jax.devices()[:2])
@@ -154,7 +180,8 @@ def test_every_kind_of_exchange_of_a_real_program():
     assert moved.exchanged == {
         hlo.Exchange("all-gather", 2, True): 5 * 2 * part / 2,
         hlo.Exchange("reduce-scatter", 2, True): 5 * 2 * part / 2,
-        hlo.Exchange("all-to-all", 2, True): 5 * part / 2,
+        # It is not started early, so nothing runs beside it although it is in a loop.
+        hlo.Exchange("all-to-all", 2, False, alone=True): 5 * part / 2,
         hlo.Exchange("all-reduce", 2, True): 5 * 2 * part / 2,
         hlo.Exchange("collective-permute", 2, False): part,
     }

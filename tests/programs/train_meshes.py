@@ -72,7 +72,8 @@ FAMILIES["ngrams_projected"] = bank.Config(FAMILIES["ngrams"], "projected", 4, 3
 SHARED = dataclasses.replace(LLAMA, share=("block:all+low_rank",), share_rank=2)
 FAMILIES |= {"shared": SHARED, "shared_projected": bank.Config(SHARED, "projected", 4, 3, 2, (0,))}
 # All windows of a device at once; the bank's weights updated at the second of the three steps.
-FAMILIES |= {f"together_{name}": FAMILIES[name] for name in ("projected", "mixture")}
+TOGETHER = ("projected", "soup", "mixture", "llama_projected", "shared_projected")
+FAMILIES |= {f"together_{name}": FAMILIES[name] for name in TOGETHER}
 FAMILIES |= {f"rare_{name}": FAMILIES[name] for name in ("projected", "soup")}
 ONE = "1"  # the mesh of one device; others are devices along expert x data x fsdp x model
 

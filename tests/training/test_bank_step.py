@@ -9,7 +9,7 @@ from models.test_bank import random_features, random_params
 from models.test_transformer import reference_loss
 
 from specialm.common.errors import UserError
-from specialm.models import tensors, transformer
+from specialm.models import placement, tensors, transformer
 from specialm.models.families import bank, mixture
 from specialm.training import bank_step, program, sharding, step
 
@@ -62,9 +62,31 @@ def run_step(train_step, params, batch, optimizer, mesh):
     return jax.device_get((state.params, metrics))
 
 
+def fetched(params, sent):
+    """With the weights of all layers in their order, fetched one layer after the other."""
+    layers = dict(params["layers"])
+    slices = layers.pop(placement.SENT)
+    outside = [y for y in range(MODEL.num_layers) if y not in sent.layers]
+    for name in sent.parts:
+        each = {
+            y: jax.tree.map(lambda leaf, row=row: leaf[row], layers[name])
+            for row, y in enumerate(outside)
+        }
+        each |= {
+            y: sent.fetch(jax.tree.map(lambda leaf, row=row: leaf[row], slices))[name]
+            for row, y in enumerate(sent.layers)
+        }
+        layers[name] = jax.tree.map(
+            lambda *leaves: jnp.stack(leaves), *(each[y] for y in sorted(each))
+        )
+    return {**params, "layers": layers}
+
+
 def plain_sum(params, inputs, targets, mask, config, place=None, dropout=None, frozen=0):
     """`transformer.sum_nll` in the precision of the parameters."""
     assert dropout is None and not frozen
+    if place and place.sent:
+        params = fetched(params, place.sent)
     return reference_loss(params, inputs, targets, mask, config.num_heads) * mask.sum()
 
 

@@ -1,0 +1,175 @@
+"""The loss and gradients of a device's groups, each trained as a dense model.
+
+Every device has projected its slice of all groups' weights; for its own groups it needs the whole
+ones. Two ways:
+
+- Side by side, where all of a device's windows are run at once (accelerators): each layer fetches
+  its weights in the loop over layers, and its gradients are sent back there, so that the exchange
+  of a layer's MLP runs beside the arithmetic of its attention.
+- One after the other, some windows at a time, which keeps to a CPU's caches: the weights of all
+  layers are exchanged in front of it, once.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from specialm.models import tensors, transformer
+from specialm.models.families import bank
+from specialm.models.placement import SENT, Placement, Sent
+from specialm.training import narrow, sharding, step
+from specialm.training.exchange import exchange
+
+Slices = Any  # {part: [G, S, ...]}: this device's part of every group's weights
+
+
+@dataclasses.dataclass(frozen=True)
+class Groups:
+    """How the groups of a batch are computed; inside of a `jax.shard_map`."""
+
+    config: bank.Config
+    axes: tensors.Tree  # logical axes of the parameters
+    place: Placement
+    sum_loss: Callable  # (params, windows, (), place) -> the sum over these windows
+    size: int  # windows at a time; 0 for all
+
+    def sums(self, shared: transformer.Params, slices: Slices, windows: dict):
+        """(sum of the loss over this device's groups, gradients of `shared`, gradients of `slices`
+        over all devices' groups).
+
+        Args:
+          windows: arrays [B, ...], in the order of the groups.
+        """
+        together = not 0 < self.size < len(windows["inputs"])
+        if together and not self.config.model.share:
+            return self._fetched_by_layer(shared, slices, windows)
+        weights_g, to_slices = jax.vjp(self._exchanged, slices)
+        way = self._side_by_side if together else self._in_turn
+        nll, grad_shared, grad_weights_g = way(shared, weights_g, _by_group(windows, weights_g))
+        return nll, grad_shared, to_slices(grad_weights_g)[0]
+
+    def _fetched_by_layer(self, shared: transformer.Params, slices: Slices, windows: dict):
+        sent = Sent(self.config.layers, self.config.parts, self._fetch)
+        place = dataclasses.replace(self.place, sent=sent)
+
+        def loss(shared, slices_Sxn, windows):
+            layers = {**shared["layers"], SENT: slices_Sxn}
+            return self.sum_loss({**shared, "layers": layers}, windows, (), place)
+
+        def total(shared, slices):
+            mine_g = jax.tree.map(_for_own_groups, slices)
+            of_group = jax.vmap(partial(loss, shared))
+            return jnp.sum(of_group(mine_g, _by_group(windows, mine_g)))
+
+        nll, grads = jax.value_and_grad(total, argnums=(0, 1))(shared, narrow.widened(slices))
+        return nll, *grads
+
+    def _loss(self, parts: tuple, windows: dict):
+        """Of one group: the shared parameters, and the whole of its banked parts."""
+        shared = self._gather_outside(parts[0])
+        place = dataclasses.replace(self.place, whole=self.config.parts)
+        return self.sum_loss(bank.assemble(shared, parts[1], self.config), windows, (), place)
+
+    def _side_by_side(self, shared: transformer.Params, weights_g: Any, windows_g: dict):
+        def total(shared, weights_g):
+            of_group = jax.vmap(lambda weights, windows: self._loss((shared, weights), windows))
+            return jnp.sum(of_group(weights_g, windows_g))
+
+        both = jax.value_and_grad(total, argnums=(0, 1))
+        nll, grads = both(shared, narrow.widened(weights_g))
+        return nll, *grads
+
+    def _in_turn(self, shared: transformer.Params, weights_g: Any, windows_g: dict):
+        def group(total, part):
+            weights, windows = part
+            nll, grad_shared = total
+            part_nll, (more_shared, grad_weights) = step.sum_gradients(
+                self._loss, (shared, weights), windows, self.size
+            )
+            more = (nll + part_nll, jax.tree.map(jnp.add, grad_shared, more_shared))
+            return more, grad_weights
+
+        zero = (jnp.zeros(()), jax.tree.map(jnp.zeros_like, shared))
+        (nll, grad_shared), grad_weights_g = jax.lax.scan(group, zero, (weights_g, windows_g))
+        return nll, grad_shared, grad_weights_g
+
+    def _fetch(self, slices_n: Any) -> Any:
+        """{part: [n, ...]}, one layer's slices for the groups of n devices (1: of all of them) ->
+        the whole weights of this device's group.
+        """
+        return jax.tree.map(lambda leaf: leaf[0], self._whole(slices_n, leading=2))
+
+    def _exchanged(self, slices: Slices) -> Any:
+        """{part: [g, S, ...]}: the whole weights of this device's own groups."""
+        return self._whole(slices, leading=1)
+
+    def _whole(self, slices: Any, leading: int) -> Any:
+        """Slices [G, ...] -> whole [g, ...].
+
+        Args:
+          leading: axes of the bank's tensors that the slices have not, besides that of their
+            groups: h, and the layer's where there is one alone.
+        """
+        leaves, tree = jax.tree.flatten(slices)
+        axes = jax.tree.leaves(self.axes["bank"], is_leaf=lambda node: isinstance(node, tuple))
+        places = tuple(
+            next(i for i, name in enumerate(names) if name in bank.DIVIDED) - leading
+            for names in axes
+        )
+        received = exchange(leaves, places, self.config.model.dtype)
+        received = [
+            _whole_bias(leaf, self.place.model) if "bank_bias" in names else leaf
+            for leaf, names in zip(received, axes, strict=True)
+        ]
+        return jax.tree.unflatten(tree, received)
+
+    def _gather_outside(self, shared: transformer.Params) -> transformer.Params:
+        """The shared parameters with the banked parts of the layers outside of the bank gathered."""
+        if not self.config.others:
+            return shared
+        parts, where = (
+            {name: tree["layers"][name] for name in self.config.parts}
+            for tree in (shared, self.axes["shared"])
+        )
+        gathered = self.place.gather(parts, where, self.config.model.dtype)
+        return {**shared, "layers": {**shared["layers"], **gathered}}
+
+
+def _by_group(windows: dict, trees_g: Any) -> dict:
+    """[B, ...] -> [g, B/g, ...], for as many groups as there are in another tree."""
+    g = len(jax.tree.leaves(trees_g)[0])
+    return {name: value.reshape(g, -1, *value.shape[1:]) for name, value in windows.items()}
+
+
+def _for_own_groups(slices_GxS: jax.Array) -> jax.Array:
+    """[G, S, ...] -> [g, S, n, ...]: by this device's own groups, what it sends to the n devices
+    for their group of the same place; with one group of all devices [1, S, 1, ...].
+    """
+    n = 1 if len(slices_GxS) == 1 else jax.lax.axis_size(sharding.WINDOWS)
+    return jnp.moveaxis(slices_GxS.reshape(n, -1, *slices_GxS.shape[1:]), 0, 2)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(1,))
+def _whole_bias(part_D: jax.Array, devices: int) -> jax.Array:
+    """A bias [..., D] that is added to what the devices along `model` have summed: whole on each of
+    them, and its gradient is too.
+    """
+    if devices == 1:
+        return part_D
+    return jax.lax.all_gather(part_D, sharding.MODEL, axis=part_D.ndim - 1, tiled=True)
+
+
+def _whole_bias_backward(devices, size, grad_D):
+    if devices == 1:
+        return (grad_D,)
+    start = jax.lax.axis_index(sharding.MODEL) * size
+    return (jax.lax.dynamic_slice_in_dim(grad_D, start, size, axis=grad_D.ndim - 1),)
+
+
+_whole_bias.defvjp(
+    lambda part, devices: (_whole_bias(part, devices), part.shape[-1]), _whole_bias_backward
+)
