@@ -78,7 +78,7 @@ class Exchange:
     kind: str  # of `COLLECTIVES`
     group: int  # devices that exchange with one another
     in_loop: bool  # of the layers: there is arithmetic beside it
-    # An all-to-all that the compiler does not start early: nothing runs beside it, in a loop either.
+    # An all-to-all that is not started early: nothing runs beside it, in a loop either.
     alone: bool = False
 
 

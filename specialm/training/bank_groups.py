@@ -128,7 +128,7 @@ class Groups:
         return jax.tree.unflatten(tree, received)
 
     def _gather_outside(self, shared: transformer.Params) -> transformer.Params:
-        """The shared parameters with the banked parts of the layers outside of the bank gathered."""
+        """The shared parameters, gathered the banked parts of the layers outside of the bank."""
         if not self.config.others:
             return shared
         parts, where = (
