@@ -55,18 +55,21 @@ class Placement:
         there = {name: axes[name] for name in rest}
         return {**self.gather(rest, there, dtype), **self.sent.fetch(slices)}
 
-    def gather(self, params: Any, axes: Any, dtype: str) -> Any:
+    def gather(self, params: Any, axes: Any, dtype: str, apart: bool = False) -> Any:
         """A tree of this device's parts -> whole along `fsdp`, float32 holding `dtype` values.
 
         Args:
           axes: a tree like `params` of tuples of logical axes; "embed" is the one that is split.
+          apart: gradients are scattered with the parts on an axis of their own. Of an embedding's,
+            outside of loops, XLA makes a sum of the whole and a slice on a TPU without it, twice
+            the bytes; of the layers' it does so with it.
         """
         if self.fsdp == 1:
             return params
         leaves, tree = jax.tree.flatten(params)
         names = jax.tree.leaves(axes, is_leaf=lambda node: isinstance(node, tuple))
         gathered = [
-            _gather(leaf, where.index("embed"), dtype) if "embed" in where else leaf
+            _gather(leaf, where.index("embed"), dtype, apart) if "embed" in where else leaf
             for leaf, where in zip(leaves, names, strict=True)
         ]
         return jax.tree.unflatten(tree, gathered)
@@ -97,21 +100,25 @@ def narrow(x: jax.Array, dtype: str) -> jax.Array:
     return x.astype(dtype) if dtype == "bfloat16" else x
 
 
-def _gathered(part: jax.Array, axis: int, dtype: str) -> jax.Array:
+def _gathered(part: jax.Array, axis: int, dtype: str, apart: bool) -> jax.Array:
     whole = jax.lax.all_gather(narrow(part, dtype), FSDP, axis=axis, tiled=True)
     return whole.astype(part.dtype)
 
 
-_gather = jax.custom_vjp(_gathered, nondiff_argnums=(1, 2))
+_gather = jax.custom_vjp(_gathered, nondiff_argnums=(1, 2, 3))
 
 
-def _gather_forward(part, axis, dtype):
+def _gather_forward(part, axis, dtype, apart):
     # Not `_gather`: a policy of `jax.checkpoint` would not see what is in it.
-    return _gathered(part, axis, dtype), None
+    return _gathered(part, axis, dtype, apart), None
 
 
-def _gather_backward(axis, _, __, grad):
-    return (jax.lax.psum_scatter(grad, FSDP, scatter_dimension=axis, tiled=True),)
+def _gather_backward(axis, _, apart, __, grad):
+    if not apart:
+        return (jax.lax.psum_scatter(grad, FSDP, scatter_dimension=axis, tiled=True),)
+    n = jax.lax.axis_size(FSDP)
+    parts = grad.reshape(*grad.shape[:axis], n, grad.shape[axis] // n, *grad.shape[axis + 1 :])
+    return (jax.lax.psum_scatter(parts, FSDP, scatter_dimension=axis),)
 
 
 _gather.defvjp(_gather_forward, _gather_backward)

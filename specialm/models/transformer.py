@@ -131,7 +131,9 @@ def gather_ends(params: Params, config: Config, place: Placement) -> Params:
     axes = logical_axes(config)
     ends = {
         # What is there beside the parameters lies whole everywhere.
-        name: place.gather(part, {**dict.fromkeys(part, ()), **axes[name]}, config.dtype)
+        name: place.gather(
+            part, {**dict.fromkeys(part, ()), **axes[name]}, config.dtype, apart=True
+        )
         for name, part in params.items()
         if name != "layers"
     }
