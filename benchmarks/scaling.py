@@ -1,35 +1,43 @@
 """Every family at the published size on TPU slices, compiled ahead of time: the table of
 docs/scaling.md.
 
-    python -m benchmarks.scaling [--out=results/scaling/slices.jsonl] [--table]
-        [--set=train.bank_every=4 ...] [--families=slm,slm_pn] [--slices=v5e:16x16]
+    python -m benchmarks.scaling [--out=results/scaling/slices.jsonl] [--table] [--largest]
+        [--set=train.bank_every=4 ...] [--families=slm,slm_pn] [--slices=v5e:16x16] [--windows=16,8]
 
-Needs libtpu (pip install -e '.[tpu]'), no TPU. One line of JSON for each family and slice, in
-the order of the table; what is in the file already is not compiled again, so that a run that was
-interrupted goes on. A compilation takes one to three minutes on two cores, all of them two hours.
-`--table` prints the table of what is there. --set changes the settings of all configs; rows and
-table are then those of these changes. A step is the one that moves most: with train.bank_every
-that which updates the bank.
+Needs libtpu (pip install -e '.[tpu]'), no TPU. One line of JSON for each family, slice and number
+of windows for each device; what is in the file already is not compiled again, so that a run that
+was interrupted goes on. A compilation takes one to five minutes on two cores, all of them four
+hours. `--largest` then looks for the largest batches, `--table` prints the table of what is there.
+--set changes the settings of all configs; rows and table are then those of these changes. A step is
+the one that moves most: with train.bank_every that which updates the bank.
 """
 
 import argparse
+import itertools
 import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
 
 FAMILIES = ("slm", "llm", "slm_mix", "slm_pn", "slm_hn", "soup")
-SLICES = {"v5e:16x16": 16, "v5p:4x4x4": 4}  # with the devices along fsdp
-WINDOWS = 16  # of 1,024 tokens, for each device
+SLICES = {  # with the devices along fsdp
+    "v5e:16x16": 16,
+    "v5p:4x4x4": 4,
+    "v6e:4x4": 4,
+    "v5e:4x4": 4,
+    "v5p:8x8x8": 8,
+    "tpu7x:4x4x4": 4,
+}
+WINDOWS = (16, 8)  # of 1,024 tokens, for each device
 
 
 def _key(row: dict) -> tuple:
-    return row["config"], row["topology"]
+    return row["config"], row["topology"], row["batch_size"] // row["devices"]
 
 
 def read(path: Path, changes: Iterable[str] = ()) -> dict[tuple, dict]:
-    """{(config, topology): row} of the rows with these changes; a later row takes the place of an
-    earlier one.
+    """{(config, topology, windows): row} of the rows with these changes; a later row takes the
+    place of an earlier one.
     """
     if not path.exists():
         return {}
@@ -38,16 +46,18 @@ def read(path: Path, changes: Iterable[str] = ()) -> dict[tuple, dict]:
 
 
 def table(rows: dict[tuple, dict]) -> str:
-    """Markdown: one line for each family and slice; ratios are to `slm` on the same slice."""
+    """Markdown: a line for each family, slice and number of windows; ratios are to `slm` there."""
     from specialm.planning import roofline
 
     heads = (
         "slice",
         "model",
+        "windows",
         "mesh",
         "peak memory",
         "HBM",
         "sent",
+        "in loops, outside",
         "step (band)",
         "ratio",
         "MFU, at most",
@@ -55,10 +65,10 @@ def table(rows: dict[tuple, dict]) -> str:
         "largest batch",
     )
     lines = [f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)]
-    for topology in SLICES:
-        dense = rows.get(("slm", topology))
+    for topology, windows in itertools.product(SLICES, WINDOWS):
+        dense = rows.get(("slm", topology, windows))
         for name in FAMILIES:
-            row = rows.get((name, topology))
+            row = rows.get((name, topology, windows))
             if row is None:
                 continue
             mesh = ", ".join(f"{axis} {size}" for axis, size in row["mesh"].items() if size > 1)
@@ -66,28 +76,38 @@ def table(rows: dict[tuple, dict]) -> str:
             largest = row.get("largest_windows_per_device")
             largest = "" if largest is None else f"{largest} x {row['devices']}"
             ratio = f"{row['step_seconds'] / dense['step_seconds']:.3f}" if dense else ""
-            low, high = (1e3 * end for end in roofline.band(row["seconds"]).values())
-            # Rows from before the band have the MFU of `step_seconds`.
-            mfu = row.get("mfu_ceiling") or row["mfu"] * 1e3 * row["step_seconds"] / low
-            lines.append(
-                f"| {topology} | {name} | {mesh} | {row['peak_memory_bytes'] / 1e9:.2f} GB "
-                f"| {row['hbm_bytes'] / 1e9:.1f} GB | {sent / 1e9:.2f} GB "
-                f"| {1e3 * row['step_seconds']:.1f} ms ({low:.1f}-{high:.1f}) "
-                f"| {ratio} | {mfu:.2f} "
-                f"| {row['device_hours_per_billion_tokens']:.2f} "
-                f"| {largest} |"
+            seconds = row["seconds"]
+            inside, outside = (1e3 * seconds[f"exchange_{at}"] for at in ("in_loops", "outside"))
+            low, high = (1e3 * end for end in roofline.band(seconds).values())
+            cells = (
+                topology,
+                name,
+                windows,
+                mesh,
+                f"{row['peak_memory_bytes'] / 1e9:.2f} GB",
+                f"{row['hbm_bytes'] / 1e9:.1f} GB",
+                f"{sent / 1e9:.2f} GB",
+                f"{inside:.1f}, {outside:.1f} ms",
+                f"{1e3 * row['step_seconds']:.1f} ms ({low:.1f}-{high:.1f})",
+                ratio,
+                f"{row['mfu_ceiling']:.2f}",
+                f"{row['device_hours_per_billion_tokens']:.2f}",
+                largest,
             )
+            lines.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join(lines)
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Compiles what is missing: first every family once, then the largest batches."""
+    """Compiles what is missing: first every family, then the largest batches if asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("results/scaling/slices.jsonl"))
     parser.add_argument("--table", action="store_true")
     parser.add_argument("--set", action="append", default=[], help="FIELD=VALUE of the configs")
     parser.add_argument("--families", default=",".join(FAMILIES))
     parser.add_argument("--slices", default=",".join(SLICES))
+    parser.add_argument("--windows", default=",".join(map(str, WINDOWS)))
+    parser.add_argument("--largest", action="store_true", help="of the first of --windows")
     arguments = parser.parse_args(argv)
     changes = arguments.set
     if arguments.table:
@@ -99,28 +119,32 @@ def main(argv: list[str] | None = None) -> None:
     from specialm.planning.compilation import compile_report, largest_batch
 
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    for largest in (False, True):
-        for topology in arguments.slices.split(","):
-            for name in arguments.families.split(","):
-                done = read(arguments.out, changes).get((name, topology))
-                if done and (not largest or "largest_windows_per_device" in done):
-                    continue
-                given = [f"mesh.fsdp={SLICES[topology]}", *changes]
-                overrides = [f"--config.{change}" for change in given]
-                config = config_lib.load(f"configs/paper/{name}.py", overrides)
-                if done:
-                    row = done | largest_batch(config, topology, done)
-                else:
-                    row = {"config": name, **compile_report(config, topology, WINDOWS)}
-                    row |= {"set": " ".join(changes)} if changes else {}
-                with arguments.out.open("a") as stream:
-                    stream.write(json.dumps(row | code.made_by()) + "\n")
-                print(
-                    f"{name} {topology}: {row['step_seconds']:.4f} s, "
-                    f"{row['peak_memory_bytes'] / 1e9:.2f} GB, compiled in "
-                    f"{row['compile_seconds']:.0f} s",
-                    flush=True,
-                )
+    all_windows = [int(windows) for windows in arguments.windows.split(",")]
+    wanted = list(
+        itertools.product(all_windows, arguments.families.split(","), arguments.slices.split(","))
+    )
+    asked = [(False, *each) for each in wanted]
+    asked += [(True, *each) for each in wanted if arguments.largest and each[0] == all_windows[0]]
+    for largest, windows, name, topology in asked:
+        done = read(arguments.out, changes).get((name, topology, windows))
+        if done and (not largest or "largest_windows_per_device" in done):
+            continue
+        given = [f"mesh.fsdp={SLICES[topology]}", *changes]
+        overrides = [f"--config.{change}" for change in given]
+        config = config_lib.load(f"configs/paper/{name}.py", overrides)
+        if done:
+            row = done | largest_batch(config, topology, done)
+        else:
+            row = {"config": name, **compile_report(config, topology, windows)}
+            row |= {"set": " ".join(changes)} if changes else {}
+        with arguments.out.open("a") as stream:
+            stream.write(json.dumps(row | code.made_by()) + "\n")
+        print(
+            f"{name} {topology}, {windows} windows: {row['step_seconds']:.4f} s, "
+            f"{row['peak_memory_bytes'] / 1e9:.2f} GB, compiled in "
+            f"{row['compile_seconds']:.0f} s",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

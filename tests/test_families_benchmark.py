@@ -48,23 +48,25 @@ def test_slices_take_settings_and_go_on(tmp_path, monkeypatch, capsys):
     asked, out = [], tmp_path / "slices.jsonl"
 
     def report(config, topology, windows):
-        asked.append((config.train.bank_every, config.mesh.fsdp))
+        asked.append((config.train.bank_every, config.mesh.fsdp, windows))
         made = {"topology": topology, "mesh": {"data": 16, "fsdp": 16}, "devices": 256}
         seconds = {"compute": 1.0, "memory": 1.0, "exchange_in_loops": 0.0}
         made |= {"collective_bytes": {}, "peak_memory_bytes": 1e9, "hbm_bytes": 1e9}
-        made |= {"step_seconds": 1.0, "mfu": 0.5, "compile_seconds": 1.0}
-        made |= {"device_hours_per_billion_tokens": 1.0}
+        made |= {"step_seconds": 1.0, "mfu_ceiling": 0.5, "compile_seconds": 1.0}
+        made |= {"device_hours_per_billion_tokens": 1.0, "batch_size": 256 * windows}
         return made | {"seconds": {**seconds, "exchange_outside": 0.0}}
 
     monkeypatch.setattr(compilation, "compile_report", report)
     monkeypatch.setattr(compilation, "largest_batch", lambda *_: {"largest_windows_per_device": 8})
     only = [f"--out={out}", "--families=slm_pn", "--slices=v5e:16x16"]
-    scaling.main(only)
-    scaling.main([*only, "--set=train.bank_every=4"])
-    scaling.main([*only, "--set=train.bank_every=4"])
-    assert asked == [(1, 16), (4, 16)]
+    scaling.main([*only, "--windows=8"])
+    scaling.main([*only, "--windows=8,16", "--largest"])
+    scaling.main([*only, "--windows=8", "--set=train.bank_every=4"])
+    scaling.main([*only, "--windows=8", "--set=train.bank_every=4"])
+    assert asked == [(1, 16, 8), (1, 16, 16), (4, 16, 8)]
     rows = [json.loads(line) for line in out.read_text().splitlines()]
-    assert [row.get("set") for row in rows] == [None, None, *["train.bank_every=4"] * 2]
+    assert [row.get("set") for row in rows] == [None, None, None, "train.bank_every=4"]
+    assert [row.get("largest_windows_per_device") for row in rows] == [None, None, 8, None]
     capsys.readouterr()
     scaling.main([*only, "--table"])
-    assert capsys.readouterr().out.count("slm_pn") == 1
+    assert capsys.readouterr().out.count("slm_pn") == 2
