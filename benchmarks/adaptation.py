@@ -276,12 +276,13 @@ def listed(kind):
     return lambda text: [kind(part) for part in text.split(",") if part]
 
 
-def parser(text: str, rows: str) -> argparse.ArgumentParser:
-    """The options that a grid of new languages has.
+def parser(text: str, rows: str, languages: bool = True) -> argparse.ArgumentParser:
+    """The options that such a grid has.
 
     Args:
       text: its first line says what the program does.
       rows: the name of the file that is written.
+      languages: whether it is about new languages, with --kinds and --every.
     """
     made = argparse.ArgumentParser(description=text.splitlines()[0])
     made.add_argument("--workdir", default="runs/adaptation")
@@ -289,20 +290,21 @@ def parser(text: str, rows: str) -> argparse.ArgumentParser:
     made.add_argument("--corpora", default="data/corpora", help="where specialm fetch put them")
     made.add_argument("--source", default="", help="English text instead of them and the book")
     made.add_argument("--languages", type=listed(str), default=["de", "fr", "ru"])
-    made.add_argument("--kinds", type=listed(str), default=list(KINDS))
     made.add_argument("--seeds", type=listed(int), default=[0, 1, 2])
     made.add_argument("--layer", type=int, default=2, help="of the shallow model's head")
     made.add_argument("--mini_tokens", type=int, default=1_000_000, help="of MiniPost's layers")
-    made.add_argument("--every", type=int, default=62_500, help="tokens a validation")
     made.add_argument("--set", action="append", default=[], help="FIELD=VALUE of the config")
     made.add_argument("--summary", action="store_true", help="only of the rows that are there")
+    if languages:
+        made.add_argument("--kinds", type=listed(str), default=list(KINDS))
+        made.add_argument("--every", type=int, default=62_500, help="tokens a validation")
     return made
 
 
 def check(options: argparse.Namespace, choices: dict[str, Collection[str]]) -> None:
-    """Raises UserError for a language or a kind that there is not, or another choice."""
+    """Raises UserError for a language that there is not, or another choice."""
     adaptation_text.check(options.languages)
-    for name, known in {"kinds": KINDS, **choices}.items():
+    for name, known in choices.items():
         for value in getattr(options, name):
             if value not in known:
                 raise UserError(f"--{name}={value}: must be one of {', '.join(known)}.")
@@ -319,7 +321,7 @@ def parsed(argv: list[str] | None = None) -> argparse.Namespace:
     made.add_argument("--rules", type=listed(str), default=list(RULES))
     made.add_argument("--tokens", type=listed(int), default=[], help="instead of each way's own")
     options = made.parse_args(argv)
-    check(options, {"via": TOKENS, "rules": RULES})
+    check(options, {"kinds": KINDS, "via": TOKENS, "rules": RULES})
     return options
 
 

@@ -230,7 +230,7 @@ def parsed(argv: list[str] | None = None) -> argparse.Namespace:
     Raises:
       UserError: a model or a way that there is not, or a share out of range.
     """
-    made = adaptation.parser(__doc__, "domains.jsonl")
+    made = adaptation.parser(__doc__, "domains.jsonl", languages=False)
     made.set_defaults(seeds=[0])
     listed = adaptation.listed
     made.add_argument("--models", type=listed(str), default=list(WAYS))

@@ -131,7 +131,7 @@ def parsed(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--tokens", type=int, default=500_000, help="that rows are learnt on")
     options = parser.parse_args(argv)
     adaptation_topics.check(options.tasks)
-    adaptation.check(options, {"via": adapting_plan.VIA})
+    adaptation.check(options, {"kinds": adaptation.KINDS, "via": adapting_plan.VIA})
     if options.tokens < 1:
         raise UserError(f"--tokens={options.tokens}: must be at least 1.")
     return options

@@ -81,7 +81,7 @@ def summary(rows: list[dict]) -> list[str]:
 
 
 def main(argv: list[str] | None = None) -> None:
-    made = adaptation.parser(__doc__, "tokens.jsonl")
+    made = adaptation.parser(__doc__, "tokens.jsonl", languages=False)
     listed = adaptation.listed
     made.add_argument("--models", type=listed(str), default=list(SIZES))
     made.add_argument("--domains", type=listed(str), default=list(DOMAINS))

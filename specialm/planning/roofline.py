@@ -9,8 +9,8 @@ A step is told as a band. Its lower bound is the largest of compute, memory and 
 each ran beside the others from the first moment to the last. No program is faster on this chip. Its
 upper end is their sum: as if nothing ran beside anything. Between them `step_seconds` assumes what
 XLA's schedule aims at: the exchanges inside of loops (those of the layers) run beside arithmetic,
-those outside (the sum over copies of the model at the end, the all-to-all of a bank) beside
-nothing. Real programs reach a part of each peak, so they may well be slower than the upper end.
+those outside (the sum over copies of the model at the end) beside nothing, and neither does an
+all-to-all that the compiler does not start early. Real programs reach a part of each peak, so they may well be slower than the upper end.
 """
 
 import math
