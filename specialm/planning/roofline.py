@@ -10,7 +10,8 @@ each ran beside the others from the first moment to the last. No program is fast
 upper end is their sum: as if nothing ran beside anything. Between them `step_seconds` assumes what
 XLA's schedule aims at: the exchanges inside of loops (those of the layers) run beside arithmetic,
 those outside (the sum over copies of the model at the end) beside nothing, and neither does an
-all-to-all that the compiler does not start early. Real programs reach a part of each peak, so they may well be slower than the upper end.
+all-to-all that the compiler does not start early. Real programs reach a part of each peak, so they
+may well be slower than the upper end.
 """
 
 import math

@@ -10,14 +10,17 @@ or every few (`bank_updates`).
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
+from jax.experimental.layout import Layout, with_layout_constraint
 from jax.sharding import PartitionSpec
 
 from specialm.models import tensors
 from specialm.models.families import bank
+from specialm.models.target import platform
 from specialm.training import bank_groups, bank_updates, narrow, objectives, sharding, step, touched
 from specialm.training.exchange import compiler_options
 from specialm.training.step import TrainState
@@ -85,13 +88,16 @@ def make_train_step(
         for leading in ((None,), (None, None))
     )
     grad_specs = specs if at_every_step else {**specs, "bank": by_group}
-    spread = jax.shard_map(
+    parts_of_bank = jax.shard_map(
         _spread,
         mesh=mesh,
         in_specs=(specs["bank"], by_step, whole),
         out_specs=specs["bank"],
         check_vma=False,
     )
+
+    def spread(*given):
+        return _as_stored(parts_of_bank(*given))
 
     def train_step(state: TrainState, batch: dict):
         batch_specs = {name: whole if name == "features" else split for name in batch}
@@ -110,6 +116,7 @@ def make_train_step(
         params = {**part.params, "shared": rows.named(part.params["shared"])}
         nll, tokens, grads, *more = sums(params, batch)
         grads = {**grads, "shared": rows.unnamed(grads["shared"])}
+        grads["bank"] = _as_stored(grads["bank"])
         if at_every_step:
             after, metrics = step.update(part, optimizer, nll, tokens, grads)
         else:
@@ -123,6 +130,17 @@ def make_train_step(
         out_shardings=(layout, None),
         compiler_options=compiler_options(mesh),
     )
+
+
+def _as_stored(grads: Any) -> Any:
+    """Gradients laid out in memory as what they update. A TPU's matrix product lays them out
+    otherwise; left alone, XLA copies the parameters and both moments to that layout at every step.
+    """
+
+    def stored(leaf: jax.Array) -> jax.Array:
+        return with_layout_constraint(leaf, Layout(major_to_minor=tuple(range(leaf.ndim))))
+
+    return jax.tree.map(stored, grads) if platform() == "tpu" else grads
 
 
 def _spread(banked, kept, coefficients_nxGxSxh: jax.Array):

@@ -1,12 +1,13 @@
 import functools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from specialm.models import tensors, transformer
+from specialm.models import target, tensors, transformer
 from specialm.models.families import bank
 
 MIXED = ("projected", "hypernetwork", "soup")
@@ -178,6 +179,21 @@ def test_the_dense_family_is_the_plain_transformer(config, seed):
         made = project(params, np.ones((2, 1)), config)[2]
     for group in made:
         jax.tree.map(np.testing.assert_array_equal, group, plain)
+
+
+def test_the_mix_for_a_tpu_is_that_for_a_cpu():
+    """Of the same numbers; the program is another one."""
+    rng = np.random.default_rng(0)
+    banked = {"up": rng.normal(size=(3, 4, 5, 6)), "bias": rng.normal(size=(3, 4, 6))}
+    with jax.enable_x64(True):
+        coefficients_GxSxh = jnp.asarray(rng.normal(size=(2, 3, 4)))
+        want = bank.mix(banked, coefficients_GxSxh)
+        with target.compiling_for("tpu"):
+            found = bank.mix(banked, coefficients_GxSxh)
+    for name, leaf in banked.items():
+        by_hand = np.einsum("gsr,sr...->gs...", coefficients_GxSxh, leaf)
+        np.testing.assert_allclose(want[name], by_hand, rtol=1e-12)
+        np.testing.assert_allclose(found[name], by_hand, rtol=1e-12)
 
 
 @given(config=configs(["projected"]), seed=st.integers(0, 99))
