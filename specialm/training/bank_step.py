@@ -10,19 +10,16 @@ or every few (`bank_updates`).
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
-from jax.experimental.layout import Layout, with_layout_constraint
 from jax.sharding import PartitionSpec
 
 from specialm.models import tensors
 from specialm.models.families import bank
-from specialm.models.target import platform
 from specialm.training import bank_groups, bank_updates, narrow, objectives, sharding, step, touched
-from specialm.training.exchange import compiler_options
+from specialm.training.exchange import compiler_options, in_rows
 from specialm.training.step import TrainState
 
 
@@ -97,7 +94,7 @@ def make_train_step(
     )
 
     def spread(*given):
-        return _as_stored(parts_of_bank(*given))
+        return jax.tree.map(in_rows, parts_of_bank(*given))
 
     def train_step(state: TrainState, batch: dict):
         batch_specs = {name: whole if name == "features" else split for name in batch}
@@ -116,7 +113,7 @@ def make_train_step(
         params = {**part.params, "shared": rows.named(part.params["shared"])}
         nll, tokens, grads, *more = sums(params, batch)
         grads = {**grads, "shared": rows.unnamed(grads["shared"])}
-        grads["bank"] = _as_stored(grads["bank"])
+        grads["bank"] = jax.tree.map(in_rows, grads["bank"])
         if at_every_step:
             after, metrics = step.update(part, optimizer, nll, tokens, grads)
         else:
@@ -130,17 +127,6 @@ def make_train_step(
         out_shardings=(layout, None),
         compiler_options=compiler_options(mesh),
     )
-
-
-def _as_stored(grads: Any) -> Any:
-    """Gradients laid out in memory as what they update. A TPU's matrix product lays them out
-    otherwise; left alone, XLA copies the parameters and both moments to that layout at every step.
-    """
-
-    def stored(leaf: jax.Array) -> jax.Array:
-        return with_layout_constraint(leaf, Layout(major_to_minor=tuple(range(leaf.ndim))))
-
-    return jax.tree.map(stored, grads) if platform() == "tpu" else grads
 
 
 def _spread(banked, kept, coefficients_nxGxSxh: jax.Array):

@@ -10,9 +10,11 @@ import math
 import jax
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
+from jax.experimental.layout import Layout, with_layout_constraint
 from jax.sharding import Mesh
 
 from specialm.models.placement import FETCHED, narrow
+from specialm.models.target import platform
 from specialm.training.sharding import WINDOWS
 
 # Chips -> the most of them between which libtpu can run an all-to-all beside other work; of
@@ -64,6 +66,16 @@ def compiler_options(mesh: Mesh) -> dict[str, bool]:
     return {"xla_tpu_enable_async_all_to_all": True} if mesh.size <= most else {}
 
 
+def in_rows(x: jax.Array) -> jax.Array:
+    """An array whose last axis lies together in memory. A TPU's compiler may lay a gradient out
+    as its next use likes it, and then copies what it is computed of, which is larger, or what it
+    updates, which is more.
+    """
+    if platform() != "tpu":
+        return x
+    return with_layout_constraint(x, Layout(major_to_minor=tuple(range(x.ndim))))
+
+
 def _swap(packed_nxgxw: jax.Array) -> jax.Array:
     """What is for device i at place i -> what came from device i at place i."""
     return jax.lax.all_to_all(packed_nxgxw, WINDOWS, split_axis=0, concat_axis=0, tiled=True)
@@ -79,6 +91,7 @@ def _backward(places, dtype, one_group, grads):
     n, g = jax.lax.axis_size(WINDOWS), len(grads[0])
     parts, shapes = [], []
     for grad, at in zip(grads, places, strict=True):
+        grad = in_rows(grad)
         shape = list(grad.shape[1:])
         shape[at] //= n
         split = grad.reshape(g, *shape[:at], n, *shape[at:])
