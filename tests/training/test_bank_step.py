@@ -22,6 +22,8 @@ CONFIGS = {
     "projected": bank.Config(MODEL, "projected", 4, 3, 2, (1,)),
     "hypernetwork": bank.Config(MODEL, "hypernetwork", 4, 3, 2, (0,), features=3, hidden=5),
     "soup": bank.Config(MODEL, "soup", 4, 3, 2, (0, 1), hidden=5),
+    # Two loops over layers of each kind.
+    "in_turns": bank.Config(dataclasses.replace(MODEL, num_layers=6), "dense", 4, 1, 1, (1, 2, 4)),
 }
 
 
@@ -167,7 +169,13 @@ def test_loss_and_gradients_in_float64(family, groups, devices, microbatch, monk
 
 @pytest.mark.parametrize(
     "family,groups,devices,microbatch",
-    [("projected", 4, 2, 1), ("dense", 1, 2, 0), ("projected", 4, 2, 4), ("soup", 4, 1, 8)],
+    [
+        ("projected", 4, 2, 1),
+        ("dense", 1, 2, 0),
+        ("projected", 4, 2, 4),
+        ("soup", 4, 1, 8),
+        ("in_turns", 4, 2, 4),
+    ],
 )
 def test_loss_and_gradients_as_they_are_trained(family, groups, devices, microbatch):
     """The same in float32 with nothing replaced."""
