@@ -61,7 +61,7 @@ def make_train_step(
         (grad_mixer,) = to_mixer(grad_coefficients)
         grads = {
             "shared": sharding.sum_parts(grad_shared, axes["shared"]),
-            "bank": grad_banked if at_every_step else grad_slices,
+            "bank": jax.tree.map(in_rows, grad_banked if at_every_step else grad_slices),
             "mixer": jax.lax.psum(grad_mixer, sharding.AXES),
         }
         sums = (
@@ -85,16 +85,13 @@ def make_train_step(
         for leading in ((None,), (None, None))
     )
     grad_specs = specs if at_every_step else {**specs, "bank": by_group}
-    parts_of_bank = jax.shard_map(
+    spread = jax.shard_map(
         _spread,
         mesh=mesh,
         in_specs=(specs["bank"], by_step, whole),
         out_specs=specs["bank"],
         check_vma=False,
     )
-
-    def spread(*given):
-        return jax.tree.map(in_rows, parts_of_bank(*given))
 
     def train_step(state: TrainState, batch: dict):
         batch_specs = {name: whole if name == "features" else split for name in batch}
@@ -113,7 +110,6 @@ def make_train_step(
         params = {**part.params, "shared": rows.named(part.params["shared"])}
         nll, tokens, grads, *more = sums(params, batch)
         grads = {**grads, "shared": rows.unnamed(grads["shared"])}
-        grads["bank"] = jax.tree.map(in_rows, grads["bank"])
         if at_every_step:
             after, metrics = step.update(part, optimizer, nll, tokens, grads)
         else:
@@ -136,4 +132,5 @@ def _spread(banked, kept, coefficients_nxGxSxh: jax.Array):
     grads_G, coefficients_GxSxh = jax.tree.map(
         lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), (kept, coefficients_nxGxSxh)
     )
-    return jax.vjp(lambda banked: bank.mix(banked, coefficients_GxSxh), banked)[1](grads_G)[0]
+    grads = jax.vjp(lambda banked: bank.mix(banked, coefficients_GxSxh), banked)[1](grads_G)[0]
+    return jax.tree.map(in_rows, grads)

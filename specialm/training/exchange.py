@@ -69,7 +69,7 @@ def compiler_options(mesh: Mesh) -> dict[str, bool]:
 def in_rows(x: jax.Array) -> jax.Array:
     """An array whose last axis lies together in memory. A TPU's compiler may lay a gradient out
     as its next use likes it, and then copies what it is computed of, which is larger, or what it
-    updates, which is more.
+    updates, which is more. Inside of a `jax.shard_map` alone: elsewhere XLA would gather it.
     """
     if platform() != "tpu":
         return x

