@@ -65,7 +65,7 @@ FILES = {
     "encoders/tfidf_svd.jsonl": Rows(TEXT_AND_CLUSTERS, "48e4440"),
     "forecasts/rows.jsonl": Rows(frozenset()),
     "forecasts/trained.jsonl": Rows(TEXT_AND_CLUSTERS),
-    "scaling/slices.jsonl": Rows(frozenset({"exchange"}), "f56e792"),
+    "scaling/slices.jsonl": Rows(frozenset({"exchange"})),
     "device/rows.jsonl": Rows(frozenset()),
     "open_model/rows.jsonl": Rows(TEXT_AND_CLUSTERS),
     "open_model/step.jsonl": Rows(frozenset()),
