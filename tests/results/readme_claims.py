@@ -141,6 +141,15 @@ def mini_joint(kind: str) -> list[float]:
     return adaptation_summary.means(adaptation_summary.ratios(found, "mini_joint"))
 
 
+def bank_ratio(topology: str) -> float:
+    """A projected network's estimated step against the dense model's."""
+    pn, slm = (
+        of("scaling/slices.jsonl", "step_seconds", config=name, topology=topology)[-1]
+        for name in ("slm_pn", "slm")
+    )
+    return pn / slm
+
+
 def of_way(kind: str, via: str, tokens: int, name: str = "bits_per_byte", **where) -> float:
     """A figure of a way to a new language, the mean over seeds and languages."""
     found = of("adaptation/rows.jsonl", name, kind=kind, via=via, tokens=tokens, **where)
@@ -669,6 +678,11 @@ CLAIMS = (
             of_way("masked", "mini_joint", 1_000_000, "flops")
             / of_way("masked", "full", 500_000, "flops"),
         ],
+    ),
+    Claim(
+        RESULTS,
+        rf"step is estimated at {N} of the dense one's on v5p:4x4x4, {N} on v5e:16x16, {N} on v6e:4x4",
+        lambda: [bank_ratio(topology) for topology in ("v5p:4x4x4", "v5e:16x16", "v6e:4x4")],
     ),
     Claim(
         RESULTS,
