@@ -155,6 +155,33 @@ def test_an_all_to_all_in_a_loop_runs_beside_arithmetic_if_it_is_started(started
     assert moved.exchanged == {hlo.Exchange("all-to-all", 4, started, not started): want}
 
 
+SPARSECORE = """
+%gathered (x: f32[256], t: token[]) -> f32[1024] {
+  %t = token[] parameter(1)
+  %x = f32[256]{0} parameter(0)
+  ROOT %g = f32[1024]{0} all-gather(%x), replica_groups={{0,1,2,3}}, dimensions={0}
+}, execution_thread="sparsecore"
+"""
+
+
+@pytest.mark.parametrize("call", ["call-start", "another-start"])
+def test_an_exchange_on_another_core_is_counted_or_an_error(call):
+    """As of tpu7x, whose exchanges were not counted."""
+    both = "((f32[256]{0}, token[]), f32[1024]{0})"
+    text = text_of(
+        "%a = f32[256]{0} parameter(0)",
+        "%token = token[] after-all()",
+        f'%go = {both} {call}(%a, %token), async_execution_thread="sparsecore", to_apply=%gathered',
+        "ROOT %end = f32[1024]{0} call-done(%go)",
+        before=SPARSECORE.strip().splitlines(),
+    )
+    if call == "call-start":
+        assert hlo.moved(text, 4).collective_bytes == {"all-gather": 4 * KB * 3 / 4}
+    else:
+        with pytest.raises(ValueError, match="gathered: its all-gather is called in a way"):
+            hlo.moved(text, 4)
+
+
 def test_every_kind_of_exchange_of_a_real_program():
     """Two devices, compiled here: bytes as rings send them."""
     mesh = jax.make_mesh((2,), ("d",), (AxisType.Auto,), devices=jax.devices()[:2])
