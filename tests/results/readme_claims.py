@@ -681,7 +681,7 @@ CLAIMS = (
     ),
     Claim(
         RESULTS,
-        rf"step is estimated at {N} of the dense one's on v5p:4x4x4, {N} on v5e:16x16, {N} on v6e:4x4",
+        rf"step is estimated at {N} of the dense\s+one's on v5p:4x4x4, {N} on v5e:16x16, {N} on v6e:4x4",
         lambda: [bank_ratio(topology) for topology in ("v5p:4x4x4", "v5e:16x16", "v6e:4x4")],
     ),
     Claim(

@@ -10,7 +10,14 @@ from benchmarks import scaling
 ROOT = Path(__file__).parents[2]
 ROWS = scaling.read(ROOT / "results" / "scaling" / "slices.jsonl")
 DOCS = (ROOT / "docs" / "scaling.md").read_text()
-SLICES = {"v6e:4x4": 1.12, "v5e:16x16": 1.10, "v5p:4x4x4": 1.05}  # with the most a bank may cost
+SLICES = {  # with the most that a bank may cost
+    "v6e:4x4": 1.12,
+    "v5e:16x16": 1.10,
+    "v5p:4x4x4": 1.03,
+    "v5p:8x8x8": 1.03,
+    "v5e:4x4": 1.05,
+    "tpu7x:4x4x4": 1.03,
+}
 
 
 def test_every_row_fits():
@@ -38,7 +45,7 @@ def test_its_exchange_is_in_the_loops_where_the_chip_can():
         for topology in SLICES
     }
     for topology, (dense, bank) in outside.items():
-        assert (bank > 1.2 * dense) == (topology == "v5e:16x16")
+        assert (bank > 2 * dense) == (topology == "v5e:16x16")
 
 
 def test_the_table_is_that_of_the_rows():
