@@ -45,57 +45,28 @@ class Groups:
           windows: arrays [B, ...], in the order of the groups.
         """
         together = not 0 < self.size < len(windows["inputs"])
-        if together and not self.config.model.share:
-            return self._fetched_by_layer(shared, slices, windows)
-        weights_g, to_slices = jax.vjp(self._exchanged, slices)
-        way = self._side_by_side if together else self._in_turn
-        nll, grad_shared, grad_weights_g = way(shared, weights_g, _by_group(windows, weights_g))
-        return nll, grad_shared, to_slices(grad_weights_g)[0]
+        by_layer = together and not self.config.model.share
+        loss, send = self._loss, self._exchanged
+        if by_layer:
+            loss, send = self._loss_by_layer, _for_own_groups
+        given_g, to_slices = jax.vjp(send, slices)
+        way = _side_by_side if together else partial(_in_turn, self.size)
+        nll, grad_shared, grad_given_g = way(loss, shared, given_g, _by_group(windows, given_g))
+        return nll, grad_shared, to_slices(grad_given_g)[0]
 
-    def _fetched_by_layer(self, shared: transformer.Params, slices: Slices, windows: dict):
+    def _loss_by_layer(self, parts: tuple, windows: dict):
+        """Of one group: the shared parameters, and what this device sends, {part: [S, n, ...]}."""
+        shared, slices_Sxn = parts
         sent = Sent(self.config.layers, self.config.parts, self._fetch)
         place = dataclasses.replace(self.place, sent=sent)
-
-        def loss(shared, slices_Sxn, windows):
-            layers = {**shared["layers"], SENT: slices_Sxn}
-            return self.sum_loss({**shared, "layers": layers}, windows, (), place)
-
-        def total(shared, slices):
-            mine_g = jax.tree.map(_for_own_groups, slices)
-            of_group = jax.vmap(partial(loss, shared))
-            return jnp.sum(of_group(mine_g, _by_group(windows, mine_g)))
-
-        nll, grads = jax.value_and_grad(total, argnums=(0, 1))(shared, narrow.widened(slices))
-        return nll, *grads
+        layers = {**shared["layers"], SENT: slices_Sxn}
+        return self.sum_loss({**shared, "layers": layers}, windows, (), place)
 
     def _loss(self, parts: tuple, windows: dict):
         """Of one group: the shared parameters, and the whole of its banked parts."""
         shared = self._gather_outside(parts[0])
         place = dataclasses.replace(self.place, whole=self.config.parts)
         return self.sum_loss(bank.assemble(shared, parts[1], self.config), windows, (), place)
-
-    def _side_by_side(self, shared: transformer.Params, weights_g: Any, windows_g: dict):
-        def total(shared, weights_g):
-            of_group = jax.vmap(lambda weights, windows: self._loss((shared, weights), windows))
-            return jnp.sum(of_group(weights_g, windows_g))
-
-        both = jax.value_and_grad(total, argnums=(0, 1))
-        nll, grads = both(shared, narrow.widened(weights_g))
-        return nll, *grads
-
-    def _in_turn(self, shared: transformer.Params, weights_g: Any, windows_g: dict):
-        def group(total, part):
-            weights, windows = part
-            nll, grad_shared = total
-            part_nll, (more_shared, grad_weights) = step.sum_gradients(
-                self._loss, (shared, weights), windows, self.size
-            )
-            more = (nll + part_nll, jax.tree.map(jnp.add, grad_shared, more_shared))
-            return more, grad_weights
-
-        zero = (jnp.zeros(()), jax.tree.map(jnp.zeros_like, shared))
-        (nll, grad_shared), grad_weights_g = jax.lax.scan(group, zero, (weights_g, windows_g))
-        return nll, grad_shared, grad_weights_g
 
     def _fetch(self, slices_n: Any) -> Any:
         """{part: [n, ...]}, one layer's slices for the groups of n devices (1: of all of them) ->
@@ -139,18 +110,49 @@ class Groups:
         return {**shared, "layers": {**shared["layers"], **gathered}}
 
 
+def _side_by_side(loss: Callable, shared: transformer.Params, given_g: Any, windows_g: dict):
+    """(sum of `loss` over all groups, its gradients) with the groups as one batch."""
+
+    def total(shared, given_g):
+        of_group = jax.vmap(lambda given, windows: loss((shared, given), windows))
+        return jnp.sum(of_group(given_g, windows_g))
+
+    nll, grads = jax.value_and_grad(total, argnums=(0, 1))(shared, narrow.widened(given_g))
+    return nll, *grads
+
+
+def _in_turn(size: int, loss: Callable, shared: transformer.Params, given_g: Any, windows_g: dict):
+    """The same, one group after the other, `size` windows at a time."""
+
+    def group(total, part):
+        given, windows = part
+        nll, grad_shared = total
+        part_nll, (more_shared, grad_given) = step.sum_gradients(
+            loss, (shared, given), windows, size
+        )
+        return (nll + part_nll, jax.tree.map(jnp.add, grad_shared, more_shared)), grad_given
+
+    zero = (jnp.zeros(()), jax.tree.map(jnp.zeros_like, shared))
+    (nll, grad_shared), grad_given_g = jax.lax.scan(group, zero, (given_g, windows_g))
+    return nll, grad_shared, grad_given_g
+
+
 def _by_group(windows: dict, trees_g: Any) -> dict:
     """[B, ...] -> [g, B/g, ...], for as many groups as there are in another tree."""
     g = len(jax.tree.leaves(trees_g)[0])
     return {name: value.reshape(g, -1, *value.shape[1:]) for name, value in windows.items()}
 
 
-def _for_own_groups(slices_GxS: jax.Array) -> jax.Array:
-    """[G, S, ...] -> [g, S, n, ...]: by this device's own groups, what it sends to the n devices
-    for their group of the same place; with one group of all devices [1, S, 1, ...].
+def _for_own_groups(slices: Slices) -> Any:
+    """{part: [g, S, n, ...]}: by this device's own groups, what it sends to the n devices for their
+    group of the same place; with one group of all devices [1, S, 1, ...].
     """
-    n = 1 if len(slices_GxS) == 1 else jax.lax.axis_size(sharding.WINDOWS)
-    return jnp.moveaxis(slices_GxS.reshape(n, -1, *slices_GxS.shape[1:]), 0, 2)
+
+    def split(leaf_GxS: jax.Array) -> jax.Array:
+        n = 1 if len(leaf_GxS) == 1 else jax.lax.axis_size(sharding.WINDOWS)
+        return jnp.moveaxis(leaf_GxS.reshape(n, -1, *leaf_GxS.shape[1:]), 0, 2)
+
+    return jax.tree.map(split, slices)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(1,))

@@ -15,17 +15,8 @@ from jax.sharding import Mesh
 
 from specialm.models.placement import FETCHED, narrow
 from specialm.models.target import platform
+from specialm.training import hardware
 from specialm.training.sharding import WINDOWS
-
-# Chips -> the most of them between which libtpu can run an all-to-all beside other work; of
-# larger slices of v5e it says that it cannot ("limited ICI").
-ASYNCHRONOUS = {
-    "TPU v4": 1 << 20,
-    "TPU v5 lite": 16,
-    "TPU v5": 1 << 20,
-    "TPU v6 lite": 1 << 20,
-    "TPU7x": 1 << 20,
-}
 
 
 def _exchange(slices: list[jax.Array], places: tuple[int, ...], dtype: str) -> list[jax.Array]:
@@ -62,8 +53,9 @@ def compiler_options(mesh: Mesh) -> dict[str, bool]:
     """So that XLA starts an all-to-all early and waits for it where it is used. On a TPU it does so
     only when asked to; where it cannot, asking is an error.
     """
-    most = ASYNCHRONOUS.get(mesh.devices.flat[0].device_kind, 0)
-    return {"xla_tpu_enable_async_all_to_all": True} if mesh.size <= most else {}
+    chip = hardware.chip(mesh.devices.flat[0].device_kind)
+    can = chip is not None and mesh.size <= chip.async_all_to_all
+    return {"xla_tpu_enable_async_all_to_all": True} if can else {}
 
 
 def in_rows(x: jax.Array) -> jax.Array:

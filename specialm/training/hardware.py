@@ -22,20 +22,23 @@ class Chip:
     # torus that they form.
     link_rate: float = 0.0
     torus_axes: int = 0
+    # The most devices between which the compiler can run an all-to-all beside other work.
+    async_all_to_all: float = 0
 
 
-GIB = 1 << 30
+GIB, ANY = 1 << 30, float("inf")
 # By the start of JAX's `device_kind`. TPUs: Google Cloud's page on each version; links: half of
-# the bidirectional rate where that is what is given.
+# the bidirectional rate where that is what is given. Of larger slices of v5e libtpu says that an
+# asynchronous all-to-all is not supported ("limited ICI").
 CHIPS = {
-    "TPU v4": Chip(275e12, 32 * GIB, 1228e9, 300e9, 3),
-    "TPU v5 lite": Chip(197e12, 16 * GIB, 819e9, 200e9, 2),
-    "TPU v5e": Chip(197e12, 16 * GIB, 819e9, 200e9, 2),
-    "TPU v5p": Chip(459e12, 95 * GIB, 2765e9, 600e9, 3),
-    "TPU v5": Chip(459e12, 95 * GIB, 2765e9, 600e9, 3),
-    "TPU v6 lite": Chip(918e12, 32 * GIB, 1640e9, 400e9, 2),
-    "TPU v6e": Chip(918e12, 32 * GIB, 1640e9, 400e9, 2),
-    "TPU7x": Chip(2307e12, 192 * GIB, 7380e9, 600e9, 3),
+    "TPU v4": Chip(275e12, 32 * GIB, 1228e9, 300e9, 3, ANY),
+    "TPU v5 lite": Chip(197e12, 16 * GIB, 819e9, 200e9, 2, 16),
+    "TPU v5e": Chip(197e12, 16 * GIB, 819e9, 200e9, 2, 16),
+    "TPU v5p": Chip(459e12, 95 * GIB, 2765e9, 600e9, 3, ANY),
+    "TPU v5": Chip(459e12, 95 * GIB, 2765e9, 600e9, 3, ANY),
+    "TPU v6 lite": Chip(918e12, 32 * GIB, 1640e9, 400e9, 2, ANY),
+    "TPU v6e": Chip(918e12, 32 * GIB, 1640e9, 400e9, 2, ANY),
+    "TPU7x": Chip(2307e12, 192 * GIB, 7380e9, 600e9, 3, ANY),
     "NVIDIA A100": Chip(312e12),
     "NVIDIA H100": Chip(989e12),
     "NVIDIA H200": Chip(989e12),
