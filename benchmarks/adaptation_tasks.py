@@ -9,7 +9,8 @@ of benchmarks/adaptation_topics.py in English, embeddings as they are (`specialm
 each language its embeddings are learnt on --tokens of the language's own text, which has no labels,
 through the whole model, MiniJoint's or MiniPost's, or not at all; and the test of that language is
 scored with them. Every cell is one JSON line of --out, with the score of English text, and of the
-language read with the English embeddings. A killed run goes on where it was.
+language read with the English embeddings. A task is learnt in at most --steps steps, until
+validation stops improving. A killed run goes on where it was.
 """
 
 import argparse
@@ -24,6 +25,7 @@ from specialm.common.errors import UserError
 from specialm.workflows import adapting_plan, from_checkpoint, initial, transferring
 from specialm.workflows import transferring_task as task_lib
 
+LIMIT = "finetune.max_steps"
 FIGURES = ("accuracy", "interval", "macro_f1", "majority", "examples", "cut")
 
 
@@ -57,8 +59,8 @@ def row(cell: Cell, models: adaptation.Models, options: argparse.Namespace) -> d
     )
     _, base, made = adaptation.adapted(of_text, models)
     files = adaptation_topics.write(models.work / "text", cell.task, options.languages)
-    english = _asked(models, base, files, adaptation_text.ENGLISH, None)
-    asked = _asked(models, base, files, cell.language, made.stage.path)
+    english = _asked(models, base, files, adaptation_text.ENGLISH, None, options.steps)
+    asked = _asked(models, base, files, cell.language, made.stage.path, options.steps)
     (of_english,), (of_old,) = english.tests.values(), asked.tests.values()
     (swapped,) = asked.swapped.values()
     return {
@@ -67,6 +69,8 @@ def row(cell: Cell, models: adaptation.Models, options: argparse.Namespace) -> d
         "old_accuracy": of_old["accuracy"],
         "english_accuracy": of_english["accuracy"],
         "labels": len(english.stage.result["labels"]),
+        "steps": english.stage.result["steps"],
+        "best_step": english.stage.result["best_step"],
         "flops": made.stage.result["flops"] - made.stage.result.get("valid_flops", 0),
         "task_flops": english.stage.result["flops"],
         **code.made_by([made.stage, english.stage]),
@@ -79,10 +83,12 @@ def _asked(
     files: dict[str, Path],
     language: str,
     adapted: Path | None,
+    steps: int,
 ) -> transferring.Tuned:
-    config = from_checkpoint.load(base.path, (), trusted=True)
+    changes = [f"{LIMIT}={steps}"]
+    config = from_checkpoint.load(base.path, changes, trusted=True)
     asked = task_lib.Asked(str(files["train"]), tests=(str(files[language]),))
-    given = {each.partition("=")[0] for each in models.options.set}
+    given = {each.partition("=")[0] for each in (*changes, *models.options.set)}
     return transferring.transfer(
         config,
         given,
@@ -129,11 +135,13 @@ def parsed(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--tasks", type=listed(str), default=list(adaptation_topics.TASKS))
     parser.add_argument("--via", type=listed(str), default=list(adapting_plan.VIA))
     parser.add_argument("--tokens", type=int, default=500_000, help="that rows are learnt on")
+    parser.add_argument("--steps", type=int, default=600, help="that a task is learnt in, at most")
     options = parser.parse_args(argv)
     adaptation_topics.check(options.tasks)
     adaptation.check(options, {"kinds": adaptation.KINDS, "via": adapting_plan.VIA})
-    if options.tokens < 1:
-        raise UserError(f"--tokens={options.tokens}: must be at least 1.")
+    for name in ("tokens", "steps"):
+        if (value := getattr(options, name)) < 1:
+            raise UserError(f"--{name}={value}: must be at least 1.")
     return options
 
 

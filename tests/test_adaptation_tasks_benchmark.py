@@ -58,6 +58,7 @@ def test_topics_and_pairs():
         ("--tasks=nli", "--tasks=nli: must be some of topic, next"),
         ("--via=old", "--via=old: must be one of full, mini_joint, mini_post, none"),
         ("--tokens=0", "--tokens=0: must be at least 1"),
+        ("--steps=0", "--steps=0: must be at least 1"),
         ("--languages=xx", "--languages=xx: the handbook is translated into"),
     ],
 )
@@ -74,7 +75,7 @@ def test_a_killed_grid_of_tasks_goes_on(argv, tmp_path, monkeypatch, capsys, wri
     files = {name: write_jsonl(tmp_path / f"{name}.jsonl", rows) for name in ("train", "en", "de")}
     monkeypatch.setattr(adaptation_topics, "write", lambda folder, task, languages: files)
     given = [each for each in argv if not each.startswith(("--rules", "--tokens"))]
-    given += ["--tokens=1000", "--tasks=topic", "--set=finetune.max_steps=4"]
+    given += ["--tokens=1000", "--tasks=topic", "--steps=4"]
     adaptation_tasks.main([*given, "--via=none"])
     adaptation_tasks.main([*given, "--via=none,mini_joint"])
     found = rows_of(tmp_path)
