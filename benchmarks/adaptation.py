@@ -29,6 +29,7 @@ from ml_collections import ConfigDict
 from benchmarks import adaptation_text, adaptation_words
 from benchmarks import cells as grid
 from benchmarks.adaptation_summary import summary
+from benchmarks.cells import listed
 from specialm.common import code, runtime
 
 runtime.configure()
@@ -269,11 +270,6 @@ def _bits(run: pipeline.Run, stage: Stage, cell: Cell, windows=None) -> float:
     label, key = stage.path.name, stage.fingerprint
     found = pipeline.score_heldout(run, stage.path, [cell.language], key, label, windows)
     return found[cell.language].bits_per_byte
-
-
-def listed(kind):
-    """A parser of values with commas between them."""
-    return lambda text: [kind(part) for part in text.split(",") if part]
 
 
 def parser(text: str, rows: str, languages: bool = True) -> argparse.ArgumentParser:

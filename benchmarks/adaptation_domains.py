@@ -23,6 +23,7 @@ from pathlib import Path
 
 from benchmarks import adaptation, adaptation_text, intervals
 from benchmarks import cells as grid
+from benchmarks.cells import listed
 from specialm.common import code
 from specialm.common.errors import UserError
 from specialm.common.stages import Stage
@@ -232,7 +233,6 @@ def parsed(argv: list[str] | None = None) -> argparse.Namespace:
     """
     made = adaptation.parser(__doc__, "domains.jsonl", languages=False)
     made.set_defaults(seeds=[0])
-    listed = adaptation.listed
     made.add_argument("--models", type=listed(str), default=list(WAYS))
     made.add_argument("--domains", type=listed(str), default=list(DOMAINS))
     made.add_argument("--ways", type=listed(str), default=[], help="instead of all of a model's")

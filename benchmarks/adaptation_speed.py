@@ -14,7 +14,7 @@ import statistics
 from pathlib import Path
 
 from benchmarks.adaptation_domains import OLD
-from benchmarks.repetition import read
+from benchmarks.cells import read
 from benchmarks.turns import timed
 from specialm import api
 from specialm.common import code

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from benchmarks import adaptation, adaptation_text, adaptation_topics, intervals
 from benchmarks import cells as grid
+from benchmarks.cells import listed
 from specialm.common import code
 from specialm.common.errors import UserError
 from specialm.workflows import adapting_plan, from_checkpoint, initial, transferring
@@ -131,7 +132,6 @@ def parsed(argv: list[str] | None = None) -> argparse.Namespace:
       UserError: a language, a kind, a way or a task that there is not.
     """
     parser = adaptation.parser(__doc__, "tasks.jsonl")
-    listed = adaptation.listed
     parser.add_argument("--tasks", type=listed(str), default=list(adaptation_topics.TASKS))
     parser.add_argument("--via", type=listed(str), default=list(adapting_plan.VIA))
     parser.add_argument("--tokens", type=int, default=500_000, help="that rows are learnt on")

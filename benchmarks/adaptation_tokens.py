@@ -13,6 +13,7 @@ from collections.abc import Iterator
 
 from benchmarks import adaptation, adaptation_domains
 from benchmarks import cells as grid
+from benchmarks.cells import listed
 from specialm.common import code
 from specialm.data import prepare
 from specialm.workflows import new_rows, pipeline
@@ -82,7 +83,6 @@ def summary(rows: list[dict]) -> list[str]:
 
 def main(argv: list[str] | None = None) -> None:
     made = adaptation.parser(__doc__, "tokens.jsonl", languages=False)
-    listed = adaptation.listed
     made.add_argument("--models", type=listed(str), default=list(SIZES))
     made.add_argument("--domains", type=listed(str), default=list(DOMAINS))
     options = made.parse_args(argv)

@@ -8,7 +8,21 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.repetition import read
+
+def read(path: Path) -> list[dict]:
+    """The rows so far; a last line that was cut off is removed."""
+    if not path.is_file():
+        return []
+    text = path.read_text()
+    whole = text[: text.rfind("\n") + 1]
+    if whole != text:
+        path.write_text(whole)
+    return [json.loads(line) for line in whole.splitlines()]
+
+
+def listed(kind: Callable) -> Callable:
+    """A parser of values with commas between them."""
+    return lambda text: [kind(part) for part in text.split(",") if part]
 
 
 def run(

@@ -1,7 +1,7 @@
 """What a bank or a mixture costs in training, against the dense model that it serves.
 
-    python -m benchmarks.families [--repeats=9] [--sizes=demo,wide] [--experts=16] [--groups=8]
-        [--set=train.FIELD=VALUE ...] [--out=ROWS.jsonl]
+    python -m benchmarks.families [--repeats=9] [--sizes=demo,wide] [--tokens=2048,8192]
+        [--experts=4,16] [--groups=8] [--set=train.FIELD=VALUE ...] [--out=ROWS.jsonl] [--table]
     python -m benchmarks.families --moments|--every [the same]
 
 Also run by `python -m benchmarks.step`. In one process, on the same tokens, the dense step and that
@@ -9,22 +9,27 @@ of each family take turns. `wall_ratio` is the median over rounds of family / de
 round; `flop_ratio` counts the matrix products of both traced programs, loops with their trip
 counts. `optimizer_ms` is the update alone (clipping, Adam), `step_ms` the whole step, medians.
 
+--tokens are those of a step (TOKENS[kind] if none are given), --experts those of a bank or mixture.
 With --moments the projected network's step with each form of Adam's moments (MOMENTS) takes turns
 with the dense step in float32 instead, at 2,048 and 8,192 tokens a step; `moment_bytes` is what all
 moments take. With --every it is its mean step with each `train.bank_every` (EVERY): `moment_bytes`
 has the gradients kept, `optimizer_ms` is that of a step that updates the bank.
 
 --set changes the settings of all sides. With --out each size is a row, written when it is there;
-what is there already, measured with the same options, is not measured again.
+what is there already, measured with the same options, is not measured again. --table prints the
+ratios of every family as Markdown instead of JSON.
 """
 
 import argparse
+import itertools
 import json
 import statistics
 import time
 from pathlib import Path
 
-SIZES = {  # of the demo, and one with a larger vocabulary and width; 8,192 tokens a step
+from benchmarks.cells import listed, read
+
+SIZES = {  # of the demo, and one with a larger vocabulary and width
     "demo": {
         "vocab_size": 1024,
         "context": 128,
@@ -42,10 +47,9 @@ SIZES = {  # of the demo, and one with a larger vocabulary and width; 8,192 toke
         "d_ff": 512,
     },
 }
-WINDOWS = 64
 FAMILIES = ("projected", "hypernetwork", "soup", "mixture")
 ROUND_SECONDS = 0.7
-TOKENS = (2048, 8192)  # a step, with --moments and --every
+TOKENS = {"families": (8192,), "moments": (2048, 8192), "every": (2048, 8192)}  # of a step
 MOMENTS: dict[str, dict] = {  # of train
     "float32": {},
     "bfloat16 first": {"moment_dtype": "bfloat16"},
@@ -81,7 +85,7 @@ def random_batch(config, windows: int, groups: int) -> dict:
 class Side:
     """One model being trained on random tokens."""
 
-    def __init__(self, config, groups: int, windows: int = WINDOWS, changes=(), **train):
+    def __init__(self, config, groups: int, windows: int, changes=(), **train):
         import jax
 
         from specialm import config as settings
@@ -136,12 +140,13 @@ def _milliseconds(function, repeats: int = 15) -> float:
     return 1e3 * statistics.median(times)
 
 
-def measure(name: str, experts: int, groups: int, repeats: int, changes=()) -> dict:
+def measure(name: str, experts: int, groups: int, repeats: int, tokens: int, changes=()) -> dict:
     """{"families": {family: ratios}} and the dense step, at one size."""
     from specialm.models import transformer
     from specialm.models.families import bank, mixture
 
     dense = transformer.Config(**SIZES[name])
+    windows = tokens // dense.context
     configs = {"dense": dense}
     for family in FAMILIES:
         layers = tuple(range(dense.num_layers))
@@ -150,7 +155,7 @@ def measure(name: str, experts: int, groups: int, repeats: int, changes=()) -> d
             if family == "mixture"
             else bank.Config(dense, family, experts, experts, experts, layers, features=128)
         )
-    sides = {name: Side(config, groups, changes=changes) for name, config in configs.items()}
+    sides = {name: Side(config, groups, windows, changes) for name, config in configs.items()}
     steps = max(1, round(ROUND_SECONDS / sides["dense"].seconds(3)))
     rounds = [
         {family: side.seconds(steps) for family, side in sides.items()} for _ in range(repeats)
@@ -172,7 +177,7 @@ def measure(name: str, experts: int, groups: int, repeats: int, changes=()) -> d
     return {
         "size": name,
         **SIZES[name],
-        "tokens_per_step": WINDOWS * dense.context,
+        "tokens_per_step": tokens,
         "experts": experts,
         "groups": groups,
         "dense_step_ms": round(1e3 * median(made["dense"] for made in rounds), 2),
@@ -227,57 +232,76 @@ def measure_forms(
 
 
 def measured(options: argparse.Namespace) -> list[dict]:
-    """A row for each size (and number of tokens); those of `options.out` are not measured again."""
+    """A row for each size, number of experts and of tokens; those of `options.out` are not measured
+    again.
+    """
     from specialm.common import code
     from specialm.common.files import write_text
 
-    kind = next((kind for kind in FORMS if getattr(options, kind)), "families")
-    rows: list[dict] = []
-    if options.out and options.out.exists():
-        rows = [json.loads(line) for line in options.out.read_text().splitlines()]
-    common = {"experts": options.experts, "groups": options.groups}
+    kind = kind_of(options)
+    rows = read(options.out) if options.out else []
     found = []
-    for name in options.sizes.split(","):
-        for tokens in TOKENS if kind in FORMS else (WINDOWS * SIZES[name]["context"],):
-            wanted = {"kind": kind, "size": name, "tokens_per_step": tokens, **common}
-            wanted |= {"repeats": options.repeats, "set": " ".join(options.set)}
-            row = next((row for row in rows if wanted.items() <= row.items()), None)
-            if row is None:
-                sizes = (name, options.experts, options.groups, options.repeats)
-                row = wanted | (
-                    measure_forms(kind, *sizes, tokens, options.set)
-                    if kind in FORMS
-                    else measure(*sizes, options.set)
-                )
-                rows.append(row | code.made_by())
-                if options.out:
-                    options.out.parent.mkdir(parents=True, exist_ok=True)
-                    write_text(options.out, "".join(json.dumps(each) + "\n" for each in rows))
-            found.append(row)
+    sizes = itertools.product(options.sizes, options.experts, options.tokens or TOKENS[kind])
+    for name, experts, tokens in sizes:
+        wanted = {"kind": kind, "size": name, "tokens_per_step": tokens, "experts": experts}
+        wanted |= {"groups": options.groups, "repeats": options.repeats}
+        wanted |= {"set": " ".join(options.set)}
+        row = next((row for row in rows if wanted.items() <= row.items()), None)
+        if row is None:
+            given = (name, experts, options.groups, options.repeats, tokens, options.set)
+            row = wanted | (measure(*given) if kind == "families" else measure_forms(kind, *given))
+            rows.append(row | code.made_by())
+            if options.out:
+                options.out.parent.mkdir(parents=True, exist_ok=True)
+                write_text(options.out, "".join(json.dumps(each) + "\n" for each in rows))
+        found.append(row)
     return found
 
 
+def kind_of(options: argparse.Namespace) -> str:
+    """What is compared."""
+    return next((kind for kind in FORMS if getattr(options, kind)), "families")
+
+
+def table(kind: str, rows: list[dict]) -> str:
+    """Markdown: ratios of wall time to the dense step's, the range of the rounds in brackets."""
+    names = list(rows[0][kind])
+    lines = [f"| size | experts | tokens a step | dense step | {' | '.join(names)} |"]
+    lines.append("|---" * (4 + len(names)) + "|")
+    for row in rows:
+        cells = [row["size"], row["experts"], f"{row['tokens_per_step']:,}"]
+        cells.append(f"{row['dense_step_ms']:.1f} ms")
+        for name in names:
+            low, high = row[kind][name]["wall_range"]
+            cells.append(f"{row[kind][name]['wall_ratio']:.2f} ({low:.2f}-{high:.2f})")
+        lines.append(f"| {' | '.join(map(str, cells))} |")
+    return "\n".join(lines)
+
+
 def main(argv: list[str] | None = None) -> None:
-    """Measures, and prints all rows as JSON."""
+    """Measures, and prints all rows as JSON, or their table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=9)
-    parser.add_argument("--sizes", default=",".join(SIZES))
-    parser.add_argument("--experts", type=int, default=16)
+    parser.add_argument("--sizes", type=listed(str), default=list(SIZES))
+    parser.add_argument("--tokens", type=listed(int), default=[], help="of a step")
+    parser.add_argument("--experts", type=listed(int), default=[16])
     parser.add_argument("--groups", type=int, default=8)
     for kind in FORMS:
         parser.add_argument(f"--{kind}", action="store_true")
     parser.add_argument("--set", action="append", default=[], help="train.FIELD=VALUE")
     parser.add_argument("--out", type=Path, help="rows, as they come")
+    parser.add_argument("--table", action="store_true", help="Markdown instead of JSON")
     options = parser.parse_args(argv)
     from specialm.common import runtime
 
     runtime.configure()
-    rows = measured(options)
-    for kind in FORMS:
-        if getattr(options, kind):
-            print(json.dumps({kind: rows}, indent=1))
-            return
-    print(json.dumps({"families": rows[0]["families"], "sizes": rows}, indent=1))
+    kind, rows = kind_of(options), measured(options)
+    if options.table:
+        print(table(kind, rows))
+    elif kind in FORMS:
+        print(json.dumps({kind: rows}, indent=1))
+    else:
+        print(json.dumps({"families": rows[0]["families"], "sizes": rows}, indent=1))
 
 
 if __name__ == "__main__":

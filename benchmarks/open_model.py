@@ -16,13 +16,14 @@ import copy
 import dataclasses
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks.repetition import read, validation
+from benchmarks.cells import listed, read
+from benchmarks.repetition import validation
 from benchmarks.repetition_grid import DOMAINS, Cell, best_rates, find
 from specialm.common import code, runtime
 
@@ -299,9 +300,6 @@ COSTS = ("train_flops", "seconds")
 
 
 def main() -> None:
-    def listed(kind: Callable) -> Callable:
-        return lambda text: [kind(part) for part in text.split(",")]
-
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--workdir", default="runs/open_model")
     parser.add_argument("--out", type=Path, default=Path("runs/open_model/rows.jsonl"))

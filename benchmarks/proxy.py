@@ -16,7 +16,8 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
-from benchmarks.repetition import Runs, config_of, read
+from benchmarks.cells import read
+from benchmarks.repetition import Runs, config_of
 from benchmarks.repetition_grid import CORPORA, METHODS, Cell, at_best_rates
 from specialm.common import code
 from specialm.workflows import demo, pipeline, proxy

@@ -15,12 +15,12 @@ import dataclasses
 import json
 import runpy
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from ml_collections import ConfigDict
 
+from benchmarks.cells import listed, read
 from benchmarks.repetition_grid import (
     CORPORA,
     DOMAINS,
@@ -135,17 +135,6 @@ def validation(run: pipeline.Run, stage: Stage, domain: str) -> float:
     return run.stages.run(f"scores/valid-{domain}", inputs, work).result["bits_per_byte"]
 
 
-def read(path: Path) -> list[dict]:
-    """The rows so far; a last line that was cut off is removed."""
-    if not path.is_file():
-        return []
-    text = path.read_text()
-    whole = text[: text.rfind("\n") + 1]
-    if whole != text:
-        path.write_text(whole)
-    return [json.loads(line) for line in whole.splitlines()]
-
-
 def tell(cell: Cell, line: dict, done: float, left: float, started: float) -> None:
     """A line of progress with the time left."""
     minutes = (time.time() - started) / done * left / 60
@@ -186,11 +175,6 @@ def chosen(options: argparse.Namespace) -> list[Block]:
             methods = tuple(m for m in block.methods if m in (options.methods or block.methods))
             blocks.append(dataclasses.replace(block, methods=methods))
     return blocks
-
-
-def listed(kind: Callable) -> Callable:
-    """A parser of values with commas between them."""
-    return lambda text: [kind(part) for part in text.split(",")]
 
 
 def add_grid_options(parser: argparse.ArgumentParser) -> None:

@@ -23,8 +23,9 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
+from benchmarks.cells import read
 from benchmarks.lanes import Lanes, Text, Watched, taken
-from benchmarks.repetition import add_grid_options, chosen, config_of, read
+from benchmarks.repetition import add_grid_options, chosen, config_of
 from benchmarks.repetition_grid import Block, Cell, find, work_of
 from benchmarks.repetition_pack import read_sampler
 from specialm.common import code, runtime

@@ -15,9 +15,10 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.cells import listed, read
 from benchmarks.intervals import interval
 from benchmarks.proxy import uniform_draws
-from benchmarks.repetition import config_of, listed, read
+from benchmarks.repetition import config_of
 from benchmarks.repetition_grid import SEVEN, Cell
 from specialm import methods
 from specialm.common import code

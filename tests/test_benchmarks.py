@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from benchmarks import (
+    cells,
     device,
     finetune,
     golf,
@@ -76,11 +77,11 @@ def test_the_repetition_benchmark_goes_on_after_whole_lines(tmp_path):
     cell = next(repetition_grid.GRID[0].cells([]))
     line = grid_row(cell)
     (tmp_path / "rows").write_text(json.dumps(line) + '\n{"size": "0.2')
-    rows = repetition.read(tmp_path / "rows")
+    rows = cells.read(tmp_path / "rows")
     assert rows == [line] and (tmp_path / "rows").read_text() == json.dumps(line) + "\n"
     assert repetition_grid.find(cell, rows) == line
     assert repetition_grid.find(dataclasses.replace(cell, seed=1), rows) is None
-    assert repetition.read(tmp_path / "none") == []
+    assert cells.read(tmp_path / "none") == []
 
 
 def test_the_summary_counts_a_cell_once():

@@ -14,7 +14,7 @@ TINY = {"vocab_size": 32, "context": 8, "num_layers": 1, "d_model": 8, "num_head
 @pytest.mark.slow
 def test_rows_come_one_by_one_and_are_not_measured_again(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(families, "SIZES", {"tiny": TINY})
-    monkeypatch.setattr(families, "TOKENS", (64, 128))
+    monkeypatch.setattr(families, "TOKENS", {"every": (64, 128)})
     monkeypatch.setattr(families, "ROUND_SECONDS", 0.001)
     monkeypatch.setattr(families, "EVERY", {"1": {"bank_every": 1}, "2": {"bank_every": 2}})
     monkeypatch.setattr(families, "FORMS", {"every": families.EVERY})
