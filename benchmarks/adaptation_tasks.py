@@ -9,12 +9,13 @@ of benchmarks/adaptation_topics.py in English, embeddings as they are (`specialm
 each language its embeddings are learnt on --tokens of the language's own text, which has no labels,
 through the whole model, MiniJoint's or MiniPost's, or not at all; and the test of that language is
 scored with them. Every cell is one JSON line of --out, with the score of English text, and of the
-language read with the English embeddings. A task is learnt in at most --steps steps, until
+language read with the English embeddings, and that of word counts of English. A task is learnt in at most --steps steps, until
 validation stops improving. A killed run goes on where it was.
 """
 
 import argparse
 import dataclasses
+import statistics
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from specialm.common.errors import UserError
 from specialm.workflows import adapting_plan, from_checkpoint, initial, transferring
 from specialm.workflows import transferring_task as task_lib
 
+JOINT = "mini_joint"  # whose model has learnt English with a second head
 LIMIT = "finetune.max_steps"
 FIGURES = ("accuracy", "interval", "macro_f1", "majority", "examples", "cut")
 
@@ -69,6 +71,7 @@ def row(cell: Cell, models: adaptation.Models, options: argparse.Namespace) -> d
         **{name: swapped[name] for name in FIGURES},
         "old_accuracy": of_old["accuracy"],
         "english_accuracy": of_english["accuracy"],
+        "words_accuracy": adaptation_topics.by_words(files["train"], files[cell.language]),
         "labels": len(english.stage.result["labels"]),
         "steps": english.stage.result["steps"],
         "best_step": english.stage.result["best_step"],
@@ -86,10 +89,10 @@ def _asked(
     adapted: Path | None,
     steps: int,
 ) -> transferring.Tuned:
-    changes = [f"{LIMIT}={steps}"]
+    changes = [f"{LIMIT}={steps}", *models.options.set]
     config = from_checkpoint.load(base.path, changes, trusted=True)
     asked = task_lib.Asked(str(files["train"]), tests=(str(files[language]),))
-    given = {each.partition("=")[0] for each in (*changes, *models.options.set)}
+    given = {each.partition("=")[0] for each in changes}
     return transferring.transfer(
         config,
         given,
@@ -113,15 +116,21 @@ def summary(rows: list[dict]) -> list[str]:
             f"| {task} | {kind} | {language} | {via} | {tokens:,} | {accuracy} | {f1} | "
             f"{len(found)} |"
         )
+    beside = {
+        "old_accuracy": "with English embeddings",
+        "words_accuracy": "words and logistic regression",
+        "majority": "the most frequent label",
+    }
+    for (task, kind, language), found in sorted(grid.by(rows, "task", "kind", "language").items()):
+        said = [
+            f"{words} {statistics.mean(line[name] for line in found):.3f}"
+            for name, words in beside.items()
+            if found[0][name] is not None
+        ]
+        lines.append(f"\n{task}, {kind}, {language}: {'; '.join(said)}")
     for (task, kind), found in sorted(grid.by(rows, "task", "kind").items()):
-        english, old, most = (
-            intervals.shown([line[name] for line in found])
-            for name in ("english_accuracy", "old_accuracy", "majority")
-        )
-        lines.append(
-            f"\n{task}, {kind}: English {english}; other languages with English embeddings {old}; "
-            f"the most frequent label {most}"
-        )
+        english = {(line["seed"], line["via"] == JOINT): line["english_accuracy"] for line in found}
+        lines.append(f"\n{task}, {kind}, English: {intervals.shown(list(english.values()))}")
     return lines
 
 

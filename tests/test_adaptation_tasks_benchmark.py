@@ -35,21 +35,28 @@ def test_topics_and_pairs():
     pages = pages_of(12)
     chapter_of = {page: f"chapter{int(page[4:]) % 2}" for page in pages if page != "page0"}
     rows = list(adaptation_topics.topic(pages, chapter_of))
-    assert len(rows) == 33 and "page0" not in {page for page, _ in rows}
-    assert all(row["text"].startswith(page) for page, row in rows)
-    assert all(row["label"] == chapter_of[page] for page, row in rows)
-    sides = {adaptation_topics.is_test(page) for page in pages}
-    assert sides == {True, False}
+    assert len(rows) == 33
+    for row in rows:
+        page = row["text"].split()[0]
+        assert page != "page0" and row["label"] == chapter_of[page]
     pairs = list(adaptation_topics.following(pages, chapter_of))
-    labels = [row["label"] for _, row in pairs]
+    labels = [row["label"] for row in pairs]
     assert labels.count("next") == labels.count("other") == 22
-    for page, row in pairs:
-        of, place = row["text_a"].split()[:2]
-        other, other_place = row["text_b"].split()[:2]
-        assert of == page and (other == page) == (row["label"] == "next")
-        assert adaptation_topics.is_test(other) == adaptation_topics.is_test(page)
+    for row in pairs:
+        (page, place), (other, other_place) = (row[f"text_{of}"].split()[:2] for of in "ab")
+        assert (other == page) == (row["label"] == "next")
         if row["label"] == "next":
             assert int(other_place[-1]) == int(place[-1]) + 1
+
+
+def test_the_second_half_of_a_page_that_is_held_out_is_the_test():
+    pages = pages_of(12)
+    learnt, test = adaptation_topics.divided(pages)
+    assert set(learnt) == set(pages) and 0 < len(test) < 12
+    for page, paragraphs in pages.items():
+        assert adaptation_topics.is_held_out(page) == (page in test)
+        assert learnt[page] == (paragraphs[:1] if page in test else paragraphs)
+        assert learnt[page] + test.get(page, []) == paragraphs
 
 
 @pytest.mark.parametrize(

@@ -69,7 +69,7 @@ class Placement:
         leaves, tree = jax.tree.flatten(params)
         names = jax.tree.leaves(axes, is_leaf=lambda node: isinstance(node, tuple))
         gathered = [
-            _gather(leaf, where.index("embed"), dtype, apart) if "embed" in where else leaf
+            gather_axis(leaf, where.index("embed"), dtype, apart) if "embed" in where else leaf
             for leaf, where in zip(leaves, names, strict=True)
         ]
         return jax.tree.unflatten(tree, gathered)
@@ -101,15 +101,16 @@ def narrow(x: jax.Array, dtype: str) -> jax.Array:
 
 
 def _gathered(part: jax.Array, axis: int, dtype: str, apart: bool) -> jax.Array:
+    """The parts of the devices along `fsdp` one after the other along an axis, see `gather`."""
     whole = jax.lax.all_gather(narrow(part, dtype), FSDP, axis=axis, tiled=True)
     return whole.astype(part.dtype)
 
 
-_gather = jax.custom_vjp(_gathered, nondiff_argnums=(1, 2, 3))
+gather_axis = jax.custom_vjp(_gathered, nondiff_argnums=(1, 2, 3))
 
 
 def _gather_forward(part, axis, dtype, apart):
-    # Not `_gather`: a policy of `jax.checkpoint` would not see what is in it.
+    # Not `gather_axis`: a policy of `jax.checkpoint` would not see what is in it.
     return _gathered(part, axis, dtype, apart), None
 
 
@@ -121,7 +122,7 @@ def _gather_backward(axis, _, apart, __, grad):
     return (jax.lax.psum_scatter(parts, FSDP, scatter_dimension=axis),)
 
 
-_gather.defvjp(_gather_forward, _gather_backward)
+gather_axis.defvjp(_gather_forward, _gather_backward)
 
 
 @jax.custom_vjp

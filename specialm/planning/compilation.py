@@ -23,7 +23,8 @@ def compile_report(
       topology: "v5e:16x16" for example.
       windows: of each device that windows are divided over; 0 takes `train.batch_size` and
         `train.groups` as they are. With another number a bank of several groups gets one for each
-        of these devices.
+        row of devices along `mesh.fsdp`, if there are `train.groups` rows or more, else one for
+        each of these devices.
       largest: also look for the largest batch, see `largest_batch`.
 
     Raises:
@@ -84,10 +85,13 @@ def _compiler(config: ConfigDict, topology: str):
             "specialm/training/hardware.py; add them."
         )
     chip = hardware.part_of(whole, len(devices) // math.prod(torus))
-    copies = sharding.parts(aot.mesh_of(config, devices), "batch")
+    mesh = aot.mesh_of(config, devices)
+    copies = sharding.parts(mesh, "batch")
+    rows = copies // mesh.shape[sharding.FSDP]
+    groups = rows if rows >= config.train.groups else copies
 
     def compiled(windows: int) -> dict:
-        sized = _sized(config, windows * copies, copies) if windows else config
+        sized = _sized(config, windows * copies, groups) if windows else config
         compiled_step = aot.compile_step(sized, devices)
         return {
             "topology": topology,

@@ -1,7 +1,7 @@
 """The loss and gradients of a device's groups, each trained as a dense model.
 
-Every device has projected its slice of all groups' weights; for its own groups it needs the whole
-ones. Two ways:
+Every device has projected its slice of all groups' weights; for its own groups (or that of its row
+of devices along `fsdp`) it needs the whole ones. Two ways:
 
 - Side by side, where all of a device's windows are run at once (accelerators): each layer fetches
   its weights in the loop over layers, and its gradients are sent back there, so that the exchange
@@ -20,9 +20,9 @@ import jax.numpy as jnp
 
 from specialm.models import tensors, transformer
 from specialm.models.families import bank
-from specialm.models.placement import SENT, Placement, Sent
+from specialm.models.placement import FSDP, SENT, Placement, Sent
 from specialm.training import narrow, sharding, step
-from specialm.training.exchange import exchange
+from specialm.training.exchange import axes_of, exchange, gather_row
 
 Slices = Any  # {part: [G, S, ...]}: this device's part of every group's weights
 
@@ -91,10 +91,15 @@ class Groups:
             next(i for i, name in enumerate(names) if name in bank.DIVIDED) - leading
             for names in axes
         )
-        received = exchange(leaves, places, self.config.model.dtype)
+        dtype, along = self.config.model.dtype, axes_of(len(leaves[0]))
+        received = exchange(leaves, places, dtype, along)
+        is_bias = ["bank_bias" in names for names in axes]
+        if FSDP not in along:
+            parts = zip(received, places, is_bias, strict=True)
+            received = [gather_row(leaf, at + 1, dtype, bias) for leaf, at, bias in parts]
         received = [
-            _whole_bias(leaf, self.place.model) if "bank_bias" in names else leaf
-            for leaf, names in zip(received, axes, strict=True)
+            _whole_bias(leaf, self.place.model) if bias else leaf
+            for leaf, bias in zip(received, is_bias, strict=True)
         ]
         return jax.tree.unflatten(tree, received)
 
@@ -145,11 +150,12 @@ def _by_group(windows: dict, trees_g: Any) -> dict:
 
 def _for_own_groups(slices: Slices) -> Any:
     """{part: [g, S, n, ...]}: by this device's own groups, what it sends to the n devices for their
-    group of the same place; with one group of all devices [1, S, 1, ...].
+    group of the same place (to those of its place in n rows, where a row has one group); with one
+    group of all devices [1, S, 1, ...].
     """
 
     def split(leaf_GxS: jax.Array) -> jax.Array:
-        n = 1 if len(leaf_GxS) == 1 else jax.lax.axis_size(sharding.WINDOWS)
+        n = 1 if len(leaf_GxS) == 1 else jax.lax.axis_size(axes_of(len(leaf_GxS)))
         return jnp.moveaxis(leaf_GxS.reshape(n, -1, *leaf_GxS.shape[1:]), 0, 2)
 
     return jax.tree.map(split, slices)

@@ -38,8 +38,9 @@ def make_train_step(
       objective: one of `objectives.OBJECTIVES`.
 
     The batch has inputs, targets, mask [B, L] in the order of their groups, split over the
-    devices, and features [G, C], whole everywhere. G is a multiple of the devices, or 1: then all
-    devices train the one model.
+    devices, and features [G, C], whole everywhere. G is a multiple of the devices; or that of the
+    rows of devices along `fsdp`, each of which then trains one group; or 1: then all devices train
+    the one model.
     """
     size = microbatch or step.default_microbatch(config.model.context)
     layout = step.state_sharding(config, optimizer, mesh)

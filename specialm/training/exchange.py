@@ -2,7 +2,9 @@
 groups, in one message, and the gradients back in another: of all layers, or of each layer alone.
 
 Inside of a `jax.shard_map`. Each device has projected its part of d_ff of all groups' MLPs; what is
-sent is as large as one group's weights (times the groups of a device), never the bank.
+sent is as large as one group's weights (times the groups of a device), never the bank. Where a row
+of devices along `fsdp` trains one group, each gets its part of that group's weights, so much less
+is sent across rows; the row then gathers a layer just before it is used, as it gathers all others.
 """
 
 import math
@@ -13,13 +15,22 @@ from jax.ad_checkpoint import checkpoint_name
 from jax.experimental.layout import Layout, with_layout_constraint
 from jax.sharding import Mesh
 
-from specialm.models.placement import FETCHED, narrow
+from specialm.models.placement import FETCHED, gather_axis, narrow
 from specialm.models.target import platform
 from specialm.training import hardware
-from specialm.training.sharding import WINDOWS
+from specialm.training.sharding import ROWS, WINDOWS
 
 
-def _exchange(slices: list[jax.Array], places: tuple[int, ...], dtype: str) -> list[jax.Array]:
+def axes_of(groups: int) -> tuple[str, ...]:
+    """The axes of the mesh along which devices have other groups: not `fsdp` where there are fewer
+    groups than devices.
+    """
+    return ROWS if 1 < groups < jax.lax.axis_size(WINDOWS) else WINDOWS
+
+
+def _exchange(
+    slices: list[jax.Array], places: tuple[int, ...], dtype: str, axes: tuple[str, ...]
+) -> list[jax.Array]:
     """[G, ...] each -> [g, ...], whole along the axis that was divided over the devices.
 
     Values are rounded to `dtype`, in which they will be used. With G = 1 all devices have the one
@@ -28,13 +39,14 @@ def _exchange(slices: list[jax.Array], places: tuple[int, ...], dtype: str) -> l
 
     Args:
       places: of each array, the divided axis, not counting G.
+      axes: of the mesh, see `axes_of`; whole means a row's part if `fsdp` is not among them.
     """
-    n, shapes = jax.lax.axis_size(WINDOWS), [leaf.shape[1:] for leaf in slices]
+    n, shapes = jax.lax.axis_size(axes), [leaf.shape[1:] for leaf in slices]
     packed_Gxw = jnp.concatenate([narrow(leaf, dtype).reshape(len(leaf), -1) for leaf in slices], 1)
     if len(packed_Gxw) == 1:
-        packed_nxgxw = jax.lax.all_gather(packed_Gxw, WINDOWS)
+        packed_nxgxw = jax.lax.all_gather(packed_Gxw, axes)
     else:
-        packed_nxgxw = _swap(packed_Gxw.reshape(n, -1, packed_Gxw.shape[1]))
+        packed_nxgxw = _swap(packed_Gxw.reshape(n, -1, packed_Gxw.shape[1]), axes)
     whole_leaves, first = [], 0
     for leaf, shape, at in zip(slices, shapes, places, strict=True):
         part = packed_nxgxw[:, :, first : first + math.prod(shape)].reshape(n, -1, *shape)
@@ -46,7 +58,22 @@ def _exchange(slices: list[jax.Array], places: tuple[int, ...], dtype: str) -> l
     return whole_leaves
 
 
-exchange = jax.custom_vjp(_exchange, nondiff_argnums=(1, 2))
+exchange = jax.custom_vjp(_exchange, nondiff_argnums=(1, 2, 3))
+
+
+def gather_row(part: jax.Array, axis: int, dtype: str, ordered: bool) -> jax.Array:
+    """A device's part of its group's weights -> the whole, along an axis.
+
+    Args:
+      ordered: whether values have to lie as in the model. Hidden units of an MLP, whose order is
+        the same in all of its tensors, need not, and are then not copied.
+    """
+    if not ordered:
+        return gather_axis(part, axis, dtype, False)
+    split = (jax.lax.axis_size(ROWS), part.shape[axis] // jax.lax.axis_size(ROWS))
+    parts = part.reshape(*part.shape[:axis], *split, *part.shape[axis + 1 :])
+    whole = gather_axis(parts, axis + 1, dtype, False)
+    return whole.reshape(*part.shape[:axis], -1, *part.shape[axis + 1 :])
 
 
 def compiler_options(mesh: Mesh) -> dict[str, bool]:
@@ -68,19 +95,19 @@ def in_rows(x: jax.Array) -> jax.Array:
     return with_layout_constraint(x, Layout(major_to_minor=tuple(range(x.ndim))))
 
 
-def _swap(packed_nxgxw: jax.Array) -> jax.Array:
+def _swap(packed_nxgxw: jax.Array, axes: tuple[str, ...]) -> jax.Array:
     """What is for device i at place i -> what came from device i at place i."""
-    return jax.lax.all_to_all(packed_nxgxw, WINDOWS, split_axis=0, concat_axis=0, tiled=True)
+    return jax.lax.all_to_all(packed_nxgxw, axes, split_axis=0, concat_axis=0, tiled=True)
 
 
-def _forward(slices, places, dtype):
+def _forward(slices, places, dtype, axes):
     # All that is needed again is whether there is one group, which the structure says.
     # Not `exchange`: a policy of `jax.checkpoint` would not see the names in it.
-    return _exchange(slices, places, dtype), () if len(slices[0]) == 1 else None
+    return _exchange(slices, places, dtype, axes), () if len(slices[0]) == 1 else None
 
 
-def _backward(places, dtype, one_group, grads):
-    n, g = jax.lax.axis_size(WINDOWS), len(grads[0])
+def _backward(places, dtype, axes, one_group, grads):
+    n, g = jax.lax.axis_size(axes), len(grads[0])
     parts, shapes = [], []
     for grad, at in zip(grads, places, strict=True):
         grad = in_rows(grad)
@@ -91,9 +118,9 @@ def _backward(places, dtype, one_group, grads):
         shapes.append(shape)
     packed_nxgxw = jnp.concatenate(parts, 2)
     if one_group is not None:
-        packed_Gxw = jax.lax.psum_scatter(packed_nxgxw, WINDOWS)
+        packed_Gxw = jax.lax.psum_scatter(packed_nxgxw, axes)
     else:
-        packed_Gxw = _swap(narrow(packed_nxgxw, dtype)).reshape(n * g, -1)
+        packed_Gxw = _swap(narrow(packed_nxgxw, dtype), axes).reshape(n * g, -1)
     slices, first = [], 0
     for grad, shape in zip(grads, shapes, strict=True):
         part = packed_Gxw[:, first : first + math.prod(shape)]

@@ -17,6 +17,7 @@ DATA, EXPERT = "data", "expert"
 FSDP, MODEL = "fsdp", "model"  # as models/placement.py has them, which imports JAX
 AXES = (EXPERT, DATA, FSDP, MODEL)
 WINDOWS = (EXPERT, DATA, FSDP)  # the axes that windows are divided over
+ROWS = (EXPERT, DATA)  # of them, those that rows of devices along `fsdp` are divided over
 
 # Logical axis -> mesh axes. What is not named here is whole on every device.
 RULES: dict[str | None, str | tuple[str, ...]] = {
@@ -112,10 +113,12 @@ def check_batch(
             f"train.batch_size={batch_size} is not a multiple of the {copies} devices "
             "that windows are divided over."
         )
-    if groups > 1 and groups % copies:
+    rows = copies // shape[FSDP]
+    if groups > 1 and groups % copies and groups != rows:
+        each = f" or {rows}, one for each {shape[FSDP]} along mesh.fsdp," if rows < copies else ""
         raise UserError(
             f"train.groups={groups} is not a multiple of the {copies} devices that "
-            "windows are divided over (1 would do)."
+            f"windows are divided over (1{each} would do)."
         )
     if experts:
         windows, each = batch_size // experts, copies // shape[EXPERT]

@@ -20,6 +20,7 @@ from specialm.models.families import bank, mixture
 from specialm.training import bank_updates, program, sharding, step
 
 CONTEXT, BATCH, STEPS = 8, 32, 3
+ROWS = 2
 OPTIMIZER = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(1e-2))
 DENSE = transformer.Config(
     vocab_size=24, context=CONTEXT, num_layers=2, d_model=16, num_heads=4, d_ff=32
@@ -75,6 +76,12 @@ FAMILIES |= {"shared": SHARED, "shared_projected": bank.Config(SHARED, "projecte
 TOGETHER = ("projected", "soup", "mixture", "llama_projected", "shared_projected")
 FAMILIES |= {f"together_{name}": FAMILIES[name] for name in TOGETHER}
 FAMILIES |= {f"rare_{name}": FAMILIES[name] for name in ("projected", "soup")}
+# As many groups as there are rows of devices along fsdp.
+FAMILIES |= {
+    f"row_{name}": FAMILIES[name]
+    for name in ("projected", "together_projected", "llama_projected", "together_llama_projected")
+}
+FAMILIES["row_rare_projected"] = FAMILIES["projected"]
 ONE = "1"  # the mesh of one device; others are devices along expert x data x fsdp x model
 
 
@@ -89,14 +96,14 @@ def batch_of(family: str) -> dict:
     if not families.dense(FAMILIES[family]).causal:
         batch["present"] = np.ones((BATCH, CONTEXT), np.float32)
     if isinstance(FAMILIES[family], bank.Config):
-        groups = 1 if family.endswith("soup") else 8
+        groups = 1 if family.endswith("soup") else ROWS if family.startswith("row") else 8
         batch["features"] = rng.dirichlet(np.ones(4), groups).astype(np.float32)
     return batch
 
 
 @functools.cache
 def optimizer_of(family: str, groups: int) -> optax.GradientTransformation | bank_updates.Optimizer:
-    if not family.startswith("rare"):
+    if "rare" not in family:
         return OPTIMIZER
     return bank_updates.Optimizer(2, groups, 1.0, optax.adamw(1e-2), optax.adamw(1e-2))
 
@@ -129,7 +136,7 @@ def train(family: str, sizes: tuple[int, ...]) -> tuple[list[float], object]:
     objective = "next_token" if families.dense(config).causal else "masked"
     batch = batch_of(family)
     optimizer = optimizer_of(family, len(batch.get("features", ())))
-    microbatch = BATCH if family.startswith("together") else 2
+    microbatch = BATCH if "together" in family else 2
     train_step = program.make_train_step(config, optimizer, mesh, microbatch, objective)
     layout = step.state_sharding(config, optimizer, mesh)
     state = jax.device_put(start(config, optimizer), layout)

@@ -20,6 +20,7 @@ QUICK = {
     "shared_projected": [ALL],
     "rare_projected": [ALL],
     "together_mixture": ["2x1x2x2"],
+    "row_together_projected": ["1x2x4x1"],
 }
 SLOW = {
     **{name: list(MESHES) for name in ("dense", "projected", "hypernetwork", "soup", "mixture")},
@@ -38,6 +39,10 @@ SLOW = {
     "shared": [ALL],
     "rare_soup": list(MESHES),
     "together_projected": [ALL],
+    "row_projected": ["1x2x4x1", ALL],
+    "row_rare_projected": ["1x2x4x1"],
+    "row_llama_projected": ["1x2x4x1"],
+    "row_together_llama_projected": ["1x2x4x1", ALL],
     "llama": ["1x2x4x1", "1x2x1x4", ALL],
 }
 SLOW["mixture"] += ["4x2x1x1"]
