@@ -8,9 +8,9 @@ English with its last head alone, and one with a second head behind --layer. Eac
 of benchmarks/adaptation_topics.py in English, embeddings as they are (`specialm transfer`). For
 each language its embeddings are learnt on --tokens of the language's own text, which has no labels,
 through the whole model, MiniJoint's or MiniPost's, or not at all; and the test of that language is
-scored with them. Every cell is one JSON line of --out, with the score of English text, and of the
-language read with the English embeddings, and that of word counts of English. A task is learnt in at most --steps steps, until
-validation stops improving. A killed run goes on where it was.
+scored with them. Every cell is one JSON line of --out, with the score of English text, of the
+language read with the English embeddings, and of counts of English words. A task is learnt in at
+most --steps steps, until validation stops improving. A killed run goes on where it was.
 """
 
 import argparse
