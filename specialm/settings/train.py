@@ -12,7 +12,7 @@ TRAIN = (
         "train.groups",
         8,
         "banks: groups a step, which divide batch_size; a group's windows have one cluster, or "
-        "histogram",
+        "histogram; on several devices a multiple of them, one for each row along mesh.fsdp, or 1",
         least=1,
     ),
     Setting("train.histogram_support", 4, "soup: clusters in a group's histogram", least=1),

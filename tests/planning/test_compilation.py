@@ -131,6 +131,19 @@ def test_a_step_is_compiled_and_counted(compile_for, method, mesh):
     assert report["device_hours_per_billion_tokens"] == pytest.approx(hours)
 
 
+@needs_libtpu
+@pytest.mark.timeout(280)
+@pytest.mark.parametrize("asked,groups", [(2, 2), (4, 4)])
+def test_a_row_of_devices_has_one_group_where_these_are_enough(compile_for, asked, groups):
+    """It exchanges each device's part of the weights, and gathers the rest along `fsdp`."""
+    given = ("--config.method=slm_pn", "--config.mesh.fsdp=2", f"--config.train.groups={asked}")
+    status, report = compile_for("--topology=v5e:2x2", "--windows_per_device=4", "--json", *given)
+    assert status == 0 and report["groups"] == groups
+    mlps, sent = 2 * 2 * 128 * 512, report["collective_bytes"]["all-to-all"]
+    each = 2 * mlps / (4 // groups)  # bytes of what a device receives, with its own
+    assert sent == pytest.approx(2 * (1 - 1 / groups) * each, rel=0.05)
+
+
 def largest(monkeypatch, peak, limit, start=16, refused=10**9):
     """(what `largest_batch` finds, sizes compiled) where so many windows need peak(windows)."""
     tried = []
