@@ -653,7 +653,7 @@ CLAIMS = (
     Claim(
         RESULTS,
         rf"through two of six layers take 1/{N} of the FLOPs of those learnt through all at equal bits per "
-        rf"byte in masked models \(two seeds, three languages\); in decoders 1/{N}, and only for what 0\.125M "
+        rf"byte in masked models \(three seeds, three languages\); in decoders 1/{N}, and only for what 0\.125M "
         rf"tokens give; 2\.3 was published \| masked 95%: {N} to {N}, {N} models; decoders {N} to {N}, {N} models",
         lambda: [
             *(adaptation_summary.interval(mini_joint(kind))[0] for kind in ("masked", "decoder")),
