@@ -29,6 +29,8 @@ from specialm.workflows import transferring_task as task_lib
 
 JOINT = "mini_joint"  # whose model has learnt English with a second head
 LIMIT = "finetune.max_steps"
+# By nats of English validation text, of 8e-4, 2e-3 and 5.3e-3 (a third of pretraining's rate).
+RATE = "finetune.learning_rate=2e-3"
 FIGURES = ("accuracy", "interval", "macro_f1", "majority", "examples", "cut")
 
 
@@ -89,7 +91,7 @@ def _asked(
     adapted: Path | None,
     steps: int,
 ) -> transferring.Tuned:
-    changes = [f"{LIMIT}={steps}", *models.options.set]
+    changes = [f"{LIMIT}={steps}", RATE, *models.options.set]
     config = from_checkpoint.load(base.path, changes, trusted=True)
     asked = task_lib.Asked(str(files["train"]), tests=(str(files[language]),))
     given = {each.partition("=")[0] for each in changes}
