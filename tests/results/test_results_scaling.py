@@ -12,7 +12,7 @@ ROWS = scaling.read(ROOT / "results" / "scaling" / "slices.jsonl")
 DOCS = (ROOT / "docs" / "scaling.md").read_text()
 SLICES = {  # with the most that a bank may cost
     "v6e:4x4": 1.12,
-    "v5e:16x16": 1.10,
+    "v5e:16x16": 1.03,
     "v5p:4x4x4": 1.03,
     "v5p:8x8x8": 1.03,
     "v5e:4x4": 1.05,
@@ -33,19 +33,14 @@ def test_a_projected_network_costs_little_more_than_the_dense_model(topology):
     assert re.search(rf"{ratio:.2f} \({re.escape(topology)}\)", DOCS)
     assert bank["flops"] <= 1.001 * dense["flops"]
     sent, dense_sent = (sum(row["collective_bytes"].values()) for row in (bank, dense))
-    assert sent <= 0.83 * dense_sent
+    for_each_device = bank["groups"] == bank["devices"]  # else a row gathers its group's weights
+    assert sent <= (0.83 if for_each_device else 1.08) * dense_sent
 
 
-def test_its_exchange_is_in_the_loops_where_the_chip_can():
-    """On v5e:16x16 the all-to-all runs beside nothing."""
-    outside = {
-        topology: [
-            ROWS[name, topology, 16]["seconds"]["exchange_outside"] for name in ("slm", "slm_pn")
-        ]
-        for topology in SLICES
-    }
-    for topology, (dense, bank) in outside.items():
-        assert (bank > 2 * dense) == (topology == "v5e:16x16")
+@pytest.mark.parametrize("topology", SLICES)
+def test_its_exchange_is_in_the_loops(topology):
+    dense, bank = (ROWS[name, topology, 16]["seconds"] for name in ("slm", "slm_pn"))
+    assert bank["exchange_outside"] < 1.2 * dense["exchange_outside"]
 
 
 def test_the_table_is_that_of_the_rows():
