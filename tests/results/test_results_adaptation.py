@@ -5,7 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import adaptation_domains, adaptation_summary, adaptation_tokens
+from benchmarks import (
+    adaptation_domains,
+    adaptation_summary,
+    adaptation_tasks,
+    adaptation_tokens,
+)
 
 RESULTS = Path(__file__).parents[2] / "results"
 README = (RESULTS / "README.md").read_text()
@@ -27,9 +32,13 @@ def test_languages():
 
 @pytest.mark.parametrize(
     ("name", "summary"),
-    [("domains.jsonl", adaptation_domains.summary), ("tokens.jsonl", adaptation_tokens.summary)],
+    [
+        ("domains.jsonl", adaptation_domains.summary),
+        ("tasks.jsonl", adaptation_tasks.summary),
+        ("tokens.jsonl", adaptation_tokens.summary),
+    ],
 )
-def test_own_vocabularies(name, summary):
+def test_own_vocabularies_and_tasks(name, summary):
     assert "\n".join(summary(rows(name))) in README
 
 
