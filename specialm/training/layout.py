@@ -115,10 +115,12 @@ def check_batch(
         )
     rows = copies // shape[FSDP]
     if groups > 1 and groups % copies and groups != rows:
-        each = f" or {rows}, one for each {shape[FSDP]} along mesh.fsdp," if rows < copies else ""
+        or_rows = (
+            f" or {rows}, one for each {shape[FSDP]} along mesh.fsdp," if rows < copies else ""
+        )
         raise UserError(
             f"train.groups={groups} is not a multiple of the {copies} devices that "
-            f"windows are divided over (1{each} would do)."
+            f"windows are divided over (1{or_rows} would do)."
         )
     if experts:
         windows, each = batch_size // experts, copies // shape[EXPERT]

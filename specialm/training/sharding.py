@@ -9,7 +9,17 @@ from ml_collections import ConfigDict
 
 from specialm.models.placement import Placement
 from specialm.training import layout as layout_lib
-from specialm.training.layout import AXES, DATA, EXPERT, FSDP, MODEL, ROWS, RULES, WINDOWS, axis_sizes  # noqa: F401
+from specialm.training.layout import (  # noqa: F401
+    AXES,
+    DATA,
+    EXPERT,
+    FSDP,
+    MODEL,
+    ROWS,
+    RULES,
+    WINDOWS,
+    axis_sizes,
+)
 
 # Parameters from which a CPU's cores work together on one device: a device for each core is up to
 # 1.5 times as fast for a small model, no faster at 135M parameters, and holds its own copy of

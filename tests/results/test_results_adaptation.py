@@ -5,12 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import (
-    adaptation_domains,
-    adaptation_summary,
-    adaptation_tasks,
-    adaptation_tokens,
-)
+from benchmarks import adaptation_domains, adaptation_summary, adaptation_tasks, adaptation_tokens
 
 RESULTS = Path(__file__).parents[2] / "results"
 README = (RESULTS / "README.md").read_text()
