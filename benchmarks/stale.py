@@ -81,6 +81,7 @@ FILES = {
     "adaptation/domains.jsonl": Rows(frozenset({"text"})),
     "adaptation/tokens.jsonl": Rows(frozenset({"text"})),
     "adaptation/tasks.jsonl": Rows(frozenset({"text"})),
+    "adaptation/tasks_rate.jsonl": Rows(frozenset({"text"})),
     "adaptation/speed.jsonl": Rows(frozenset()),
     "adaptation/whole_rate.jsonl": Rows(frozenset({"text"})),
     "adaptation/omp64.jsonl": Rows(frozenset({"text"})),
