@@ -28,7 +28,6 @@ from specialm.workflows import adapting_plan, from_checkpoint, initial, transfer
 from specialm.workflows import transferring_task as task_lib
 
 JOINT = "mini_joint"  # whose model has learnt English with a second head
-LIMIT = "finetune.max_steps"
 # By nats of English validation text, of 8e-4, 2e-3 and 5.3e-3 (a third of pretraining's rate).
 RATE = "finetune.learning_rate=2e-3"
 FIGURES = ("accuracy", "interval", "macro_f1", "majority", "examples", "cut")
@@ -64,8 +63,8 @@ def row(cell: Cell, models: adaptation.Models, options: argparse.Namespace) -> d
     )
     _, base, made = adaptation.adapted(of_text, models)
     files = adaptation_topics.write(models.work / "text", cell.task, options.languages)
-    english = _asked(models, base, files, adaptation_text.ENGLISH, None, options.steps)
-    asked = _asked(models, base, files, cell.language, made.stage.path, options.steps)
+    english = _asked(models, base, files, adaptation_text.ENGLISH, None)
+    asked = _asked(models, base, files, cell.language, made.stage.path)
     (of_english,), (of_old,) = english.tests.values(), asked.tests.values()
     (swapped,) = asked.swapped.values()
     return {
@@ -89,9 +88,8 @@ def _asked(
     files: dict[str, Path],
     language: str,
     adapted: Path | None,
-    steps: int,
 ) -> transferring.Tuned:
-    changes = [f"{LIMIT}={steps}", RATE, *models.options.set]
+    changes = [f"finetune.max_steps={models.options.steps}", RATE, *models.options.set]
     config = from_checkpoint.load(base.path, changes, trusted=True)
     asked = task_lib.Asked(str(files["train"]), tests=(str(files[language]),))
     given = {each.partition("=")[0] for each in changes}

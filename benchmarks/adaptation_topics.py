@@ -9,6 +9,7 @@ A passage is some paragraphs of a page in a row. The test is the second halves o
 else: a chapter has pages on many matters, of which words of a page that is new say little.
 """
 
+import functools
 import json
 import re
 from collections.abc import Iterator
@@ -138,6 +139,7 @@ def write(folder: Path, task: str, languages: list[str]) -> dict[str, Path]:
     return places
 
 
+@functools.cache
 def by_words(train: Path, test: Path) -> float | None:
     """Accuracy of logistic regression on TF-IDF of words, for a task of one text: names and
     commands are the same in all languages.

@@ -6,9 +6,9 @@
 The projected network of configs/local/bank.py, pretrained with each of FORMS, beside the dense
 model (`dense`), on the same windows in the same order; then each domain's model is taken and
 fine-tuned. A row has the mean over domains of bits per byte on held-out windows, before and after
-fine-tuning, and the bytes of what the optimizer keeps. Seeds vary initial values and order.
-Finished stages are reused, so a killed run goes on. What a step of each form takes is measured by
-`python -m benchmarks.families --moments` and `--every`.
+fine-tuning, and the bytes of parameters and of what the optimizer keeps. Seeds vary initial values
+and order. Finished stages are reused, so a killed run goes on. What a step of each form takes is
+measured by `python -m benchmarks.families --moments` and `--every`.
 """
 
 import argparse
@@ -101,13 +101,14 @@ def summary(rows: list[dict]) -> list[str]:
     t-intervals.
     """
     plain = {line["seed"]: line for line in rows if line["form"] == PLAIN}
-    phases = ("before", "after")
+    order, phases = list(FORMS), ("before", "after")
+    against = f"against {PLAIN}"
     lines = [
-        "| | bytes a step's state has | before fine-tuning | against float32 | after | against"
+        f"| | parameters and moments | before tuning | {against} | after it | {against} | seeds |",
+        "|---" * 7 + "|",
     ]
-    lines[0] += " float32 | seeds |"
-    lines.append("|---" * 7 + "|")
-    for (form,), found in sorted(grid.by(rows, "form").items(), key=lambda pair: _order(*pair[0])):
+    groups = grid.by(rows, "form")
+    for (form,), found in sorted(groups.items(), key=lambda group: order.index(group[0][0])):
         shown = [f"{found[0]['state_bytes'] / 1e6:.1f} MB"]
         for phase in phases:
             shown.append(f"{statistics.mean(line[phase] for line in found):.4f}")
@@ -116,10 +117,6 @@ def summary(rows: list[dict]) -> list[str]:
             shown.append("" if form == PLAIN or not more else intervals.shown(more, "+.4f"))
         lines.append(f"| {form} | {' | '.join(shown)} | {len(found)} |")
     return lines
-
-
-def _order(form: str) -> int:
-    return list(FORMS).index(form)
 
 
 def parsed(argv: list[str] | None = None) -> argparse.Namespace:

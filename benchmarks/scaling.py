@@ -19,6 +19,9 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from benchmarks import cells
+from benchmarks.cells import listed
+
 FAMILIES = ("slm", "llm", "slm_mix", "slm_pn", "slm_hn", "soup")
 SLICES = {  # with the devices along fsdp
     "v5e:16x16": 16,
@@ -39,9 +42,7 @@ def read(path: Path, changes: Iterable[str] = ()) -> dict[tuple, dict]:
     """{(config, topology, windows): row} of the rows with these changes; a later row takes the
     place of an earlier one.
     """
-    if not path.exists():
-        return {}
-    rows = map(json.loads, path.read_text().splitlines())
+    rows = cells.read(path)
     return {_key(row): row for row in rows if row.get("set", "") == " ".join(changes)}
 
 
@@ -80,7 +81,7 @@ def table(rows: dict[tuple, dict]) -> str:
             seconds = row["seconds"]
             inside, outside = (1e3 * seconds[f"exchange_{at}"] for at in ("in_loops", "outside"))
             low, high = (1e3 * end for end in roofline.band(seconds).values())
-            cells = (
+            shown = (
                 topology,
                 name,
                 windows,
@@ -96,7 +97,7 @@ def table(rows: dict[tuple, dict]) -> str:
                 f"{row['device_hours_per_billion_tokens']:.2f}",
                 largest,
             )
-            lines.append(f"| {' | '.join(map(str, cells))} |")
+            lines.append(f"| {' | '.join(map(str, shown))} |")
     return "\n".join(lines)
 
 
@@ -106,9 +107,9 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=Path("results/scaling/slices.jsonl"))
     parser.add_argument("--table", action="store_true")
     parser.add_argument("--set", action="append", default=[], help="FIELD=VALUE of the configs")
-    parser.add_argument("--families", default=",".join(FAMILIES))
-    parser.add_argument("--slices", default=",".join(SLICES))
-    parser.add_argument("--windows", default=",".join(map(str, WINDOWS)))
+    parser.add_argument("--families", type=listed(str), default=list(FAMILIES))
+    parser.add_argument("--slices", type=listed(str), default=list(SLICES))
+    parser.add_argument("--windows", type=listed(int), default=list(WINDOWS))
     parser.add_argument("--largest", action="store_true", help="of the first of --windows")
     arguments = parser.parse_args(argv)
     changes = arguments.set
@@ -121,12 +122,10 @@ def main(argv: list[str] | None = None) -> None:
     from specialm.planning.compilation import compile_report, largest_batch
 
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    all_windows = [int(windows) for windows in arguments.windows.split(",")]
-    wanted = list(
-        itertools.product(all_windows, arguments.families.split(","), arguments.slices.split(","))
-    )
+    wanted = list(itertools.product(arguments.windows, arguments.families, arguments.slices))
     asked = [(False, *each) for each in wanted]
-    asked += [(True, *each) for each in wanted if arguments.largest and each[0] == all_windows[0]]
+    if arguments.largest:
+        asked += [(True, *each) for each in wanted if each[0] == arguments.windows[0]]
     for largest, windows, name, topology in asked:
         done = read(arguments.out, changes).get((name, topology, windows))
         if done and (not largest or "largest_windows_per_device" in done):

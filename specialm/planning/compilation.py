@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 from specialm import methods
 from specialm.common.errors import UserError
 from specialm.planning import aot, roofline
-from specialm.training import hardware, sharding
+from specialm.training import hardware, layout, sharding
 
 MOST_WINDOWS = 1024  # of a device, in the search for the largest batch
 
@@ -87,7 +87,7 @@ def _compiler(config: ConfigDict, topology: str):
     chip = hardware.part_of(whole, len(devices) // math.prod(torus))
     mesh = aot.mesh_of(config, devices)
     copies = sharding.parts(mesh, "batch")
-    rows = copies // mesh.shape[sharding.FSDP]
+    rows = layout.num_rows(mesh.shape)
     groups = rows if rows >= config.train.groups else copies
 
     def compiled(windows: int) -> dict:

@@ -75,6 +75,11 @@ def parts(shape: Mapping[str, int], axis: str | None) -> int:
     return math.prod(shape[name] for name in names(axis))
 
 
+def num_rows(shape: Mapping[str, int]) -> int:
+    """Rows of devices along `fsdp` that windows are divided over."""
+    return math.prod(shape[name] for name in ROWS)
+
+
 def check_size(shape: Mapping[str, int], axis: str | None, size: int) -> None:
     """Raises UserError for a logical axis of this size that does not divide over the mesh."""
     if size % parts(shape, axis):
@@ -113,7 +118,7 @@ def check_batch(
             f"train.batch_size={batch_size} is not a multiple of the {copies} devices "
             "that windows are divided over."
         )
-    rows = copies // shape[FSDP]
+    rows = num_rows(shape)
     if groups > 1 and groups % copies and groups != rows:
         or_rows = (
             f" or {rows}, one for each {shape[FSDP]} along mesh.fsdp," if rows < copies else ""

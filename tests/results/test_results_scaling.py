@@ -20,6 +20,12 @@ SLICES = {  # with the most that a bank may cost
 }
 
 
+def test_both_models_are_there_on_every_slice_and_batch():
+    """The other families are on some of them: docs/scaling.md."""
+    wanted = {(n, s, w) for n in ("slm", "slm_pn") for s in SLICES for w in scaling.WINDOWS}
+    assert set(SLICES) == set(scaling.SLICES) and wanted <= set(ROWS)
+
+
 def test_every_row_fits():
     for (_, _, windows), row in ROWS.items():
         assert row["fits"] and row["tokens_per_step"] == windows * 1024 * row["devices"]

@@ -71,7 +71,13 @@ def test_sizes_that_do_not_divide_are_named(sizes, named):
     "config,sizes,batch,groups,named",
     [
         (DENSE, {"data": 4, "fsdp": 2}, 12, 1, "train.batch_size=12 is not a multiple of the 8"),
-        (DENSE, {"data": 4}, 8, 2, "train.groups=2 is not .* of the 4 devices .* [(]1 would do[)]"),
+        (
+            DENSE,
+            {"data": 4},
+            8,
+            2,
+            "train.groups=2 is not a multiple of the 4 devices .*[(]1 would do",
+        ),
         (DENSE, {"data": 2, "fsdp": 4}, 8, 4, "[(]1 or 2, one for each 4 along mesh.fsdp, would"),
         (
             mixture.Config(DENSE, 4),
