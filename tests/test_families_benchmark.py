@@ -44,6 +44,18 @@ def test_rows_come_one_by_one_and_are_not_measured_again(tmp_path, monkeypatch, 
     assert printed[0] == rows[0] and len(out.read_text().splitlines()) == 2
 
 
+def test_a_mixture_of_more_experts_than_windows_is_left_out(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(families, "SIZES", {"tiny": TINY})
+    monkeypatch.setattr(families, "FAMILIES", ("soup", "mixture"))
+    monkeypatch.setattr(families, "ROUND_SECONDS", 0.001)
+    asked = ["--sizes=tiny", "--experts=8", "--groups=4", "--repeats=1", "--table"]
+    families.main([*asked, "--tokens=32,64", f"--out={tmp_path / 'rows.jsonl'}"])
+    heads, _, four, eight = capsys.readouterr().out.splitlines()
+    assert heads.endswith("| soup | mixture |")
+    assert four.endswith(") |  |") and eight.count("-") == 2
+    assert eight.startswith("| tiny | 8 | 64 | ")
+
+
 def test_slices_take_settings_and_go_on(tmp_path, monkeypatch, capsys):
     asked, out = [], tmp_path / "slices.jsonl"
 

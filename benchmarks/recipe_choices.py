@@ -1,0 +1,166 @@
+"""What changes of the recipe give after fine-tuning, on validation text.
+
+    python -m benchmarks.recipe_choices --out=results/recipe/choices.jsonl
+    python -m benchmarks.recipe_choices ... --choices="recipe; one layer" --domains=med --seeds=0
+
+Each of CHOICES changes configs/local/recipe.py in so many settings; a model is pretrained by
+--method, fine-tuned on each domain and scored on its validation windows, before and after. Tokens
+are those that take the recipe's time: `python -m benchmarks.recipe_choices --time` trains all in
+turn and prints the ratio of their steps. Finished stages are reused, so a killed run goes on.
+"""
+
+import argparse
+import dataclasses
+import json
+import statistics
+from collections.abc import Iterator
+from pathlib import Path
+
+from benchmarks import cells as grid
+from benchmarks import intervals
+from benchmarks.cells import listed
+from specialm.common import code, runtime
+
+runtime.configure()
+
+import numpy as np  # noqa: E402
+
+from benchmarks.architecture import score  # noqa: E402
+from benchmarks.turns import Training, timed  # noqa: E402
+from specialm import config as config_lib  # noqa: E402
+from specialm import methods  # noqa: E402
+from specialm.common.errors import UserError  # noqa: E402
+from specialm.common.stages import Stages  # noqa: E402
+from specialm.workflows import demo, experts, pipeline, pretraining  # noqa: E402
+
+RECIPE = "recipe"
+ONE_LAYER = {"model.num_layers": 1, "train.tokens": 9_500_000}
+CHOICES: dict[str, dict] = {
+    RECIPE: {},
+    "one layer": ONE_LAYER,
+    "3% specialist text": {"train.specialist_fraction": 0.03},
+    "one layer, 3% specialist text": {**ONE_LAYER, "train.specialist_fraction": 0.03},
+    "one layer, 6% specialist text": {**ONE_LAYER, "train.specialist_fraction": 0.06},
+}
+CONFIG = "configs/local/recipe.py"
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """One line of the rows."""
+
+    choice: str
+    method: str
+    domain: str
+    seed: int
+
+
+def cells(options: argparse.Namespace) -> Iterator[Cell]:
+    """All cells, those of a seed and domain after each other."""
+    for seed in options.seeds:
+        for domain in options.domains:
+            for choice in options.choices:
+                yield Cell(choice, options.method, domain, seed)
+
+
+def config_of(choice: str, method: str, domains: list[str], changes: list[str]):
+    """The recipe with a choice's settings."""
+    words = [f"{name}={value}" for name, value in CHOICES[choice].items()]
+    words += [f"method={method}", f"domains={tuple(domains)!r}", *changes]
+    return config_lib.load(CONFIG, [f"--config.{word}" for word in words])
+
+
+def row(cell: Cell, options: argparse.Namespace) -> dict:
+    """Pretrains, fine-tunes and scores; what is done already is reused."""
+    config = config_of(cell.choice, cell.method, [cell.domain], options.set)
+    demo.fetch(config)
+    stages = Stages(Path(options.workdir), quiet=True)
+    run = pipeline.open_run(config, stages.root, (cell.domain,), (cell.method,), stages)
+    trained = pretraining.pretrain(run, cell.method, cell.domain, cell.seed)
+    tuned = experts.specialize(run, trained.path, cell.domain, cell.seed, trained.fingerprint)
+    return {
+        **dataclasses.asdict(cell),
+        "tokens": config.train.tokens,
+        "before": round(score(run, trained.path)[cell.domain], 5),
+        "after": round(score(run, tuned.path)[cell.domain], 5),
+        "seconds": round(trained.result["seconds"], 1),
+        **code.made_by([trained, tuned]),
+    }
+
+
+def summary(rows: list[dict]) -> list[str]:
+    """A table as Markdown: bits per byte, and changes in per cent to the recipe of the same seed,
+    with 95% t-intervals over seeds.
+    """
+    lines = [
+        "| method, domain | choice | tokens | before tuning | after it | against the recipe | seeds |",
+        "|---" * 7 + "|",
+    ]
+    for (method, domain), found in sorted(grid.by(rows, "method", "domain").items()):
+        recipe = {line["seed"]: line["after"] for line in found if line["choice"] == RECIPE}
+        for (choice,), own in grid.by(found, "choice").items():
+            change = [
+                100 * (line["after"] / recipe[line["seed"]] - 1)
+                for line in own
+                if line["seed"] in recipe
+            ]
+            means = [statistics.mean(line[phase] for line in own) for phase in ("before", "after")]
+            shown = "" if choice == RECIPE or not change else intervals.shown(change, "+.1f") + "%"
+            lines.append(
+                f"| `{method}`, {domain} | {choice} | {own[0]['tokens']:,} | {means[0]:.3f} "
+                f"| {means[1]:.3f} | {shown} | {len(own)} |"
+            )
+    return lines
+
+
+def step_ratios(options: argparse.Namespace, rounds: int = 7, steps: int = 20) -> dict:
+    """{choice: its step's time over the recipe's}, medians over rounds of turns."""
+    sides = {}
+    for choice in options.choices:
+        config = config_of(choice, methods.BASE, options.domains, options.set)
+        model = methods.dense_config(config, config.data.vocabulary_size)
+        shape = (config.train.batch_size, model.context)
+        tokens = np.random.default_rng(0).integers(0, model.vocab_size, shape, dtype=np.int32)
+        batch = {"inputs": tokens, "targets": tokens, "mask": np.ones(shape, np.float32)}
+        sides[choice] = Training(model, config.train, [batch]).steps
+    times = timed(sides, rounds, steps)
+    return {
+        choice: round(statistics.median(np.array(own) / np.array(times[RECIPE])), 3)
+        for choice, own in times.items()
+    }
+
+
+def parsed(argv: list[str] | None = None) -> argparse.Namespace:
+    """The options.
+
+    Raises:
+      UserError: a choice that there is not.
+    """
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", default="runs/recipe_choices/rows.jsonl")
+    parser.add_argument("--workdir", default="runs/recipe_choices")
+    parser.add_argument("--choices", default="; ".join(CHOICES), help="with semicolons between")
+    parser.add_argument("--method", default="slm_is")
+    parser.add_argument("--domains", type=listed(str), default=["med"])
+    parser.add_argument("--seeds", type=listed(int), default=[0])
+    parser.add_argument("--set", action="append", default=[], help="FIELD=VALUE of the config")
+    parser.add_argument("--summary", action="store_true", help="only of the rows that are there")
+    parser.add_argument("--time", action="store_true", help="only how long a step takes")
+    options = parser.parse_args(argv)
+    options.choices = [choice.strip() for choice in options.choices.split(";")]
+    for choice in options.choices:
+        if choice not in CHOICES:
+            raise UserError(f"--choices={choice}: must be some of {'; '.join(CHOICES)}.")
+    return options
+
+
+def main(argv: list[str] | None = None) -> None:
+    options = parsed(argv)
+    if options.time:
+        print(json.dumps(step_ratios(options)))
+    else:
+        grid.main(options, cells, lambda cell: row(cell, options), summary, "after")
+
+
+if __name__ == "__main__":
+    main()
