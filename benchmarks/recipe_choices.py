@@ -93,7 +93,7 @@ def summary(rows: list[dict]) -> list[str]:
     with 95% t-intervals over seeds.
     """
     lines = [
-        "| method, domain | choice | tokens | before tuning | after it | against the recipe | seeds |",
+        "| method, domain | choice | tokens | before tuning | after it | against recipe | seeds |",
         "|---" * 7 + "|",
     ]
     for (method, domain), found in sorted(grid.by(rows, "method", "domain").items()):

@@ -6,9 +6,9 @@ import re
 
 import numpy as np
 import pytest
-from readme_claims import BANK, BANK50, CLAIMS, DEMO, RESULTS, ROOT, of, rows, spread, study
-
-SMALL, LARGE, LONG = 10_000, 100_000, 16_000_000
+from claims import CLAIMS
+from claims.claim import BANK, BANK50, DEMO, RESULTS, ROOT, of, rows, spread
+from claims.studies import LARGE, LONG, SMALL, study
 
 
 def text(file):
