@@ -17,6 +17,13 @@ def cache_folder() -> Path:
     return Path(base) / "compiled"
 
 
+def cores() -> int:
+    """Those that this process may use: a job that is bound to some (`taskset`, SLURM) has fewer."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def configure() -> None:
     """Cache compiled programs on disk, so that a second start skips the compilation.
 
@@ -35,7 +42,7 @@ def configure() -> None:
     count = "xla_force_host_platform_device_count"
     flags = os.environ.get("XLA_FLAGS", "")
     if count not in flags:
-        os.environ["XLA_FLAGS"] = f"{flags} --{count}={os.cpu_count()}".strip()
+        os.environ["XLA_FLAGS"] = f"{flags} --{count}={cores()}".strip()
 
 
 def keep_small_programs() -> None:

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from specialm.common import processes
+from specialm.common import processes, runtime
 from specialm.workflows.domains import Domain
 
 VISIBLE, COUNT = "CUDA_VISIBLE_DEVICES", "--xla_force_host_platform_device_count"
@@ -82,6 +82,6 @@ def _environment(slot: int, jobs: int) -> dict[str, str]:
     found, flags = gpus(), os.environ.get("XLA_FLAGS", "")
     if found:
         return {**os.environ, VISIBLE: found[slot % len(found)]}
-    cores = max(1, (os.cpu_count() or 1) // jobs)
+    cores = max(1, runtime.cores() // jobs)
     others = re.sub(rf"{COUNT}=\d+", "", flags)
     return {**os.environ, "XLA_FLAGS": f"{others} {COUNT}={cores}".strip()}

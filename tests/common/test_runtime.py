@@ -1,5 +1,9 @@
 """One process, and what each of two would do, one after the other over a made-up coordinator."""
 
+import os
+import subprocess
+import sys
+
 import jax
 import pytest
 
@@ -13,6 +17,23 @@ def test_one_process_just_calls():
     made = object()  # not even JSON-able
     assert processes.run_on_first("x", lambda: made) is made
     assert processes.run_on_all("x", lambda: made) == [made]
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="cores cannot be chosen here")
+def test_a_job_that_is_bound_to_a_core_has_one_device():
+    """As `taskset` and SLURM bind it; two devices would take turns on the one core."""
+    program = "import os; os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])\n"
+    program += "from specialm.common import runtime; runtime.configure()\n"
+    program += "import jax; print(jax.device_count())"
+    given = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
+    found = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**given, "JAX_PLATFORMS": "cpu"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert found.stdout.strip() == "1"
 
 
 class Coordinator:

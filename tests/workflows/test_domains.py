@@ -15,6 +15,7 @@ import pytest
 
 import specialm
 from specialm import cli
+from specialm.common import runtime
 from specialm.common.errors import UserError
 from specialm.models import families
 from specialm.training import runs, sharding
@@ -156,7 +157,7 @@ def test_processes_have_a_gpu_or_a_share_of_the_cores_each(monkeypatch):
     slots = [side_by_side._environment(slot, 3)["CUDA_VISIBLE_DEVICES"] for slot in range(3)]
     assert slots == ["3", "5", "3"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    monkeypatch.setattr("os.cpu_count", lambda: 8)
+    monkeypatch.setattr(runtime, "cores", lambda: 8)
     monkeypatch.setenv("XLA_FLAGS", f"--a=1 {side_by_side.COUNT}=8 --b=2")
     flags = side_by_side._environment(0, 2)["XLA_FLAGS"].split()
     assert sorted(flags) == sorted(["--a=1", "--b=2", f"{side_by_side.COUNT}=4"])
