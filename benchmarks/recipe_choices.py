@@ -35,12 +35,16 @@ from specialm.workflows import demo, experts, pipeline, pretraining  # noqa: E40
 
 RECIPE = "recipe"
 ONE_LAYER = {"model.num_layers": 1, "train.tokens": 9_500_000}
+AVERAGE = {"finetune.average": 0.99, "finetune.learning_rate": 1e-2}
+MIXED = {"train.specialist_fraction": 0.03}
 CHOICES: dict[str, dict] = {
     RECIPE: {},
+    "average": AVERAGE,
     "one layer": ONE_LAYER,
-    "3% specialist text": {"train.specialist_fraction": 0.03},
-    "one layer, 3% specialist text": {**ONE_LAYER, "train.specialist_fraction": 0.03},
-    "one layer, 6% specialist text": {**ONE_LAYER, "train.specialist_fraction": 0.06},
+    "3% specialist text": MIXED,
+    "average, 3% specialist text": {**AVERAGE, **MIXED},
+    "average, one layer": {**AVERAGE, **ONE_LAYER},
+    "average, one layer, 3% specialist text": {**AVERAGE, **ONE_LAYER, **MIXED},
 }
 CONFIG = "configs/local/recipe.py"
 

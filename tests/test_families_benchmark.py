@@ -3,8 +3,9 @@
 import json
 
 import pytest
+from matplotlib.figure import Figure
 
-from benchmarks import families, scaling
+from benchmarks import families, families_figure, scaling
 from specialm.common.errors import UserError
 from specialm.planning import compilation
 
@@ -54,6 +55,25 @@ def test_a_mixture_of_more_experts_than_windows_is_left_out(tmp_path, monkeypatc
     assert heads.endswith("| soup | mixture |")
     assert four.endswith(") |  |") and eight.count("-") == 2
     assert eight.startswith("| tiny | 8 | 64 | ")
+
+
+def test_the_figure_has_a_panel_for_each_number_of_experts():
+    """The mixture's line begins where a step has a window for each expert."""
+    found = {"wall_ratio": 1.1, "wall_range": [1.0, 1.3]}
+    rows = [
+        {"experts": experts, "tokens_per_step": tokens, "families": {name: found for name in names}}
+        for experts, tokens, names in (
+            (8, 64, families.FAMILIES),
+            (64, 64, families.FAMILIES[:3]),
+            (64, 512, families.FAMILIES),
+        )
+    ]
+    drawn = families_figure.chart(rows)
+    assert [panel.title for panel in drawn.panels] == ["8 experts", "64 experts"]
+    axis = Figure().subplots()
+    drawn.panels[1].draw(axis)
+    lines = {line.get_label(): line.get_xdata() for line in axis.lines[:4]}
+    assert [len(lines[name]) for name in families.FAMILIES] == [2, 2, 2, 1]
 
 
 def test_slices_take_settings_and_go_on(tmp_path, monkeypatch, capsys):

@@ -28,6 +28,14 @@ FINETUNE = (
         least=0,
         below=1,
     ),
+    Setting(
+        "finetune.average",
+        0.0,
+        "what is validated and kept is a moving average of the parameters: how much of it a step "
+        "leaves, such as 0.99; 0 for the parameters themselves",
+        least=0,
+        below=1,
+    ),
     Setting("finetune.warmup_steps", 10, "0 starts at the full rate", least=0),
     Setting("finetune.eval_every", 20, "steps", least=1),
     Setting(

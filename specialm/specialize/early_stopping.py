@@ -6,6 +6,7 @@ from typing import Any
 
 from specialm.models import transformer
 from specialm.specialize import tuning_step
+from specialm.specialize.averaging import Average
 from specialm.specialize.tuning_step import ParameterMap
 from specialm.training import step
 from specialm.training.checkpoints import Checkpoints
@@ -48,8 +49,11 @@ class Kept:
     attempt may take another course (on other devices) and never see what the killed one found.
     """
 
-    def __init__(self, best: Checkpoints, latest: Checkpoints, validation: Validation):
+    def __init__(
+        self, best: Checkpoints, latest: Checkpoints, validation: Validation, average: Average
+    ):
         self.best, self.latest, self.validation = best, latest, validation
+        self.average = average
         self._known: set[int] = set()  # the best step, as the latest one on the disk has it
 
     def start(self, trained: ParameterMap, tx, mesh) -> tuple[step.TrainState, Progress]:
@@ -59,11 +63,15 @@ class Kept:
           UserError: the best step so far is not there any more.
         """
         abstract = tuning_step.abstract_state(trained, tx, mesh)
-        found = self.latest.restore(abstract.params, (abstract.step, abstract.optimizer))
+        rest = (abstract.step, abstract.optimizer, *self.average.like(abstract.params))
+        found = self.latest.restore(abstract.params, rest)
         if found is None:
             self.best.keep_only(set())
-            return tuning_step.init_state(trained, tx, mesh), Progress()
-        number, restored, (count, moments), record = found
+            state = tuning_step.init_state(trained, tx, mesh)
+            self.average.start(state.params)
+            return state, Progress()
+        number, restored, (count, moments, *mean), record = found
+        self.average.go_on(tuple(mean))
         done = Progress(**{"judged": number, **record})
         self._known = {done.best_step}
         self.best.keep_only(self._known)
@@ -92,7 +100,8 @@ class Kept:
         """Save the state to go on from."""
         self.best.wait()  # what it refers to is there before it is
         done.metrics = metrics.state()
-        self.latest.save(done.step, state.params, (state.step, state.optimizer), asdict(done))
+        rest = (state.step, state.optimizer, *self.average.saved)
+        self.latest.save(done.step, state.params, rest, asdict(done))
         self._known = {done.best_step}
 
     def end(self, done: Progress, params: transformer.Params) -> None:

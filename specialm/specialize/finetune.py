@@ -24,6 +24,7 @@ from specialm.data.sampler import BatchSampler, Sampler
 from specialm.data.store import WindowStore
 from specialm.models import lora, transformer
 from specialm.specialize import budget, tuning_step
+from specialm.specialize.averaging import Average
 from specialm.specialize.early_stopping import Kept, Progress, Validation
 from specialm.specialize.tuning_step import ParameterMap
 from specialm.training import objectives, optimizer, pseudo, quantized, scoring, sharding, step
@@ -240,7 +241,12 @@ def fit(
                 seed,
                 mesh,
                 title,
-                Kept(best, latest, validation or _by_tokens(config, specialist, mesh)),
+                Kept(
+                    best,
+                    latest,
+                    validation or _by_tokens(config, specialist, mesh),
+                    Average(tune.average),
+                ),
                 draws,
             )
         processes.run_on_all("fine-tuned", lambda: None)  # nobody uses `latest` any more
@@ -293,10 +299,11 @@ def _fit(path, config, trained, objective, specialist, train, tune, seed, mesh, 
             if (done.step % tune.eval_every == 0 or last) and done.judged != done.step:
                 pending = _fetch(pending, done.step, done, watch)
                 done.seconds = time.perf_counter() - started
-                params = to_params(state.params, trained.fixed)
+                mean = kept.average.of(state.params)
+                params = to_params(mean, trained.fixed)
                 valid = kept.validation.nll(params)
                 watch.see(max(done.step, 1), {"valid_nll": valid})
-                kept.judge(done, valid, params, state.params if trained.adapters else None)
+                kept.judge(done, valid, params, mean if trained.adapters else None)
                 _record(metrics, done, valid, tune.batch_size * config.context, progress)
                 if 0 < tune.patience <= done.worse or last:
                     break
@@ -313,6 +320,7 @@ def _fit(path, config, trained, objective, specialist, train, tune, seed, mesh, 
             stop.hold()
             pending = _fetch(pending, done.step, done, watch, values)
             done.step += 1
+            kept.average.see(done.step, state.params)
             progress.update(1)
             if signal := votes.number():
                 pending = _fetch(pending, done.step, done, watch)

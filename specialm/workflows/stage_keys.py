@@ -54,6 +54,8 @@ def settings_in_result(part: ConfigDict, used: tuple[str, ...] = (), teacher: bo
         unused |= {"specialist_fraction", "specialist_start"}
     if not settings.get("replay_fraction", 0):
         unused.add("replay_fraction")
+    if not settings.get("average"):
+        unused.add("average")
     if "valid_every" in settings and not settings["valid_every"]:
         unused |= {"valid_every", "patience"}
     if not settings.get("dropout"):

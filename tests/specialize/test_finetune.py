@@ -12,7 +12,7 @@ from specialm import config
 from specialm.common.errors import UserError
 from specialm.data.sampler import Sampler
 from specialm.models import lora, tensors, transformer
-from specialm.specialize import finetune, tuning_step
+from specialm.specialize import averaging, finetune, tuning_step
 from specialm.training import adapters as adapters_lib
 from specialm.training import (
     divergence,
@@ -138,6 +138,51 @@ def test_it_resumes_where_it_was_killed(
     assert [r["step"] for r in again] == [r["step"] for r in whole]
     assert [r["valid_nll"] for r in again] == [r["valid_nll"] for r in whole]
     assert entry["best_step"] == tuned[1]["best_step"]
+
+
+@pytest.mark.parametrize("adapters", [False, True])
+def test_the_average_is_what_is_kept_and_goes_on_where_it_was_killed(
+    tiny_model,
+    params,
+    specialist,
+    settings,
+    lora_settings,
+    vocabulary,
+    tmp_path,
+    monkeypatch,
+    adapters,
+):
+    """A checkpoint between two steps that are taken in; the average in NumPy."""
+    averaged = copy.deepcopy(lora_settings if adapters else settings)
+    averaged.finetune.update(average=0.9, checkpoint_every=7)
+    arguments = (tmp_path / "run", tiny_model, params, specialist, averaged)
+    see, after = averaging.Average.see, {}
+    with monkeypatch.context() as patch:
+        note = lambda self, step, trained: after.update({step: jax.device_get(trained)})  # noqa: E731
+        patch.setattr(averaging.Average, "see", lambda *given: (note(*given), see(*given)))
+        entry = run(*arguments)
+    trained = finetune.parameter_map(tiny_model, params, averaged.finetune, 0)
+    assert entry["best_step"] > 5 and entry["steps"] == max(after)
+    mean, keep = jax.device_get(trained.start), 0.9**5
+    for number in range(5, entry["best_step"] + 1, 5):
+        mean = jax.tree.map(lambda old, new: keep * old + (1 - keep) * new, mean, after[number])
+    runs.describe(tmp_path / "run", tiny_model, vocabulary, "slm", "numpy", 0, [entry])
+    model = runs.load(tmp_path / "run", sharding.make_mesh())
+    wanted = trained.to_params(mean, trained.fixed)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), wanted, model.params
+    )
+    if adapters:
+        known = adapters_lib.describe(trained.adapters, tmp_path / "run", tmp_path / "run")
+        _, factors = adapters_lib.read(dataclasses.replace(model, record=known))
+        merged = lora.merge(params, factors, tiny_model, trained.adapters)
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), merged, model.params)
+    whole = metrics.read(tmp_path / "run" / "metrics.jsonl")
+    again = (tmp_path / "again", *arguments[1:])
+    kill(monkeypatch, again, at=4)
+    assert run(*again)["best_step"] == entry["best_step"]
+    found = metrics.read(tmp_path / "again" / "metrics.jsonl")
+    assert [r["valid_nll"] for r in found] == [r["valid_nll"] for r in whole]
 
 
 def test_a_model_that_only_gets_worse_is_kept_as_it_was(
