@@ -35,7 +35,7 @@ def test_changes_are_seed_by_seed():
 
 
 def test_what_there_is_not_is_named():
-    with pytest.raises(UserError, match="--choices=two heads: must be some of recipe; one layer"):
+    with pytest.raises(UserError, match="--choices=two heads: must be some of recipe; average"):
         recipe_choices.parsed(["--choices=recipe; two heads"])
 
 
