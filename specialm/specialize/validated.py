@@ -96,5 +96,6 @@ def _limits(train: ConfigDict, context: int) -> ConfigDict:
             max_steps=loop.num_steps(train, context),
             checkpoint_every=train.checkpoint_every,
             lora_rank=0,
+            average=0.0,
         )
     )
