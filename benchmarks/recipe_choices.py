@@ -44,7 +44,11 @@ CHOICES: dict[str, dict] = {
     "3% specialist text": MIXED,
     "average, 3% specialist text": {**AVERAGE, **MIXED},
     "average, one layer": {**AVERAGE, **ONE_LAYER},
-    "average, one layer, 3% specialist text": {**AVERAGE, **ONE_LAYER, **MIXED},
+    "average, rate to 0": {**AVERAGE, "train.final_fraction": 0.0},
+    "average, up to 4-grams": {**AVERAGE, "model.ngram_order": 4},
+    "average, QK-norm": {**AVERAGE, "model.qk_norm": True},
+    "average, no weight decay": {**AVERAGE, "train.weight_decay": 0.0},
+    "average, 16 windows a step": {**AVERAGE, "train.batch_size": 16},
 }
 CONFIG = "configs/local/recipe.py"
 
