@@ -34,21 +34,19 @@ from specialm.common.stages import Stages  # noqa: E402
 from specialm.workflows import demo, experts, pipeline, pretraining  # noqa: E402
 
 RECIPE = "recipe"
+UNIFORM = {"finetune.replay_draws": "uniform"}
+BEFORE = {**UNIFORM, "finetune.average": 0.0, "finetune.learning_rate": 4e-3 / 3}
 ONE_LAYER = {"model.num_layers": 1, "train.tokens": 9_500_000}
-AVERAGE = {"finetune.average": 0.99, "finetune.learning_rate": 1e-2}
-MIXED = {"train.specialist_fraction": 0.03}
 CHOICES: dict[str, dict] = {
     RECIPE: {},
-    "average": AVERAGE,
-    "one layer": ONE_LAYER,
-    "3% specialist text": MIXED,
-    "average, 3% specialist text": {**AVERAGE, **MIXED},
-    "average, one layer": {**AVERAGE, **ONE_LAYER},
-    "average, rate to 0": {**AVERAGE, "train.final_fraction": 0.0},
-    "average, up to 4-grams": {**AVERAGE, "model.ngram_order": 4},
-    "average, QK-norm": {**AVERAGE, "model.qk_norm": True},
-    "average, no weight decay": {**AVERAGE, "train.weight_decay": 0.0},
-    "average, 16 windows a step": {**AVERAGE, "train.batch_size": 16},
+    "three quarters replay": {"finetune.replay_fraction": 0.75},
+    "uniform replay": UNIFORM,
+    "uniform replay, no average": BEFORE,
+    "uniform replay, no average, one layer": {**BEFORE, **ONE_LAYER},
+    "uniform replay, one layer": {**UNIFORM, **ONE_LAYER},
+    "uniform replay, 3% specialist text": {**UNIFORM, "train.specialist_fraction": 0.03},
+    "uniform replay, rate to 0": {**UNIFORM, "train.final_fraction": 0.0},
+    "uniform replay, up to 4-grams": {**UNIFORM, "model.ngram_order": 4},
 }
 CONFIG = "configs/local/recipe.py"
 

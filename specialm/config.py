@@ -186,6 +186,12 @@ def check(config: ConfigDict) -> None:
     feeds.check(config.train.feed)
     if config.finetune.lora_targets:
         ranks.read(config.finetune.lora_targets, config.finetune.lora_rank)
+    tune = config.finetune
+    if tune.replay_draws != "uniform" and not tune.replay_fraction:
+        raise UserError(
+            f"finetune.replay_draws={tune.replay_draws!r}: no generic text is replayed; set "
+            "finetune.replay_fraction, such as 0.5."
+        )
     if config.train.specialist_fraction and not methods.get(config.method).is_dense:
         raise UserError(
             f"train.specialist_fraction={config.train.specialist_fraction}: only dense "

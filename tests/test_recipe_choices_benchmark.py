@@ -24,18 +24,18 @@ def row(choice: str, seed: int, bits: float) -> dict:
 
 def test_changes_are_seed_by_seed():
     rows = [row("recipe", seed, bits) for seed, bits in enumerate((2.0, 3.0, 4.0))]
-    rows += [row("one layer", seed, bits) for seed, bits in enumerate((1.98, 2.94, 3.88))]
+    rows += [row("uniform replay", seed, bits) for seed, bits in enumerate((1.98, 2.94, 3.88))]
     lines = recipe_choices.summary(rows)
     assert lines[2] == "| `slm_is`, med | recipe | 1,000 | 4.000 | 3.000 |  | 3 |"
     half = 4.30265 * 1.0 / math.sqrt(3)  # Student's t of 2 degrees of freedom; -1, -2 and -3%
     assert (
         lines[3]
-        == f"| `slm_is`, med | one layer | 1,000 | 3.933 | 2.933 | -2.0 ± {half:.1f}% | 3 |"
+        == f"| `slm_is`, med | uniform replay | 1,000 | 3.933 | 2.933 | -2.0 ± {half:.1f}% | 3 |"
     )
 
 
 def test_what_there_is_not_is_named():
-    with pytest.raises(UserError, match="--choices=two heads: must be some of recipe; average"):
+    with pytest.raises(UserError, match="--choices=two heads: must be some of recipe; three"):
         recipe_choices.parsed(["--choices=recipe; two heads"])
 
 
@@ -58,7 +58,7 @@ def test_a_grid_in_small_goes_on(tmp_path, monkeypatch, capsys):
     out = tmp_path / "rows.jsonl"
     given = [f"--out={out}", f"--workdir={tmp_path / 'runs'}", "--domains=linalg", "--method=slm"]
     given += ["--set=train.tokens=6400", "--set=data.specialist_tokens=400"]
-    choices = ["recipe", "3% specialist text"]
+    choices = ["recipe", "uniform replay, 3% specialist text"]
     recipe_choices.main([*given, "--choices=recipe"])
     recipe_choices.main([*given, f"--choices={';'.join(choices)}"])
     rows = [json.loads(line) for line in out.read_text().splitlines()]
@@ -67,4 +67,4 @@ def test_a_grid_in_small_goes_on(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(recipe_choices, "row", None)
     capsys.readouterr()
     recipe_choices.main([*given, f"--choices={';'.join(choices)}"])
-    assert "| `slm`, linalg | 3% specialist text |" in capsys.readouterr().out
+    assert "| `slm`, linalg | uniform replay, 3% specialist text |" in capsys.readouterr().out

@@ -1,6 +1,6 @@
 """Settings of fine-tuning, distillation and the choice of an expert."""
 
-from specialm.common.setting import Setting
+from specialm.common.setting import Setting, table
 from specialm.settings.data import TOKENS
 
 FINETUNE = (
@@ -27,6 +27,12 @@ FINETUNE = (
         "of the drawn windows, how many are of the generic text, against forgetting",
         least=0,
         below=1,
+    ),
+    Setting(
+        "finetune.replay_draws",
+        "uniform",
+        "which generic windows are replayed: all alike, or by the importance weights of the domain",
+        choices=table("specialm.workflows.replaying:DRAWN_AS", "uniform", "importance"),
     ),
     Setting(
         "finetune.average",

@@ -1,8 +1,8 @@
 """Generic text mixed into fine-tuning, against forgetting: `finetune.replay_fraction`.
 
 This fraction of every batch is of the generic text, the rest of the specialist's, each in shuffled
-epochs of its own (Ibrahim et al., arXiv 2403.08763, replay some
-percent of the former text in continued pretraining).
+epochs of its own (Ibrahim et al., arXiv 2403.08763, replay some percent of the former text in
+continued pretraining). Which generic windows: `finetune.replay_draws`, workflows/replaying.py.
 """
 
 from ml_collections import ConfigDict
@@ -16,12 +16,18 @@ from specialm.specialize.finetune import Draws, Specialist
 
 
 def draws(
-    specialist: Specialist, generic: WindowStore, train: ConfigDict, tune: ConfigDict, seed: int
+    specialist: Specialist,
+    generic: WindowStore,
+    of_generic: Sampler,
+    train: ConfigDict,
+    tune: ConfigDict,
+    seed: int,
 ) -> Draws:
     """What is drawn from both.
 
     Args:
       generic: the generic training windows.
+      of_generic: the order in which they are replayed.
 
     Raises:
       UserError: what a teacher said of the specialist's windows alone is stored.
@@ -32,10 +38,7 @@ def draws(
             f"stored (finetune.distill_top_k={tune.distill_top_k}) has read the domain's windows "
             "alone; set one of both to 0."
         )
-    of_generic, own = (
-        Sampler(windows, tune.batch_size, seed)
-        for windows in (len(generic), len(specialist.train_indices))
-    )
+    own = Sampler(len(specialist.train_indices), tune.batch_size, seed)
     return Draws(
         Shares(of_generic, own, tune.replay_fraction, tune.batch_size),
         finetune.settings(train, tune),

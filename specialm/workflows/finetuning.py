@@ -4,19 +4,15 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from ml_collections import ConfigDict
-
 from specialm import methods
 from specialm.common import processes
-from specialm.common.errors import UserError
 from specialm.common.stages import Stage
-from specialm.data.store import WindowStore
 from specialm.models import families
-from specialm.specialize import budget, distill, replay
+from specialm.specialize import budget, distill
 from specialm.specialize import finetune as finetune_lib
 from specialm.training import adapters as adapters_lib
 from specialm.training import origin, profile, rates, runs
-from specialm.workflows import pipeline, stage_keys
+from specialm.workflows import pipeline, replaying, stage_keys
 from specialm.workflows.pipeline import Run
 
 
@@ -69,16 +65,17 @@ def finetune(
         "tokens": [data.specialist_tokens, data.valid_tokens],
         "stores": [stores[split].fingerprint for split in ("train", "valid")],
     }
-    draws = None
-    if tune.replay_fraction:
-        generic = _replayed(run, tune)
-        draws = replay.draws(part, generic, run.config.train, tune, seed)
-        inputs["replayed"] = generic.fingerprint
     method = record["method"]
     if teacher:
         inputs["teacher"], method = teacher.key, f"{method}_d"
     adapters = finetune_lib.adapters(tune)
     title = " ".join(filter(None, [method, adapters, label, domain, f"seed {seed}"]))
+    draws, notes = None, []
+    if tune.replay_fraction:
+        drawn = replaying.replayed(run, part, tune, seed, title)
+        draws, notes = drawn.draws, drawn.notes
+        # One text was all that there was to say of replayed windows once.
+        inputs["replayed"] = drawn.inputs if len(drawn.inputs) > 1 else drawn.inputs[0]
     name = f"finetuned/{title.replace('seed ', 'seed').replace(' ', '-')}"
 
     def work(path: Path) -> dict:
@@ -89,7 +86,8 @@ def finetune(
         runs.begin(path, method, domain, seed, "finetuned", tune.max_steps)
         if processes.is_first():
             planned = budget.plan(tune, limit, len(part.train_indices))
-            print(f"fine-tuning {title}: {planned}", file=sys.stderr, flush=True)
+            for line in (f"fine-tuning {title}: {planned}", *notes):
+                print(line, file=sys.stderr, flush=True)
         if teacher:
             taught_by = runs.load(teacher.path, run.mesh)
             ledger = [
@@ -128,21 +126,6 @@ def finetune(
     if stage.reused:
         profile.say_nothing_traced(run.config.train.profile_steps, f"{name} was trained before")
     return stage
-
-
-def _replayed(run: Run, tune: ConfigDict) -> WindowStore:
-    """The generic windows that fine-tuning replays.
-
-    Raises:
-      UserError: they are not here.
-    """
-    if "train" not in run.prepared.generic_splits:
-        raise UserError(
-            f"finetune.replay_fraction={tune.replay_fraction}: there is no generic text here to "
-            "replay; give it with --generic=corpora:generic or any other source, or the --config "
-            "that the model was trained with."
-        )
-    return run.prepared.generic
 
 
 def _open_rate(record: dict) -> float:

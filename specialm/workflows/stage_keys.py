@@ -53,7 +53,9 @@ def settings_in_result(part: ConfigDict, used: tuple[str, ...] = (), teacher: bo
     if not settings.get("specialist_fraction", 0):
         unused |= {"specialist_fraction", "specialist_start"}
     if not settings.get("replay_fraction", 0):
-        unused.add("replay_fraction")
+        unused |= {"replay_fraction", "replay_draws"}
+    elif settings.get("replay_draws") == "uniform":
+        unused.add("replay_draws")
     if not settings.get("average"):
         unused.add("average")
     if "valid_every" in settings and not settings["valid_every"]:

@@ -6,6 +6,7 @@ from conftest import build_store
 
 from specialm import config
 from specialm.common.errors import UserError
+from specialm.data.sampler import Sampler
 from specialm.specialize import budget, finetune, replay
 
 FRACTION = 0.25
@@ -30,10 +31,16 @@ def settings(**changes):
     return made.train, made.finetune
 
 
+def drawn(specialist, store, **changes):
+    train, tune = settings(**changes)
+    of_generic = Sampler(len(store), tune.batch_size, 3)
+    return replay.draws(specialist, store, of_generic, train, tune, seed=3)
+
+
 @pytest.mark.parametrize("fraction", [0.25, 0.3, 0.01])
 def test_every_batch_has_its_share_of_generic_windows(store, own, specialist, fraction):
     """Exactly, rounded; and the own text in epochs: every window once before any comes again."""
-    draws = replay.draws(specialist, store, *settings(replay_fraction=fraction), seed=3)
+    draws = drawn(specialist, store, replay_fraction=fraction)
     windows = len(specialist.train_indices)
     drawn_xB = np.stack([draws.sampler.indices(step) for step in range(400)])
     generic_x = (drawn_xB < len(store)).sum(axis=1)
@@ -47,7 +54,7 @@ def test_every_batch_has_its_share_of_generic_windows(store, own, specialist, fr
 
 
 def test_a_batch_has_the_windows_of_both_stores(store, own, specialist):
-    draws = replay.draws(specialist, store, *settings(), seed=3)
+    draws = drawn(specialist, store)
     chosen = draws.sampler.indices(5)
     targets_BxL = draws.store.batch(chosen)["targets"]
     for row, index in enumerate(chosen):
@@ -68,4 +75,4 @@ def test_epochs_are_counted_over_the_own_text(specialist):
 
 def test_a_teacher_that_was_stored_is_refused(store, specialist):
     with pytest.raises(UserError, match="distill_top_k=4.*set one of both to 0"):
-        replay.draws(specialist, store, *settings(distill_top_k=4), seed=0)
+        drawn(specialist, store, distill_top_k=4)

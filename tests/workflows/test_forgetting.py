@@ -88,6 +88,16 @@ def test_without_generic_text_it_is_said_and_can_be_given(alone, command, notes,
     assert list(found["before"]) == ["generic", "my-notes"]
     windows = found["sets"]["my-notes"]["windows"]["train"]
     assert found["epochs"] == pytest.approx(2 * 8 * 0.5 / windows)
+    by_weight = (
+        "--config.finetune.replay_fraction=0.5",
+        "--config.finetune.replay_draws=importance",
+    )
+    few = ("--config.clustering.k=3", "--config.clustering.encoder=tfidf_svd")
+    status, weighted = command("specialize", *argv, given, *by_weight, *few, "--json")
+    assert status == 0, weighted
+    assert weighted["heldout"]["scores"] != found["heldout"]["scores"]
+    status, error = command("specialize", *argv, given, by_weight[1])
+    assert status == 2 and "no generic text is replayed; set finetune.replay_fraction" in error
     # The windows are recorded, so that they are found again.
     record = runs.read_record(found["checkpoint"])
     assert set(record["generic"]) >= {"train", "heldout"}

@@ -69,6 +69,7 @@ WITH = {
     "train.dropout_fraction": {"train.dropout": 0.1, "train.dropout_schedule": "early"},
     "train.quantize_from": {"train.quantize_bits": 4},
     "train.final_fraction": {"train.decay_fraction": 0.5},
+    "finetune.replay_draws": {"finetune.replay_fraction": 0.5},
     "finetune.distill_heads": {"finetune.distill_terms": ("value",)},
     "finetune.distill_layer": {"finetune.distill_terms": ("value",)},
     "finetune.lora_alpha": {"finetune.lora_rank": 2},
@@ -129,6 +130,8 @@ OTHERS = {
     "finetune.lora_matrices": ("qkv",),
     "finetune.lora_targets": "q=3,v",
     "finetune.replay_fraction": 0.5,
+    "finetune.replay_draws": "importance",
+    "finetune.average": 0.9,
     "finetune.distill_terms": ("value",),
 }
 
