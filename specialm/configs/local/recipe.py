@@ -27,8 +27,8 @@ def get_config():
     # A table knows by heart what it sees often: with 3 draws of a window importance sampling is
     # worse than none (results/README.md).
     config.clustering.max_repetitions = 2.0
-    # Fine-tuning at a high rate, its moving average kept; half of what it reads is generic text that
-    # is like the domain's.
+    # Fine-tuning at a high rate, of which the moving average stays; half of what it reads is
+    # generic text that is like the domain's.
     config.finetune.learning_rate = 1e-2
     config.finetune.average = 0.99
     config.finetune.replay_fraction = 0.5
