@@ -40,6 +40,8 @@ ONE_LAYER = {"model.num_layers": 1, "train.tokens": 9_500_000}
 CHOICES: dict[str, dict] = {
     RECIPE: {},
     "three quarters replay": {"finetune.replay_fraction": 0.75},
+    "table at 0.3 times the rate": {"train.table_multiplier": 0.3},
+    "table at 0.1 times the rate": {"train.table_multiplier": 0.1},
     "uniform replay": UNIFORM,
     "uniform replay, no average": BEFORE,
     "uniform replay, no average, one layer": {**BEFORE, **ONE_LAYER},
@@ -95,28 +97,38 @@ def row(cell: Cell, options: argparse.Namespace) -> dict:
 
 
 def summary(rows: list[dict]) -> list[str]:
-    """A table as Markdown: bits per byte, and changes in per cent to the recipe of the same seed,
-    with 95% t-intervals over seeds.
+    """A table as Markdown: bits per byte after fine-tuning, means over seeds, and the change in per
+    cent to the recipe on the same domains and seeds, with its 95% t-interval over seeds.
     """
-    lines = [
-        "| method, domain | choice | tokens | before tuning | after it | against recipe | seeds |",
-        "|---" * 7 + "|",
-    ]
-    for (method, domain), found in sorted(grid.by(rows, "method", "domain").items()):
-        recipe = {line["seed"]: line["after"] for line in found if line["choice"] == RECIPE}
-        for (choice,), own in grid.by(found, "choice").items():
-            change = [
-                100 * (line["after"] / recipe[line["seed"]] - 1)
-                for line in own
-                if line["seed"] in recipe
-            ]
-            means = [statistics.mean(line[phase] for line in own) for phase in ("before", "after")]
-            shown = "" if choice == RECIPE or not change else intervals.shown(change, "+.1f") + "%"
-            lines.append(
-                f"| `{method}`, {domain} | {choice} | {own[0]['tokens']:,} | {means[0]:.3f} "
-                f"| {means[1]:.3f} | {shown} | {len(own)} |"
-            )
+    domains = sorted({line["domain"] for line in rows})
+    heads = ["method", "choice", "tokens", *domains, "macro", "against the recipe", "seeds"]
+    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+    groups = grid.by(rows, "method", "choice")
+    for method, choice in sorted(groups, key=lambda key: (key[0], list(CHOICES).index(key[1]))):
+        own = groups[method, choice]
+        of_domain = {name: [r["after"] for r in own if r["domain"] == name] for name in domains}
+        cells = [f"{statistics.mean(bits):.3f}" if bits else "" for bits in of_domain.values()]
+        means = [statistics.mean(bits) for bits in of_domain.values() if bits]
+        macro = f"{statistics.mean(means):.3f}" if len(means) == len(domains) else ""
+        change = [] if choice == RECIPE else _changes(own, groups.get((method, RECIPE), []))
+        shown = f"{intervals.shown(change, '+.1f')}%" if change else ""
+        seeds = len({line["seed"] for line in own})
+        cells = [f"`{method}`", choice, f"{own[0]['tokens']:,}", *cells, macro, shown, str(seeds)]
+        lines.append(f"| {' | '.join(cells)} |")
     return lines
+
+
+def _changes(rows: list[dict], recipe: list[dict]) -> list[float]:
+    """Of the mean over the domains that both have, per cent, seed by seed."""
+    bases = {(line["seed"], line["domain"]): line["after"] for line in recipe}
+    found = []
+    for (seed,), own in sorted(grid.by(rows, "seed").items()):
+        pairs = [(r["after"], bases.get((seed, r["domain"]))) for r in own]
+        both = [pair for pair in pairs if pair[1] is not None]
+        if both:
+            ours, base = (statistics.mean(values) for values in zip(*both, strict=True))
+            found.append(100 * (ours / base - 1))
+    return found
 
 
 def step_ratios(options: argparse.Namespace, rounds: int = 7, steps: int = 20) -> dict:

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 
 Tree = dict[str, Any]  # of Tensor, of arrays, or of whatever follows from each tensor
 MIXER = "mixer"  # the group of what a bank's coefficients are computed with
+TABLE = "table"  # that of tables of which a step reads few rows
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Tensor:
     inputs: int = 0
     leading: int = 0  # axes that count tensors: layers, experts, a bank's sets
     decay: bool = False  # whether weight decay applies
-    group: str = ""  # of the learning rate: "" or MIXER
+    group: str = ""  # of the learning rate: "", MIXER or TABLE
     # Of a linear map that is several in one: (name, first, end) along its first axis of outputs.
     pieces: tuple[tuple[str, int, int], ...] = ()
     constant: str = ""  # what is given instead of drawn, and never trained: a name of `init`'s

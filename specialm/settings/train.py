@@ -135,6 +135,12 @@ TRAIN = (
         least=0,
     ),
     Setting(
+        "train.table_multiplier",
+        1.0,
+        "embedder ngrams: learning rate of its table / learning_rate, in fine-tuning too",
+        least=0,
+    ),
+    Setting(
         "train.bank_every",
         1,
         "banks: steps between updates of the bank's weights, on the mean of their gradients; all "

@@ -125,7 +125,8 @@ def make(
 
     Weight decay and the learning rate's multiplier apply as each tensor's declaration says: decay
     on matrices, not on norms and biases; `mixer_multiplier` on what a bank's coefficients are
-    computed with, which is not decayed (it is around 1, not 0).
+    computed with, which is not decayed (it is around 1, not 0); `table_multiplier` on tables of
+    n-grams.
 
     Args:
       declared: the tree of `Tensor` of what is trained.
@@ -146,12 +147,20 @@ def make(
 def _directions(
     train: ConfigDict, rate: optax.Schedule, declared: tensors.Tree
 ) -> tuple[optax.GradientTransformation, optax.GradientTransformation]:
-    """(the optimizer, what it multiplies the mixer's updates by)."""
-    in_mixer = tensors.map_tensors(lambda tensor: tensor.group == tensors.MIXER, declared)
+    """(the optimizer, what it multiplies the updates of the mixer and of tables by)."""
     inner = OPTIMIZERS[train.optimizer](train, rate, declared)
     if train.second_moment_dtype == "bfloat16":
         inner = narrow.second_moment(inner)
-    return inner, optax.masked(optax.scale(train.mixer_multiplier), in_mixer)
+    scaled = _scaled(train.mixer_multiplier, tensors.MIXER, declared)
+    if train.table_multiplier != 1:  # else the state is that of earlier checkpoints
+        scaled = optax.chain(scaled, _scaled(train.table_multiplier, tensors.TABLE, declared))
+    return inner, scaled
+
+
+def _scaled(factor: float, group: str, declared: tensors.Tree) -> optax.GradientTransformation:
+    """The updates of a group times a factor."""
+    inside = tensors.map_tensors(lambda tensor: tensor.group == group, declared)
+    return optax.masked(optax.scale(factor), inside)
 
 
 def _of_dtypes(

@@ -40,6 +40,8 @@ def settings_in_result(part: ConfigDict, used: tuple[str, ...] = (), teacher: bo
     settings = copy.deepcopy(part.to_dict())
     dtypes = ("moment_dtype", "second_moment_dtype", "param_dtype")
     unused |= {name for name in dtypes if settings.get(name) == "float32"}
+    if settings.get("table_multiplier") == 1:
+        unused.add("table_multiplier")
     if settings.get("bank_every") == 1:
         unused.add("bank_every")
     if not settings.get("lora_rank", 0):

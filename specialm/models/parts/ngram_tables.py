@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from specialm.models.config import Config
 from specialm.models.parts import Weights
+from specialm.models.tensors import TABLE as GROUP
 from specialm.models.tensors import Tensor, normal
 
 TABLE = "ngrams"
@@ -33,7 +34,7 @@ def count(config: Config) -> int:
 def declare(config: Config) -> dict[str, Tensor]:
     """The table."""
     shape = (count(config), config.d_model)
-    return {TABLE: Tensor(shape, ("ngram", "embed"), normal(0.02), decay=True)}
+    return {TABLE: Tensor(shape, ("ngram", "embed"), normal(0.02), decay=True, group=GROUP)}
 
 
 def rows(tokens_BxM: jax.Array, config: Config) -> jax.Array:
