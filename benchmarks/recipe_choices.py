@@ -34,14 +34,15 @@ from specialm.common.stages import Stages  # noqa: E402
 from specialm.workflows import demo, experts, pipeline, pretraining  # noqa: E402
 
 RECIPE = "recipe"
-UNIFORM = {"finetune.replay_draws": "uniform"}
+FAST_TABLE = {"train.table_multiplier": 1.0}
+UNIFORM = {**FAST_TABLE, "finetune.replay_draws": "uniform"}
 BEFORE = {**UNIFORM, "finetune.average": 0.0, "finetune.learning_rate": 4e-3 / 3}
 ONE_LAYER = {"model.num_layers": 1, "train.tokens": 9_500_000}
 CHOICES: dict[str, dict] = {
     RECIPE: {},
-    "three quarters replay": {"finetune.replay_fraction": 0.75},
     "table at 0.3 times the rate": {"train.table_multiplier": 0.3},
-    "table at 0.1 times the rate": {"train.table_multiplier": 0.1},
+    "table at the rate": FAST_TABLE,
+    "table at the rate, three quarters replay": {**FAST_TABLE, "finetune.replay_fraction": 0.75},
     "uniform replay": UNIFORM,
     "uniform replay, no average": BEFORE,
     "uniform replay, no average, one layer": {**BEFORE, **ONE_LAYER},

@@ -42,7 +42,7 @@ def test_a_change_is_of_the_domains_that_both_have():
 
 
 def test_what_there_is_not_is_named():
-    with pytest.raises(UserError, match="--choices=two heads: must be some of recipe; three"):
+    with pytest.raises(UserError, match="--choices=two heads: must be some of recipe; table"):
         recipe_choices.parsed(["--choices=recipe; two heads"])
 
 

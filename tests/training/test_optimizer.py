@@ -75,6 +75,33 @@ def test_a_mixer_is_slower_and_not_decayed(tiny_model):
     assert not any(jax.tree.leaves(decayed["mixer"])) and not decayed["bank"]["mlp"]["up_bias"]
 
 
+@pytest.mark.parametrize("name", ["adamw", "muon"])
+def test_a_table_of_ngrams_has_a_rate_of_its_own(tiny_model, name):
+    """Adam's first step is the learning rate times the sign of the gradient; with a multiplier of 1
+    the state is what it is without any, so that earlier checkpoints go on.
+    """
+    import dataclasses
+
+    import jax
+
+    from specialm.models import transformer
+
+    model = dataclasses.replace(tiny_model, embedder="ngrams", ngram_rows=8)
+    declared = transformer.declare(model)
+    params = tensors.init(declared, jax.random.key(0))
+    given = {"optimizer": name, "schedule": "constant", "learning_rate": 0.5, "warmup_steps": 1}
+    given |= {"clip_norm": 1e9, "weight_decay": 0.0}
+    states = []
+    for multiplier in (1.0, 0.2):
+        tx = optimizer.make(settings(**given, table_multiplier=multiplier), 10, declared)
+        states.append(jax.tree.structure(tx.init(params)))
+        grads = jax.tree.map(jnp.ones_like, params)
+        updates, _ = jax.jit(tx.update)(grads, tx.init(params), params)
+        np.testing.assert_allclose(updates["embed"]["ngrams"], -0.5 * multiplier, rtol=1e-5)
+        np.testing.assert_allclose(updates["embed"]["tokens"], -0.5, rtol=1e-5)
+    assert states[0] != states[1]
+
+
 def test_constant_after_warm_up():
     rate = optimizer.schedule(
         settings(schedule="constant", learning_rate=1e-4, warmup_steps=1000), 50_000

@@ -24,6 +24,7 @@ def get_config():
     config.train.optimizer = "muon"
     config.train.batch_size = 32
     config.train.learning_rate = 16e-3
+    config.train.table_multiplier = 0.1
     # A table knows by heart what it sees often: with 3 draws of a window importance sampling is
     # worse than none (results/README.md).
     config.clustering.max_repetitions = 2.0
