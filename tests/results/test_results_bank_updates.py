@@ -1,0 +1,42 @@
+"""What cheaper updates of a bank cost: the table and its sentences follow from the committed rows."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks import bank_updates, cells
+
+RESULTS = Path(__file__).parents[2] / "results"
+ROWS = cells.read(RESULTS / "bank" / "updates.jsonl")
+README = (RESULTS / "README.md").read_text()
+
+
+def more(form: str) -> np.ndarray:
+    """Bits per byte after fine-tuning against float32, per cent, seed by seed."""
+    ours, plain = (
+        np.array(
+            [row["after"] for row in sorted(ROWS, key=lambda row: row["seed"]) if row["form"] == of]
+        )
+        for of in (form, bank_updates.PLAIN)
+    )
+    return 100 * (ours / plain - 1)
+
+
+def test_the_table_is_that_of_the_rows():
+    assert "\n".join(bank_updates.summary(ROWS)) in README
+    assert {row["form"] for row in ROWS} == set(bank_updates.FORMS)
+
+
+def test_int8_costs_nothing_and_factored_moments_do_in_every_seed():
+    assert more("int8").mean() < 0.05 and (more("factored second") > 0.5).all()
+    assert f"about {more('factored second').mean():.1f}% in both seeds" in README
+
+
+def test_what_rare_updates_cost():
+    shown = re.search(
+        r"costs ([\d.]+)%, ([\d.]+)% and ([\d.]+)% for n = 2, 4 and 8", README
+    ).groups()
+    found = [more(f"every {every}").mean() for every in (2, 4, 8)]
+    for text, value in zip(shown, found, strict=True):
+        assert float(text) == round(value, 1 if "." in text else 0)
