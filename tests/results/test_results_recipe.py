@@ -47,6 +47,11 @@ def test_replay_by_importance_is_better_than_uniform_in_every_domain():
         assert tuned("fast_table", "slm", domain)[0] < tuned("uniform", "slm", domain)[0]
 
 
+def test_importance_sampling_is_below_the_ngrams_in_every_domain():
+    for domain in DOMAINS:
+        assert (tuned("results", "slm_is", domain) < tuned("results", "ngram", domain)[0]).all()
+
+
 def test_more_tokens_of_the_same_text_do_not_help():
     assert (tuned("long", "slm")[0] > tuned("fast_table", "slm")).all()
 
@@ -54,7 +59,7 @@ def test_more_tokens_of_the_same_text_do_not_help():
 def test_importance_sampling_is_better_in_every_seed_and_domain_unless_it_repeats_too_much():
     assert len(tuned("four_million", "slm_is")) == 3
     for domain in DOMAINS:
-        for name in ("uniform", "four_million"):
+        for name in ("results", "uniform", "four_million"):
             assert (tuned(name, "slm_is", domain) < tuned(name, "slm", domain)).all()
         assert (tuned("cap8", "slm_is", domain) > tuned("cap8", "slm", domain)).all()
 
