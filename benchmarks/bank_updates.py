@@ -27,7 +27,6 @@ runtime.configure()
 
 from specialm import config as config_lib  # noqa: E402
 from specialm import methods  # noqa: E402
-from specialm.common.errors import UserError  # noqa: E402
 from specialm.common.stages import Stages  # noqa: E402
 from specialm.planning.inspection import inspect_config  # noqa: E402
 from specialm.workflows import demo, experts, pipeline, pretraining  # noqa: E402
@@ -134,10 +133,7 @@ def parsed(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--set", action="append", default=[], help="FIELD=VALUE of the config")
     parser.add_argument("--summary", action="store_true", help="only of the rows that are there")
     options = parser.parse_args(argv)
-    options.forms = [form.strip() for form in options.forms.split(";")]
-    for form in options.forms:
-        if form not in FORMS:
-            raise UserError(f"--forms={form}: must be some of {'; '.join(FORMS)}.")
+    options.forms = grid.chosen("--forms", options.forms, FORMS)
     return options
 
 

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from specialm.common.errors import UserError
+
 
 def read(path: Path) -> list[dict]:
     """The rows so far; a last line that was cut off is removed."""
@@ -23,6 +25,19 @@ def read(path: Path) -> list[dict]:
 def listed(kind: Callable) -> Callable:
     """A parser of values with commas between them."""
     return lambda text: [kind(part) for part in text.split(",") if part]
+
+
+def chosen(option: str, text: str, known: Iterable[str]) -> list[str]:
+    """Names with semicolons between them.
+
+    Raises:
+      UserError: one that there is not.
+    """
+    names, known = [name.strip() for name in text.split(";")], list(known)
+    for name in names:
+        if name not in known:
+            raise UserError(f"{option}={name}: must be some of {'; '.join(known)}.")
+    return names
 
 
 def run(

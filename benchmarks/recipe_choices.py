@@ -1,17 +1,15 @@
 """What changes of the recipe give after fine-tuning, on validation text.
 
-    python -m benchmarks.recipe_choices --out=results/recipe/choices.jsonl
-    python -m benchmarks.recipe_choices ... --choices="recipe; one layer" --domains=med --seeds=0
+    python -m benchmarks.recipe_choices --out=results/recipe/choices.jsonl --domains=books,ency,med
+    python -m benchmarks.recipe_choices ... --choices="recipe; uniform replay" --method=slm
 
 Each of CHOICES changes configs/local/recipe.py in so many settings; a model is pretrained by
---method, fine-tuned on each domain and scored on its validation windows, before and after. Tokens
-are those that take the recipe's time: `python -m benchmarks.recipe_choices --time` trains all in
-turn and prints the ratio of their steps. Finished stages are reused, so a killed run goes on.
+--method, fine-tuned on each domain and scored on its validation windows, before and after. Finished
+stages are reused, so a killed run goes on.
 """
 
 import argparse
 import dataclasses
-import json
 import statistics
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,13 +21,8 @@ from specialm.common import code, runtime
 
 runtime.configure()
 
-import numpy as np  # noqa: E402
-
 from benchmarks.architecture import score  # noqa: E402
-from benchmarks.turns import Training, timed  # noqa: E402
 from specialm import config as config_lib  # noqa: E402
-from specialm import methods  # noqa: E402
-from specialm.common.errors import UserError  # noqa: E402
 from specialm.common.stages import Stages  # noqa: E402
 from specialm.workflows import demo, experts, pipeline, pretraining  # noqa: E402
 
@@ -132,23 +125,6 @@ def _changes(rows: list[dict], recipe: list[dict]) -> list[float]:
     return found
 
 
-def step_ratios(options: argparse.Namespace, rounds: int = 7, steps: int = 20) -> dict:
-    """{choice: its step's time over the recipe's}, medians over rounds of turns."""
-    sides = {}
-    for choice in options.choices:
-        config = config_of(choice, methods.BASE, options.domains, options.set)
-        model = methods.dense_config(config, config.data.vocabulary_size)
-        shape = (config.train.batch_size, model.context)
-        tokens = np.random.default_rng(0).integers(0, model.vocab_size, shape, dtype=np.int32)
-        batch = {"inputs": tokens, "targets": tokens, "mask": np.ones(shape, np.float32)}
-        sides[choice] = Training(model, config.train, [batch]).steps
-    times = timed(sides, rounds, steps)
-    return {
-        choice: round(statistics.median(np.array(own) / np.array(times[RECIPE])), 3)
-        for choice, own in times.items()
-    }
-
-
 def parsed(argv: list[str] | None = None) -> argparse.Namespace:
     """The options.
 
@@ -164,21 +140,14 @@ def parsed(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--seeds", type=listed(int), default=[0])
     parser.add_argument("--set", action="append", default=[], help="FIELD=VALUE of the config")
     parser.add_argument("--summary", action="store_true", help="only of the rows that are there")
-    parser.add_argument("--time", action="store_true", help="only how long a step takes")
     options = parser.parse_args(argv)
-    options.choices = [choice.strip() for choice in options.choices.split(";")]
-    for choice in options.choices:
-        if choice not in CHOICES:
-            raise UserError(f"--choices={choice}: must be some of {'; '.join(CHOICES)}.")
+    options.choices = grid.chosen("--choices", options.choices, CHOICES)
     return options
 
 
 def main(argv: list[str] | None = None) -> None:
     options = parsed(argv)
-    if options.time:
-        print(json.dumps(step_ratios(options)))
-    else:
-        grid.main(options, cells, lambda cell: row(cell, options), summary, "after")
+    grid.main(options, cells, lambda cell: row(cell, options), summary, "after")
 
 
 if __name__ == "__main__":

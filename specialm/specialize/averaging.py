@@ -1,8 +1,8 @@
 """The average of what is trained over the steps, which is what is validated and kept.
 
-An exponential moving average of the parameters, as of "Mean teachers" (arXiv 1703.01780, section 2)
-and of AdamW's users since: at a constant learning rate it takes the place of a decay, and needs no
-number of steps in advance, which early stopping could not give.
+An exponential moving average of the parameters ("Mean teachers", arXiv 1703.01780, section 2): at a
+constant learning rate it takes the place of a decay, and needs no number of steps in advance, which
+early stopping could not give.
 
 It begins at the initial values, the pretrained model's: where few steps are taken the average lies
 between that model and the tuned one, as "Robust fine-tuning" (arXiv 2109.01903) mixes the two.
@@ -57,7 +57,10 @@ class Average:
         """Such a tuple, from an abstract tree of what is trained."""
         if not self._decay:
             return ()
-        wide = lambda leaf: jax.ShapeDtypeStruct(leaf.shape, narrow.WIDE, sharding=leaf.sharding)  # noqa: E731
+
+        def wide(leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+            return jax.ShapeDtypeStruct(leaf.shape, narrow.WIDE, sharding=leaf.sharding)
+
         return (jax.tree.map(wide, trained),)
 
     def go_on(self, saved: tuple) -> None:

@@ -74,7 +74,7 @@ def finetune(
     if tune.replay_fraction:
         drawn = replaying.replayed(run, part, tune, seed, title)
         draws, notes = drawn.draws, drawn.notes
-        # One text was all that there was to say of replayed windows once.
+        # Uniform replay is identified as it was before there were other draws.
         inputs["replayed"] = drawn.inputs if len(drawn.inputs) > 1 else drawn.inputs[0]
     name = f"finetuned/{title.replace('seed ', 'seed').replace(' ', '-')}"
 

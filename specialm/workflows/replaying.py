@@ -21,10 +21,12 @@ DRAWN_AS = {"uniform": methods.BASE, "importance": methods.IMPORTANCE}
 
 @dataclass(frozen=True)
 class Replayed:
-    """Attributes:
-    draws: of both texts.
-    inputs: what identifies them, besides settings, seed and the specialist's windows.
-    notes: for people.
+    """What a fine-tuning reads of both texts.
+
+    Attributes:
+      draws: of both.
+      inputs: what identifies the generic windows, besides settings and seed.
+      notes: for people.
     """
 
     draws: Draws
@@ -61,9 +63,10 @@ def replayed(run: Run, part: Specialist, tune: ConfigDict, seed: int, title: str
 
 def _as_pretraining(run: Run, domain: str, tune: ConfigDict) -> ConfigDict:
     """The config with which a pretraining draws what is replayed, and nothing else."""
-    if methods.get(DRAWN_AS[tune.replay_draws]).draws.aims:
-        run.cap(domain)  # by the pretraining that is planned, where the user left it to us
     config = copy.deepcopy(run.config).unlock()
+    if methods.get(DRAWN_AS[tune.replay_draws]).draws.aims:
+        with config.ignore_type():  # a number in the place of `auto`, which pretraining settles
+            config.clustering.max_repetitions = run.cap(domain)
     windows = math.ceil(tune.max_steps * tune.batch_size * tune.replay_fraction)
     config.train.update(
         batch_size=tune.batch_size,

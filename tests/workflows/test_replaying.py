@@ -32,9 +32,10 @@ def run(tmp_path_factory):
 def replayed(run, seed=3, **changes):
     """(what is replayed, its tune)."""
     config = run.config.copy_and_resolve_references().unlock()
-    for name, value in changes.items():
-        part, _, name = name.partition("__")
-        config[part][name] = value
+    with config.ignore_type():
+        for name, value in changes.items():
+            part, _, name = name.partition("__")
+            config[part][name] = value
     changed = dataclasses.replace(run, config=config.lock())
     part = pipeline.specialist(changed, "linalg")
     tune = finetune.for_set(config.train, config.finetune, part, False)
@@ -81,6 +82,17 @@ def test_weighted_draws_have_the_domains_histogram_within_the_cap(run):
     )
     assert (shares_K[~full_K] >= wanted_K[~full_K] - 0.02).all()
     assert any("windows to draw" in line for line in found.notes)
+
+
+def test_a_cap_that_is_left_to_us_is_that_of_pretraining(run):
+    """It is not settled anew for the few windows that are replayed."""
+    changes = {"finetune__max_steps": 1000, "finetune__max_epochs": 1e9}
+    changes |= {"finetune__replay_draws": "importance"}
+    given, _, _ = replayed(run, **changes, clustering__max_repetitions=1.0)
+    settled = dataclasses.replace(run, _caps={"linalg": 1.0})
+    found, _, _ = replayed(settled, **changes, clustering__max_repetitions="auto")
+    other, _, _ = replayed(run, **changes, clustering__max_repetitions=8.0)
+    assert found.inputs == given.inputs != other.inputs
 
 
 def test_what_pretraining_draws_has_no_say(run):
