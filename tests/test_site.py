@@ -64,6 +64,12 @@ def test_every_page_has_its_place(hooks):
     assert set(named) == pages | made
 
 
+def test_pictures_of_pages_in_and_outside_of_docs(hooks):
+    found = hooks.pictures()
+    assert "results/bank/families.png" in found  # of docs/performance.md
+    assert "results/repetition/figure.png" in found  # of results/README.md
+
+
 def test_dead_links_fail_the_build():
     """With --quiet MkDocs counts no warnings, and strict means nothing."""
     (line,) = re.findall(r"^\t.*mkdocs build(.*?)(?:#.*)?$", (ROOT / "Makefile").read_text(), re.M)

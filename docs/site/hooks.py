@@ -51,13 +51,22 @@ def on_files(files: Files, config) -> Files:
     """Adds the pages that are elsewhere, their pictures, and the reference."""
     for source, target in ELSEWHERE.items():
         files.append(File.generated(config, target, abs_src_path=str(ROOT / source)))
-        for _, _, link in LINK.findall((ROOT / source).read_text(encoding="utf-8")):
-            place = _place(source, link.partition("#")[0])
-            if place and place.endswith(PICTURES) and (ROOT / place).is_file():
-                files.append(File.generated(config, place, abs_src_path=str(ROOT / place)))
+    for place in pictures():
+        files.append(File.generated(config, place, abs_src_path=str(ROOT / place)))
     for name, text in reference().items():
         files.append(File.generated(config, f"reference/{name}.md", content=text))
     return files
+
+
+def pictures() -> list[str]:
+    """Where the pictures outside of docs/ lie that the pages link to, from the repository's root."""
+    found = set()
+    for page in [*map(ROOT.joinpath, ELSEWHERE), *(ROOT / "docs").glob("*.md")]:
+        for _, _, link in LINK.findall(page.read_text(encoding="utf-8")):
+            place = _place(page.relative_to(ROOT).as_posix(), link.partition("#")[0])
+            if place and place.endswith(PICTURES) and (ROOT / place).is_file():
+                found.add(place)
+    return sorted(place for place in found if not place.startswith("docs/"))
 
 
 def on_page_markdown(markdown: str, page, config, files) -> str:
