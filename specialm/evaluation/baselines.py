@@ -4,6 +4,7 @@ A baseline is one function of a `Text` and one line of `BASELINES`. It is given 
 windows and the domain's specialist training windows; what it chooses, it chooses on validation.
 """
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -39,11 +40,15 @@ class Corpus:
     def __init__(self, windows: Selected, vocabulary: Vocabulary, sizes: Sizes | None = None):
         self.windows, self.vocabulary, self.sizes = windows, vocabulary, sizes or Sizes()
         self._pruned: dict[int, KneserNey] = {}
+        self._model: KneserNey | None = None
+        self._building = threading.Lock()  # domains are scored side by side
 
-    @cached_property
+    @property
     def model(self) -> KneserNey:
         """The n-gram model of the generic windows."""
-        return self.model_of(self.windows)
+        with self._building:
+            self._model = self._model or self.model_of(self.windows)
+            return self._model
 
     def model_of(self, windows: Selected) -> KneserNey:
         """The n-gram model of any windows."""
@@ -51,9 +56,11 @@ class Corpus:
 
     def pruned(self, num_bytes: int) -> KneserNey:
         """`model`, in so many bytes at most."""
-        if num_bytes not in self._pruned:
-            self._pruned[num_bytes] = self.model.pruned(num_bytes)
-        return self._pruned[num_bytes]
+        model = self.model
+        with self._building:
+            if num_bytes not in self._pruned:
+                self._pruned[num_bytes] = model.pruned(num_bytes)
+            return self._pruned[num_bytes]
 
     @cached_property
     def generic(self) -> bytes:
