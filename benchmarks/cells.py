@@ -8,8 +8,6 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from specialm.common.errors import UserError
-
 
 def read(path: Path) -> list[dict]:
     """The rows so far; a last line that was cut off is removed."""
@@ -27,17 +25,18 @@ def listed(kind: Callable) -> Callable:
     return lambda text: [kind(part) for part in text.split(",") if part]
 
 
-def chosen(option: str, text: str, known: Iterable[str]) -> list[str]:
-    """Names with semicolons between them.
+def add_names(parser: argparse.ArgumentParser, option: str, known: Iterable[str]) -> None:
+    """An option of some of the known names, with semicolons between them; by default it is all."""
+    names = list(known)
 
-    Raises:
-      UserError: one that there is not.
-    """
-    names, known = [name.strip() for name in text.split(";")], list(known)
-    for name in names:
-        if name not in known:
-            raise UserError(f"{option}={name}: must be some of {'; '.join(known)}.")
-    return names
+    def chosen(text: str) -> list[str]:
+        found = [name.strip() for name in text.split(";")]
+        for name in found:
+            if name not in names:
+                raise argparse.ArgumentTypeError(f"{name!r}: must be some of {'; '.join(names)}")
+        return found
+
+    parser.add_argument(option, type=chosen, default=names, help="with semicolons between them")
 
 
 def run(

@@ -28,6 +28,7 @@ runtime.configure()
 import numpy as np  # noqa: E402
 
 from benchmarks import processor_time  # noqa: E402
+from benchmarks.cells import add_names  # noqa: E402
 from benchmarks.golf_entries import DENSE, ENTRIES, LARGE, WIDER, Entry, config_of, widest  # noqa: E402
 from benchmarks.golf_table import table  # noqa: E402
 from benchmarks.recipe_table import read  # noqa: E402
@@ -201,7 +202,7 @@ def parsed(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--out", default="")
     parser.add_argument("--workdir", default="runs/golf")
     parser.add_argument("--config", default="configs/local/slm.py")
-    parser.add_argument("--entries", default="", help="names with a semicolon between; all if none")
+    add_names(parser, "--entries", ENTRIES)
     parser.add_argument("--windows", type=int, default=0, help="that are scored; 0: all")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("overrides", nargs="*", help="FIELD=VALUE of every config")
@@ -220,22 +221,21 @@ def _others(args: argparse.Namespace) -> list[dict]:
 def main(argv: list[str] | None = None) -> None:
     """Plays all entries and writes their rows."""
     args = parsed(argv)
-    names = [name.strip() for name in args.entries.split(";") if name.strip()] or list(ENTRIES)
-    unknown = [name for name in names if name not in ENTRIES]
-    if unknown:
-        sys.exit(f"--entries={args.entries}: must be some of {'; '.join(ENTRIES)}.")
     base = config_lib.load(args.config, [f"--config.{each}" for each in args.overrides])
     if base.data.generic.startswith("corpora:"):
         demo.fetch(base)
     rows, others = baselines(args), _others(args)
-    for done, name in enumerate(names, 1):
+    for done, name in enumerate(args.entries, 1):
         rows.append(row(name, ENTRIES[name], args))
         if args.out:
             Path(args.out).parent.mkdir(parents=True, exist_ok=True)
             lines = (json.dumps(each) + "\n" for each in (*others, *rows))
             write_text(Path(args.out), "".join(lines))
-        left = (len(names) - done) * args.minutes
-        print(f"[{done} of {len(names)}] at most {left:.0f} min of training left", file=sys.stderr)
+        left = (len(args.entries) - done) * args.minutes
+        print(
+            f"[{done} of {len(args.entries)}] at most {left:.0f} min of training left",
+            file=sys.stderr,
+        )
     print(table(rows))
 
 

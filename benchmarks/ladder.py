@@ -29,6 +29,7 @@ import numpy as np  # noqa: E402
 
 from benchmarks import processor_time  # noqa: E402
 from benchmarks.architecture import score  # noqa: E402
+from benchmarks.cells import add_names  # noqa: E402
 from benchmarks.intervals import interval  # noqa: E402
 from specialm import config as config_lib  # noqa: E402
 from specialm import methods  # noqa: E402
@@ -146,7 +147,7 @@ class Ladder:
     def climb(self) -> dict:
         """Tries all rungs; the recipe at the end."""
         best, started = dict(START), time.time()
-        names = [name.strip() for name in self.args.rungs.split(";") if name.strip()] or [*RUNGS]
+        names = self.args.rungs
         for done, name in enumerate(names, 1):
             best = self._rung(name, RUNGS[name], best)
             left = (time.time() - started) / done * (len(names) - done)
@@ -231,13 +232,10 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--config", default="configs/local/slm.py")
     parser.add_argument("--minutes", type=float, default=1.0)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--rungs", default="", help="names with a semicolon between; all if none")
+    add_names(parser, "--rungs", RUNGS)
     parser.add_argument("--curve", default="", help="minutes, with commas between")
     parser.add_argument("overrides", nargs="*", help="FIELD=VALUE of every config")
     args = parser.parse_args(argv)
-    unknown = [name for name in args.rungs.split(";") if name.strip() not in {"", *RUNGS}]
-    if unknown:
-        sys.exit(f"--rungs={args.rungs}: must be some of {'; '.join(RUNGS)}.")
     demo.fetch(config_lib.load(args.config, [f"--config.{each}" for each in args.overrides]))
     ladder = Ladder(args)
     last = ladder.climb()

@@ -126,23 +126,17 @@ def _changes(rows: list[dict], recipe: list[dict]) -> list[float]:
 
 
 def parsed(argv: list[str] | None = None) -> argparse.Namespace:
-    """The options.
-
-    Raises:
-      UserError: a choice that there is not.
-    """
+    """The options."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", default="runs/recipe_choices/rows.jsonl")
     parser.add_argument("--workdir", default="runs/recipe_choices")
-    parser.add_argument("--choices", default="; ".join(CHOICES), help="with semicolons between")
+    grid.add_names(parser, "--choices", CHOICES)
     parser.add_argument("--method", default="slm_is")
     parser.add_argument("--domains", type=listed(str), default=["med"])
     parser.add_argument("--seeds", type=listed(int), default=[0])
     parser.add_argument("--set", action="append", default=[], help="FIELD=VALUE of the config")
     parser.add_argument("--summary", action="store_true", help="only of the rows that are there")
-    options = parser.parse_args(argv)
-    options.choices = grid.chosen("--choices", options.choices, CHOICES)
-    return options
+    return parser.parse_args(argv)
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -25,6 +25,7 @@ runtime.configure()
 
 import numpy as np  # noqa: E402
 
+from benchmarks.cells import add_names  # noqa: E402
 from benchmarks.intervals import interval  # noqa: E402
 from benchmarks.recipe_table import read  # noqa: E402
 from specialm import config as config_lib  # noqa: E402
@@ -184,13 +185,10 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--tokens", type=int, default=1_000_000)
     parser.add_argument("--search_tokens", type=int, default=300_000)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--models", default="", help="names with a semicolon between; all if none")
+    add_names(parser, "--models", MODELS)
     parser.add_argument("--rates", default="", help="rows that have the learning rates")
     parser.add_argument("overrides", nargs="*", help="FIELD=VALUE of every config")
     args = parser.parse_args()
-    args.models = [name.strip() for name in args.models.split(";") if name.strip()] or list(MODELS)
-    if unknown := [name for name in args.models if name not in MODELS]:
-        sys.exit(f"--models: {'; '.join(unknown)}: must be some of {'; '.join(MODELS)}.")
     args.rates = rates_of(args.rates) if args.rates else {}
     return args
 

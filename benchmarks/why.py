@@ -18,6 +18,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from benchmarks.cells import add_names
 from specialm.common import runtime
 
 runtime.configure()
@@ -90,13 +91,9 @@ def parsed(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--workdir", default="runs/why")
     parser.add_argument("--config", default="configs/local/slm.py")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--axes", default="", help="names with a semicolon between; all if none")
+    add_names(parser, "--axes", AXES)
     parser.add_argument("overrides", nargs="*", help="FIELD=VALUE of every config")
-    args = parser.parse_args(argv)
-    args.axes = [name.strip() for name in args.axes.split(";") if name.strip()] or list(AXES)
-    if unknown := [name for name in args.axes if name not in AXES]:
-        sys.exit(f"--axes: {'; '.join(unknown)}: must be some of {'; '.join(AXES)}.")
-    return args
+    return parser.parse_args(argv)
 
 
 def main(argv: list[str] | None = None) -> None:
