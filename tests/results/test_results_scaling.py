@@ -8,7 +8,8 @@ import pytest
 from benchmarks import scaling
 
 ROOT = Path(__file__).parents[2]
-ROWS = scaling.read(ROOT / "results" / "scaling" / "slices.jsonl")
+PATH = ROOT / "results" / "scaling" / "slices.jsonl"
+ROWS = scaling.read(PATH)
 DOCS = (ROOT / "docs" / "scaling.md").read_text()
 SLICES = {  # with the most that a bank may cost
     "v6e:4x4": 1.12,
@@ -47,6 +48,17 @@ def test_a_projected_network_costs_little_more_than_the_dense_model(topology):
 def test_its_exchange_is_in_the_loops(topology):
     dense, bank = (ROWS[name, topology, 16]["seconds"] for name in ("slm", "slm_pn"))
     assert bank["exchange_outside"] < 1.2 * dense["exchange_outside"]
+
+
+def test_moments_of_8_bits_take_memory_and_not_traffic():
+    changes = ("train.moment_dtype=int8", "train.second_moment_dtype=int8")
+    narrow = scaling.read(PATH, changes)["slm_pn", "v6e:4x4", 16]
+    row = ROWS["slm_pn", "v6e:4x4", 16]
+    for gigabytes in (row["hbm_bytes"] / 1e9, narrow["hbm_bytes"] / 1e9):
+        assert f"{gigabytes:.1f}" in (ROOT / "docs" / "performance.md").read_text()
+    assert narrow["hbm_bytes"] > row["hbm_bytes"]
+    for gigabytes in (row["peak_memory_bytes"] / 1e9, narrow["peak_memory_bytes"] / 1e9):
+        assert f"{gigabytes:.2f}" in DOCS
 
 
 def test_the_table_is_that_of_the_rows():
