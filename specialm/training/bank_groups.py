@@ -116,11 +116,17 @@ class Groups:
 
 
 def _side_by_side(loss: Callable, shared: transformer.Params, given_g: Any, windows_g: dict):
-    """(sum of `loss` over all groups, its gradients) with the groups as one batch."""
+    """(sum of `loss` over all groups, its gradients) with the groups as one batch; of one group
+    without that axis, for which XLA would choose other layouts, with copies between them.
+    """
 
     def total(shared, given_g):
-        of_group = jax.vmap(lambda given, windows: loss((shared, given), windows))
-        return jnp.sum(of_group(given_g, windows_g))
+        def of_group(given, windows):
+            return loss((shared, given), windows)
+
+        if len(jax.tree.leaves(windows_g)[0]) == 1:
+            return of_group(*jax.tree.map(lambda leaf: leaf[0], (given_g, windows_g)))
+        return jnp.sum(jax.vmap(of_group)(given_g, windows_g))
 
     nll, grads = jax.value_and_grad(total, argnums=(0, 1))(shared, narrow.widened(given_g))
     return nll, *grads

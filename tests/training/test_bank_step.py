@@ -127,6 +127,7 @@ def assert_close(ours, theirs, relative):
         ("hypernetwork", 2, 1, 2),
         ("soup", 1, 2, 2),
         ("projected", 4, 2, 4),  # of 4 windows on each device: groups side by side
+        ("projected", 2, 2, 4),  # one group alone
     ],
 )
 def test_loss_and_gradients_in_float64(family, groups, devices, microbatch, monkeypatch):
@@ -173,6 +174,7 @@ def test_loss_and_gradients_in_float64(family, groups, devices, microbatch, monk
         ("projected", 4, 2, 1),
         ("dense", 1, 2, 0),
         ("projected", 4, 2, 4),
+        ("projected", 2, 2, 4),
         ("soup", 4, 1, 8),
         ("in_turns", 4, 2, 4),
     ],
