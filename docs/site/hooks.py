@@ -59,7 +59,7 @@ def on_files(files: Files, config) -> Files:
 
 
 def pictures() -> list[str]:
-    """Where the pictures outside of docs/ lie that the pages link to, from the repository's root."""
+    """The pictures outside of docs/ that the pages link to, from the repository's root."""
     found = set()
     for page in [*map(ROOT.joinpath, ELSEWHERE), *(ROOT / "docs").glob("*.md")]:
         for _, _, link in LINK.findall(page.read_text(encoding="utf-8")):

@@ -87,6 +87,21 @@ def kneser_ney_mixed(text: Text) -> dict:
     """Two n-gram models, of the generic and of the specialist text; their mixture's one weight is
     the best on validation windows, and so is what each gets of a limited size.
     """
+    pair, share = _best_pair(text)
+    return {
+        "nll": float(-np.log(_mixed(text, pair, share)).sum()),
+        "served_bytes": sum(model.num_bytes for model in pair),
+        "specialist_share": share,
+    }
+
+
+def mixed_probabilities(text: Text) -> np.ndarray:
+    """The probability of every held-out token, window by window, under the same mixture."""
+    return _mixed(text, *_best_pair(text))
+
+
+def _best_pair(text: Text) -> tuple[tuple[KneserNey, KneserNey], float]:
+    """(the models, the specialist's share), by validation windows."""
     own, num_bytes = text.corpus.model_of(text.train), text.corpus.sizes.num_bytes
     if num_bytes:
         pairs = [
@@ -97,12 +112,12 @@ def kneser_ney_mixed(text: Text) -> dict:
         pairs = [(text.corpus.model, own)]
     tried = [ngrams.mixed(*_both(pair, text.valid)) for pair in pairs]
     best = max(range(len(pairs)), key=lambda i: float(np.log(tried[i][0]).sum()))
-    share, (p_T, q_T) = tried[best][1], _both(pairs[best], text.heldout)
-    return {
-        "nll": float(-np.log(share * q_T + (1 - share) * p_T).sum()),
-        "served_bytes": sum(model.num_bytes for model in pairs[best]),
-        "specialist_share": share,
-    }
+    return pairs[best], tried[best][1]
+
+
+def _mixed(text: Text, pair: tuple[KneserNey, KneserNey], share: float) -> np.ndarray:
+    p_T, q_T = _both(pair, text.heldout)
+    return share * q_T + (1 - share) * p_T
 
 
 def _both(models: tuple[KneserNey, KneserNey], selected: Selected) -> tuple[np.ndarray, np.ndarray]:

@@ -89,13 +89,24 @@ def table(rows: Sequence[dict]) -> str:
     )
 
 
+def text_of(run: Run, corpus: Corpus, domain: str) -> Text:
+    """What a baseline is given of a run's domain."""
+    part = pipeline.specialist(run, domain)
+    return Text(
+        corpus,
+        (part.train_store, part.train_indices),
+        (part.valid_store, part.valid_indices),
+        pipeline.heldout(run, domain),
+    )
+
+
 def _scores(
     run: Run, corpus: Corpus, names: Sequence[str]
 ) -> dict[tuple[str, str], tuple[Score, dict]]:
     """{(baseline, domain): its score, what it chose}: stages, of which those that are not there
     yet are computed a few at a time.
     """
-    texts = {domain: _text(run, corpus, domain) for domain in run.domains}
+    texts = {domain: text_of(run, corpus, domain) for domain in run.domains}
     inputs = {
         (name, domain): _inputs(corpus, name, text)
         for domain, text in texts.items()
@@ -123,16 +134,6 @@ def _scores(
 
 def _stage(name: str, domain: str) -> str:
     return f"baselines/{name}-{domain}"
-
-
-def _text(run: Run, corpus: Corpus, domain: str) -> Text:
-    part = pipeline.specialist(run, domain)
-    return Text(
-        corpus,
-        (part.train_store, part.train_indices),
-        (part.valid_store, part.valid_indices),
-        pipeline.heldout(run, domain),
-    )
 
 
 def _inputs(corpus: Corpus, name: str, text: Text) -> dict:
