@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import bank_updates, cells
+from benchmarks.intervals import interval
 
 RESULTS = Path(__file__).parents[2] / "results"
 ROWS = cells.read(RESULTS / "bank" / "updates.jsonl")
@@ -23,14 +24,23 @@ def more(form: str) -> np.ndarray:
     return 100 * (ours / plain - 1)
 
 
+def is_shown(form: str) -> bool:
+    """Whether the 95% interval of the difference leaves out zero."""
+    mean, half = interval(more(form))
+    return abs(mean) > half
+
+
 def test_the_table_is_that_of_the_rows():
     assert "\n".join(bank_updates.summary(ROWS)) in README
     assert {row["form"] for row in ROWS} == set(bank_updates.FORMS)
 
 
-def test_int8_costs_nothing_and_factored_moments_do_in_every_seed():
-    assert more("int8").mean() < 0.05 and (more("factored second") > 0.5).all()
-    assert f"about {more('factored second').mean():.1f}% in both seeds" in README
+def test_what_is_shown_and_what_is_not():
+    """Of a third seed a factored second moment costs 0.2%: it was more than 0.5% in two."""
+    shown = {form for form in bank_updates.FORMS if form != bank_updates.PLAIN and is_shown(form)}
+    assert shown == {"every 2", "every 8"}
+    assert more("int8").mean() < 0 < more("factored second").min()
+    assert f"about {more('factored second').mean():.1f}%, more in each seed" in README
 
 
 def test_what_rare_updates_cost():
