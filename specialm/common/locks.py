@@ -2,8 +2,8 @@
 
 The lock is the kernel's (`flock`, by the library filelock): it goes when its process does, however
 that ends. NFS and Lustre pass it on to other hosts unless they are mounted not to; FUSE (a mounted
-bucket) does not, which is told. `SPECIALM_LOCK=refuse` makes a second start an error, by default it
-waits.
+bucket) does not, and a message says so. `SPECIALM_LOCK=refuse` makes a second start an error, by
+default it waits.
 
     FOLDER/stage.lock         the file that is locked
     FOLDER/stage.owner.json   who has it: for people
@@ -58,7 +58,7 @@ def alone_in(folder: Path) -> Iterator[None]:
 
 
 def _acquire(lock: filelock.BaseFileLock, folder: Path) -> None:
-    told = 0.0
+    last = 0.0
     while True:
         try:
             lock.acquire(timeout=0)
@@ -70,8 +70,8 @@ def _acquire(lock: filelock.BaseFileLock, folder: Path) -> None:
                 f"{_in_use(folder)}; wait until it has ended, set {VARIABLE}=wait, or choose "
                 "another --workdir."
             )
-        if not told or time.monotonic() - told > TELL_SECONDS:
-            told = time.monotonic()
+        if not last or time.monotonic() - last > TELL_SECONDS:
+            last = time.monotonic()
             processes.tell(f"{_in_use(folder)}; waiting for it ({VARIABLE}=refuse would not).")
         time.sleep(POLL_SECONDS)
 

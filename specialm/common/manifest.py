@@ -33,7 +33,7 @@ UNFINISHED = (".tmp", ".partial")
 
 _read: dict[str, tuple[tuple, dict]] = {}  # path of a manifest -> what its file was like, and it
 _checked: dict[str, tuple] = {}  # path -> what the file was like when its digest was right
-_unverified: set[Path] = set()  # folders that were told to be
+_unverified: set[Path] = set()  # folders that were reported to be
 
 
 def digest(path: Path) -> str:
@@ -109,7 +109,7 @@ def check(path: Path) -> None:
     """Compare a file, or all files below a folder, with the manifest that they are in.
 
     What lies in a folder without one passes: a stage at work, or one of an earlier version, which
-    is told once.
+    is reported once.
 
     Raises:
       UserError: one is missing or differs.

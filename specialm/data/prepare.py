@@ -24,7 +24,7 @@ from specialm.data.store import WindowStore
 from specialm.data.transforms import cut_long_documents, subsample
 from specialm.data.windows import Split, changed_share
 
-REPORTED = ("skipped", "left out", "cut into parts")  # what counts of these kinds are told
+REPORTED = ("skipped", "left out", "cut into parts")  # counts of these kinds are printed
 
 
 @dataclass(frozen=True)

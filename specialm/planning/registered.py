@@ -13,7 +13,7 @@ from specialm.common.errors import UserError
 from specialm.planning import evidence
 
 KIND = "specialm forecast"
-SAME = 0.1  # by how much tokens and parameters may differ from the plan's before it is told
+SAME = 0.1  # by how much tokens and parameters may differ from the plan's before a message says so
 
 
 def check_new(path: Path) -> None:

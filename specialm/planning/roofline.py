@@ -5,7 +5,7 @@ computes, moves and exchanges and from the chip's public peaks.
     memory    bytes to and from HBM / its rate
     exchange  bytes sent / the rate of the links that its group of devices has
 
-A step is told as a band. Its lower bound is the largest of compute, memory and all exchanges: as if
+A step is a band. Its lower bound is the largest of compute, memory and all exchanges: as if
 each ran beside the others from the first moment to the last. No program is faster on this chip. Its
 upper end is their sum: as if nothing ran beside anything. Between them `step_seconds` assumes what
 XLA's schedule aims at: the exchanges inside of loops (those of the layers) run beside arithmetic,

@@ -37,7 +37,7 @@ DATA = (
     Setting(
         "data.max_document_bytes",
         64_000_000,
-        "of one document and of one line: larger rows are skipped, files cut; told",
+        "of one document and of one line: larger rows are skipped, files cut, with a message",
         least=1,
     ),
     Setting(

@@ -1,4 +1,4 @@
-"""What clients may ask for at most, and what they are told beyond it."""
+"""What clients may ask for at most, and what the answer is beyond it."""
 
 from dataclasses import dataclass
 
