@@ -46,6 +46,8 @@ FILES = {
     "demo/results.jsonl": Rows(TEXT_AND_CLUSTERS | {"control"}, "46aa534", 1),
     "demo/baselines.jsonl": Rows(frozenset({"text"}), "fb54fa0", 2),
     "recipe/results.jsonl": Rows(TEXT_AND_CLUSTERS),
+    "recipe/seven.jsonl": Rows(TEXT_AND_CLUSTERS),
+    "recipe/positions.jsonl": Rows(TEXT_AND_CLUSTERS),
     "recipe/fast_table.jsonl": Rows(TEXT_AND_CLUSTERS),
     "recipe/uniform.jsonl": Rows(TEXT_AND_CLUSTERS),
     "recipe/long.jsonl": Rows(TEXT_AND_CLUSTERS),
