@@ -13,15 +13,13 @@ ROWS = cells.read(RESULTS / "bank" / "updates.jsonl")
 README = (RESULTS / "README.md").read_text()
 
 
-def more(form: str) -> np.ndarray:
-    """Bits per byte after fine-tuning against float32, per cent, seed by seed."""
+def more(form: str, base: str = bank_updates.PLAIN) -> np.ndarray:
+    """Bits per byte after fine-tuning against another form, per cent, by the seeds of both."""
     ours, plain = (
-        np.array(
-            [row["after"] for row in sorted(ROWS, key=lambda row: row["seed"]) if row["form"] == of]
-        )
-        for of in (form, bank_updates.PLAIN)
+        {row["seed"]: row["after"] for row in ROWS if row["form"] == of} for of in (form, base)
     )
-    return 100 * (ours / plain - 1)
+    seeds = sorted(ours.keys() & plain.keys())
+    return np.array([100 * (ours[seed] / plain[seed] - 1) for seed in seeds])
 
 
 def is_shown(form: str) -> bool:

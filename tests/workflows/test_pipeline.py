@@ -1,5 +1,6 @@
 """The whole way on a small real text: every command, the demo, what is reused and what is not."""
 
+import dataclasses
 import json
 import shutil
 
@@ -7,6 +8,8 @@ import numpy as np
 import pytest
 
 from specialm import cli
+from specialm.common.errors import UserError
+from specialm.evaluation import baselines
 
 CONFIG = """
 from ml_collections import ConfigDict
@@ -181,6 +184,18 @@ def test_the_command_of_the_baselines(demo, command, project):
     assert status == 2 and "config.baselines is empty" in error
     status, error = command("baselines", "--order=0")
     assert status == 2 and "--order=0" in error
+
+
+@pytest.mark.usefixtures("demo")
+def test_only_baselines_that_are_missing_are_computed(command, monkeypatch):
+    def fails(text):
+        raise UserError("this one is computed")
+
+    for name, baseline in baselines.BASELINES.items():
+        monkeypatch.setitem(baselines.BASELINES, name, dataclasses.replace(baseline, score=fails))
+    assert command("baselines")[0] == 0
+    status, error = command("baselines", "--order=4")
+    assert status == 2 and "this one is computed" in error
 
 
 def test_two_ways_to_choose_text(command, project):
