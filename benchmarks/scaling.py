@@ -64,6 +64,7 @@ def table(rows: dict[tuple, dict]) -> str:
         "ratio",
         "MFU, at most",
         "device hours per 1B",
+        "compiled in",
         "largest batch",
     )
     lines = [f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)]
@@ -95,6 +96,7 @@ def table(rows: dict[tuple, dict]) -> str:
                 ratio,
                 f"{row['mfu_ceiling']:.2f}",
                 f"{row['device_hours_per_billion_tokens']:.2f}",
+                f"{row['compile_seconds']:.0f} s",
                 largest,
             )
             lines.append(f"| {' | '.join(map(str, shown))} |")
