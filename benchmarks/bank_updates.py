@@ -121,13 +121,10 @@ def summary(rows: list[dict]) -> list[str]:
 def parsed(argv: list[str] | None = None) -> argparse.Namespace:
     """The options."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", default="runs/bank_updates/rows.jsonl")
-    parser.add_argument("--workdir", default="runs/bank_updates")
+    grid.add_options(parser, "runs/bank_updates/rows.jsonl")
     parser.add_argument("--config", default="configs/local/bank.py")
     grid.add_names(parser, "--forms", FORMS)
     parser.add_argument("--seeds", type=listed(int), default=[0, 1, 2])
-    parser.add_argument("--set", action="append", default=[], help="FIELD=VALUE of the config")
-    parser.add_argument("--summary", action="store_true", help="only of the rows that are there")
     return parser.parse_args(argv)
 
 

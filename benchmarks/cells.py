@@ -25,6 +25,14 @@ def listed(kind: Callable) -> Callable:
     return lambda text: [kind(part) for part in text.split(",") if part]
 
 
+def add_options(parser: argparse.ArgumentParser, out: str) -> None:
+    """Of every grid: its rows' file, a work folder (where that file is), changes, the summary."""
+    parser.add_argument("--out", default=out)
+    parser.add_argument("--workdir", default=str(Path(out).parent))
+    parser.add_argument("--set", action="append", default=[], help="FIELD=VALUE of the config")
+    parser.add_argument("--summary", action="store_true", help="only of the rows that are there")
+
+
 def add_names(parser: argparse.ArgumentParser, option: str, known: Iterable[str]) -> None:
     """An option of some of the known names, with semicolons between them; by default it is all."""
     names = list(known)

@@ -128,14 +128,11 @@ def _changes(rows: list[dict], recipe: list[dict]) -> list[float]:
 def parsed(argv: list[str] | None = None) -> argparse.Namespace:
     """The options."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", default="runs/recipe_choices/rows.jsonl")
-    parser.add_argument("--workdir", default="runs/recipe_choices")
+    grid.add_options(parser, "runs/recipe_choices/rows.jsonl")
     grid.add_names(parser, "--choices", CHOICES)
     parser.add_argument("--method", default="slm_is")
     parser.add_argument("--domains", type=listed(str), default=["med"])
     parser.add_argument("--seeds", type=listed(int), default=[0])
-    parser.add_argument("--set", action="append", default=[], help="FIELD=VALUE of the config")
-    parser.add_argument("--summary", action="store_true", help="only of the rows that are there")
     return parser.parse_args(argv)
 
 

@@ -108,12 +108,9 @@ def summary(rows: Sequence[dict]) -> list[str]:
 def parsed(argv: list[str] | None = None) -> argparse.Namespace:
     """The options."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", default="runs/demo/positions.jsonl")
-    parser.add_argument("--workdir", default="runs/demo")
+    grid.add_options(parser, "runs/demo/positions.jsonl")
     parser.add_argument("--domains", type=listed(str), default=["books", "ency", "med"])
     parser.add_argument("--seeds", type=listed(int), default=[0])
-    parser.add_argument("--set", action="append", default=[], help="FIELD=VALUE of the config")
-    parser.add_argument("--summary", action="store_true", help="only of the rows that are there")
     return parser.parse_args(argv)
 
 
