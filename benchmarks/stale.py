@@ -47,6 +47,7 @@ FILES = {
     "demo/baselines.jsonl": Rows(frozenset({"text"}), "fb54fa0", 2),
     "recipe/results.jsonl": Rows(TEXT_AND_CLUSTERS),
     "recipe/seven.jsonl": Rows(TEXT_AND_CLUSTERS),
+    "recipe/wide.jsonl": Rows(TEXT_AND_CLUSTERS),
     "recipe/positions.jsonl": Rows(TEXT_AND_CLUSTERS),
     "recipe/fast_table.jsonl": Rows(TEXT_AND_CLUSTERS),
     "recipe/uniform.jsonl": Rows(TEXT_AND_CLUSTERS),
