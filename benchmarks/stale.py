@@ -48,6 +48,7 @@ FILES = {
     "recipe/results.jsonl": Rows(TEXT_AND_CLUSTERS),
     "recipe/seven.jsonl": Rows(TEXT_AND_CLUSTERS),
     "recipe/wide.jsonl": Rows(TEXT_AND_CLUSTERS),
+    "recipe/wide_is.jsonl": Rows(TEXT_AND_CLUSTERS),
     "recipe/positions.jsonl": Rows(TEXT_AND_CLUSTERS),
     "recipe/fast_table.jsonl": Rows(TEXT_AND_CLUSTERS),
     "recipe/uniform.jsonl": Rows(TEXT_AND_CLUSTERS),
