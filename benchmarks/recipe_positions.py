@@ -25,6 +25,7 @@ from specialm import config as config_lib  # noqa: E402
 from specialm.common.stages import Stages  # noqa: E402
 from specialm.evaluation import baselines as baselines_lib  # noqa: E402
 from specialm.evaluation import positions  # noqa: E402
+from specialm.evaluation.ngrams import Windows  # noqa: E402
 from specialm.training import runs  # noqa: E402
 from specialm.workflows import demo, experts, pipeline, pretraining  # noqa: E402
 from specialm.workflows.baselines import text_of  # noqa: E402
@@ -75,12 +76,12 @@ class Demo:
         }
 
     def _ngram(self, text: baselines_lib.Text) -> list[positions.Positions]:
-        store, indices_N = text.heldout
-        mask_NxL = np.arange(store.context) < store.sizes_N[indices_N][:, None]
+        windows = Windows.of(*text.heldout)
+        mask_NxL = windows.mask_NxL
         nll_NxL = np.zeros(mask_NxL.shape)
         nll_NxL[mask_NxL] = -np.log(baselines_lib.mixed_probabilities(text))
-        bytes_NxL = self.run.prepared.vocabulary.piece_bytes[store.read(indices_N)]
-        ends = positions.edges(store.context)
+        bytes_NxL = self.run.prepared.vocabulary.piece_bytes[windows.tokens_NxL]
+        ends = positions.edges(mask_NxL.shape[1])
         return positions.of_losses(nll_NxL, mask_NxL, bytes_NxL, ends)
 
 

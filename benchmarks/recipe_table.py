@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.intervals import interval
+from specialm.evaluation.cost import Cost, total
 from specialm.evaluation.perplexity import MACRO
 from specialm.methods import BASE, METHODS, MIXED
 
@@ -66,7 +67,8 @@ def cost(rows: Sequence[dict], method: str, domains: int) -> float:
     """FLOPs for N domains (C(N) of arXiv 2402.01093): pretraining, once or N times, and tuning."""
     before, after = (_mean(rows, method, phase, "train_flops") for phase in PHASES)
     aims = method == MIXED or METHODS[method].draws.aims
-    return before * (domains if aims else 1) + (after - before) * domains
+    once, each = (0.0, after) if aims else (before, after - before)
+    return total(Cost(once), Cost(each), domains).flops
 
 
 def costs(rows: Sequence[dict]) -> list[str]:

@@ -7,7 +7,7 @@ windows and the domain's specialist training windows; what it chooses, it choose
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -39,16 +39,13 @@ class Corpus:
 
     def __init__(self, windows: Selected, vocabulary: Vocabulary, sizes: Sizes | None = None):
         self.windows, self.vocabulary, self.sizes = windows, vocabulary, sizes or Sizes()
-        self._pruned: dict[int, KneserNey] = {}
-        self._model: KneserNey | None = None
-        self._building = threading.Lock()  # domains are scored side by side
+        self._built: dict[tuple[str, int], Any] = {}
+        self._locks = {kind: threading.Lock() for kind in ("model", "pruned", "text")}
 
     @property
     def model(self) -> KneserNey:
         """The n-gram model of the generic windows."""
-        with self._building:
-            self._model = self._model or self.model_of(self.windows)
-            return self._model
+        return self._once("model", 0, lambda: self.model_of(self.windows))
 
     def model_of(self, windows: Selected) -> KneserNey:
         """The n-gram model of any windows."""
@@ -56,16 +53,19 @@ class Corpus:
 
     def pruned(self, num_bytes: int) -> KneserNey:
         """`model`, in so many bytes at most."""
-        model = self.model
-        with self._building:
-            if num_bytes not in self._pruned:
-                self._pruned[num_bytes] = model.pruned(num_bytes)
-            return self._pruned[num_bytes]
+        return self._once("pruned", num_bytes, lambda: self.model.pruned(num_bytes))
 
-    @cached_property
+    @property
     def generic(self) -> bytes:
         """The text of the generic windows."""
-        return self.text(self.windows)
+        return self._once("text", 0, lambda: self.text(self.windows))
+
+    def _once(self, kind: str, key: int, build: Callable[[], Any]) -> Any:
+        """What is built once, though domains are scored side by side."""
+        with self._locks[kind]:
+            if (kind, key) not in self._built:
+                self._built[kind, key] = build()
+            return self._built[kind, key]
 
     def text(self, windows: Selected) -> bytes:
         """Return the text of windows, one after another."""

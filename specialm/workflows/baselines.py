@@ -33,9 +33,8 @@ def rows(run: Run, names: Sequence[str], seed: int, sizes: Sizes | None = None) 
     """
     corpus = Corpus((run.generic, np.arange(len(run.generic))), run.prepared.vocabulary, sizes)
     found: list[dict] = []
-    scored = _scores(run, corpus, names)
+    scored, tokens = _scores(run, corpus, names), int(run.generic.sizes_N.sum())
     for name in names:
-        tokens = int(run.generic.sizes_N.sum())
         scores = {domain: scored[name, domain][0] for domain in run.domains}
         more = {domain: {**scored[name, domain][1], "train_flops": 0} for domain in run.domains}
         found += [
